@@ -1,0 +1,199 @@
+"""Selectors, base models, recipes, experiments and matchups, as declared in ``experiments.yaml``.
+
+The package's own file is overlaid by the user's ``experiments.yaml`` in the home: entries with new
+names are added, entries with the same name replaced. Each is typed and checked before anything
+runs; a new one is one entry in one place.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PACKAGED = Path(__file__).parent / "experiments.yaml"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
+
+
+class ExperimentsError(ValueError):
+    """``experiments.yaml`` can't be used; the message names file, entry and reason."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Selector(_Entry):
+    """A way to choose a subset.
+
+    Attributes:
+        method: Name in the selector registry.
+        k: Samples to choose; unset: the method settings' or the profile's.
+        quota: Samples from one cluster; unset likewise.
+        seed: Seed; unset: the method settings'.
+    """
+
+    method: str
+    k: int | None = Field(None, ge=1)
+    quota: int | None = Field(None, ge=1)
+    seed: int | None = None
+
+
+class BaseModelEntry(_Entry):
+    """A model to fine-tune.
+
+    Attributes:
+        source: ``embedded`` (SmolLM2-135M), or a Hugging Face name or folder.
+    """
+
+    source: str
+
+
+class Recipe(_Entry):
+    """How a checkpoint is trained and how it answers.
+
+    Attributes:
+        epochs: Passes over the subset; ignored where ``max_steps`` is set.
+        max_steps: Optimizer steps; unset: what the epochs give.
+        learning_rate: Peak learning rate.
+        lr_schedule: Schedule after warm-up.
+        warmup_ratio: Share of the steps spent warming up.
+        weight_decay: AdamW's weight decay.
+        adam_beta1: AdamW's first beta.
+        adam_beta2: AdamW's second beta.
+        neftune_alpha: Noise on the embeddings (NEFTune); 0 is off.
+        max_length: Tokens of a sample; longer ones are cut at the end of the response.
+        per_device_batch_size: Samples a forward pass.
+        gradient_accumulation: Forward passes a step.
+        gradient_checkpointing: Recompute activations instead of keeping them.
+        bf16: Train in bfloat16.
+        seed: Seed of order, noise and dropout.
+        max_new_tokens: Tokens of an answer.
+        generation_batch_size: Questions generated at once.
+    """
+
+    epochs: float = Field(15, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    learning_rate: float = Field(1e-5, gt=0)
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.1, ge=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    neftune_alpha: float = Field(15, ge=0)
+    max_length: int = Field(2048, ge=16)
+    per_device_batch_size: int = Field(2, ge=1)
+    gradient_accumulation: int = Field(16, ge=1)
+    gradient_checkpointing: bool = False
+    bf16: bool = False
+    seed: int = 0
+    max_new_tokens: int = Field(512, ge=1)
+    generation_batch_size: int = Field(12, ge=1)
+
+
+class Experiment(_Entry):
+    """A selector's subset trained into a base model by a recipe."""
+
+    selector: str
+    base_model: str
+    recipe: str
+
+
+class Matchup(_Entry):
+    """Two experiments compared on one benchmark.
+
+    Attributes:
+        model_a: One experiment.
+        model_b: Another.
+        benchmark: Benchmark whose questions both answer.
+        parity: Budget in which the two are equal.
+    """
+
+    model_a: str
+    model_b: str
+    benchmark: str = "smoke"
+    parity: Literal["epochs", "steps", "tokens"] = "epochs"
+
+
+class Experiments(_Entry):
+    """Everything that is declared."""
+
+    selectors: dict[str, Selector]
+    base_models: dict[str, BaseModelEntry]
+    recipes: dict[str, Recipe]
+    experiments: dict[str, Experiment]
+    matchups: dict[str, Matchup]
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> "Experiments":
+        import re
+
+        for kind in type(self).model_fields:
+            for name in getattr(self, kind):
+                if not re.match(NAME_PATTERN, name):
+                    raise ValueError(
+                        f"{kind}.{name}: a name has lower-case letters, digits and _ . @ - only"
+                    )
+        wanted = [
+            (f"experiments.{name}.{attribute}", getattr(entry, attribute), table)
+            for name, entry in self.experiments.items()
+            for attribute, table in (
+                ("selector", self.selectors),
+                ("base_model", self.base_models),
+                ("recipe", self.recipes),
+            )
+        ] + [
+            (f"matchups.{name}.{attribute}", getattr(entry, attribute), self.experiments)
+            for name, entry in self.matchups.items()
+            for attribute in ("model_a", "model_b")
+        ]
+        for where, name, table in wanted:
+            if name not in table:
+                raise ValueError(f"{where}: there is no {name!r}; known: {', '.join(table)}")
+        for name, entry in self.matchups.items():
+            if entry.model_a == entry.model_b:
+                raise ValueError(f"matchups.{name}: both sides are {entry.model_a!r}")
+        return self
+
+
+def load_experiments(home: Path) -> Experiments:
+    """Read the packaged entries and the home's own over them.
+
+    Args:
+        home: The home; its ``experiments.yaml`` may be absent.
+
+    Raises:
+        ExperimentsError: Not YAML, or an entry that is unknown, invalid or refers to nothing.
+    """
+    own = home / "experiments.yaml"
+    merged = _read(PACKAGED)
+    if own.exists():
+        for kind, entries in _read(own).items():
+            merged[kind] = {**merged.get(kind, {}), **entries}
+    try:
+        return Experiments.model_validate(merged)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ExperimentsError(
+            f"experiments are not usable ({own if own.exists() else PACKAGED}):\n"
+            + "\n".join(lines)
+        ) from None
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ExperimentsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, Mapping) or not all(
+        isinstance(entries, Mapping) for entries in content.values()
+    ):
+        raise ExperimentsError(
+            f"{path}: the top level must be selectors, base_models, recipes, experiments and "
+            "matchups, each a mapping of names to entries"
+        )
+    return {kind: dict(entries) for kind, entries in content.items()}

@@ -1,0 +1,441 @@
+"""The schema of every table in the lake, declared once.
+
+A table is written only in its schema (``resources.lake`` enforces it), shown in the UI as its
+column schema and exists from the start as a zero-row file, so that the warehouse can always read
+it. Columns that name the partition (``dataset``, ``selector``, ``experiment``, ``matchup``) are not
+in the files: they are the folders, and readers add them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its dtype and one sentence for a person."""
+
+    dtype: pl.DataType | type[pl.DataType]
+    description: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lake.
+
+    Attributes:
+        name: Folder in the lake, asset name in the UI and source name in dbt.
+        dimensions: Partition dimensions in folder order; empty for an unpartitioned table.
+        columns: Columns in file order, without the partition dimensions.
+        key: Columns that are unique together within one partition.
+    """
+
+    name: str
+    dimensions: tuple[str, ...]
+    columns: Mapping[str, Column]
+    key: tuple[str, ...] = field(default=())
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The Polars schema of the file, without the partition dimensions."""
+        return pl.Schema({name: column.dtype for name, column in self.columns.items()})
+
+    def empty(self) -> pl.DataFrame:
+        """A frame of zero rows in this schema."""
+        return pl.DataFrame(schema=self.schema)
+
+
+class SchemaError(ValueError):
+    """A frame does not fit its table."""
+
+
+def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
+    """Return the frame in the table's column order, or say what does not fit.
+
+    Args:
+        frame: Rows of one partition.
+        table: The table that they are written to.
+
+    Raises:
+        SchemaError: A column is missing, unknown, of another dtype, null where it may not be, or
+            the key is not unique. The message names table, column and the first offending row.
+    """
+    missing = [name for name in table.columns if name not in frame.columns]
+    unknown = [name for name in frame.columns if name not in table.columns]
+    if missing or unknown:
+        raise SchemaError(f"{table.name}: missing columns {missing}, unknown columns {unknown}")
+    frame = frame.select(list(table.columns))
+    for name, column in table.columns.items():
+        found = frame.schema[name]
+        if found != column.dtype:
+            if found == pl.Null or frame.height == 0:
+                frame = frame.with_columns(pl.col(name).cast(column.dtype))
+            else:
+                raise SchemaError(f"{table.name}.{name}: is {found}, must be {column.dtype}")
+        if not column.nullable and frame[name].null_count():
+            first = frame[name].is_null().arg_true()[0]
+            raise SchemaError(f"{table.name}.{name}: null at row {first}, but may not be null")
+    if table.key and frame.height:
+        duplicated = frame.select(table.key).is_duplicated()
+        if duplicated.any():
+            first = frame.select(table.key).row(duplicated.arg_true()[0], named=True)
+            raise SchemaError(f"{table.name}: {first} stands more than once, but is the key")
+    return frame
+
+
+def _table(
+    name: str,
+    dimensions: tuple[str, ...],
+    key: tuple[str, ...],
+    columns: Mapping[str, Column],
+) -> Table:
+    return Table(name=name, dimensions=dimensions, columns=columns, key=key)
+
+
+_SAMPLE_ID = Column(pl.String, "Hash of the sample's system prompt and messages")
+_REPLY_ID = Column(pl.String, "Key of the reply in the reply store", nullable=True)
+_MODEL = Column(pl.String, "Model that replied; `embedded:` in front for the embedded default")
+_PROMPT_VERSION = Column(pl.String, "Version of the prompt and its parser")
+_READING = Column(pl.String, "How the reply was read: generated or logprobs")
+_STATUS = Column(
+    pl.String, "ok, or why there is no value: unparsable, truncated, too_long, refused, failed"
+)
+_BENCHMARK = Column(pl.String, "Benchmark that the question is from")
+_QUESTION_ID = Column(pl.String, "Stable id of the question within its benchmark")
+
+RAW_DATASET = _table(
+    "raw_dataset",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "row": Column(pl.Int64, "0-based row in the source file"),
+        "system": Column(pl.String, "System prompt, where the sample has one", nullable=True),
+        "messages": Column(MESSAGES, "The conversation: user and assistant in turn"),
+        "instruction": Column(pl.String, "All that the user asks in the first turn"),
+        "response": Column(pl.String, "The first answer"),
+        "turns": Column(pl.Int64, "Number of user turns"),
+        "template": Column(
+            pl.String, "Prompt template that was found inside and stripped", nullable=True
+        ),
+        "source_format": Column(pl.String, "Shape of the row: alpaca, sharegpt, openai, ..."),
+    },
+)
+REJECTED_ROWS = _table(
+    "rejected_rows",
+    ("dataset",),
+    ("row",),
+    {
+        "row": Column(pl.Int64, "0-based row in the source file"),
+        "line": Column(pl.Int64, "1-based line in the source file", nullable=True),
+        "reason": Column(pl.String, "Code of the reason, such as no_response or duplicate"),
+        "detail": Column(pl.String, "One sentence for a person"),
+        "excerpt": Column(pl.String, "The row's first 200 characters"),
+    },
+)
+OPEN_TAGS = _table(
+    "open_tags",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "tags": Column(
+            pl.List(pl.Struct({"tag": pl.String, "explanation": pl.String})),
+            "The tagger's tags in its own words; empty where there is none",
+        ),
+        "status": _STATUS,
+        "detail": Column(pl.String, "Why the last reply could not be used", nullable=True),
+        "attempts": Column(pl.Int64, "Calls made for this sample, stored ones included"),
+        "reply_id": _REPLY_ID,
+        "model": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+    },
+)
+NORMALIZED_TAGS = _table(
+    "normalized_tags",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "tags": Column(pl.List(pl.String), "Normalized tags, unique, sorted; may be empty"),
+        "raw_tags": Column(pl.Int64, "Number of raw tags behind them"),
+        "reason": Column(
+            pl.String, "Why no tag is left: not_tagged, all_infrequent, all_blank", nullable=True
+        ),
+    },
+)
+TAG_LINEAGE = _table(
+    "tag_lineage",
+    ("dataset",),
+    ("raw_tag",),
+    {
+        "raw_tag": Column(pl.String, "Tag as the tagger wrote it"),
+        "count": Column(pl.Int64, "Samples that carry the raw tag"),
+        "rule_tag": Column(pl.String, "After lower-casing and stemming every word"),
+        "merged_tag": Column(pl.String, "After merging tags of the same meaning"),
+        "normalized_tag": Column(
+            pl.String, "What it became; null where it was dropped", nullable=True
+        ),
+        "dropped_by": Column(pl.String, "Step that dropped it: blank, frequency", nullable=True),
+    },
+)
+SAMPLE_EMBEDDINGS = _table(
+    "sample_embeddings",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "embedding": Column(pl.List(pl.Float32), "Unit-length embedding of the instruction"),
+        "model": Column(pl.String, "Embedding model"),
+    },
+)
+SAMPLE_CLUSTERS = _table(
+    "sample_clusters",
+    ("dataset",),
+    ("sample_id", "cluster"),
+    {
+        "sample_id": _SAMPLE_ID,
+        "cluster": Column(pl.Int64, "Cluster that one of the sample's tags is in"),
+        "is_primary": Column(pl.Boolean, "The one cluster in which the sample is scored"),
+        "label_set": Column(pl.List(pl.Int64), "All clusters of the sample, sorted"),
+        "is_candidate": Column(
+            pl.Boolean, "Stands for its label set (longest responses of the set)"
+        ),
+    },
+)
+CLUSTERS = _table(
+    "clusters",
+    ("dataset",),
+    ("cluster",),
+    {
+        "cluster": Column(pl.Int64, "Number of the cluster, 0-based"),
+        "name": Column(pl.String, "Its most characteristic tags"),
+        "tags": Column(pl.List(pl.String), "Normalized tags in it, most frequent first"),
+        "members": Column(pl.Int64, "Samples with a tag in it"),
+        "primary_members": Column(pl.Int64, "Samples whose primary cluster it is"),
+        "candidates": Column(pl.Int64, "Candidates whose primary cluster it is"),
+    },
+)
+SCORE_COMPARISONS = _table(
+    "score_comparisons",
+    ("dataset",),
+    ("cluster", "sample_a", "sample_b", "shown_first"),
+    {
+        "cluster": Column(pl.Int64, "Cluster in which the two were compared"),
+        "sample_a": Column(pl.String, "First sample of the pair, in candidate order"),
+        "sample_b": Column(pl.String, "Second sample of the pair"),
+        "shown_first": Column(pl.String, "a or b: which one the prompt showed first"),
+        "score_a": Column(pl.Float64, "Score of sample_a in [1, 100]", nullable=True),
+        "score_b": Column(pl.Float64, "Score of sample_b in [1, 100]", nullable=True),
+        "status": _STATUS,
+        "reading": _READING,
+        "reply_id": _REPLY_ID,
+        "model": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+    },
+)
+CONTRASTIVE_SCORES = _table(
+    "contrastive_scores",
+    ("dataset",),
+    ("cluster", "sample_id"),
+    {
+        "cluster": Column(pl.Int64, "Cluster that the score holds in"),
+        "sample_id": _SAMPLE_ID,
+        "score": Column(
+            pl.Float64, "Mean score in [1, 100]; null where no reply could be read", nullable=True
+        ),
+        "comparisons": Column(pl.Int64, "Readable comparisons behind the score"),
+        "missing": Column(pl.Int64, "Comparisons whose reply could not be read"),
+        "order_gap": Column(
+            pl.Float64, "Mean score when shown first minus when shown second", nullable=True
+        ),
+    },
+)
+SINGLE_SCORES = _table(
+    "single_scores",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "score": Column(pl.Float64, "Score in [0, 5]", nullable=True),
+        "status": _STATUS,
+        "reading": _READING,
+        "reply_id": _REPLY_ID,
+        "model": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+    },
+)
+SELECTED_SUBSET = _table(
+    "selected_subset",
+    ("dataset", "selector"),
+    ("sample_id",),
+    {
+        "rank": Column(pl.Int64, "0-based order of choice"),
+        "sample_id": _SAMPLE_ID,
+        "cluster": Column(pl.Int64, "Cluster it was chosen for", nullable=True),
+        "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
+        "reason": Column(pl.String, "Why it was chosen, for a person"),
+        "pinned": Column(pl.Boolean, "Kept by pins.csv"),
+    },
+)
+CHECKPOINT = _table(
+    "checkpoint",
+    ("dataset", "experiment"),
+    ("provenance",),
+    {
+        "provenance": Column(pl.String, "Hash of all that determined the weights"),
+        "path": Column(pl.String, "Folder of the checkpoint"),
+        "base_model": Column(pl.String, "Base model"),
+        "selector": Column(pl.String, "Selector whose subset it was trained on"),
+        "recipe": Column(pl.String, "Resolved recipe as JSON"),
+        "subset_hash": Column(pl.String, "Hash of the subset's sample ids in order"),
+        "template_hash": Column(pl.String, "Hash of the chat template in the checkpoint"),
+        "samples": Column(pl.Int64, "Samples trained on"),
+        "truncated_samples": Column(pl.Int64, "Samples cut at the length limit"),
+        "dropped_samples": Column(pl.Int64, "Samples without a response token in the limit"),
+        "epochs": Column(pl.Float64, "Passes over the subset"),
+        "steps": Column(pl.Int64, "Optimizer steps"),
+        "tokens": Column(pl.Int64, "Tokens seen, padding left out"),
+        "first_loss": Column(pl.Float64, "Loss of the first logged step"),
+        "final_loss": Column(pl.Float64, "Loss of the last logged step"),
+        "train_seconds": Column(pl.Float64, "Seconds of training"),
+        "peak_memory_mb": Column(pl.Float64, "Peak memory of the training process, in MB"),
+        "log": Column(
+            pl.List(
+                pl.Struct(
+                    {
+                        "step": pl.Int64,
+                        "loss": pl.Float64,
+                        "learning_rate": pl.Float64,
+                        "grad_norm": pl.Float64,
+                    }
+                )
+            ),
+            "Loss curve",
+        ),
+    },
+)
+BENCHMARK_QUESTIONS = _table(
+    "benchmark_questions",
+    (),
+    ("benchmark", "question_id"),
+    {
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turns": Column(pl.List(pl.String), "What the user asks, turn by turn"),
+        "references": Column(
+            pl.List(pl.String), "Reference answer by turn; empty where there is none"
+        ),
+    },
+)
+MODEL_ANSWERS = _table(
+    "model_answers",
+    ("dataset", "experiment"),
+    ("benchmark", "question_id", "turn"),
+    {
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turn": Column(pl.Int64, "1-based turn"),
+        "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
+        "finish_reason": Column(pl.String, "stop, length, or too_long where it was not asked"),
+        "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
+        "answer_tokens": Column(pl.Int64, "Tokens of the answer"),
+        "temperature": Column(pl.Float64, "Sampling temperature; 0 is greedy"),
+        "seed": Column(pl.Int64, "Seed of the batch"),
+        "provenance": Column(pl.String, "Hash of all that determined the answers"),
+        "checkpoint": Column(pl.String, "Provenance of the checkpoint"),
+    },
+)
+SINGLE_VERDICTS = _table(
+    "single_verdicts",
+    ("dataset", "experiment"),
+    ("benchmark", "question_id", "turn"),
+    {
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turn": Column(pl.Int64, "1-based turn that was judged"),
+        "score": Column(pl.Float64, "Score in [1, 10]", nullable=True),
+        "status": _STATUS,
+        "with_reference": Column(pl.Boolean, "The judge was shown a reference answer"),
+        "reading": _READING,
+        "judge": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+        "reply_id": _REPLY_ID,
+    },
+)
+PAIRWISE_VERDICTS = _table(
+    "pairwise_verdicts",
+    ("dataset", "matchup"),
+    ("benchmark", "question_id", "shown_first"),
+    {
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "model_a": Column(pl.String, "First model of the matchup"),
+        "model_b": Column(pl.String, "Second model of the matchup"),
+        "shown_first": Column(pl.String, "a or b: whose answer the prompt showed first"),
+        "winner": Column(
+            pl.String, "a, b or tie, already swapped back; null if unread", nullable=True
+        ),
+        "score_a": Column(pl.Float64, "Score of model_a in [1, 10]", nullable=True),
+        "score_b": Column(pl.Float64, "Score of model_b in [1, 10]", nullable=True),
+        "status": _STATUS,
+        "reading": _READING,
+        "judge": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+        "reply_id": _REPLY_ID,
+    },
+)
+LLM_REPLIES = _table(
+    "llm_replies",
+    (),
+    ("reply_id",),
+    {
+        "reply_id": Column(pl.String, "Key of the reply in the reply store"),
+        "role": Column(pl.String, "tagger, scorer or judge"),
+        "stage": Column(pl.String, "Asset that asked"),
+        "dataset": Column(pl.String, "Dataset that it was asked for first", nullable=True),
+        "model": _MODEL,
+        "provider": Column(pl.String, "Host of the endpoint, or embedded"),
+        "prompt_version": _PROMPT_VERSION,
+        "finish_reason": Column(pl.String, "As the provider gave it", nullable=True),
+        "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
+        "completion_tokens": Column(pl.Int64, "Tokens of the reply"),
+        "cost_usd": Column(
+            pl.Float64, "Cost in US dollars; null where the price is unknown", nullable=True
+        ),
+        "latency_s": Column(pl.Float64, "Seconds from request to reply"),
+        "created_at": Column(pl.Datetime("us", "UTC"), "When the reply was stored"),
+    },
+)
+
+TABLES: Mapping[str, Table] = {
+    table.name: table
+    for table in (
+        RAW_DATASET,
+        REJECTED_ROWS,
+        OPEN_TAGS,
+        NORMALIZED_TAGS,
+        TAG_LINEAGE,
+        SAMPLE_EMBEDDINGS,
+        SAMPLE_CLUSTERS,
+        CLUSTERS,
+        SCORE_COMPARISONS,
+        CONTRASTIVE_SCORES,
+        SINGLE_SCORES,
+        SELECTED_SUBSET,
+        CHECKPOINT,
+        BENCHMARK_QUESTIONS,
+        MODEL_ANSWERS,
+        SINGLE_VERDICTS,
+        PAIRWISE_VERDICTS,
+        LLM_REPLIES,
+    )
+}

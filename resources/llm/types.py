@@ -1,0 +1,158 @@
+"""What is sent to a language model and what comes back."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+Message = Mapping[str, str]
+T = TypeVar("T")
+Status = Literal["ok", "truncated", "too_long", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One chat completion to be had, from the store or the provider.
+
+    Attributes:
+        messages: Rendered chat messages, ``{"role", "content"}`` each.
+        prompt_version: Version of the prompt and its parser; kept with the reply, not in its key.
+        max_tokens: Most tokens of the reply; unset: the role's.
+        temperature: Sampling temperature; unset: the role's.
+        top_p: Nucleus sampling.
+        grammar: llama.cpp GBNF grammar that the reply is held to, where the endpoint has them.
+        json_schema: JSON schema that the reply is held to, where the endpoint has them.
+        top_logprobs: Alternatives of each token to return with their log-probabilities.
+        sample_index: Which of several replies to the same prompt.
+        attempt: 0-based; a retry of an unusable reply has the next number and so another key.
+    """
+
+    messages: tuple[Message, ...]
+    prompt_version: str
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    grammar: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    top_logprobs: int | None = None
+    sample_index: int = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one call.
+
+    Attributes:
+        reply_id: Key in the reply store: hash of all that determines the reply.
+        status: ``ok``; ``truncated`` at the token limit; ``too_long`` (the prompt does not fit the
+            role's context and was not sent); ``refused`` (content filter or empty);
+            ``failed`` (the provider's error, in ``detail``).
+        text: The reply's text; empty unless something was said.
+        detail: Why the status is not ``ok``, for a person; never holds prompt text or keys.
+        logprobs: For each generated token the alternatives as (token, log-probability).
+        finish_reason: As the provider gave it.
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Tokens of the reply.
+        cost_usd: Dollars; ``None`` where the model's price is unknown.
+        latency_s: Seconds from request to reply.
+        stored: Read from the store, not paid for now.
+    """
+
+    reply_id: str
+    status: Status
+    text: str = ""
+    detail: str | None = None
+    logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    latency_s: float = 0.0
+    stored: bool = False
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a stage's calls took.
+
+    Attributes:
+        calls: Calls asked for.
+        stored: Of these, read from the store.
+        failed: Of these, without a usable reply from the provider.
+        prompt_tokens: Tokens of the prompts that were sent now.
+        completion_tokens: Tokens of the replies that came now.
+        cost_usd: Dollars spent now; ``None`` where a price is unknown.
+        seconds: Seconds that it took.
+    """
+
+    calls: int = 0
+    stored: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage's calls would take.
+
+    Attributes:
+        calls: Calls that would be asked for.
+        stored: Of these, already in the store.
+        prompt_tokens: Tokens of the prompts to send.
+        completion_tokens: Most tokens of the replies, or the measured mean where there is one.
+        cost_usd: Dollars; ``None`` where the model's price is unknown.
+        seconds: Seconds at the rate measured so far with this model; ``None`` where unknown.
+    """
+
+    calls: int
+    stored: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """One item's value after parsing and, where needed, retrying.
+
+    Attributes:
+        value: The parsed value; ``None`` where no attempt could be read.
+        status: ``ok``, ``unparsable``, or the last reply's status.
+        detail: Why there is no value, for a person.
+        attempts: Calls made for the item, stored ones included.
+        reply: The last reply.
+    """
+
+    value: T | None
+    status: str
+    detail: str | None
+    attempts: int
+    reply: Reply = field(repr=False)
+
+
+def reply_key(model: str, call: Call, *, max_tokens: int, temperature: float) -> str:
+    """Key of a call's reply: SHA-256 (hex) of all that determines it.
+
+    Provider, endpoint and prompt version are left out on purpose: failing over to another
+    endpoint or renaming an unchanged prompt costs nothing.
+    """
+    determined_by = {
+        "model": model,
+        "messages": [dict(message) for message in call.messages],
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": call.top_p,
+        "grammar": call.grammar,
+        "json_schema": call.json_schema,
+        "top_logprobs": call.top_logprobs,
+        "sample_index": call.sample_index,
+        "attempt": call.attempt,
+    }
+    text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,251 @@
+"""All settings in one typed place: defaults, then ``settings.toml`` in the home, then environment.
+
+An environment variable is ``OPENCS_`` and the setting's path with two underscores between parts:
+``OPENCS_ROLES__TAGGER__MODEL=gpt-4o-mini``. Keys never stand in a file: a role names the variable
+that holds its key. Nothing is read at import; ``load_settings`` reads afresh at each call.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+EMBEDDED = "embedded"
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+Reading = Literal["generated", "logprobs"]
+Profile = Literal["faithful", "corrected"]
+
+
+class SettingsError(ValueError):
+    """The settings can't be used; the message names file or variable, path and reason."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Role(_Strict):
+    """How one of the roles (tagger, scorer, judge) reaches its model.
+
+    Attributes:
+        base_url: ``embedded``, or the base URL of anything that speaks the OpenAI protocol.
+        model: Name that the endpoint knows the model by.
+        api_key_env: Environment variable that holds the key.
+        reading: How a judgement is read: the ``generated`` text, or ``logprobs`` of the labels.
+            Unset: ``logprobs`` for the embedded model, ``generated`` for any other.
+        temperature: Sampling temperature.
+        max_tokens: Most tokens of a reply.
+        context: Tokens that prompt and reply may take together; a prompt that does not fit is
+            refused and counted before it is sent, never cut.
+        concurrency: Requests in flight at once.
+        timeout_s: Deadline of one request, in seconds.
+        structured: How the reply is held to its form: llama.cpp's ``grammar``, OpenAI's
+            ``json_schema``, or ``none``. Unset: by endpoint.
+    """
+
+    base_url: str = EMBEDDED
+    model: str = EMBEDDED_MODEL
+    api_key_env: str = "OPENAI_API_KEY"
+    reading: Reading | None = None
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int = Field(1024, ge=1)
+    context: int = Field(4096, ge=128)
+    concurrency: int = Field(4, ge=1)
+    timeout_s: float = Field(120.0, gt=0)
+    structured: Literal["grammar", "json_schema", "none"] | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the role is served by the embedded model."""
+        return self.base_url == EMBEDDED
+
+    @property
+    def resolved_reading(self) -> Reading:
+        """The reading, with its default by endpoint."""
+        return self.reading or ("logprobs" if self.embedded else "generated")
+
+    @property
+    def resolved_structured(self) -> Literal["grammar", "json_schema", "none"]:
+        """The way to hold a reply to its form, with its default by endpoint."""
+        if self.structured:
+            return self.structured
+        if self.embedded:
+            return "grammar"
+        return "json_schema" if "api.openai.com" in self.base_url else "none"
+
+    @property
+    def model_label(self) -> str:
+        """The model's name in tables; ``embedded:`` in front for the embedded default."""
+        return f"{EMBEDDED}:{self.model}" if self.embedded else self.model
+
+    @model_validator(mode="after")
+    def _known_embedded_model(self) -> "Role":
+        if self.embedded and self.model != EMBEDDED_MODEL:
+            raise ValueError(
+                f"the embedded server serves {EMBEDDED_MODEL!r} only, not {self.model!r}; "
+                "set base_url to the endpoint that serves it"
+            )
+        return self
+
+
+class Roles(_Strict):
+    """The roles, each with its own endpoint, model and sampling."""
+
+    tagger: Role = Role(max_tokens=64, context=1024)
+    scorer: Role = Role(max_tokens=512)
+    judge: Role = Role(max_tokens=1024)
+
+
+class Budget(_Strict):
+    """Ceilings for money.
+
+    Attributes:
+        max_cost_usd: Most dollars that one run may spend on calls; unset: no paid call is made
+            by a sensor, and calls that a person starts are not limited.
+    """
+
+    max_cost_usd: float | None = Field(None, ge=0)
+
+
+class Landing(_Strict):
+    """What the landing sensor does with a new or changed file.
+
+    Attributes:
+        on_new_data: ``ingest`` reads it, ``estimate`` also says what tagging and scoring would
+            cost, ``select`` goes on to the subsets. Unset: ``select`` where tagger and scorer
+            are embedded or a budget is set, otherwise ``estimate``.
+        settle_s: Seconds that a file must be unchanged before it is taken.
+    """
+
+    on_new_data: Literal["ingest", "estimate", "select"] | None = None
+    settle_s: float = Field(5.0, ge=0)
+
+
+class Method(_Strict):
+    """The method's settings that are not the profile's; ``None`` means the profile's value.
+
+    Attributes:
+        alpha: Tags in fewer samples are dropped.
+        clusters: Number of clusters, K.
+        k: Samples in a subset.
+        quota: Samples taken from one cluster before the next.
+        seed: Seed of k-means, pairing order and sampling.
+        embedder: ``all-minilm-l6-v2`` (embedded), or any sentence-transformers model or folder.
+    """
+
+    alpha: int | None = Field(None, ge=1)
+    clusters: int | None = Field(None, ge=1)
+    k: int | None = Field(None, ge=1)
+    quota: int | None = Field(None, ge=1)
+    seed: int = 0
+    embedder: str = "all-minilm-l6-v2"
+
+
+class Settings(BaseSettings):
+    """Every setting of the platform.
+
+    Attributes:
+        home: Folder that everything lives under.
+        models_dir: Folder of the embedded models, which homes may share. Unset: ``<home>/models``.
+        lake_url: Where the tables are: a folder or any fsspec URL. Unset: ``<home>/lake``.
+        profile: ``corrected``, or ``faithful`` to the published code.
+        roles: Endpoints by role.
+        budget: Ceilings for money.
+        landing: What happens with new data.
+        method: The method's settings.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPENCS_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+    _toml: ClassVar[Path | None] = None
+
+    home: Path = Path(".opencs")
+    lake_url: str | None = None
+    models_dir: Path | None = None
+    profile: Profile = "corrected"
+    roles: Roles = Roles()
+    budget: Budget = Budget()
+    landing: Landing = Landing()
+    method: Method = Method()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over ``settings.toml`` over defaults; arguments over all."""
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, toml_file=cls._toml),
+        )
+
+    @property
+    def lake(self) -> str:
+        """URL or folder of the lake."""
+        return self.lake_url or str(self.home / "lake")
+
+    @property
+    def models(self) -> Path:
+        """Folder of the embedded models."""
+        return (self.models_dir or self.home / "models").expanduser().absolute()
+
+    @property
+    def warehouse(self) -> Path:
+        """The published DuckDB file."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def on_new_data(self) -> Literal["ingest", "estimate", "select"]:
+        """What the landing sensor does, with its default by price."""
+        if self.landing.on_new_data:
+            return self.landing.on_new_data
+        free = self.roles.tagger.embedded and self.roles.scorer.embedded
+        return "select" if free or self.budget.max_cost_usd is not None else "estimate"
+
+
+def home_folder(home: Path | str | None = None) -> Path:
+    """The home: the argument, else ``OPENCS_HOME``, else ``.opencs`` here; absolute."""
+    return Path(home or os.environ.get("OPENCS_HOME") or ".opencs").expanduser().absolute()
+
+
+def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
+    """Read the settings of a home.
+
+    Args:
+        home: The home; unset: see ``home_folder``.
+        overrides: Settings that win over file and environment.
+
+    Raises:
+        SettingsError: An unknown or invalid setting; the message names each with its path.
+    """
+    folder = home_folder(home)
+    toml = folder / "settings.toml"
+    bound = type("Settings", (Settings,), {"_toml": toml, "__module__": Settings.__module__})
+    try:
+        return bound(home=folder, **overrides)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise SettingsError(
+            f"settings are not usable (from {toml} and OPENCS_* variables):\n" + "\n".join(lines)
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{toml} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{toml} can't be read: {error.strerror}") from None

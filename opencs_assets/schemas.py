@@ -175,8 +175,7 @@ TAG_LINEAGE = _table(
     {
         "raw_tag": Column(pl.String, "Tag as the tagger wrote it"),
         "count": Column(pl.Int64, "Samples that carry the raw tag"),
-        "rule_tag": Column(pl.String, "After lower-casing and stemming every word"),
-        "merged_tag": Column(pl.String, "After merging tags of the same meaning"),
+        "rule_tag": Column(pl.String, "After lower-casing and stemming"),
         "normalized_tag": Column(
             pl.String, "What it became; null where it was dropped", nullable=True
         ),

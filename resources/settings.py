@@ -42,9 +42,10 @@ class Role(_Strict):
         reading: How a judgement is read: the ``generated`` text, or ``logprobs`` of the labels.
             Unset: ``logprobs`` for the embedded model, ``generated`` for any other.
         temperature: Sampling temperature.
-        max_tokens: Most tokens of a reply.
+        max_tokens: Most tokens of a reply, where the prompt does not set its own.
         context: Tokens that prompt and reply may take together; a prompt that does not fit is
-            refused and counted before it is sent, never cut.
+            refused and counted before it is sent, never cut. Unset: 4096 for the embedded model,
+            128,000 for any other.
         concurrency: Requests in flight at once.
         timeout_s: Deadline of one request, in seconds.
         structured: How the reply is held to its form: llama.cpp's ``grammar``, OpenAI's
@@ -86,6 +87,13 @@ class Role(_Strict):
         """The model's name in tables; ``embedded:`` in front for the embedded default."""
         return f"{EMBEDDED}:{self.model}" if self.embedded else self.model
 
+    @model_validator(mode="before")
+    @classmethod
+    def _context_by_endpoint(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("base_url", EMBEDDED) != EMBEDDED:
+            return {"context": 128_000, **given}
+        return given
+
     @model_validator(mode="after")
     def _known_embedded_model(self) -> "Role":
         if self.embedded and self.model != EMBEDDED_MODEL:
@@ -99,9 +107,9 @@ class Role(_Strict):
 class Roles(_Strict):
     """The roles, each with its own endpoint, model and sampling."""
 
-    tagger: Role = Role(max_tokens=64, context=1024)
-    scorer: Role = Role(max_tokens=512)
-    judge: Role = Role(max_tokens=1024)
+    tagger: Role = Role()
+    scorer: Role = Role()
+    judge: Role = Role()
 
 
 class Budget(_Strict):

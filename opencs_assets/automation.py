@@ -1,0 +1,26 @@
+"""When stages run by themselves, and what that may cost."""
+
+import dagster as dg
+
+
+def free_stage() -> dg.AutomationCondition:
+    """For partitioned stages that cost nothing: as soon as what they read is new and sound.
+
+    Never for a stage that calls a model or trains one: one new file would start paid work for
+    every selector and experiment that is declared.
+    """
+    return (
+        dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+    ).with_label("free stage: when its inputs are new and sound")
+
+
+def warehouse() -> dg.AutomationCondition:
+    """For the unpartitioned warehouse: when anything that it reads has been updated.
+
+    ``eager`` would wait until every experiment of every dataset exists.
+    """
+    return (
+        dg.AutomationCondition.any_deps_updated().since_last_handled()
+        & ~dg.AutomationCondition.in_progress()
+        & ~dg.AutomationCondition.any_deps_in_progress()
+    ).with_label("warehouse: when any table has new rows")

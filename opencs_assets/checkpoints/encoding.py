@@ -1,0 +1,130 @@
+"""Conversations as tokens and labels, rendered by the chat template that inference will use.
+
+The loss is on all assistant turns and on nothing else. Templates seldom mark these, so they are
+found by rendering: an assistant turn is what the template adds to the conversation before it with
+its generation prompt, up to the end-of-turn token, from which the model learns to stop.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+IGNORED = -100
+
+Message = Mapping[str, str]
+
+
+class EncodingError(ValueError):
+    """A conversation can't be rendered by the model's chat template; the message says why."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One sample as the trainer takes it.
+
+    Attributes:
+        input_ids: Tokens, at most the length limit.
+        labels: The same where the loss is, ``IGNORED`` elsewhere.
+        truncated: Tokens were cut at the end.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    truncated: bool
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a token of a response is within the limit."""
+        return any(label != IGNORED for label in self.labels)
+
+
+def conversation(system: str | None, messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The sample's messages with its system prompt, if any, in front."""
+    turns = [{"role": item["role"], "content": item["content"]} for item in messages]
+    return [{"role": "system", "content": system}, *turns] if system else turns
+
+
+def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = False) -> str:
+    """Render a conversation as text.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+        messages: The conversation.
+        prompt: End with what makes the model answer.
+
+    Raises:
+        EncodingError: The template refuses it, such as a system prompt that it does not know.
+    """
+    try:
+        text = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=prompt
+        )
+    except TemplateError as error:
+        roles = ", ".join(item["role"] for item in messages)
+        raise EncodingError(f"the chat template refuses turns of {roles}: {error}") from None
+    return str(text)
+
+
+def response_spans(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """Character ranges of the assistant turns in the rendered conversation.
+
+    A range begins after the generation prompt and ends after the end-of-turn token, where the
+    template has one; white space that the template puts behind it is no part of the answer.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+        messages: The conversation.
+
+    Raises:
+        EncodingError: The template renders a turn otherwise once others follow, so that training
+            and inference would not see the same text.
+    """
+    whole = render(tokenizer, messages)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = render(tokenizer, messages[:index], prompt=True)
+        through = render(tokenizer, messages[: index + 1])
+        if not through.startswith(before) or not whole.startswith(through):
+            raise EncodingError(
+                f"the chat template renders message {index} otherwise at inference than in a "
+                "whole conversation; use a template that only appends"
+            )
+        spans.append((len(before), _end_of_turn(through, len(before), tokenizer.eos_token)))
+    return spans
+
+
+def _end_of_turn(text: str, start: int, eos: str | None) -> int:
+    at = text.rfind(eos, start) if eos else -1
+    if eos and at >= start and not text[at + len(eos) :].strip():
+        return at + len(eos)
+    return len(text)
+
+
+def encode(tokenizer: Any, messages: Sequence[Message], max_length: int) -> Encoded:
+    """Tokenize a conversation and mark the response.
+
+    A conversation that is too long is cut at its end: the prompt stays whole, and the model does
+    not learn to stop where the text was cut.
+
+    Args:
+        tokenizer: Fast tokenizer with a chat template.
+        messages: The conversation.
+        max_length: Most tokens to keep.
+
+    Raises:
+        EncodingError: The template can't render it.
+    """
+    spans = response_spans(tokenizer, messages)
+    text = render(tokenizer, messages)
+    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids: list[int] = tokens["input_ids"]
+    # A token that reaches over the start of a response is one that inference never generates.
+    labels = [
+        token if any(start <= begin and end <= stop for start, stop in spans) else IGNORED
+        for token, (begin, end) in zip(ids, tokens["offset_mapping"], strict=True)
+    ]
+    return Encoded(ids[:max_length], labels[:max_length], truncated=len(ids) > max_length)

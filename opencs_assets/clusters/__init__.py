@@ -1,0 +1,5 @@
+"""Clusters: groups of samples by the clusters that their normalized tags fall into.
+
+Here belong embeddings of samples and tags, k-means, membership and candidates. Comparing the
+samples of a cluster belongs in ``scores``.
+"""

@@ -1,0 +1,119 @@
+"""The assets ``sample_embeddings``, ``sample_clusters`` and ``clusters``."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from opencs_assets.automation import free_stage
+from opencs_assets.clusters import plots
+from opencs_assets.clusters.membership import cluster_samples
+from opencs_assets.failures import clear_failures
+from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.partitions import Partitions
+from opencs_assets.profiles import resolve_constants
+from opencs_assets.schemas import SAMPLE_EMBEDDINGS
+from resources.embedder import EmbedderResource
+from resources.home import Home
+
+GROUP = "clusters"
+
+
+def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """The assets that embed and cluster a dataset."""
+
+    @dg.asset(
+        partitions_def=partitions.dataset,
+        io_manager_key="lake",
+        description="Sentence embeddings of the instructions, for k-center and maps.",
+        kinds={"sentencetransformers", "parquet"},
+        owners=["team:data"],
+        group_name=GROUP,
+        metadata=table_metadata("sample_embeddings"),
+        code_version="1",
+        automation_condition=free_stage(),
+    )
+    def sample_embeddings(
+        raw_dataset: pl.DataFrame, embedder: EmbedderResource, home: Home
+    ) -> dg.MaterializeResult:
+        with clear_failures():
+            vectors = embedder.embed(raw_dataset["instruction"].to_list())
+        name = home.settings().method.embedder
+        table = pl.DataFrame(
+            {
+                "sample_id": raw_dataset["sample_id"],
+                "embedding": vectors.tolist(),
+                "model": [name] * raw_dataset.height,
+            },
+            schema=SAMPLE_EMBEDDINGS.schema,
+        )
+        return dg.MaterializeResult(
+            value=table, metadata={"model": name, "dimensions": vectors.shape[1]}
+        )
+
+    @dg.multi_asset(
+        name="sample_clusters",
+        partitions_def=partitions.dataset,
+        outs={
+            "sample_clusters": dg.AssetOut(
+                io_manager_key="lake",
+                description=(
+                    "Which clusters each sample is in by its tags, and which samples are "
+                    "candidates."
+                ),
+                kinds={"faiss", "parquet"},
+                owners=["team:data"],
+                group_name=GROUP,
+                metadata=table_metadata("sample_clusters"),
+                code_version="1",
+                automation_condition=free_stage(),
+            ),
+            "clusters": dg.AssetOut(
+                io_manager_key="lake",
+                description="The clusters: names, tags and sizes.",
+                kinds={"faiss", "parquet"},
+                owners=["team:data"],
+                group_name=GROUP,
+                metadata=table_metadata("clusters"),
+                code_version="1",
+                automation_condition=free_stage(),
+            ),
+        },
+    )
+    def sample_clusters(
+        context: dg.AssetExecutionContext,
+        raw_dataset: pl.DataFrame,
+        normalized_tags: pl.DataFrame,
+        embedder: EmbedderResource,
+        home: Home,
+    ) -> Iterator[dg.MaterializeResult]:
+        settings = home.settings()
+        constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
+        with clear_failures():
+            found = cluster_samples(
+                normalized_tags,
+                raw_dataset.select("sample_id", "row", length=pl.col("response").str.len_chars()),
+                embedder.embed,
+                constants,
+            )
+        for note in found.notes:
+            context.log.info(note)
+        candidates = found.samples.filter("is_candidate")["sample_id"].n_unique()
+        yield dg.MaterializeResult(
+            asset_key="sample_clusters",
+            value=found.samples,
+            metadata={
+                "clusters": found.clusters.height,
+                "samples": found.samples["sample_id"].n_unique(),
+                "label_sets": found.samples.select(
+                    pl.col("label_set").cast(pl.List(pl.String)).list.join(",")
+                )["label_set"].n_unique(),
+                "candidates": candidates,
+                "constants": dg.MetadataValue.md(constants.table()),
+                "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in found.notes)),
+                "sizes": plot(plots.cluster_sizes(found.clusters)),
+            },
+        )
+        yield dg.MaterializeResult(asset_key="clusters", value=found.clusters)
+
+    return [sample_embeddings, sample_clusters]

@@ -1,0 +1,260 @@
+"""Canonical samples: what the whole platform works on, made from any file of samples.
+
+Every row of the file becomes a sample or a rejected row with a reason, exactly once.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from opencs_assets.datasets.errors import DatasetError, RowError
+from opencs_assets.datasets.formats import RawRow, open_rows
+from opencs_assets.datasets.shapes import Conversation, read_row
+from opencs_assets.datasets.templates import join_context, strip_template
+from opencs_assets.schemas import RAW_DATASET, REJECTED_ROWS
+
+MAX_CHARS: Final = 1_000_000
+"""Longest message, in characters. The longest contexts in use hold about a million tokens, that is
+a few million characters for everything; one message of this size is a dump that went into the data
+by mistake, and it would be paid for in every prompt that shows it."""
+
+SAMPLE_ID_CHARS: Final = 32
+"""Hex digits of a sample's id: 128 bits, in which no two of a billion samples meet by chance."""
+
+# Rows are handed to Polars in batches: a million Python dicts at once would need gigabytes.
+_BATCH: Final = 10_000
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetRead:
+    """What a file held.
+
+    Attributes:
+        samples: One row a sample, in ``schemas.RAW_DATASET``, in the file's order.
+        rejected: One row a rejected row, in ``schemas.REJECTED_ROWS``, in the file's order.
+        rows: Rows read; the heights of both frames add up to it.
+        container: ``json``, ``jsonl``, ``csv`` or ``parquet``, with ``+gzip`` where compressed.
+        encoding: ``utf-8``, ``utf-8-sig``, ``utf-16`` or, for Parquet, ``binary``.
+        sha256: Hex SHA-256 of the file's bytes as they are stored.
+    """
+
+    samples: pl.DataFrame
+    rejected: pl.DataFrame
+    rows: int
+    container: str
+    encoding: str
+    sha256: str
+
+
+@dataclass
+class _Frame:
+    """Records on their way into a frame."""
+
+    schema: pl.Schema
+    records: list[Record] = field(default_factory=list)
+    batches: list[pl.DataFrame] = field(default_factory=list)
+
+    def add(self, record: Record) -> None:
+        self.records.append(record)
+        if len(self.records) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.batches.append(pl.DataFrame(self.records, schema=self.schema, orient="row"))
+        self.records = []
+
+    def build(self) -> pl.DataFrame:
+        self._flush()
+        return pl.concat(self.batches)
+
+
+def read_dataset(path: Path, *, limit: int | None = None) -> DatasetRead:
+    """Read a file of samples in any known container and row shape.
+
+    Text is kept as it is, but for prompt templates, white space around a message and Windows line
+    breaks, so that the same content has the same id whatever file it came in.
+
+    Args:
+        path: A JSON, JSONL, CSV or Parquet file, gzipped or not.
+        limit: Read only the first rows of the file, at most this many.
+
+    Raises:
+        DatasetError: The file can't be read as a whole, or no row of it is usable; the message then
+            counts the reasons.
+        ValueError: ``limit`` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, is {limit}")
+    samples, rejected = _Frame(RAW_DATASET.schema), _Frame(REJECTED_ROWS.schema)
+    reasons: Counter[str] = Counter()
+    first_rows: dict[str, int] = {}
+    rows = 0
+    with open_rows(path) as file:
+        for raw in islice(file.rows, limit):
+            rows += 1
+            try:
+                record = _sample(raw)
+                first = first_rows.setdefault(record["sample_id"], raw.row)
+                if first != raw.row:
+                    raise RowError("duplicate", f"same content as row {first}")
+            except RowError as error:
+                reasons[error.reason] += 1
+                rejected.add(_rejection(raw, error))
+            else:
+                samples.add(record)
+    if not first_rows:
+        raise DatasetError(_nothing_usable(path, rows, reasons))
+    return DatasetRead(
+        samples=samples.build(),
+        rejected=rejected.build(),
+        rows=rows,
+        container=file.container,
+        encoding=file.encoding,
+        sha256=file_sha256(path),
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sample_id(system: str | None, messages: Sequence[dict[str, str]]) -> str:
+    """Return the id of a sample: a hash of its content alone.
+
+    Args:
+        system: The system prompt, or None.
+        messages: ``{"role": ..., "content": ...}`` in turn.
+
+    Raises:
+        UnicodeEncodeError: A text holds half a surrogate pair, which is no character.
+    """
+    content = json.dumps(
+        {"system": system, "messages": messages},
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(content.encode()).hexdigest()[:SAMPLE_ID_CHARS]
+
+
+def _nothing_usable(path: Path, rows: int, reasons: Counter[str]) -> str:
+    if not rows:
+        return f"{path}: has no rows. Name a file with samples."
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return (
+        f"{path}: none of {rows} rows can be used ({counts}). Rows need `instruction` and "
+        "`output`, `prompt` and `completion`, `messages` or `conversations`."
+    )
+
+
+def _rejection(raw: RawRow, error: RowError) -> Record:
+    return {
+        "row": raw.row,
+        "line": raw.line,
+        "reason": error.reason,
+        "detail": error.detail.encode("utf-8", "replace").decode(),
+        "excerpt": raw.excerpt(),
+    }
+
+
+def _sample(raw: RawRow) -> Record:
+    """Return one row's record for ``schemas.RAW_DATASET``, or raise RowError."""
+    if raw.problem is not None:
+        raise raw.problem
+    conversation = read_row(raw.value)
+    system, turns = _system(conversation)
+    _check_roles([role for role, _ in turns])
+    messages, template = _messages(conversation, turns)
+    _check_lengths(system, messages)
+    try:
+        identity = sample_id(system, messages)
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        detail = f"the text holds half a surrogate pair ({half!a}), which is no character"
+        raise RowError("bad_encoding", detail) from None
+    return {
+        "sample_id": identity,
+        "row": raw.row,
+        "system": system,
+        "messages": messages,
+        "instruction": messages[0]["content"],
+        "response": messages[1]["content"],
+        "turns": len(messages) // 2,
+        "template": template,
+        "source_format": conversation.source_format,
+    }
+
+
+def _clean(text: str | None) -> str:
+    return (text or "").replace("\r\n", "\n").strip()
+
+
+def _system(
+    conversation: Conversation,
+) -> tuple[str | None, Sequence[tuple[str, str | None]]]:
+    """Take the system prompt off a conversation, from its field or its first turn."""
+    turns = conversation.turns
+    from_field, from_turn = _clean(conversation.system), ""
+    if turns and turns[0][0] == "system":
+        from_turn, turns = _clean(turns[0][1]), turns[1:]
+    if from_field and from_turn and from_field != from_turn:
+        detail = "the field `system` and the first turn are different system prompts; keep one"
+        raise RowError("bad_roles", detail)
+    return from_field or from_turn or None, turns
+
+
+def _check_roles(roles: Sequence[str]) -> None:
+    """Accept user and assistant in turn, from a question to an answer."""
+    if not roles:
+        raise RowError("no_instruction", "the conversation is empty")
+    for number, role in enumerate(roles, 1):
+        expected = "user" if number % 2 else "assistant"
+        if role != expected:
+            detail = f"message {number} is from {role}, expected {expected}"
+            raise RowError("bad_roles", detail)
+    if len(roles) == 1:
+        raise RowError("no_response", "the only question has no answer")
+    if roles[-1] == "user":
+        detail = f"message {len(roles)}, the last, is a question without an answer"
+        raise RowError("bad_roles", detail)
+
+
+def _messages(
+    conversation: Conversation, turns: Sequence[tuple[str, str | None]]
+) -> tuple[list[dict[str, str]], str | None]:
+    """Return the messages without templates, and the name of the first template found."""
+    messages: list[dict[str, str]] = []
+    template = None
+    for number, (role, raw_text) in enumerate(turns, 1):
+        text = _clean(raw_text)
+        if role == "user":
+            text, found = strip_template(text)
+            template = template or found
+            if not text:
+                raise RowError("no_instruction", f"message {number}, a question, is blank")
+            if number == 1:
+                text = join_context(text, _clean(conversation.context))
+        elif not text:
+            raise RowError("no_response", f"message {number}, an answer, is blank")
+        messages.append({"role": role, "content": text})
+    return messages, template
+
+
+def _check_lengths(system: str | None, messages: Sequence[dict[str, str]]) -> None:
+    texts = [("the system prompt", system or "")]
+    texts += [(f"message {n}", message["content"]) for n, message in enumerate(messages, 1)]
+    for name, text in texts:
+        if len(text) > MAX_CHARS:
+            detail = f"{name} has {len(text):,} characters, more than {MAX_CHARS:,}"
+            raise RowError("too_long", detail)

@@ -1,0 +1,41 @@
+"""What can be wrong with a file as a whole, and with one row of it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+REASONS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "broken_json": "the line, or the JSON text in a column, is not JSON",
+        "broken_csv": "the CSV record has more fields than the header, or a quote is never closed",
+        "not_an_object": "the row is JSON, but not an object",
+        "unknown_shape": "none of the known row shapes, or a part that is not text",
+        "no_instruction": "a question is missing, blank or not text",
+        "no_response": "an answer is missing, blank or not text",
+        "bad_roles": "the conversation is not user and assistant in turn, ending with an answer",
+        "bad_encoding": "bytes or characters that are not valid Unicode",
+        "too_long": "a message is longer than MAX_CHARS",
+        "duplicate": "an earlier row has the same content",
+    }
+)
+"""Code of each reason for which a row is rejected, and what it means."""
+
+
+class DatasetError(ValueError):
+    """A file, a name or a folder that can't be used as a whole."""
+
+
+class RowError(ValueError):
+    """One row that can't become a sample.
+
+    Attributes:
+        reason: A code of ``REASONS``.
+        detail: One sentence for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        if reason not in REASONS:
+            raise KeyError(reason)
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

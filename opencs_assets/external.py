@@ -1,0 +1,166 @@
+"""What a script needs that Dagster starts as a process of its own: job file, reports, progress.
+
+Training and generation run anywhere: under Dagster Pipes, on another machine, or by hand with
+``python -m <module> <job.json>``. Nothing here imports dagster but ``dagster_pipes``, and nothing
+heavy is imported before the job was read.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
+
+EXIT_JOB_ERROR = 2
+EXIT_CRASH = 1
+EXIT_INTERRUPTED = 130
+EXIT_ORPHANED = 131
+PARENT_POLL_S = 1.0
+LINE_EVERY_S = 10.0
+
+Job = Mapping[str, Any]
+
+
+class JobError(RuntimeError):
+    """The job can't be done and a repeat would not mend it; the message is for a person."""
+
+
+class Channel:
+    """Reports of a running job: to Dagster where it was started by Pipes, else to the terminal."""
+
+    def __init__(self, pipes: PipesContext | None = None) -> None:
+        self._pipes = pipes
+
+    def say(self, text: str) -> None:
+        """Log one line."""
+        if self._pipes:
+            self._pipes.log.info(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def send(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Report a structured message: the job's ``result``, or its ``error``."""
+        if self._pipes:
+            self._pipes.report_custom_message({"kind": kind, **payload})
+        elif kind == "result":
+            print(json.dumps(payload), flush=True)
+
+
+def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequence[str]) -> int:
+    """Read the job file, do the work, report its result or one clear error.
+
+    Args:
+        work: Does the job and returns its result, as JSON values.
+        arguments: Command line after the program: the path of the job file, nothing else.
+
+    Returns:
+        Exit status: 0, ``EXIT_JOB_ERROR`` for what a repeat can't mend, ``EXIT_CRASH`` otherwise.
+    """
+    with _channel() as channel:
+        try:
+            channel.send("result", work(_read_job(arguments), channel))
+        except JobError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            channel.send("error", {"message": str(error), "final": True})
+            return EXIT_JOB_ERROR
+        except KeyboardInterrupt:
+            channel.send("error", {"message": "interrupted", "final": True})
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            traceback.print_exc()
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            channel.send("error", {"message": text, "final": False})
+            return EXIT_CRASH
+    return 0
+
+
+def _read_job(arguments: Sequence[str]) -> Job:
+    if len(arguments) != 1:
+        raise JobError(f"expected one argument, the path of the job file, got {list(arguments)}")
+    path = Path(arguments[0])
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JobError(f"job file {path} can't be read: {error}") from None
+    if not isinstance(job, dict):
+        raise JobError(f"job file {path} must hold one JSON object")
+    return job
+
+
+@contextmanager
+def _channel() -> Iterator[Channel]:
+    if PipesEnvVarParamsLoader().is_dagster_pipes_process():
+        # Only there: a job that somebody starts by hand may well outlive the shell it was typed in.
+        _end_with_parent()
+        with open_dagster_pipes() as pipes:
+            yield Channel(pipes)
+    else:
+        yield Channel()
+
+
+def _end_with_parent() -> None:
+    """End this process once its parent is gone, so that a killed run does not train on alone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line now and then, so that a log is not flooded.
+
+    Args:
+        label: What is going on.
+        total: Number of units of the whole work.
+        unit: Name of one unit.
+    """
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self._label, self._total, self._unit = label, total, unit
+        self._done, self._start, self._shown = 0, time.monotonic(), 0.0
+        self._terminal = sys.stderr.isatty()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count finished units and show where the work is.
+
+        Args:
+            count: Units finished since the last call.
+            note: What else to show, such as the loss.
+        """
+        self._done += count
+        now = time.monotonic()
+        every = 0.2 if self._terminal else LINE_EVERY_S
+        if self._done < self._total and now - self._shown < every:
+            return
+        self._shown = now
+        line = self._line(now - self._start, note)
+        if self._terminal:
+            end = "\n" if self._done >= self._total else ""
+            print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _line(self, seconds: float, note: str) -> str:
+        share = self._done / self._total if self._total else 1.0
+        bar = ("█" * round(20 * share)).ljust(20, "░")
+        rate = self._done / seconds if seconds > 0 else 0.0
+        left = (self._total - self._done) / rate if rate else 0.0
+        minutes, rest = divmod(round(left), 60)
+        parts = [
+            f"{self._label} {bar} {self._done}/{self._total} {self._unit}",
+            note,
+            f"{rate:.2f}/s",
+            f"{minutes}:{rest:02d} left",
+        ]
+        return " · ".join(part for part in parts if part)

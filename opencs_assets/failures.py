@@ -1,0 +1,37 @@
+"""Errors that a person can mend, told as one clear message and not retried."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.experiments import ExperimentsError
+from opencs_assets.profiles import MethodError
+from opencs_assets.schemas import SchemaError
+from opencs_assets.selection.pins import PinsError
+from opencs_assets.selection.registry import SelectionError
+from resources.lake import LakeError
+from resources.llm.errors import LLMError
+from resources.settings import SettingsError
+
+MENDABLE = (
+    DatasetError,
+    ExperimentsError,
+    LakeError,
+    LLMError,
+    MethodError,
+    PinsError,
+    SchemaError,
+    SelectionError,
+    SettingsError,
+)
+
+
+@contextmanager
+def clear_failures() -> Iterator[None]:
+    """Turn an error that a retry can't mend into a failure with its message alone."""
+    try:
+        yield
+    except MENDABLE as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

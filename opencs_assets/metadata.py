@@ -1,0 +1,76 @@
+"""What an asset shows in the UI: column schemas, short previews and plots."""
+
+import base64
+import io
+from collections.abc import Mapping
+
+import dagster as dg
+import polars as pl
+from matplotlib.figure import Figure
+
+from opencs_assets.schemas import TABLES, Table
+
+PREVIEW_ROWS = 5
+PREVIEW_CHARACTERS = 80
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """The table's columns, as the UI shows them; partition dimensions first."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, "String", "Partition dimension (folder)")
+            for name in table.dimensions
+        ]
+        + [
+            dg.TableColumn(
+                name,
+                str(column.dtype),
+                column.description,
+                dg.TableColumnConstraints(nullable=column.nullable),
+            )
+            for name, column in table.columns.items()
+        ]
+    )
+
+
+def table_metadata(name: str) -> dict[str, dg.TableSchema]:
+    """Definition metadata of the asset that writes the table of this name."""
+    return {"dagster/column_schema": column_schema(TABLES[name])}
+
+
+def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MarkdownMetadataValue:
+    """The first rows as a Markdown table with every cell cut short."""
+    shown = [name for name, dtype in frame.schema.items() if dtype != pl.List(pl.Float32)]
+    lines = ["| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
+    for row in frame.select(shown).head(rows).iter_rows():
+        lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def plot(figure: Figure) -> dg.MarkdownMetadataValue:
+    """A figure as an inline image."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{encoded})")
+
+
+def counts(values: Mapping[str, int | float | None]) -> dict[str, dg.MetadataValue | int | float]:
+    """Numbers as metadata; an unknown one is said to be unknown."""
+    return {
+        name: dg.MetadataValue.text("unknown") if value is None else value
+        for name, value in values.items()
+    }
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        value = ", ".join(_cell(item) for item in value)
+    elif isinstance(value, dict):
+        value = next((_cell(item) for item in value.values()), "")
+    elif isinstance(value, float):
+        value = f"{value:.4g}"
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"

@@ -1,0 +1,129 @@
+"""The assets ``open_tags``, ``normalized_tags`` and ``tag_lineage``."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from opencs_assets.automation import free_stage
+from opencs_assets.failures import clear_failures
+from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.open_tags import plots, tagging
+from opencs_assets.open_tags.normalize import normalize
+from opencs_assets.partitions import Partitions
+from opencs_assets.profiles import resolve_constants
+from opencs_assets.usage import usage_metadata
+from resources.home import Home
+from resources.llm.resource import LLMResource
+
+GROUP = "open_tags"
+
+
+def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """The assets that tag a dataset and normalize its tags."""
+
+    @dg.asset(
+        partitions_def=partitions.dataset,
+        io_manager_key="lake",
+        description=(
+            "What the tagger calls each sample, in its own words. A sample whose replies could not "
+            "be read keeps a row that says why."
+        ),
+        kinds={"openai", "parquet"},
+        owners=["team:data"],
+        group_name=GROUP,
+        metadata=table_metadata("open_tags"),
+        code_version=f"{tagging.prompt_version('compact')}+{tagging.prompt_version('explained')}",
+        pool="llm_api",
+    )
+    def open_tags(
+        context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, llm: LLMResource
+    ) -> dg.MaterializeResult:
+        queries = tagging.queries(raw_dataset)
+        with (
+            clear_failures(),
+            llm.client(
+                "tagger",
+                stage="open_tags",
+                dataset=context.partition_key,
+                log=context.log.info,
+            ) as client,
+        ):
+            form: tagging.Form = "compact" if client.structured == "grammar" else "explained"
+            outcomes = client.complete_parsed(
+                queries,
+                lambda query, attempt, reason: tagging.build_call(query, attempt, reason, form),
+                tagging.parse_tags,
+                label="tags",
+                max_attempts=tagging.MAX_ATTEMPTS,
+            )
+            table = tagging.tags_table(queries, outcomes, model=client.model_label, form=form)
+        names = table["tags"].explode().drop_nulls().struct.field("tag")
+        return dg.MaterializeResult(
+            value=table,
+            metadata={
+                "unique_tags": names.n_unique(),
+                "tags": len(names),
+                "not_tagged": table.filter(pl.col("status") != "ok").height,
+                **usage_metadata(client),
+                "tag_cloud": plot(plots.tag_cloud(names)),
+            },
+        )
+
+    @dg.multi_asset(
+        name="normalized_tags",
+        partitions_def=partitions.dataset,
+        outs={
+            "normalized_tags": dg.AssetOut(
+                io_manager_key="lake",
+                description="Each sample's tags after merging equal ones and dropping rare ones.",
+                kinds={"polars", "parquet"},
+                owners=["team:data"],
+                group_name=GROUP,
+                metadata=table_metadata("normalized_tags"),
+                code_version="1",
+                automation_condition=free_stage(),
+            ),
+            "tag_lineage": dg.AssetOut(
+                io_manager_key="lake",
+                description="What each raw tag became, and which step dropped it.",
+                kinds={"polars", "parquet"},
+                owners=["team:data"],
+                group_name=GROUP,
+                metadata=table_metadata("tag_lineage"),
+                code_version="1",
+                automation_condition=free_stage(),
+            ),
+        },
+    )
+    def normalized_tags(
+        context: dg.AssetExecutionContext, open_tags: pl.DataFrame, home: Home
+    ) -> Iterator[dg.MaterializeResult]:
+        with clear_failures():
+            settings = home.settings()
+            constants = resolve_constants(settings.profile, settings.method, open_tags.height)
+            found = normalize(open_tags, constants)
+        context.log.info(constants.table())
+        after = found.lineage["normalized_tag"].drop_nulls().n_unique()
+        yield dg.MaterializeResult(
+            asset_key="normalized_tags",
+            value=found.tags,
+            metadata={
+                "raw_unique_tags": found.lineage.height,
+                "normalized_unique_tags": after,
+                "samples_without_tag": found.tags.filter(pl.col("reason").is_not_null()).height,
+                "profile": settings.profile,
+                "constants": dg.MetadataValue.md(constants.table()),
+                "tags_a_sample": plot(plots.tags_a_sample(open_tags, found.tags)),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="tag_lineage",
+            value=found.lineage,
+            metadata={
+                "merged": found.lineage["normalized_tag"].drop_nulls().len() - after,
+                "dropped": found.lineage["normalized_tag"].null_count(),
+            },
+        )
+
+    return [open_tags, normalized_tags]

@@ -1,0 +1,55 @@
+"""Whether tags can be worked with."""
+
+import dagster as dg
+import polars as pl
+
+from opencs_assets.checks import Finding, build_check
+from opencs_assets.partitions import Partitions
+
+MOST_NOT_TAGGED = 0.2
+MOST_WITHOUT_TAG = 0.5
+
+
+def few_not_tagged(tags: pl.DataFrame) -> Finding:
+    """At most 20 % of the samples have no readable tags."""
+    failed = tags.filter(pl.col("status") != "ok")
+    share = failed.height / tags.height if tags.height else 1.0
+    return Finding(
+        share <= MOST_NOT_TAGGED,
+        f"{failed.height} of {tags.height} samples ({share:.1%}) could not be tagged",
+        {
+            "by_status": dict(failed["status"].value_counts().sort("status").iter_rows()),
+            "limit": MOST_NOT_TAGGED,
+        },
+    )
+
+
+def few_without_tag(tags: pl.DataFrame) -> Finding:
+    """At most half of the samples lose all their tags, and none disappears without a reason."""
+    empty = tags.filter(pl.col("tags").list.len() == 0)
+    unexplained = empty["reason"].null_count()
+    share = empty.height / tags.height if tags.height else 1.0
+    return Finding(
+        share <= MOST_WITHOUT_TAG and not unexplained,
+        f"{empty.height} of {tags.height} samples ({share:.1%}) have no tag left, "
+        f"{unexplained} of them without a reason",
+        {
+            "by_reason": dict(empty["reason"].drop_nulls().value_counts().iter_rows()),
+            "limit": MOST_WITHOUT_TAG,
+        },
+    )
+
+
+def build_tag_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
+    """The checks on ``open_tags`` and ``normalized_tags``."""
+    return [
+        build_check(
+            "open_tags", "few_not_tagged", few_not_tagged, partitions_def=partitions.dataset
+        ),
+        build_check(
+            "normalized_tags",
+            "few_without_tag",
+            few_without_tag,
+            partitions_def=partitions.dataset,
+        ),
+    ]

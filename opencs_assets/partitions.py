@@ -1,0 +1,66 @@
+"""The partition families and how one family's partitions depend on another's."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from opencs_assets.experiments import Experiments
+
+DATASET = dg.DynamicPartitionsDefinition(name="dataset")
+
+
+def _other_dimension(
+    upstream: str, downstream: str, keys: dict[str, set[str]]
+) -> dg.MultiPartitionMapping:
+    return dg.MultiPartitionMapping(
+        {
+            "dataset": dg.DimensionPartitionMapping("dataset", dg.IdentityPartitionMapping()),
+            upstream: dg.DimensionPartitionMapping(downstream, dg.StaticPartitionMapping(keys)),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Partition families, made from what ``experiments.yaml`` declares.
+
+    Attributes:
+        dataset: One key a dataset; keys are added when data arrives.
+        dataset_selector: Dataset × selector.
+        dataset_experiment: Dataset × experiment.
+        dataset_matchup: Dataset × matchup.
+        selector_to_experiment: From a subset to the experiments that train on it.
+        experiment_to_matchup: From an experiment to the matchups that it is in.
+    """
+
+    dataset: dg.DynamicPartitionsDefinition
+    dataset_selector: dg.MultiPartitionsDefinition
+    dataset_experiment: dg.MultiPartitionsDefinition
+    dataset_matchup: dg.MultiPartitionsDefinition
+    selector_to_experiment: dg.MultiPartitionMapping
+    experiment_to_matchup: dg.MultiPartitionMapping
+
+
+def build_partitions(experiments: Experiments) -> Partitions:
+    """Make the partition families of the declared selectors, experiments and matchups."""
+    of_selector: dict[str, set[str]] = {name: set() for name in experiments.selectors}
+    for name, experiment in experiments.experiments.items():
+        of_selector[experiment.selector].add(name)
+    of_experiment: dict[str, set[str]] = {name: set() for name in experiments.experiments}
+    for name, matchup in experiments.matchups.items():
+        of_experiment[matchup.model_a].add(name)
+        of_experiment[matchup.model_b].add(name)
+
+    def by(dimension: str, keys: list[str]) -> dg.MultiPartitionsDefinition:
+        return dg.MultiPartitionsDefinition(
+            {"dataset": DATASET, dimension: dg.StaticPartitionsDefinition(keys)}
+        )
+
+    return Partitions(
+        dataset=DATASET,
+        dataset_selector=by("selector", list(experiments.selectors)),
+        dataset_experiment=by("experiment", list(experiments.experiments)),
+        dataset_matchup=by("matchup", list(experiments.matchups)),
+        selector_to_experiment=_other_dimension("selector", "experiment", of_selector),
+        experiment_to_matchup=_other_dimension("experiment", "matchup", of_experiment),
+    )

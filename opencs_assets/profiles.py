@@ -1,0 +1,141 @@
+"""The two profiles: every difference between the published code and ours is one named setting.
+
+``faithful`` keeps OpenCS's published constants and order of steps (arXiv 2507.03673) and fails
+clearly where they leave nothing. ``corrected``, the default, mends what the research code gets
+wrong and scales the constants with the data, so that 200 samples work as well as a million.
+"""
+
+from dataclasses import dataclass
+
+from resources.settings import Method, Profile
+
+PUBLISHED_SAMPLES = 52_000
+PUBLISHED_ALPHA = 20
+PUBLISHED_CLUSTERS = 50
+PUBLISHED_QUOTA = 20
+PUBLISHED_K = PUBLISHED_CLUSTERS * PUBLISHED_QUOTA
+# OpenCS left 5,047 candidates to choose 1,000 from; fewer than five a choice is hardly a choice.
+CANDIDATES_PER_CHOICE = 5
+
+
+class MethodError(ValueError):
+    """The data can't be processed with these constants; the message says which would work."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number of the method and why it has its value."""
+
+    value: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The method's constants and choices for one dataset.
+
+    Attributes:
+        profile: Name of the profile.
+        alpha: Tags in fewer samples are dropped.
+        clusters: Number of clusters, K; ``corrected`` never takes more than unique tags.
+        k: Samples in a subset.
+        quota: Samples taken from a cluster in its turn.
+        merge_first: Merge tags before counting them, so that "Math" 15 and "math" 15 are 30 and
+            both live; ``faithful`` filters first and loses both.
+        stem_words: Stem every word of a tag; ``faithful`` stems the phrase, which changes only
+            its last word.
+        readable_tags: Call a merged tag by its commonest form; ``faithful`` by its stem.
+        weigh_tags: Embed unique tags, weighted by their counts; ``faithful`` clusters every
+            occurrence.
+        one_cluster_each: Score a sample in its primary cluster only, so that it is paid for once;
+            ``faithful`` scores it in each of its clusters.
+        longest_only: Keep one candidate, the longest response, of a label set; ``corrected``
+            keeps as many as leave five candidates a choice.
+        both_orders: Show each pair in both orders.
+        ring: Compare each candidate with two others, so that none is left out; ``faithful`` pairs
+            neighbours, and the odd one drops out.
+        refill: Where a cluster can't fill its quota, take the next best of the others.
+        seed: Seed of k-means, pairing and sampling.
+    """
+
+    profile: Profile
+    alpha: Constant
+    clusters: Constant
+    k: Constant
+    quota: Constant
+    merge_first: bool
+    stem_words: bool
+    readable_tags: bool
+    weigh_tags: bool
+    one_cluster_each: bool
+    longest_only: bool
+    both_orders: bool
+    ring: bool
+    refill: bool
+    seed: int
+
+    def table(self) -> str:
+        """The scaled constants with their reasons, as a Markdown table."""
+        rows = [
+            f"| {name} | {constant.value:,} | {constant.reason} |"
+            for name, constant in (
+                ("α (smallest tag)", self.alpha),
+                ("K (clusters)", self.clusters),
+                ("k (subset)", self.k),
+                ("quota (a cluster)", self.quota),
+            )
+        ]
+        return "\n".join([f"| {self.profile} | value | why |", "| --- | --- | --- |", *rows])
+
+
+def resolve_constants(profile: Profile, method: Method, samples: int) -> Constants:
+    """The constants for a dataset of so many samples.
+
+    ``corrected`` scales with n = samples / 52,000, the size that the published values were set
+    at: α with √n; K and quota each with the cube root of n, and so k = K · quota with n^(2/3).
+    K follows the rule of thumb for k-means, K ∝ √(points): the points are unique tags, whose
+    number grows like n^(2/3) (Heaps' law). At 52,000 samples all are the published values.
+
+    Args:
+        profile: ``corrected`` or ``faithful``.
+        method: Settings that override single constants.
+        samples: Samples in the dataset, at least 1.
+    """
+    ratio = samples / PUBLISHED_SAMPLES
+
+    def constant(set_to: int | None, published: int, power: float, least: int) -> Constant:
+        if set_to is not None:
+            return Constant(set_to, "set in the settings")
+        if profile == "faithful":
+            return Constant(published, "published value")
+        scaled = max(least, round(published * ratio**power))
+        fraction = {1 / 2: "1/2", 1 / 3: "1/3", 2 / 3: "2/3"}[power]
+        return Constant(
+            scaled, f"{published:,} × ({samples:,} / {PUBLISHED_SAMPLES:,})^({fraction})"
+        )
+
+    alpha = constant(method.alpha, PUBLISHED_ALPHA, 1 / 2, 1)
+    clusters = constant(method.clusters, PUBLISHED_CLUSTERS, 1 / 3, 2)
+    k = constant(method.k, PUBLISHED_K, 2 / 3, 2)
+    if method.quota is not None or profile == "faithful":
+        quota = constant(method.quota, PUBLISHED_QUOTA, 1 / 3, 1)
+    else:
+        quota = Constant(-(-k.value // clusters.value), "k / K, rounded up")
+    corrected = profile == "corrected"
+    return Constants(
+        profile=profile,
+        alpha=alpha,
+        clusters=clusters,
+        k=k,
+        quota=quota,
+        merge_first=corrected,
+        stem_words=corrected,
+        readable_tags=corrected,
+        weigh_tags=corrected,
+        one_cluster_each=corrected,
+        longest_only=not corrected or samples >= PUBLISHED_SAMPLES,
+        both_orders=corrected,
+        ring=corrected,
+        refill=corrected,
+        seed=method.seed,
+    )

@@ -1,0 +1,146 @@
+"""Provenance: the hash of all that determined an output, and the marker that it is complete.
+
+An expensive output is a folder with ``opencs.json`` in it, written last: what it was made from,
+what came out, and size and hash of each file. Whoever reuses the folder verifies it first.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+MARKER = "opencs.json"
+SHORT = 16
+
+
+class ProvenanceError(RuntimeError):
+    """A folder is not what it should be; the message names it and says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a complete output says about itself.
+
+    Attributes:
+        provenance: Hash of ``fields``.
+        fields: All that determined the output.
+        result: What came out, as JSON values.
+        files: Size in bytes and SHA-256 of each file, by name.
+    """
+
+    provenance: str
+    fields: Mapping[str, Any]
+    result: Mapping[str, Any]
+    files: Mapping[str, Mapping[str, Any]]
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of a JSON value in its canonical form, as hex."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex; remembered while size and time of change stay."""
+    state = path.stat()
+    return _file_hash(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions by package; ``absent`` where there is none."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def write_marker(
+    folder: Path, provenance: str, fields: Mapping[str, Any], result: Mapping[str, Any]
+) -> None:
+    """Write the marker into a folder whose files are all there.
+
+    Args:
+        folder: The finished output.
+        provenance: Hash of ``fields``.
+        fields: All that determined the output.
+        result: What came out, as JSON values.
+    """
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MARKER
+    }
+    content = {
+        "provenance": provenance,
+        "fields": dict(fields),
+        "result": dict(result),
+        "files": files,
+    }
+    temporary = folder / f".{MARKER}"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MARKER)
+
+
+def read_marker(folder: Path) -> Marker:
+    """Read a folder's marker.
+
+    Raises:
+        ProvenanceError: There is none, or it can't be read.
+    """
+    path = folder / MARKER
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Marker(content["provenance"], content["fields"], content["result"], content["files"])
+    except FileNotFoundError:
+        raise ProvenanceError(f"{folder} is not complete: it has no {MARKER}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProvenanceError(f"{path} can't be read ({error}); make the output again") from None
+
+
+def verify(folder: Path, provenance: str, *, contents: bool = True) -> Marker:
+    """Verify that a folder is whole and is the output of this provenance.
+
+    Args:
+        folder: The output.
+        provenance: What it must have been made from.
+        contents: Compare the files' hashes too, not only their sizes.
+
+    Raises:
+        ProvenanceError: It was made from something else, or a file is missing or changed.
+    """
+    marker = read_marker(folder)
+    if content_hash(marker.fields) != marker.provenance:
+        raise ProvenanceError(f"{folder / MARKER} was edited: its fields do not give its hash")
+    if marker.provenance != provenance:
+        raise ProvenanceError(
+            f"{folder} is another output: made from {marker.provenance[:SHORT]}, expected "
+            f"{provenance[:SHORT]}"
+        )
+    for name, expected in marker.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ProvenanceError(f"{path} is missing")
+        if path.stat().st_size != expected["bytes"]:
+            raise ProvenanceError(
+                f"{path} has {path.stat().st_size} bytes, was written with {expected['bytes']}"
+            )
+        if contents and file_hash(path) != expected["sha256"]:
+            raise ProvenanceError(f"{path} was changed since it was written")
+    return marker

@@ -1,0 +1,172 @@
+"""Contrastive scores: two samples in one prompt, and the mean of what was said of each.
+
+Two readings of one question. ``generated``: the scorer writes a score in [1, 100] for each
+(published, criteria in the project's own words). ``logprobs``: it answers A or B, and the
+probabilities of the two labels are the scores; a small model's probabilities carry a signal where
+its numbers carry none.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from opencs_assets.schemas import CONTRASTIVE_SCORES, SCORE_COMPARISONS
+from opencs_assets.scores.pairing import Comparison
+from resources.llm.readings import parse_score_pair, preference
+from resources.llm.types import Call, Outcome, Reply
+from resources.settings import Reading
+
+LOW, HIGH = 1.0, 100.0
+MAX_ATTEMPTS = 3
+GENERATED_TOKENS = 256
+LABELS = ("A", "B")
+LABEL_LOGPROBS = 40
+LABEL_GRAMMAR = 'root ::= "A" | "B"'
+
+_GENERATED = (
+    "You compare two samples for training an assistant. Each has an instruction and a response. "
+    "Judge each response by its own instruction: is it complete, clear, accurate, relevant, well "
+    "explained, practical and safe? Give each sample a score from 1 to 100; a difference in "
+    "quality must show as a difference in score. On the first line write the two scores, sample "
+    "A's and sample B's, as two numbers with a space between them; then one sentence of reasons."
+)
+_LOGPROBS = (
+    "Which response follows its instruction better: is it correct, complete, clear and helpful?"
+)
+
+
+def prompt_version(reading: Reading) -> str:
+    """Version of the prompt and its parser."""
+    text = {"generated": _GENERATED, "logprobs": _LOGPROBS + LABEL_GRAMMAR}[reading]
+    return f"contrast-{reading}-{hashlib.sha256(f'{text}|layout-1'.encode()).hexdigest()[:8]}"
+
+
+def build_call(
+    comparison: Comparison,
+    texts: Mapping[str, tuple[str, str]],
+    reading: Reading,
+    attempt: int,
+    reason: str | None,
+) -> Call:
+    """The call for one comparison.
+
+    Args:
+        comparison: The pair and its order.
+        texts: Instruction and response by sample id.
+        reading: How the reply will be read.
+        attempt: 0-based attempt.
+        reason: Why the attempt before could not be read.
+    """
+    shown = (comparison.sample_a, comparison.sample_b)
+    if comparison.shown_first == "b":
+        shown = shown[::-1]
+    samples = "\n\n".join(
+        f"[Sample {label}]\nInstruction: {texts[sample][0]}\nResponse: {texts[sample][1]}"
+        for label, sample in zip(LABELS, shown, strict=True)
+    )
+    if reading == "logprobs":
+        return Call(
+            messages=(
+                {
+                    "role": "user",
+                    "content": f"{samples}\n\n{_LOGPROBS} Answer with the letter A or B only.",
+                },
+            ),
+            prompt_version=prompt_version(reading),
+            max_tokens=1,
+            temperature=0.0,
+            grammar=LABEL_GRAMMAR,
+            top_logprobs=LABEL_LOGPROBS,
+            attempt=attempt,
+        )
+    repeat = f"\n\n(The last reply could not be used: {reason}.)" if reason else ""
+    return Call(
+        messages=(
+            {"role": "system", "content": _GENERATED},
+            {"role": "user", "content": samples + repeat},
+        ),
+        prompt_version=prompt_version(reading),
+        max_tokens=GENERATED_TOKENS,
+        temperature=0.0,
+        attempt=attempt,
+    )
+
+
+def parse_scores(reply: Reply, reading: Reading) -> tuple[float, float]:
+    """The scores in [1, 100] of the sample shown first and of the one shown second.
+
+    Raises:
+        Unparsable: The reply holds no such scores.
+    """
+    if reading == "generated":
+        return parse_score_pair(reply.text, LOW, HIGH)
+    share = 1 / (1 + math.exp(-max(-50.0, min(50.0, preference(reply, LABELS)))))
+    return LOW + (HIGH - LOW) * share, LOW + (HIGH - LOW) * (1 - share)
+
+
+def comparison_table(
+    asked: Sequence[Comparison],
+    outcomes: Sequence[Outcome[tuple[float, float]]],
+    *,
+    model: str,
+    reading: Reading,
+) -> pl.DataFrame:
+    """One row a comparison (schema ``SCORE_COMPARISONS``), scores swapped back to a and b."""
+    rows = []
+    for comparison, outcome in zip(asked, outcomes, strict=True):
+        first, second = outcome.value or (None, None)
+        swapped = comparison.shown_first == "b"
+        rows.append(
+            {
+                "cluster": comparison.cluster,
+                "sample_a": comparison.sample_a,
+                "sample_b": comparison.sample_b,
+                "shown_first": comparison.shown_first,
+                "score_a": second if swapped else first,
+                "score_b": first if swapped else second,
+                "status": outcome.status,
+                "reading": reading,
+                "reply_id": outcome.reply.reply_id,
+                "model": model,
+                "prompt_version": prompt_version(reading),
+            }
+        )
+    return pl.DataFrame(rows, schema=SCORE_COMPARISONS.schema)
+
+
+def contrastive_scores(comparisons: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """The mean score of each candidate in each cluster that it was to be compared in.
+
+    Args:
+        comparisons: Rows of ``score_comparisons``.
+        samples: ``cluster`` and ``sample_id`` of the candidates; one without any readable
+            comparison keeps a row with a null score.
+
+    Returns:
+        One row a cluster and sample (schema ``CONTRASTIVE_SCORES``).
+    """
+    sides = pl.concat(
+        comparisons.select(
+            "cluster",
+            sample_id=pl.col(f"sample_{side}"),
+            score=pl.col(f"score_{side}"),
+            first=pl.col("shown_first") == side,
+        )
+        for side in ("a", "b")
+    )
+    score, first = pl.col("score"), pl.col("first")
+    summed = sides.group_by("cluster", "sample_id").agg(
+        score=score.mean(),
+        comparisons=score.count().cast(pl.Int64),
+        missing=score.null_count().cast(pl.Int64),
+        order_gap=score.filter(first).mean() - score.filter(~first).mean(),
+    )
+    return (
+        samples.select("cluster", "sample_id")
+        .join(summed, on=["cluster", "sample_id"], how="left")
+        .with_columns(pl.col("comparisons", "missing").fill_null(0))
+        .select(list(CONTRASTIVE_SCORES.columns))
+        .sort("cluster", "sample_id")
+    )

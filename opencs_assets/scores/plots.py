@@ -1,0 +1,35 @@
+"""Plots of scores."""
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from opencs_assets.plots import BLUE, ORANGE, figure, nothing_to_plot
+
+BINS = 25
+
+
+def score_distribution(scores: pl.DataFrame, low: float, high: float) -> Figure:
+    """How the scores are spread over their range."""
+    title = "Scores"
+    values = scores["score"].drop_nulls().to_list()
+    if not values:
+        return nothing_to_plot(title)
+    drawn, (axes,) = figure(title)
+    axes.hist(values, bins=BINS, range=(low, high), color=BLUE)
+    axes.set_xlabel(f"score ({low:g} to {high:g})")
+    axes.set_ylabel("samples")
+    return drawn
+
+
+def order_gap(scores: pl.DataFrame) -> Figure:
+    """What being shown first is worth: the score when first minus the score when second."""
+    title = "Position: score when shown first minus when shown second"
+    values = scores["order_gap"].drop_nulls().to_list()
+    if not values:
+        return nothing_to_plot(title)
+    drawn, (axes,) = figure(title)
+    axes.hist(values, bins=BINS, range=(-100, 100), color=ORANGE)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("points")
+    axes.set_ylabel("samples")
+    return drawn

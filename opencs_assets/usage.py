@@ -1,0 +1,32 @@
+"""What an asset's calls took, for its page in the UI."""
+
+from typing import Any
+
+import dagster as dg
+
+from resources.llm.client import LLMClient
+
+EMBEDDED_NOTE = (
+    "Filled by the embedded model (SmolLM2-135M), which is there so that everything runs offline, "
+    "not to judge well. Set the role's base_url and model for results to rely on."
+)
+
+
+def usage_metadata(client: LLMClient) -> dict[str, Any]:
+    """Calls, tokens, dollars and the model of a stage; an embedded model is named as such."""
+    usage = client.usage
+    metadata: dict[str, Any] = {
+        "model": client.model_label,
+        "calls": usage.calls,
+        "calls_from_store": usage.stored,
+        "calls_failed": usage.failed,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cost_usd": "unknown (no price for this model)"
+        if usage.cost_usd is None
+        else usage.cost_usd,
+        "llm_seconds": usage.seconds,
+    }
+    if client.role.embedded:
+        metadata["note"] = dg.MetadataValue.md(f"⚠️ {EMBEDDED_NOTE}")
+    return metadata

@@ -1,0 +1,193 @@
+"""The lake: one Parquet file an asset partition, in Hive-style folders, local or on object storage.
+
+A file is written under a temporary name and moved into place, so that a partition is there whole
+or not at all. Every table has a zero-row schema file from the start, because DuckDB can't read an
+empty glob. The folders are the partition's columns; the files do not repeat them.
+"""
+
+import io
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+import fsspec
+import polars as pl
+import pyarrow.parquet as pq
+
+from opencs_assets.metadata import preview
+from opencs_assets.schemas import TABLES, Table, conform
+from resources.settings import load_settings
+
+SCHEMA_PARTITION = "__schema__"
+
+
+class LakeError(RuntimeError):
+    """The lake can't be read or written; the message says where and what to do."""
+
+
+class Lake:
+    """Tables as Parquet files under one folder or fsspec URL.
+
+    Args:
+        url: Folder or fsspec URL (``s3://bucket/lake``).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.fs, self.root = fsspec.core.url_to_fs(url)
+
+    def path(self, table: Table, partition: Mapping[str, str]) -> str:
+        """File of one partition."""
+        folders = [f"{name}={partition[name]}" for name in table.dimensions]
+        return "/".join([self.root, table.name, *folders, "part.parquet"])
+
+    def exists(self, name: str, partition: Mapping[str, str]) -> bool:
+        """Whether the partition has been written."""
+        return bool(self.fs.exists(self.path(TABLES[name], partition)))
+
+    def write(self, name: str, frame: pl.DataFrame, partition: Mapping[str, str]) -> str:
+        """Write one partition, replacing it whole.
+
+        Args:
+            name: Name of the table.
+            frame: Its rows, without the partition's columns.
+            partition: Value of each of the table's dimensions.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            SchemaError: The frame does not fit the table; nothing is written.
+            LakeError: The file can't be written.
+        """
+        table = TABLES[name]
+        frame = conform(frame, table)
+        self._write_schema(table)
+        path = self.path(table, partition)
+        self._put(path, frame)
+        return path
+
+    def read(self, name: str, partition: Mapping[str, str]) -> pl.DataFrame:
+        """Read one partition, the partition's columns added.
+
+        Raises:
+            LakeError: It has not been materialized.
+        """
+        table = TABLES[name]
+        path = self.path(table, partition)
+        try:
+            with self.fs.open(path, "rb") as file:
+                arrow = pq.read_table(file)
+        except FileNotFoundError:
+            where = "|".join(partition[key] for key in table.dimensions)
+            raise LakeError(
+                f"{name} has no rows for {where or 'its one partition'} yet ({path} is not there); "
+                f"materialize {name} first"
+            ) from None
+        frame = pl.DataFrame(pl.from_arrow(arrow))
+        return frame.with_columns(pl.lit(partition[key]).alias(key) for key in table.dimensions)
+
+    def partitions(self, name: str) -> list[dict[str, str]]:
+        """The partitions that have been written, as dimension values."""
+        table = TABLES[name]
+        pattern = "/".join([self.root, name, *["*"] * len(table.dimensions), "part.parquet"])
+        found = []
+        for path in sorted(self.fs.glob(pattern)):
+            folders = path.split("/")[-1 - len(table.dimensions) : -1]
+            found.append(dict(folder.split("=", 1) for folder in folders))
+        return found
+
+    def ensure_schemas(self) -> None:
+        """Give every table its zero-row file, so that the warehouse can be built at any time."""
+        for table in TABLES.values():
+            self._write_schema(table)
+
+    def _write_schema(self, table: Table) -> None:
+        path = self.path(table, dict.fromkeys(table.dimensions, SCHEMA_PARTITION))
+        path = path.removesuffix("part.parquet") + "schema.parquet"
+        empty = table.empty()
+        if self.fs.exists(path):
+            with self.fs.open(path, "rb") as file:
+                if pq.read_schema(file).equals(empty.to_arrow().schema):
+                    return
+        self._put(path, empty)
+
+    def _put(self, path: str, frame: pl.DataFrame) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(frame.to_arrow(), buffer, compression="zstd")
+        try:
+            if "file" not in _protocols(self.fs):
+                # An object store shows an object only when its upload is complete.
+                self.fs.pipe_file(path, buffer.getvalue())
+                return
+            self.fs.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH120
+            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+            try:
+                with open(temporary, "wb") as file:  # noqa: PTH123
+                    file.write(buffer.getbuffer())
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)  # noqa: PTH105
+            finally:
+                if os.path.exists(temporary):  # noqa: PTH110
+                    os.unlink(temporary)  # noqa: PTH108
+        except OSError as error:
+            raise LakeError(
+                f"{path} can't be written: {error.strerror or error}. "
+                "Check that the folder may be written and that the disk has room."
+            ) from None
+
+
+def _protocols(fs: fsspec.AbstractFileSystem) -> Iterable[str]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+
+
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Assets' tables in the lake.
+
+    An asset's output is written to the file of its partition. An input is the upstream's
+    partition with the partition's columns added; several upstream partitions arrive in one frame.
+
+    Attributes:
+        home: The home whose settings name the lake.
+    """
+
+    home: str
+
+    def lake(self) -> Lake:
+        """The lake of the home's settings."""
+        return Lake(load_settings(self.home).lake)
+
+    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
+        """Write the asset's partition and describe what was written."""
+        name = context.asset_key.path[-1]
+        partition = (
+            _dimension_values(context, [context.partition_key])[0]
+            if (context.has_partition_key)
+            else {}
+        )
+        path = self.lake().write(name, obj, partition)
+        context.add_output_metadata(
+            {"dagster/row_count": obj.height, "path": path, "preview": preview(obj)}
+        )
+
+    def load_input(self, context: dg.InputContext) -> pl.DataFrame:
+        """Read the upstream partitions that this one depends on."""
+        name = context.asset_key.path[-1]
+        lake = self.lake()
+        if not context.has_asset_partitions:
+            return lake.read(name, {})
+        keys = list(context.asset_partition_keys)
+        if not keys:
+            raise LakeError(f"{name}: no partition of it belongs to this one")
+        return pl.concat([lake.read(name, each) for each in _dimension_values(context, keys)])
+
+
+def _dimension_values(
+    context: dg.OutputContext | dg.InputContext, keys: list[str]
+) -> list[dict[str, str]]:
+    definition = context.asset_partitions_def
+    table = TABLES[context.asset_key.path[-1]]
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        return [dict(definition.get_partition_key_from_str(key).keys_by_dimension) for key in keys]
+    return [{table.dimensions[0]: key} for key in keys]

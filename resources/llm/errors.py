@@ -1,0 +1,36 @@
+"""What can go wrong with a call; no message ever holds prompt text or a key."""
+
+
+class LLMError(RuntimeError):
+    """The calls of a stage can't go on; replies so far are kept.
+
+    A single call's trouble is not raised: it is the ``status`` and ``detail`` of its reply.
+    """
+
+
+class BudgetError(LLMError):
+    """The next call would exceed the budget; it was not made.
+
+    Attributes:
+        spent_usd: Dollars spent so far.
+        limit_usd: The budget.
+        remaining: Calls that were not made.
+    """
+
+    def __init__(self, message: str, *, spent_usd: float, limit_usd: float, remaining: int):
+        super().__init__(message)
+        self.spent_usd = spent_usd
+        self.limit_usd = limit_usd
+        self.remaining = remaining
+
+
+class StoreError(LLMError):
+    """The reply store can't be opened, read or written; the message names file and reason."""
+
+
+class Unparsable(ValueError):  # noqa: N818 (it is a verdict on a reply, not a fault)
+    """A reply does not say what was asked for; the message is the reason, for a person.
+
+    The reason may be shown to the model in the next attempt and to people in tables, so it never
+    quotes the reply.
+    """

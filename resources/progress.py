@@ -1,0 +1,127 @@
+"""Progress of long work: a bar where a person watches, lines where a log does."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+_LINE_SHARE = 0.1
+_LOG_EVERY_S = 20.0
+
+Log = Callable[[str], None]
+
+
+class Reporter:
+    """Reports done / stored / failed, rate and time left of one piece of work.
+
+    On a terminal, or with ``OPENCS_PROGRESS=1``, a bar on stderr; elsewhere a plain line at every
+    tenth. ``log`` gets the same lines, at most one in 20 seconds but always the last. The rate
+    counts what was really done: stored items take no time.
+
+    Args:
+        label: What is being done, in a few words.
+        total: How many items.
+        log: Takes a line, for instance Dagster's ``context.log.info``.
+    """
+
+    def __init__(self, label: str, total: int, log: Log | None = None) -> None:
+        self.label = label
+        self.total = total
+        self.done = 0
+        self.stored = 0
+        self.failed = 0
+        self._log = log
+        self._started = self._logged_at = time.monotonic()
+        self._said = self._logged = 0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Reporter":
+        self._started = self._logged_at = time.monotonic()
+        if self.total and _watched():
+            console = Console(stderr=True, force_terminal=sys.stderr.isatty() or None)
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[state]}"),
+            )
+            self._bar = Progress(*columns, console=console)
+            self._task = self._bar.add_task(self.label, total=self.total, state="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._bar is None and self._said < self.done:
+            self._say()
+        if self._log is not None and self._logged < self.done:
+            self._log(self.line())
+
+    def advance(self, count: int = 1, *, stored: int = 0, failed: int = 0) -> None:
+        """Count items as done.
+
+        Args:
+            count: Items done now.
+            stored: Of these, read from a store.
+            failed: Of these, without a usable result.
+        """
+        self.done += count
+        self.stored += stored
+        self.failed += failed
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=count, state=self._state())
+        elif self.done - self._said >= self.total * _LINE_SHARE:
+            self._say()
+        now = time.monotonic()
+        if self._log is not None and now - self._logged_at >= _LOG_EVERY_S:
+            self._log(self.line())
+            self._logged, self._logged_at = self.done, now
+
+    def line(self) -> str:
+        """The state as one line."""
+        return f"{self.label}: {self._state()}"
+
+    def _say(self) -> None:
+        print(self.line(), file=sys.stderr, flush=True)
+        self._said = self.done
+
+    def _state(self) -> str:
+        parts = [f"{self.done}/{self.total}"]
+        if self.stored:
+            parts.append(f"{self.stored} stored")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        elapsed = time.monotonic() - self._started
+        worked = self.done - self.stored
+        if worked > 0 and elapsed > 0:
+            rate = worked / elapsed
+            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
+            if self.done < self.total:
+                parts.append(f"{_duration((self.total - self.done) / rate)} left")
+            else:
+                parts.append(f"took {_duration(elapsed)}")
+        return " · ".join(parts)
+
+
+def _watched() -> bool:
+    """Whether a bar makes sense: a person looks at stderr, or asked for one."""
+    wish = os.environ.get("OPENCS_PROGRESS")
+    return wish != "0" and (wish == "1" or sys.stderr.isatty())
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

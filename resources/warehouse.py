@@ -1,0 +1,198 @@
+"""The warehouse: one DuckDB file with one writer, published by an atomic replace.
+
+A build works on a copy beside the published file. Only a whole build takes its place, so that a
+reader never waits for a writer, never sees half a build, and keeps what it opened.
+"""
+
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import polars as pl
+from filelock import FileLock, Timeout
+
+HOW_TO_BUILD = "opencs materialize group:evaluation"
+# MULTI is how DuckDB takes a PIVOT whose columns it must look up first.
+_READING = {
+    duckdb.StatementType.SELECT,
+    duckdb.StatementType.EXPLAIN,
+    duckdb.StatementType.MULTI,
+}
+_TABLES = """
+select table_name as "table", any_value(comment) as description, any_value(estimated_size) as rows
+from duckdb_tables() where not internal group by table_name order by table_name
+"""
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse can't be read or built; the message says where, why and what to do."""
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """The DuckDB file that results are queried in.
+
+    Attributes:
+        path: The published file; the build and the lock stand beside it.
+    """
+
+    path: Path
+
+    @property
+    def build_path(self) -> Path:
+        """The file that a build works on."""
+        return self.path.with_name(f"{self.path.stem}.build.duckdb")
+
+    @contextmanager
+    def building(self, timeout_s: float = 600) -> Iterator[Path]:
+        """Give the file to build in, and publish it when the block ends well.
+
+        The file starts as a copy of the published one. Where the block raises, the build is thrown
+        away and the published file stays as it was.
+
+        Args:
+            timeout_s: Seconds to wait for another build to end.
+
+        Raises:
+            WarehouseError: Another build does not end, the published file is not a DuckDB file,
+                or the folder can't be written.
+        """
+        lock = FileLock(f"{self.path}.lock")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=timeout_s)
+        except Timeout:
+            raise WarehouseError(
+                f"{self.path} is being built by another process for over {timeout_s:.0f} s; "
+                "wait for it or end it, then try again"
+            ) from None
+        except OSError as error:
+            raise WarehouseError(
+                f"{self.path.parent} can't be written: {error.strerror or error}. "
+                "Check that the folder may be written and that the disk has room."
+            ) from None
+        try:
+            self._discard()
+            self._start()
+            yield self.build_path
+            self._publish()
+        finally:
+            self._discard()
+            lock.release()
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Run one reading statement on the published file; see ``query``."""
+        return query(self.path, sql)
+
+    def tables(self) -> pl.DataFrame:
+        """The published tables: name, description and rows."""
+        return query(self.path, _TABLES)
+
+    def _start(self) -> None:
+        if not self.path.exists():
+            return
+        try:
+            shutil.copyfile(self.path, self.build_path)
+            duckdb.connect(self.build_path).close()
+        except OSError as error:
+            raise WarehouseError(
+                f"{self.path} can't be copied for the build: {error.strerror or error}"
+            ) from None
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"{self.path} is not a DuckDB file that this version reads: {_first_line(error)}. "
+                "Move it away; the warehouse is built again from the lake."
+            ) from None
+
+    def _publish(self) -> None:
+        try:
+            with duckdb.connect(self.build_path) as connection:
+                connection.execute("checkpoint")
+            with self.build_path.open("rb+") as file:
+                os.fsync(file.fileno())
+            self.build_path.replace(self.path)
+        except (OSError, duckdb.Error) as error:
+            raise WarehouseError(
+                f"{self.build_path} can't be published as {self.path}: {_first_line(error)}"
+            ) from None
+
+    def _discard(self) -> None:
+        for leftover in self.path.parent.glob(f"{glob.escape(self.build_path.name)}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def query(path: Path, sql: str, *, read_only: bool = True) -> pl.DataFrame:
+    """Run SQL on a DuckDB file.
+
+    Args:
+        path: The file.
+        sql: One statement that reads; with ``read_only`` off, any.
+        read_only: Open the file without the right to write and refuse what would write anywhere.
+
+    Returns:
+        The rows.
+
+    Raises:
+        WarehouseError: No file, a statement that writes, or one that DuckDB refuses.
+    """
+    if not path.exists():
+        raise WarehouseError(f"there is no warehouse at {path} yet; build it: {HOW_TO_BUILD}")
+    try:
+        if read_only:
+            _refuse_writing(sql)
+        with duckdb.connect(path, read_only=read_only) as connection:
+            relation = connection.sql(sql)
+            if relation is None:
+                return pl.DataFrame()
+            rows = relation.to_arrow_table()
+            return pl.DataFrame(pl.from_arrow(rows.rename_columns(_unique(rows.column_names))))
+    except duckdb.CatalogException as error:
+        known = ""
+        if "Table with name" in str(error):
+            names = query(path, _TABLES)["table"].to_list()
+            known = f"; tables: {', '.join(names) or 'none'}"
+        raise WarehouseError(f"{_first_line(error)}{known}") from None
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise WarehouseError(
+                f"{path} is open for writing in another program; close it there, or open it "
+                "read-only (duckdb -readonly)"
+            ) from None
+        raise WarehouseError(f"{path} can't be read: {_first_line(error)}") from None
+    except duckdb.Error as error:
+        raise WarehouseError(str(error)) from None
+
+
+def _refuse_writing(sql: str) -> None:
+    statements = duckdb.extract_statements(sql)
+    if len(statements) != 1:
+        raise WarehouseError(f"one statement at a time, these are {len(statements)}")
+    kind = statements[0].type
+    # EXPLAIN ANALYZE runs what it explains, and a COPY in it would write a file.
+    runs = kind == duckdb.StatementType.EXPLAIN and "analyze" in sql.lower()
+    if kind not in _READING or runs:
+        raise WarehouseError(
+            f"the warehouse is read-only here, and this is {kind.name}: it is built from the lake "
+            "by runs alone. To keep something, copy the file and work on the copy."
+        )
+
+
+def _unique(names: list[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -129,16 +129,15 @@ class Warehouse:
                 leftover.unlink(missing_ok=True)
 
 
-def query(path: Path, sql: str, *, read_only: bool = True) -> pl.DataFrame:
-    """Run SQL on a DuckDB file.
+def query(path: Path, sql: str) -> pl.DataFrame:
+    """Run one reading statement on a DuckDB file, opened without the right to write.
 
     Args:
         path: The file.
-        sql: One statement that reads; with ``read_only`` off, any.
-        read_only: Open the file without the right to write and refuse what would write anywhere.
+        sql: One statement that reads.
 
     Returns:
-        The rows.
+        The rows; a name that stands twice is numbered.
 
     Raises:
         WarehouseError: No file, a statement that writes, or one that DuckDB refuses.
@@ -146,13 +145,9 @@ def query(path: Path, sql: str, *, read_only: bool = True) -> pl.DataFrame:
     if not path.exists():
         raise WarehouseError(f"there is no warehouse at {path} yet; build it: {HOW_TO_BUILD}")
     try:
-        if read_only:
-            _refuse_writing(sql)
-        with duckdb.connect(path, read_only=read_only) as connection:
-            relation = connection.sql(sql)
-            if relation is None:
-                return pl.DataFrame()
-            rows = relation.to_arrow_table()
+        _refuse_writing(sql)
+        with duckdb.connect(path, read_only=True) as connection:
+            rows = connection.sql(sql).to_arrow_table()
             return pl.DataFrame(pl.from_arrow(rows.rename_columns(_unique(rows.column_names))))
     except duckdb.CatalogException as error:
         known = ""

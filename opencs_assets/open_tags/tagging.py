@@ -13,7 +13,8 @@ from typing import Any, Literal
 import polars as pl
 
 from opencs_assets.schemas import OPEN_TAGS
-from resources.llm.readings import Unparsable, parse_json_list
+from resources.llm.errors import Unparsable
+from resources.llm.readings import parse_json_list
 from resources.llm.types import Call, Message, Outcome, Reply
 
 Form = Literal["compact", "explained"]

@@ -1,0 +1,368 @@
+"""The command ``opencs``: what people do from a terminal, over the definitions of the UI.
+
+Exit codes: 0 done, 1 something failed, 2 the call's words are off, 130 interrupted.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from opencs_assets.datasets import catalog
+from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.experiments import ExperimentsError, load_experiments
+from resources.settings import SettingsError, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help=(
+        "Choose the instruction samples that make the best fine-tuned model, and prove it.\n\n"
+        "Everything is kept under OPENCS_HOME (default: .opencs in this folder)."
+    ),
+)
+out, err = Console(), Console(stderr=True)
+SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
+HOST = "127.0.0.1"
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet, gzipped or not.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the dataset; unset: made from the file's name.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a file as a dataset, or as a new version of one; starts no run."""
+    source = _add(file, name)
+    if as_json:
+        print(json.dumps({"name": source.name, "sha256": source.sha256, "bytes": source.bytes}))
+    else:
+        state = "new version" if source.is_new_version else "unchanged"
+        out.print(f"{source.name}: {source.bytes:,} bytes of {source.original} ({state})")
+
+
+@app.command()
+def materialize(
+    selection: Annotated[
+        str, typer.Argument(help="Assets in Dagster's selection syntax: `*`, `+selected_subset`.")
+    ],
+    dataset: Annotated[list[str] | None, typer.Option(help="Dataset; may be repeated.")] = None,
+    selector: Annotated[list[str] | None, typer.Option(help="Selector; may be repeated.")] = None,
+    experiment: Annotated[
+        list[str] | None, typer.Option(help="Experiment; may be repeated.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Read only the file's first rows (raw_dataset).")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every selector, experiment and matchup.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option(help="Make checkpoints and answers again that could be reused.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Materialize assets: prints the plan, then runs it in order, one run a partition."""
+    _materialize(
+        selection,
+        datasets=dataset or [],
+        selectors=selector or [],
+        experiments=experiment or [],
+        limit=limit,
+        everything=everything,
+        force=force,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def demo(
+    file: Annotated[
+        Path | None, typer.Argument(help="Your own file; unset: the sample dataset.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first rows.")] = None,
+) -> None:
+    """Run the whole chain on the sample dataset, or on your own file, and sum it up."""
+    from opencs_assets.summary import print_summary
+
+    source = _add(file or SAMPLE, None)
+    started = time.monotonic()
+    seconds = _materialize(
+        "*",
+        datasets=[source.name],
+        selectors=[],
+        experiments=[],
+        limit=limit,
+        everything=True,
+        force=False,
+        dry_run=False,
+        as_json=False,
+    )
+    print_summary(out, load_settings(), source.name, seconds)
+    out.print(f"All in {time.monotonic() - started:.0f} s")
+
+
+@app.command()
+def summary(
+    dataset: Annotated[str, typer.Argument(help="The dataset.")],
+) -> None:
+    """Sum up what has been materialized for a dataset."""
+    from opencs_assets.summary import print_summary
+
+    settings = _prepare()
+    _source(settings.home, dataset)
+    print_summary(out, settings, dataset, {})
+
+
+@app.command()
+def datasets(as_json: JsonOption = False) -> None:
+    """List the datasets that have been added."""
+    found = catalog.list_sources(_prepare().home)
+    rows = [
+        {
+            "name": source.name,
+            "file": source.original,
+            "bytes": source.bytes,
+            "added_at": source.added_at,
+            "sha256": source.sha256,
+        }
+        for source in found
+    ]
+    _print_rows("Datasets", rows, as_json)
+
+
+@app.command()
+def estimate(
+    dataset: Annotated[str, typer.Argument(help="A dataset that has been added.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what tagging and scoring a dataset would take: calls, tokens, dollars, time."""
+    from opencs_assets.datasets.canonical import read_dataset
+    from opencs_assets.estimate import estimate_dataset
+    from resources.llm.resource import LLMResource
+
+    settings = _prepare()
+    source = _source(settings.home, dataset)
+    llm = LLMResource(home=str(settings.home))
+    stages = estimate_dataset(
+        read_dataset(source.path, limit=limit).samples,
+        settings,
+        lambda role, stage: llm.client(role, stage=stage, dataset=dataset),
+    )
+    _print_rows(f"Estimate for {dataset}", [each.row() for each in stages], as_json)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at keys, endpoints, models, disk, GPU and versions; exits with 1 on a problem."""
+    from opencs_assets.doctor import examine
+
+    found = examine(_prepare())
+    _print_rows("Doctor", [vars(finding) for finding in found], as_json)
+    if any(finding.state == "problem" for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help='For instance "select * from win_rates".')],
+    as_json: JsonOption = False,
+) -> None:
+    """Query the warehouse; read-only, and never in the way of a run."""
+    from resources.warehouse import query
+
+    frame = query(_prepare().warehouse, statement)
+    if as_json:
+        print(frame.write_json())
+    else:
+        _print_rows(f"{frame.height} rows", frame.to_dicts(), False)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
+) -> None:
+    """Open Dagster's UI on the same instance, with sensors running."""
+    settings = _prepare()
+    with socket.socket() as probe:
+        # As the server itself does: a port that is only waiting out a closed connection is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise SystemExit(
+                _fail(
+                    f"port {port} on {HOST} can't be used: {error.strerror}. Stop what uses it, or "
+                    f"choose another: `opencs ui --port {port + 1}` or `make ui PORT={port + 1}`."
+                )
+            ) from None
+    environment = {
+        **os.environ,
+        "OPENCS_HOME": str(settings.home),
+        "DAGSTER_HOME": str(settings.home / "dagster"),
+        "PYTHONWARNINGS": "ignore",
+    }
+    err.print(f"UI on http://{HOST}:{port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "definitions"]
+    os.execve(  # noqa: S606
+        sys.executable, [*command, "-h", HOST, "-p", str(port)], environment
+    )
+
+
+@app.command()
+def models() -> None:
+    """Fetch and prepare the embedded models, so that everything after runs offline."""
+    from resources.models import fetch
+
+    fetch(_prepare().models)
+
+
+def main() -> None:
+    """Run the command; a known error is one message, not a traceback."""
+    from resources.instance import HomeError
+    from resources.lake import LakeError
+    from resources.llm.errors import LLMError
+    from resources.models import ModelError
+    from resources.warehouse import WarehouseError
+
+    warnings.filterwarnings("ignore")
+    known = (
+        DatasetError,
+        ExperimentsError,
+        HomeError,
+        LakeError,
+        LLMError,
+        ModelError,
+        SettingsError,
+        WarehouseError,
+    )
+    try:
+        app()
+    except known as error:
+        raise SystemExit(_fail(str(error))) from None
+    except KeyboardInterrupt:
+        err.print("interrupted; what was done so far is kept")
+        raise SystemExit(130) from None
+
+
+def _prepare() -> Any:
+    from resources.instance import prepare_home
+
+    return prepare_home()
+
+
+def _source(home: Path, dataset: str) -> catalog.Source:
+    catalog.check_name(dataset)
+    return catalog.current_source(home, dataset)
+
+
+def _add(file: Path, name: str | None) -> catalog.Source:
+    from opencs_assets.walk import register_dataset
+    from resources.instance import open_instance
+
+    settings = _prepare()
+    source = catalog.add_source(settings.home, file, name)
+    with open_instance(settings.home) as instance:
+        register_dataset(instance, source.name)
+    return source
+
+
+def _materialize(
+    selection: str,
+    *,
+    datasets: list[str],
+    selectors: list[str],
+    experiments: list[str],
+    limit: int | None,
+    everything: bool,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> dict[str, float]:
+    from opencs_assets import walk
+    from resources.instance import open_instance
+
+    settings = _prepare()
+    with open_instance(settings.home) as instance:
+        from definitions import build_defs
+
+        defs = build_defs(settings.home)
+        try:
+            steps = walk.plan(
+                defs,
+                instance,
+                load_experiments(settings.home),
+                selection,
+                datasets=datasets,
+                selectors=selectors,
+                chosen_experiments=experiments,
+                everything=everything,
+            )
+        except walk.PlanError as error:
+            raise SystemExit(_fail(str(error), 2)) from None
+        rows = [
+            {
+                "run": number,
+                "family": step.family,
+                "partition": step.partition,
+                "assets": ", ".join(step.assets),
+            }
+            for number, step in enumerate(steps, start=1)
+        ]
+        if limit is not None and not any("raw_dataset" in step.assets for step in steps):
+            raise SystemExit(_fail("--limit is for raw_dataset, which is not selected", 2))
+        _print_rows("Plan", rows, as_json)
+        if dry_run:
+            return {}
+        seconds: dict[str, float] = {}
+        for number, step in enumerate(steps, start=1):
+            err.print(
+                f"[bold]{number}/{len(steps)} {step.family} {step.partition or ''}[/bold]",
+                highlight=False,
+            )
+            ran = walk.run(defs, instance, step, limit=limit, force=force)
+            for name, spent in ran.seconds.items():
+                seconds[name] = seconds.get(name, 0.0) + spent
+            if ran.error:
+                _fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
+                raise typer.Exit(1)
+        return seconds
+
+
+def _print_rows(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    import polars as pl
+
+    if as_json:
+        print(json.dumps(rows, default=str, indent=2))
+        return
+    from opencs_assets.summary import table
+
+    if rows:
+        out.print(table(title, pl.DataFrame(rows, infer_schema_length=None)))
+    else:
+        out.print(f"{title}: none")
+
+
+def _fail(message: str, code: int = 1) -> int:
+    err.print(f"error: {message}", style="red", highlight=False, markup=False)
+    return code
+
+
+if __name__ == "__main__":
+    main()

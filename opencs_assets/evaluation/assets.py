@@ -1,0 +1,163 @@
+"""The warehouse's assets: the kept replies, and the dbt marts built and published together."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from opencs_assets.evaluation.dbt_project import (
+    NodeResult,
+    broken_message,
+    dbt_build,
+    dbt_manifest,
+)
+from opencs_assets.evaluation.plots import plot_win_rates
+from opencs_assets.metadata import PREVIEW_ROWS, counts, plot, preview, table_metadata
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.warehouse import Warehouse
+
+GROUP = "evaluation"
+OWNERS = ["team:evaluation"]
+# The warehouse reads whatever partitions there are, so one that is new is reason enough: `eager`
+# would wait until every experiment of every dataset exists.
+AUTOMATION = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+)
+_UNIQUE_ID = "dagster_dbt/unique_id"
+_PLOTS = {"win_rates": plot_win_rates}
+
+
+class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]
+    """dbt's sources are the lake's assets; its marts are the warehouse's."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """A table has one name everywhere."""
+        return dg.AssetKey(dbt_resource_props["name"])
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The model's description; its SQL is in the repository."""
+        return str(dbt_resource_props["description"])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """All marts stand in one group."""
+        return GROUP
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str]:
+        """All marts have one owner."""
+        return OWNERS
+
+    def get_automation_condition(
+        self, dbt_resource_props: Mapping[str, Any]
+    ) -> dg.AutomationCondition[Any] | None:
+        """Built again when anything below changed."""
+        return AUTOMATION
+
+
+def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Make the assets of the warehouse's family.
+
+    Args:
+        settings: Where home, lake and warehouse are.
+
+    Returns:
+        ``llm_replies`` and the dbt marts.
+
+    Raises:
+        DbtError: The dbt project can't be parsed.
+    """
+    home, lake = settings.home, settings.lake
+    warehouse = Warehouse(settings.warehouse)
+
+    @dg.asset(
+        io_manager_key="lake",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"polars", "parquet"},
+        deps=["open_tags", "contrastive_scores", "single_verdicts", "pairwise_verdicts"],
+        required_resource_keys={"llm"},
+        metadata=table_metadata("llm_replies"),
+        automation_condition=AUTOMATION,
+    )
+    def llm_replies(context: dg.AssetExecutionContext) -> dg.MaterializeResult[pl.DataFrame]:
+        """Every reply of a language model that is kept: who asked, which model, tokens and cost."""
+        replies = context.resources.llm.replies()
+        known = not replies["cost_usd"].null_count()
+        cost = float(replies["cost_usd"].sum()) if known else None
+        return dg.MaterializeResult(value=replies, metadata=counts({"cost_usd": cost}))
+
+    @dbt_assets(
+        manifest=dbt_manifest(home, lake),
+        dagster_dbt_translator=LakeTranslator(),
+        name="warehouse",
+        pool="warehouse",
+    )
+    def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        Lake(lake).ensure_schemas()
+        with warehouse.building() as database:
+            results = dbt_build(home, lake, database)
+            if any(result.broken for result in results):
+                yield from _check_results(context, results)
+                raise dg.Failure(broken_message(results, home), allow_retries=False)
+        context.log.info(f"published {warehouse.path}: {len(results)} models and tests")
+        yield from _materializations(context, results, warehouse)
+        yield from _check_results(context, results)
+
+    return [llm_replies, marts]
+
+
+def _materializations(
+    context: dg.AssetExecutionContext, results: Sequence[NodeResult], warehouse: Warehouse
+) -> Iterator[dg.MaterializeResult[Any]]:
+    # In the order in which dbt built them, since Dagster wants a mart after those that it reads.
+    keys = {spec.metadata[_UNIQUE_ID]: spec.key for spec in context.assets_def.specs}
+    for result in results:
+        key = keys.get(result.unique_id)
+        if key is None or key not in context.selected_asset_keys:
+            continue
+        yield dg.MaterializeResult(
+            asset_key=key,
+            metadata={**_mart_metadata(key.path[-1], warehouse), "seconds": result.seconds},
+        )
+
+
+def _mart_metadata(table: str, warehouse: Warehouse) -> dict[str, Any]:
+    def ask(what: str) -> pl.DataFrame:
+        return warehouse.query(f'select {what} from "{table}"')  # noqa: S608
+
+    notes = warehouse.query(
+        f'select distinct note from "{table}" where note is not null order by note'  # noqa: S608
+    )
+    metadata: dict[str, Any] = {
+        "dagster/row_count": ask("count(*)").item(),
+        "preview": preview(warehouse.query(f'from "{table}" limit {PREVIEW_ROWS}')),
+        "query": f'opencs sql "from {table}"',
+    }
+    if notes.height:
+        metadata["note"] = "; ".join(notes["note"])
+    if table in _PLOTS:
+        metadata["plot"] = plot(_PLOTS[table](ask("*")))
+    return metadata
+
+
+def _check_results(
+    context: dg.AssetExecutionContext, results: Sequence[NodeResult]
+) -> Iterator[dg.AssetCheckResult]:
+    by_id = {result.unique_id: result for result in results}
+    selected = context.selected_asset_check_keys
+    for spec in context.assets_def.check_specs:
+        result = by_id.get(spec.metadata[_UNIQUE_ID])
+        if spec.key not in selected or result is None or result.status == "skipped":
+            continue
+        yield dg.AssetCheckResult(
+            asset_key=spec.asset_key,
+            check_name=spec.name,
+            passed=result.ok,
+            severity=(dg.AssetCheckSeverity.ERROR if result.broken else dg.AssetCheckSeverity.WARN),
+            description=result.message or None,
+            metadata={"failing_rows": result.failures, "seconds": result.seconds},
+        )

@@ -1,0 +1,227 @@
+"""Reading and running the dbt project, with everything that dbt writes kept under the home.
+
+dbt runs as a process of its own: it keeps state in globals, and a run's worker must not inherit
+it. It is called directly, because Dagster's command-line resource first asks dbt for its version,
+which looks for updates on the internet and takes as long as the build.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+PROJECT = Path(__file__).parents[2] / "dbt_eval"
+_SOURCES = ("*.yml", "*.sql", "*.md")
+_MODULE = "from dbt.cli.main import cli; cli()"
+
+
+class DbtError(RuntimeError):
+    """dbt could not read the project or build it; the message holds what dbt said."""
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one model or test.
+
+    Attributes:
+        unique_id: dbt's id, such as ``model.opencs_eval.win_rates``.
+        status: ``success`` or ``pass``; ``warn``, ``fail``, ``error`` or ``skipped`` otherwise.
+        seconds: Seconds that it took.
+        message: What dbt said; empty where there is nothing to say.
+        failures: Rows that fail a test.
+    """
+
+    unique_id: str
+    status: str
+    seconds: float
+    message: str
+    failures: int
+
+    @property
+    def name(self) -> str:
+        """Name of the model or test."""
+        return self.unique_id.split(".")[2]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it did what it should; a warning is not a failure but is not ``ok`` either."""
+        return self.status in ("success", "pass")
+
+    @property
+    def broken(self) -> bool:
+        """Whether it keeps the build from being published."""
+        return self.status not in ("success", "pass", "warn")
+
+
+def dbt_manifest(home: Path, lake: str, project: Path = PROJECT) -> Path:
+    """The project's manifest, parsed where it is missing or the project has changed.
+
+    Args:
+        home: The home; everything is written under ``dbt/`` in it.
+        lake: Folder or URL of the lake, which the sources' locations name.
+        project: The dbt project.
+
+    Returns:
+        The manifest's path; the name carries a hash of all that determines the content.
+
+    Raises:
+        DbtError: The project can't be parsed, or the home not written.
+    """
+    folder = home / "dbt" / "manifests"
+    wanted = folder / f"{_fingerprint(project, lake)}.json"
+    if wanted.exists():
+        return wanted
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _dbt_lock(home):
+            if not wanted.exists():
+                _parse(home, lake, project, wanted)
+    except OSError as error:
+        raise DbtError(
+            f"{error.filename or folder} can't be written: {error.strerror or error}"
+        ) from None
+    return wanted
+
+
+def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) -> list[NodeResult]:
+    """Build every model and run every test into a DuckDB file.
+
+    Args:
+        home: The home; logs and artifacts are written under ``dbt/`` in it.
+        lake: Folder or URL of the lake.
+        database: DuckDB file to build in.
+        project: The dbt project.
+
+    Returns:
+        One result a model and test, in the order in which they ended. Models or tests that failed
+        are among them.
+
+    Raises:
+        DbtError: dbt ended before it ran anything.
+    """
+    artifact = _target(home) / "run_results.json"
+    with _dbt_lock(home):
+        artifact.unlink(missing_ok=True)
+        _code, said = _run(["build"], home, lake, database, project)
+        if not artifact.exists():
+            raise DbtError(f"dbt could not build {database}:\n{said}\nLog: {_log(home)}")
+        return _read_results(artifact)
+
+
+def broken_message(results: Sequence[NodeResult], home: Path) -> str:
+    """What a person reads of a build that is not published."""
+    lines = [
+        f"  {result.name}: {result.message or result.status}"
+        for result in results
+        if result.broken and result.status != "skipped"
+    ]
+    return "\n".join(
+        [
+            "the warehouse was not published, the last published one stays as it was; failed:",
+            *lines,
+            f"Log: {_log(home)}",
+        ]
+    )
+
+
+def _parse(home: Path, lake: str, project: Path, wanted: Path) -> None:
+    code, said = _run(["parse"], home, lake, home / "warehouse.build.duckdb", project)
+    parsed = _target(home) / "manifest.json"
+    if code or not parsed.exists():
+        raise DbtError(f"dbt could not parse {project}:\n{said}\nLog: {_log(home)}")
+    for older in wanted.parent.glob("*.json"):
+        older.unlink(missing_ok=True)
+    temporary = wanted.with_suffix(".tmp")
+    shutil.copyfile(parsed, temporary)
+    temporary.replace(wanted)
+
+
+def _run(
+    arguments: Sequence[str], home: Path, lake: str, database: Path, project: Path
+) -> tuple[int, str]:
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", _MODULE, "--no-use-colors", *arguments],
+        cwd=project,
+        env={**os.environ, **_environment(home, lake, database, project)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said, _ = process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process.returncode, said.strip()
+
+
+def _environment(home: Path, lake: str, database: Path, project: Path) -> Mapping[str, str]:
+    return {
+        "OPENCS_DBT_LAKE": _quoted_location(lake),
+        "OPENCS_DBT_DATABASE": str(database),
+        "DBT_PROJECT_DIR": str(project),
+        "DBT_PROFILES_DIR": str(project),
+        "DBT_TARGET_PATH": str(_target(home)),
+        "DBT_LOG_PATH": str(_log(home).parent),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _quoted_location(lake: str) -> str:
+    """The lake as it stands inside a quoted glob inside dbt's format string."""
+    literal = lake if "://" in lake else glob.escape(str(Path(lake).absolute()))
+    return literal.replace("'", "''").replace("{", "{{").replace("}", "}}")
+
+
+def _fingerprint(project: Path, lake: str) -> str:
+    digest = hashlib.sha256()
+    for part in (lake, version("dbt-core"), version("dbt-duckdb"), str(project)):
+        digest.update(part.encode() + b"\0")
+    for path in _sources(project):
+        digest.update(str(path.relative_to(project)).encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _sources(project: Path) -> Iterable[Path]:
+    return sorted(path for pattern in _SOURCES for path in project.rglob(pattern))
+
+
+def _read_results(artifact: Path) -> list[NodeResult]:
+    content: dict[str, Any] = json.loads(artifact.read_text(encoding="utf-8"))
+    return [
+        NodeResult(
+            unique_id=result["unique_id"],
+            status=result["status"],
+            seconds=result["execution_time"],
+            message=" ".join((result["message"] or "").split()),
+            failures=result["failures"] or 0,
+        )
+        for result in content["results"]
+    ]
+
+
+def _dbt_lock(home: Path) -> FileLock:
+    return FileLock(home / "dbt" / ".lock")
+
+
+def _target(home: Path) -> Path:
+    return home / "dbt" / "target"
+
+
+def _log(home: Path) -> Path:
+    return home / "dbt" / "logs" / "dbt.log"

@@ -1,0 +1,97 @@
+"""One job a partition family: assets of different families can't be in one run.
+
+The families in the order that data flows; the command line walks them in this order, and in the
+UI a person starts them in this order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+
+@dataclass(frozen=True)
+class Family:
+    """Assets that are partitioned alike and run together.
+
+    Attributes:
+        name: Name of the family; its job is ``<name>_job``.
+        assets: Assets in it; empty for the warehouse, which has all the others.
+        dimension: Second partition dimension beside ``dataset``, if any.
+        by_dataset: Whether it is partitioned by dataset at all.
+        description: What running it does.
+    """
+
+    name: str
+    assets: tuple[str, ...]
+    dimension: str | None
+    by_dataset: bool
+    description: str
+
+    @property
+    def job(self) -> str:
+        """Name of the family's job."""
+        return f"{self.name}_job"
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "dataset",
+        (
+            "raw_dataset",
+            "rejected_rows",
+            "cost_estimate",
+            "open_tags",
+            "normalized_tags",
+            "tag_lineage",
+            "sample_embeddings",
+            "sample_clusters",
+            "clusters",
+            "score_comparisons",
+            "contrastive_scores",
+            "single_scores",
+        ),
+        None,
+        True,
+        "Read a dataset, tag, cluster and score its samples.",
+    ),
+    Family("selector", ("selected_subset",), "selector", True, "Choose a subset."),
+    Family("benchmarks", ("benchmark_questions",), None, False, "Read the benchmarks' questions."),
+    Family(
+        "experiment",
+        ("checkpoint", "model_answers", "single_verdicts"),
+        "experiment",
+        True,
+        "Train on a subset, answer the benchmark, judge the answers.",
+    ),
+    Family("matchup", ("pairwise_verdicts",), "matchup", True, "Judge two experiments' answers."),
+)
+WAREHOUSE = Family(
+    "warehouse", (), None, False, "Build the DuckDB tables from all that is in the lake."
+)
+
+
+def family_assets(
+    all_assets: frozenset[dg.AssetKey],
+) -> Mapping[str, tuple[Family, frozenset[dg.AssetKey]]]:
+    """Which assets belong to which family; what no other family names is the warehouse's."""
+    named = {
+        family.name: (family, frozenset(dg.AssetKey(name) for name in family.assets))
+        for family in FAMILIES
+    }
+    others = all_assets - frozenset().union(*(keys for _, keys in named.values()))
+    return {**named, WAREHOUSE.name: (WAREHOUSE, others)}
+
+
+def build_jobs(all_assets: frozenset[dg.AssetKey]) -> list[dg.UnresolvedAssetJobDefinition]:
+    """The job of each family, run in one process: a process a step costs seconds of imports."""
+    return [
+        dg.define_asset_job(
+            family.job,
+            selection=dg.AssetSelection.assets(*sorted(keys)),
+            description=family.description,
+            executor_def=dg.in_process_executor,
+        )
+        for family, keys in family_assets(all_assets).values()
+        if keys
+    ]

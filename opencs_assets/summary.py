@@ -1,0 +1,116 @@
+"""What a dataset's chain came to, read from the lake and the warehouse."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from resources.lake import Lake
+from resources.settings import Settings
+from resources.warehouse import query
+
+SHOWN_CHARACTERS = 60
+
+
+def print_summary(
+    console: Console, settings: Settings, dataset: str, seconds: Mapping[str, float]
+) -> None:
+    """Print samples, tags, clusters, subsets, scores, win/tie/lose, cost, times and places.
+
+    Args:
+        console: Where to print.
+        settings: The home's settings.
+        dataset: The dataset; a checked name, which holds no quote.
+        seconds: Seconds of each stage in this call; empty to leave them out.
+    """
+    lake = Lake(settings.lake)
+    console.print(_counts(lake, dataset))
+    warehouse = settings.warehouse
+    if warehouse.exists():
+        for title, sql in _QUERIES.items():
+            frame = query(warehouse, sql.format(dataset=dataset))
+            if frame.height:
+                console.print(table(title, frame))
+    if seconds:
+        times = pl.DataFrame(
+            {"stage": list(seconds), "seconds": [round(value, 1) for value in seconds.values()]}
+        )
+        console.print(table(f"Time: {sum(seconds.values()):.0f} s in the stages", times))
+    console.print(f"Warehouse  {_short(warehouse)}")
+    console.print('Query      opencs sql "select * from win_rates"')
+    console.print("UI         make ui, then http://127.0.0.1:3000")
+
+
+def table(title: str, frame: pl.DataFrame) -> Table:
+    """A frame as a table for a terminal: numbers to the right, long text cut."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for name, dtype in frame.schema.items():
+        drawn.add_column(name, justify="right" if dtype.is_numeric() else "left")
+    for row in frame.iter_rows():
+        drawn.add_row(*[_cell(value) for value in row])
+    return drawn
+
+
+_QUERIES = {
+    "Scores (1 to 10)": (
+        "select model, benchmark, round(score, 2) as score, round(turn_1, 2) as turn_1, "
+        "round(turn_2, 2) as turn_2, judged, expected, judge from mt_bench_scores "
+        "where dataset = '{dataset}' order by score desc"
+    ),
+    "Win / tie / lose": (
+        "select model_a, model_b, benchmark, win, tie, lose, unparsable, judged, expected, judge "
+        "from win_rates where dataset = '{dataset}' order by model_a, model_b"
+    ),
+    "Language model calls": (
+        "select stage, model, calls, prompt_tokens, completion_tokens, "
+        "round(cost_usd, 4) as cost_usd from llm_usage where dataset = '{dataset}' order by stage"
+    ),
+    "Chosen first by opencs": (
+        "select rank, instruction, cluster_name, round(score, 1) as score from selected_samples "
+        "where dataset = '{dataset}' and selector = 'opencs' order by rank "
+        "limit 5"
+    ),
+}
+
+
+def _counts(lake: Lake, dataset: str) -> Table:
+    def height(name: str) -> int | None:
+        where = {"dataset": dataset}
+        return lake.read(name, where).height if lake.exists(name, where) else None
+
+    drawn = Table(title=f"Dataset {dataset}", title_justify="left", title_style="bold")
+    drawn.add_column("what")
+    drawn.add_column("count", justify="right")
+    drawn.add_row("samples", _number(height("raw_dataset")))
+    drawn.add_row("rejected rows", _number(height("rejected_rows")))
+    if lake.exists("tag_lineage", {"dataset": dataset}):
+        lineage = lake.read("tag_lineage", {"dataset": dataset})
+        drawn.add_row("tags before normalization", _number(lineage.height))
+        drawn.add_row(
+            "tags after normalization",
+            _number(lineage["normalized_tag"].drop_nulls().n_unique()),
+        )
+    drawn.add_row("clusters", _number(height("clusters")))
+    for partition in lake.partitions("selected_subset"):
+        if partition["dataset"] == dataset:
+            chosen = lake.read("selected_subset", partition).height
+            drawn.add_row(f"subset {partition['selector']}", _number(chosen))
+    return drawn
+
+
+def _number(value: int | None) -> str:
+    return "not yet" if value is None else f"{value:,}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = " ".join(str(value).split())
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,226 @@
+"""Materializing a selection: which runs it takes, in which order, and running them here.
+
+Assets of different partition families can't be in one run, so a selection becomes one run a family
+and partition, in the order of the families.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from opencs_assets.experiments import Experiments
+from opencs_assets.jobs import family_assets
+from opencs_assets.partitions import DATASET
+
+
+class PlanError(ValueError):
+    """The selection can't be planned; the message says what to give."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run.
+
+    Attributes:
+        family: The partition family.
+        job: Its job.
+        partition: Partition key; ``None`` for an unpartitioned family.
+        assets: Assets to materialize.
+    """
+
+    family: str
+    job: str
+    partition: str | None
+    assets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of one run.
+
+    Attributes:
+        step: The run's step.
+        run_id: Its id in the instance.
+        error: What failed, in one message; ``None`` if all went well.
+        seconds: Seconds of each asset's computation, by step name.
+    """
+
+    step: Step
+    run_id: str
+    error: str | None
+    seconds: dict[str, float]
+
+
+def plan(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    experiments: Experiments,
+    selection: str,
+    *,
+    datasets: Sequence[str] = (),
+    selectors: Sequence[str] = (),
+    chosen_experiments: Sequence[str] = (),
+    everything: bool = False,
+) -> list[Step]:
+    """The runs that materialize a selection.
+
+    Args:
+        defs: The platform's definitions.
+        instance: The instance that knows the datasets.
+        experiments: What is declared.
+        selection: Assets in Dagster's selection syntax, such as ``+selected_subset``.
+        datasets: Datasets; unset: the only one, or with ``everything`` all.
+        selectors: Selectors; unset: those of the experiments, or with ``everything`` all.
+        chosen_experiments: Experiments; unset: with ``everything`` all.
+        everything: Take every partition that is not narrowed down.
+
+    Raises:
+        PlanError: Nothing is selected, a name is unknown, or it is unclear which partitions.
+    """
+    graph = defs.resolve_asset_graph()
+    try:
+        keys = dg.AssetSelection.from_string(selection).resolve(graph)
+    except Exception as error:
+        raise PlanError(f"{selection!r} is not a selection of assets: {error}") from None
+    if not keys:
+        raise PlanError(f"{selection!r} selects no asset; see `opencs materialize --help`")
+    known = instance.get_dynamic_partitions("dataset")
+    _known("dataset", datasets, known, "add it with `opencs add FILE`")
+    _known("selector", selectors, list(experiments.selectors), "declare it in experiments.yaml")
+    _known(
+        "experiment",
+        chosen_experiments,
+        list(experiments.experiments),
+        "declare it in experiments.yaml",
+    )
+    wanted = {
+        "selector": _selectors(experiments, selectors, chosen_experiments, everything),
+        "experiment": list(chosen_experiments)
+        or (list(experiments.experiments) if everything else []),
+    }
+    wanted["matchup"] = [
+        name
+        for name, matchup in experiments.matchups.items()
+        if {matchup.model_a, matchup.model_b} <= set(wanted["experiment"])
+    ]
+    steps = []
+    for family, members in family_assets(graph.get_all_asset_keys()).values():
+        assets = tuple(sorted(key.to_user_string() for key in keys & members))
+        if not assets:
+            continue
+        partitions: list[str | None] = [None]
+        if family.by_dataset:
+            names = _datasets(datasets, known, everything)
+            seconds = [""]
+            if family.dimension:
+                seconds = wanted[family.dimension]
+                if not seconds and not everything:
+                    raise PlanError(
+                        f"{', '.join(assets)}: say which with --{_option(family.dimension)}, "
+                        "or --all"
+                    )
+            partitions = [
+                f"{name}|{second}" if second else name for name in names for second in seconds
+            ]
+        steps += [Step(family.name, family.job, partition, assets) for partition in partitions]
+    return steps
+
+
+def run(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    step: Step,
+    *,
+    limit: int | None = None,
+    force: bool = False,
+) -> Ran:
+    """Run one step in this process.
+
+    Args:
+        defs: The platform's definitions.
+        instance: The instance that the run is recorded in.
+        step: The step.
+        limit: Rows of the dataset's file to read; only where ``raw_dataset`` is in the step.
+        force: Make again what could be reused.
+    """
+    config: dict[str, Any] = {"loggers": {"terminal": {}}}
+    if limit is not None and "raw_dataset" in step.assets:
+        config["ops"] = {"raw_dataset": {"config": {"limit": limit}}}
+    result = defs.resolve_job_def(step.job).execute_in_process(
+        run_config=config,
+        instance=instance,
+        partition_key=step.partition,
+        asset_selection=[dg.AssetKey.from_user_string(name) for name in step.assets],
+        raise_on_error=False,
+        tags={"opencs/force": "true"} if force else None,
+    )
+    seconds = {
+        event.step_key or "": event.step_success_data.duration_ms / 1000
+        for event in result.all_events
+        if event.event_type_value == "STEP_SUCCESS"
+    }
+    return Ran(step, result.run_id, None if result.success else _error(result), seconds)
+
+
+def _error(result: dg.ExecuteInProcessResult) -> str:
+    messages = []
+    for event in result.all_events:
+        if event.event_type_value == "STEP_FAILURE":
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                messages.append(f"{event.step_key}: {data.user_failure_data.description}")
+            elif data.error:
+                deepest = data.error
+                while deepest.cause:
+                    deepest = deepest.cause
+                messages.append(f"{event.step_key}: {deepest.message.strip()}")
+    if not messages:
+        messages = [
+            event.message or event.event_type_value
+            for event in result.all_events
+            if event.event_type_value == "PIPELINE_FAILURE"
+        ]
+    return "\n".join(messages)
+
+
+def _known(kind: str, names: Sequence[str], known: Sequence[str], remedy: str) -> None:
+    for name in names:
+        if name not in known:
+            raise PlanError(
+                f"there is no {kind} {name!r}; known: {', '.join(known) or 'none'}; {remedy}"
+            )
+
+
+def _datasets(given: Sequence[str], known: Sequence[str], everything: bool) -> list[str]:
+    if given:
+        return list(given)
+    if not known:
+        raise PlanError("there is no dataset yet; add one with `opencs add FILE`")
+    if len(known) > 1 and not everything:
+        raise PlanError(f"say which with --dataset ({', '.join(known)}), or --all")
+    return list(known)
+
+
+def _selectors(
+    experiments: Experiments,
+    given: Sequence[str],
+    chosen_experiments: Sequence[str],
+    everything: bool,
+) -> list[str]:
+    if given:
+        return list(given)
+    of_experiments = [experiments.experiments[name].selector for name in chosen_experiments]
+    if of_experiments:
+        return list(dict.fromkeys(of_experiments))
+    return list(experiments.selectors) if everything else []
+
+
+def _option(dimension: str) -> str:
+    return "experiment" if dimension == "matchup" else dimension
+
+
+def register_dataset(instance: dg.DagsterInstance, name: str) -> None:
+    """Make the dataset known as a partition."""
+    instance.add_dynamic_partitions(str(DATASET.name), [name])

@@ -1,0 +1,53 @@
+"""The Dagster instance of a home: the one that command line, UI and sensors share."""
+
+import os
+import shutil
+from pathlib import Path
+
+import dagster as dg
+
+from resources.lake import Lake
+from resources.settings import Settings, load_settings
+
+CONFIG = Path(__file__).resolve().parent.parent / "deploy" / "laptop" / "dagster.yaml"
+FOLDERS = ("landing", "lake", "llm", "checkpoints", "dagster")
+
+
+class HomeError(RuntimeError):
+    """The home can't be used; the message says which folder and what to do."""
+
+
+def prepare_home(home: Path | str | None = None) -> Settings:
+    """Make the folders of a home, its Dagster configuration and the lake's zero-row files.
+
+    Does nothing to what is there already.
+
+    Raises:
+        HomeError: A folder can't be made or written to.
+        SettingsError: The home's settings are not usable.
+    """
+    settings = load_settings(home)
+    try:
+        for name in FOLDERS:
+            (settings.home / name).mkdir(parents=True, exist_ok=True)
+        config = settings.home / "dagster" / "dagster.yaml"
+        if not config.exists():
+            shutil.copyfile(CONFIG, config)
+        probe = settings.home / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise HomeError(
+            f"OPENCS_HOME {settings.home} can't be used: {error.strerror} ({error.filename}). "
+            "Make the folder writable, or set OPENCS_HOME to one that is."
+        ) from None
+    Lake(settings.lake).ensure_schemas()
+    return settings
+
+
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """The home's Dagster instance; sets ``DAGSTER_HOME`` so that child processes find it too."""
+    folder = home / "dagster"
+    os.environ["DAGSTER_HOME"] = str(folder)
+    os.environ["OPENCS_HOME"] = str(home)
+    return dg.DagsterInstance.from_config(str(folder))

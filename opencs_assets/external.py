@@ -117,6 +117,25 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def prepare_models() -> None:
+    """Keep model libraries off the network, on one device and quiet; call before importing them.
+
+    Several visible GPUs would split each batch, which changes the number of steps.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 class Progress:
     """A bar on a terminal; elsewhere a line now and then, so that a log is not flooded.
 
@@ -129,7 +148,8 @@ class Progress:
     def __init__(self, label: str, total: int, unit: str) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._done, self._start, self._shown = 0, time.monotonic(), 0.0
-        self._terminal = sys.stderr.isatty()
+        wish = os.environ.get("OPENCS_PROGRESS")
+        self._bar = wish != "0" and (wish == "1" or sys.stderr.isatty())
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count finished units and show where the work is.
@@ -140,12 +160,12 @@ class Progress:
         """
         self._done += count
         now = time.monotonic()
-        every = 0.2 if self._terminal else LINE_EVERY_S
+        every = 0.2 if self._bar else LINE_EVERY_S
         if self._done < self._total and now - self._shown < every:
             return
         self._shown = now
         line = self._line(now - self._start, note)
-        if self._terminal:
+        if self._bar:
             end = "\n" if self._done >= self._total else ""
             print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
         else:

@@ -7,29 +7,24 @@ import dagster as dg
 import polars as pl
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
+from opencs_assets import automation
 from opencs_assets.evaluation.dbt_project import (
+    DbtError,
     NodeResult,
-    broken_message,
     dbt_build,
     dbt_manifest,
+    refuse_broken,
 )
-from opencs_assets.evaluation.plots import plot_win_rates
+from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.metadata import PREVIEW_ROWS, counts, plot, preview, table_metadata
-from resources.lake import Lake
+from resources.lake import Lake, LakeError
 from resources.settings import Settings
-from resources.warehouse import Warehouse
+from resources.warehouse import Warehouse, WarehouseError
 
 GROUP = "evaluation"
 OWNERS = ["team:evaluation"]
-# The warehouse reads whatever partitions there are, so one that is new is reason enough: `eager`
-# would wait until every experiment of every dataset exists.
-AUTOMATION = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-)
 _UNIQUE_ID = "dagster_dbt/unique_id"
-_PLOTS = {"win_rates": plot_win_rates}
+_PLOTS = {"win_rates": win_tie_lose}
 
 
 class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]
@@ -55,7 +50,7 @@ class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         self, dbt_resource_props: Mapping[str, Any]
     ) -> dg.AutomationCondition[Any] | None:
         """Built again when anything below changed."""
-        return AUTOMATION
+        return automation.warehouse()
 
 
 def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -81,7 +76,7 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=["open_tags", "contrastive_scores", "single_verdicts", "pairwise_verdicts"],
         required_resource_keys={"llm"},
         metadata=table_metadata("llm_replies"),
-        automation_condition=AUTOMATION,
+        automation_condition=automation.warehouse(),
     )
     def llm_replies(context: dg.AssetExecutionContext) -> dg.MaterializeResult[pl.DataFrame]:
         """Every reply of a language model that is kept: who asked, which model, tokens and cost."""
@@ -97,12 +92,15 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         pool="warehouse",
     )
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        Lake(lake).ensure_schemas()
-        with warehouse.building() as database:
-            results = dbt_build(home, lake, database)
-            if any(result.broken for result in results):
-                yield from _check_results(context, results)
-                raise dg.Failure(broken_message(results, home), allow_retries=False)
+        results: list[NodeResult] = []
+        try:
+            Lake(lake).ensure_schemas()
+            with warehouse.building() as database:
+                results = dbt_build(home, lake, database)
+                refuse_broken(results, home)
+        except (DbtError, LakeError, WarehouseError) as error:
+            yield from _check_results(context, results)
+            raise dg.Failure(str(error), allow_retries=False) from error
         context.log.info(f"published {warehouse.path}: {len(results)} models and tests")
         yield from _materializations(context, results, warehouse)
         yield from _check_results(context, results)

@@ -118,20 +118,27 @@ def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) ->
         return _read_results(artifact)
 
 
-def broken_message(results: Sequence[NodeResult], home: Path) -> str:
-    """What a person reads of a build that is not published."""
+def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:
+    """Raise where a model or test failed, so that the build is not published.
+
+    Raises:
+        DbtError: Names each that failed and why.
+    """
     lines = [
         f"  {result.name}: {result.message or result.status}"
         for result in results
         if result.broken and result.status != "skipped"
     ]
-    return "\n".join(
-        [
-            "the warehouse was not published, the last published one stays as it was; failed:",
-            *lines,
-            f"Log: {_log(home)}",
-        ]
-    )
+    if any(result.broken for result in results):
+        raise DbtError(
+            "\n".join(
+                [
+                    "the warehouse is not published, the last one stays as it was; failed:",
+                    *lines,
+                    f"Log: {_log(home)}",
+                ]
+            )
+        )
 
 
 def _parse(home: Path, lake: str, project: Path, wanted: Path) -> None:

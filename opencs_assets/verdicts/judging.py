@@ -8,9 +8,10 @@ that can't be read is a verdict without a value, neither a tie nor a score.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from functools import cache
+from typing import Any, Literal
 
 import polars as pl
 
@@ -37,8 +38,7 @@ NO_ANSWER = "no_answer"
 _PARSERS = {"single": "score-1..10/digit-1..9", "pair": "scores-1..10/log-odds-A-B"}
 
 Side = Literal["a", "b"]
-Task = TypeVar("Task", bound=Hashable)
-Value = TypeVar("Value")
+ORDERS: tuple[Side, Side] = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class SingleTask:
     answers: tuple[str, ...] | None
 
     @property
+    def answered(self) -> bool:
+        """Whether there is something to judge."""
+        return self.answers is not None
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Reference of the turn that is judged, if there is one."""
         return self.question.references[self.turn - 1 : self.turn]
@@ -96,6 +101,11 @@ class PairTask:
     answers_a: tuple[str, ...] | None
     answers_b: tuple[str, ...] | None
 
+    @property
+    def answered(self) -> bool:
+        """Whether there is something to judge."""
+        return self.answers_a is not None and self.answers_b is not None
+
 
 @dataclass(frozen=True)
 class PairScores:
@@ -105,6 +115,7 @@ class PairScores:
     second: float
 
 
+@cache
 def prompt_version(protocol: Literal["single", "pair"], reading: Reading) -> str:
     """Version of a protocol's prompts and parser: a hash of all that it can ask.
 
@@ -162,15 +173,8 @@ def pair_tasks(
             _conversation(given_b, question, len(question.turns)),
         )
         for question in _questions(questions, {benchmark})
-        for shown_first in ("a", "b")
+        for shown_first in ORDERS
     ]
-
-
-def answered(task: SingleTask | PairTask) -> bool:
-    """Whether there is something to judge."""
-    if isinstance(task, SingleTask):
-        return task.answers is not None
-    return task.answers_a is not None and task.answers_b is not None
 
 
 def single_call(task: SingleTask, attempt: int, reason: str | None, reading: Reading) -> Call:
@@ -309,19 +313,6 @@ def pair_table(
             }
         )
     return pl.DataFrame(rows, schema=PAIRWISE_VERDICTS.schema)
-
-
-def judge_tasks(
-    tasks: Sequence[Task], ask: Callable[[Sequence[Task]], Sequence[Outcome[Value]]]
-) -> dict[Task, Outcome[Value]]:
-    """Ask the judge about the tasks that can be asked about.
-
-    Args:
-        tasks: All expected judgments.
-        ask: Asks about the given tasks and returns an outcome for each, in order.
-    """
-    asked = [task for task in tasks if isinstance(task, SingleTask | PairTask) and answered(task)]
-    return dict(zip(asked, ask(asked), strict=True))
 
 
 def _questions(questions: pl.DataFrame, benchmarks: Collection[str]) -> list[Question]:

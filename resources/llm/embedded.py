@@ -173,7 +173,6 @@ class _Leases:
         self._counts: dict[Path, int] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._changed = threading.Event()
 
     def take(self, folder: Path) -> None:
         with self._lock:

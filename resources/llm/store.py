@@ -156,10 +156,11 @@ class ReplyStore:
                 "use the release that wrote it, or move the file away"
             )
         if found == 0:
-            self._db.execute("pragma journal_mode = wal")
-            self._db.executescript(
-                f"begin immediate; {_DDL} pragma user_version = {VERSION};commit;"
-            )
+            # SQLite's busy timeout does not cover the switch to a write-ahead log.
+            with FileLock(f"{self._path}.lock"):
+                self._db.execute("pragma journal_mode = wal")
+                self._db.executescript(f"begin immediate; {_DDL} commit;")
+                self._db.execute(f"pragma user_version = {VERSION}")
         # A reply was paid for: it must survive a power cut, not only this process.
         self._db.execute("pragma synchronous = full")
 

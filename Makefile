@@ -1,0 +1,48 @@
+PYTHON ?= python3.11
+PORT ?= 3000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OPENCS_HOME ?= $(CURDIR)/.opencs
+
+.DEFAULT_GOAL := help
+.PHONY: help install models demo ui test check bench lock clean
+
+help:  ## Say what each word does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on the PATH; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(STAMP)  ## Make the virtual environment with pinned versions
+
+models: $(STAMP)  ## Fetch and prepare the embedded models
+	@$(BIN)/opencs models
+
+demo: models  ## Run the whole chain: make demo [DATASET=file] [LIMIT=n]
+	@$(BIN)/opencs demo $(DATASET) $(if $(LIMIT),--limit $(LIMIT))
+
+ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
+	@$(BIN)/opencs ui --port $(PORT)
+
+test: check models  ## Format, lint, types and all tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: models  ## The benchmarks, as a table
+	$(BIN)/python -m tests.benchmarks
+
+lock: $(STAMP)  ## Write requirements.lock from what is installed now
+	@{ echo "# Every package with its version, for Python 3.11; written by \`make lock\` from pyproject.toml."; \
+	  $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -viE '^(pip|setuptools|wheel)=='; } > requirements.lock
+
+clean:  ## Remove the virtual environment and caches; keeps .opencs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

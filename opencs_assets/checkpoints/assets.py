@@ -1,0 +1,138 @@
+"""The asset ``checkpoint``."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from opencs_assets.checkpoints import plots
+from opencs_assets.checkpoints.job import checkpoint_row, subset_samples, training_job
+from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
+from opencs_assets.experiments import Experiments
+from opencs_assets.failures import clear_failures
+from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.partitions import Partitions
+from opencs_assets.schemas import CHECKPOINT
+from resources.home import Home
+from resources.launcher import LocalLauncher
+from resources.models import embedded_base_model
+from resources.settings import EMBEDDED, Settings
+
+FORCE_TAG = "opencs/force"
+TRAINER = "opencs_assets.checkpoints.train"
+
+
+class CheckpointConfig(dg.Config):
+    """How to materialize the checkpoint.
+
+    Attributes:
+        force: Train again where a whole checkpoint of the same provenance is there.
+    """
+
+    force: bool = False
+
+
+def build_checkpoint_assets(
+    experiments: Experiments, partitions: Partitions
+) -> list[dg.AssetsDefinition]:
+    """The asset that trains each declared experiment."""
+
+    @dg.asset(
+        partitions_def=partitions.dataset_experiment,
+        ins={"selected_subset": dg.AssetIn(partition_mapping=partitions.selector_to_experiment)},
+        io_manager_key="lake",
+        description=(
+            "The base model fine-tuned on the experiment's subset. Reused where subset, base "
+            "model, recipe and code are the same and the files are whole."
+        ),
+        kinds={"python", "torch", "huggingface"},
+        owners=["team:training"],
+        group_name="checkpoints",
+        metadata=table_metadata("checkpoint"),
+        code_version=CODE_VERSION,
+        pool="gpu",
+    )
+    def checkpoint(
+        context: dg.AssetExecutionContext,
+        config: CheckpointConfig,
+        selected_subset: pl.DataFrame,
+        raw_dataset: pl.DataFrame,
+        launcher: LocalLauncher,
+        home: Home,
+    ) -> dg.MaterializeResult:
+        keys = partitions.dataset_experiment.get_partition_key_from_str(
+            context.partition_key
+        ).keys_by_dimension
+        experiment = experiments.experiments[keys["experiment"]]
+        force = config.force or context.run.tags.get(FORCE_TAG) == "true"
+        with clear_failures():
+            job = training_job(
+                subset_samples(selected_subset, raw_dataset),
+                experiments.recipes[experiment.recipe],
+                base_model_folder(
+                    experiments.base_models[experiment.base_model].source, home.settings()
+                ),
+                home.folder / "checkpoints" / keys["dataset"] / keys["experiment"],
+            )
+        result = None if force else job.stored()
+        reused = result is not None
+        if result is None:
+            result = launcher.run(
+                context, TRAINER, job.as_json(force=force), {"samples": job.samples}
+            )
+            reused = bool(result["reused"])
+        row = checkpoint_row(job, experiment, result)
+        told = row.row(0, named=True)
+        return dg.MaterializeResult(
+            value=row,
+            metadata={
+                "reused": reused,
+                "samples": told["samples"],
+                "dropped_samples": told["dropped_samples"],
+                "truncated_samples": told["truncated_samples"],
+                "steps": told["steps"],
+                "tokens": told["tokens"],
+                "first_loss": told["first_loss"],
+                "final_loss": told["final_loss"],
+                "train_seconds": told["train_seconds"],
+                "peak_memory_mb": told["peak_memory_mb"],
+                "checkpoint": dg.MetadataValue.path(told["path"]),
+                "provenance": told["provenance"],
+                "loss_curve": plot(
+                    plots.loss_curve(
+                        pl.DataFrame(told["log"], schema=CHECKPOINT.schema["log"].inner.to_schema())
+                    )
+                ),
+            },
+        )
+
+    return [checkpoint]
+
+
+def base_model_folder(source: str, settings: Settings) -> Path:
+    """Where a declared base model is on this machine; nothing is downloaded but the embedded one.
+
+    Args:
+        source: ``embedded``, a folder, or a name that the Hugging Face cache knows.
+        settings: The home's settings.
+
+    Raises:
+        BaseModelError: It is not here.
+    """
+    if source == EMBEDDED:
+        return embedded_base_model(settings.models)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder.absolute()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise BaseModelError(
+            f"base model {source!r} is neither a folder nor in the local Hugging Face cache; "
+            f"get it with `hf download {source}`, or name its folder in experiments.yaml"
+        ) from None

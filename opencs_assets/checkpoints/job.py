@@ -1,0 +1,126 @@
+"""From an experiment and its subset to the training job, and from its result to the table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from opencs_assets.checkpoints.provenance import (
+    base_model_identity,
+    chat_template,
+    checkpoint_fields,
+)
+from opencs_assets.experiments import Experiment, Recipe
+from opencs_assets.provenance import SHORT, ProvenanceError, content_hash, verify
+from opencs_assets.schemas import CHECKPOINT, conform
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What is to be trained, and where the checkpoint will be.
+
+    Attributes:
+        samples: The subset with its conversations, in the order of choice.
+        recipe: The experiment's recipe.
+        base_model: The base model's folder.
+        fields: All that determines the weights.
+        output: The checkpoint's folder.
+    """
+
+    samples: pl.DataFrame
+    recipe: Recipe
+    base_model: Path
+    fields: Mapping[str, Any]
+    output: Path
+
+    @property
+    def provenance(self) -> str:
+        """Hash of ``fields``."""
+        return content_hash(self.fields)
+
+    def stored(self) -> dict[str, Any] | None:
+        """The result of a whole checkpoint of this provenance, if there is one."""
+        try:
+            return dict(verify(self.output, self.provenance).result)
+        except ProvenanceError:
+            return None
+
+    def as_json(self, *, force: bool) -> dict[str, Any]:
+        """The job file's content, without the samples; see ``train.py``."""
+        return {
+            "base_model": str(self.base_model),
+            "output": str(self.output),
+            "recipe": self.recipe.model_dump(),
+            "fields": dict(self.fields),
+            "force": force,
+        }
+
+
+def subset_samples(subset: pl.DataFrame, raw_dataset: pl.DataFrame) -> pl.DataFrame:
+    """The subset's conversations in the order of choice.
+
+    Args:
+        subset: Rows of ``selected_subset``.
+        raw_dataset: Rows of ``raw_dataset`` of the same dataset.
+
+    Raises:
+        ProvenanceError: The subset names samples that the dataset does not have.
+    """
+    lost = subset.join(raw_dataset, on="sample_id", how="anti")
+    if lost.height:
+        raise ProvenanceError(
+            f"{lost.height} of {subset.height} samples of the subset are not in the dataset, "
+            f"first {lost['sample_id'][0]}: it was chosen from an older version; materialize "
+            "selected_subset again"
+        )
+    return (
+        subset.select("rank", "sample_id")
+        .join(raw_dataset.select("sample_id", "system", "messages"), on="sample_id", how="left")
+        .sort("rank")
+        .select("sample_id", "system", "messages")
+    )
+
+
+def training_job(
+    samples: pl.DataFrame, recipe: Recipe, base_model: Path, folder: Path
+) -> TrainingJob:
+    """Resolve the job of an experiment.
+
+    Args:
+        samples: See ``subset_samples``.
+        recipe: The experiment's recipe.
+        base_model: The base model's folder.
+        folder: Folder of the experiment's checkpoints on this dataset.
+
+    Raises:
+        BaseModelError: The base model can't be trained.
+    """
+    fields = checkpoint_fields(
+        samples, recipe, base_model_identity(base_model), chat_template(base_model)
+    )
+    return TrainingJob(samples, recipe, base_model, fields, folder / content_hash(fields)[:SHORT])
+
+
+def checkpoint_row(
+    job: TrainingJob, experiment: Experiment, result: Mapping[str, Any]
+) -> pl.DataFrame:
+    """The one row of the table ``checkpoint``.
+
+    Args:
+        job: The job.
+        experiment: The experiment's entry.
+        result: What training reported, now or when the checkpoint was made.
+    """
+    made = {name: value for name, value in result.items() if name in CHECKPOINT.columns}
+    row = {
+        **made,
+        "provenance": job.provenance,
+        "path": str(job.output),
+        "base_model": experiment.base_model,
+        "selector": experiment.selector,
+        "recipe": job.recipe.model_dump_json(),
+        "subset_hash": job.fields["subset"],
+    }
+    return conform(pl.DataFrame([row], schema=CHECKPOINT.schema), CHECKPOINT)

@@ -1,0 +1,90 @@
+"""Plots of verdicts."""
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from opencs_assets.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
+from opencs_assets.verdicts.merging import DEFAULT_RULE, RULES
+
+BINS = 18
+OUTCOMES = (("win", BLUE), ("tie", GREY), ("lose", ORANGE), ("unparsable", "black"))
+
+
+def scores(verdicts: pl.DataFrame) -> Figure:
+    """How single scores are spread, and their mean by category and turn.
+
+    Args:
+        verdicts: Rows of ``single_verdicts``.
+    """
+    title = "Scores of the answers (1 to 10)"
+    read = verdicts.filter(pl.col("score").is_not_null())
+    if not read.height:
+        return nothing_to_plot(title)
+    drawn, (spread, by_category) = figure(title, axes=2, size=(9.0, 3.6))
+    spread.hist(read["score"].to_list(), bins=BINS, range=(1, 10), color=BLUE)
+    spread.set_xlabel("score")
+    spread.set_ylabel("turns")
+    categories = read["category"].unique().sort().to_list()
+    places = np.arange(len(categories))
+    for turn, colour in ((1, BLUE), (2, ORANGE)):
+        means = dict(
+            read.filter(pl.col("turn") == turn)
+            .group_by("category")
+            .agg(pl.col("score").mean())
+            .iter_rows()
+        )
+        heights = [means.get(category, 0.0) for category in categories]
+        by_category.barh(places + 0.2 * (2 * turn - 3), heights, 0.4, color=colour, label=turn)
+    by_category.set_yticks(places, categories)
+    by_category.invert_yaxis()
+    by_category.set_xlim(0, 10)
+    by_category.set_xlabel("mean score")
+    by_category.legend(title="turn", fontsize=8, title_fontsize=8, frameon=False)
+    return drawn
+
+
+def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
+    """Won, tied and lost questions by category, both orders merged by the default rule.
+
+    Args:
+        verdicts: Rows of ``pairwise_verdicts`` of one matchup.
+    """
+    title = "Win, tie, lose of the first model"
+    counted = outcomes(verdicts).group_by("category", "outcome").len()
+    if not counted.height:
+        return nothing_to_plot(title)
+    found = {(category, outcome): count for category, outcome, count in counted.iter_rows()}
+    categories = counted["category"].unique().sort().to_list()
+    drawn, (axes,) = figure(title, size=(7.5, 1.6 + 0.3 * len(categories)))
+    places = np.arange(len(categories))
+    left = np.zeros(len(categories))
+    for name, colour in OUTCOMES:
+        values = np.array([found.get((category, name), 0) for category in categories])
+        axes.barh(places, values, left=left, color=colour, label=name)
+        left += values
+    axes.set_yticks(places, categories)
+    axes.invert_yaxis()
+    axes.set_xlabel("questions")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return drawn
+
+
+def outcomes(verdicts: pl.DataFrame, rule: str = DEFAULT_RULE) -> pl.DataFrame:
+    """One row a question: its ``outcome`` for model a by a rule of ``merging``.
+
+    Args:
+        verdicts: Rows of ``pairwise_verdicts`` of one matchup.
+        rule: Name of the rule.
+    """
+    merge = RULES[rule]
+    by_order = verdicts.group_by("benchmark", "question_id", "category").agg(
+        first=pl.col("winner").filter(pl.col("shown_first") == "a").first(),
+        second=pl.col("winner").filter(pl.col("shown_first") == "b").first(),
+    )
+    return by_order.with_columns(
+        outcome=pl.Series(
+            [merge(first, second) for first, second in by_order.select("first", "second").rows()],
+            dtype=pl.String,
+        )
+    ).sort("benchmark", "question_id")

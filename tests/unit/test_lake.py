@@ -1,0 +1,120 @@
+import os
+import uuid
+
+import duckdb
+import fsspec
+import polars as pl
+import pytest
+
+from opencs_assets.schemas import SELECTED_SUBSET, TABLES, SchemaError
+from resources.lake import Lake, LakeError
+
+PARTITION = {"dataset": "2024", "selector": "opencs"}
+
+
+def frame(rows=2):
+    return pl.DataFrame(
+        [
+            {
+                "rank": i,
+                "sample_id": f"s{i}",
+                "cluster": None,
+                "score": 0.5,
+                "reason": "x",
+                "pinned": False,
+            }
+            for i in range(rows)
+        ],
+        schema=SELECTED_SUBSET.schema,
+    )
+
+
+@pytest.fixture(params=["folder", "memory"])
+def lake(request, tmp_path):
+    if request.param == "folder":
+        return Lake(str(tmp_path / "lake"))
+    return Lake(f"memory://{uuid.uuid4().hex}")
+
+
+def test_what_is_written_is_read_with_its_partition(lake):
+    lake.write("selected_subset", frame(), PARTITION)
+    found = lake.read("selected_subset", PARTITION)
+    assert found.drop("dataset", "selector").equals(frame())
+    assert found["dataset"].to_list() == ["2024", "2024"]
+    assert lake.partitions("selected_subset") == [PARTITION]
+    assert lake.exists("selected_subset", PARTITION)
+
+
+def test_writing_again_replaces(lake):
+    lake.write("selected_subset", frame(5), PARTITION)
+    lake.write("selected_subset", frame(1), PARTITION)
+    assert lake.read("selected_subset", PARTITION).height == 1
+
+
+def test_what_is_not_there_says_what_to_do(lake):
+    with pytest.raises(LakeError, match=r"no rows for 2024\|opencs.*materialize selected_subset"):
+        lake.read("selected_subset", PARTITION)
+
+
+def test_what_does_not_fit_leaves_the_old_file(lake):
+    lake.write("selected_subset", frame(), PARTITION)
+    with pytest.raises(SchemaError):
+        lake.write("selected_subset", frame().drop("rank"), PARTITION)
+    assert lake.read("selected_subset", PARTITION).height == 2
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch):
+    lake = Lake(str(tmp_path))
+    lake.write("selected_subset", frame(), PARTITION)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LakeError, match="No space left on device"):
+        lake.write("selected_subset", frame(9), PARTITION)
+    monkeypatch.undo()
+    assert lake.read("selected_subset", PARTITION).height == 2
+    files = [file.name for file in tmp_path.rglob("*") if file.is_file()]
+    assert sorted(files) == ["part.parquet", "schema.parquet"]
+
+
+def test_a_lake_that_is_a_file_is_a_clear_error(tmp_path):
+    (tmp_path / "lake").write_text("")
+    with pytest.raises(LakeError, match="can't be written"):
+        Lake(str(tmp_path / "lake")).write("selected_subset", frame(), PARTITION)
+
+
+def test_every_table_can_be_read_by_duckdb_from_the_start(tmp_path):
+    lake = Lake(str(tmp_path))
+    lake.ensure_schemas()
+    for table in TABLES.values():
+        glob = "/".join([str(tmp_path), table.name, *["*"] * len(table.dimensions), "*.parquet"])
+        found = duckdb.sql(
+            f"select * from read_parquet('{glob}', hive_partitioning = true, "
+            "hive_types_autocast = false)"
+        )
+        assert set(table.columns) | set(table.dimensions) == set(found.columns)
+        assert found.fetchall() == []
+
+
+def test_a_dataset_named_2024_stays_text(tmp_path):
+    lake = Lake(str(tmp_path))
+    lake.ensure_schemas()
+    lake.write("selected_subset", frame(), PARTITION)
+    found = duckdb.sql(
+        f"select dataset from read_parquet('{tmp_path}/selected_subset/*/*/*.parquet', "
+        "hive_partitioning = true, hive_types_autocast = false)"
+    ).fetchall()
+    assert found == [("2024",), ("2024",)]
+
+
+def test_a_changed_schema_is_written_anew(tmp_path):
+    lake = Lake(str(tmp_path))
+    lake.ensure_schemas()
+    path = lake.path(SELECTED_SUBSET, dict.fromkeys(("dataset", "selector"), "__schema__"))
+    path = path.replace("part.parquet", "schema.parquet")
+    with fsspec.open(path, "wb") as file:
+        pl.DataFrame(schema={"old": pl.Int64}).write_parquet(file)
+    lake.ensure_schemas()
+    assert pl.read_parquet(path, hive_partitioning=False).columns == list(SELECTED_SUBSET.columns)

@@ -77,14 +77,15 @@ def build_defs(
         *build_verdict_checks(experiments, partitions),
     ]
     keys = frozenset(key for definition in assets for key in definition.keys)
-    jobs = build_jobs(keys)
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=jobs,
+        jobs=build_jobs(keys),
+        # One process a run: a process a step costs seconds of imports.
+        executor=dg.in_process_executor,
         sensors=[
             build_landing_sensor(
-                next(job for job in jobs if job.name == "dataset_job"),
+                family_assets(keys)["dataset"][0].job,
                 tuple(
                     sorted(
                         key.to_user_string()

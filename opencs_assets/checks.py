@@ -1,5 +1,6 @@
 """One factory that turns a stage's pure check functions into Dagster asset checks."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -40,18 +41,10 @@ def build_check(
         inputs: Further tables that the check compares with.
         blocking: Whether a failure stops what comes after; for broken data only.
     """
-    extra = dict(inputs or {})
+    names = [asset, *(inputs or {})]
 
-    @dg.asset_check(
-        asset=asset,
-        name=name,
-        description=(find.__doc__ or "").strip().split("\n")[0],
-        blocking=blocking,
-        partitions_def=partitions_def,
-        additional_ins=extra,
-    )
-    def check(table: pl.DataFrame, **tables: pl.DataFrame) -> dg.AssetCheckResult:
-        finding = Finding(*find(table, *[tables[key] for key in extra]))
+    def check(**tables: pl.DataFrame) -> dg.AssetCheckResult:
+        finding = Finding(*find(*[tables[each] for each in names]))
         return dg.AssetCheckResult(
             passed=finding.passed,
             description=finding.description,
@@ -59,4 +52,16 @@ def build_check(
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         )
 
-    return check
+    # Dagster takes the names of the inputs from the signature, and here they are known only now.
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    check.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(each, kind, annotation=pl.DataFrame) for each in names]
+    )
+    return dg.asset_check(
+        asset=asset,
+        name=name,
+        description=(find.__doc__ or "").strip().split("\n")[0],
+        blocking=blocking,
+        partitions_def=partitions_def,
+        additional_ins=dict(inputs or {}),
+    )(check)

@@ -96,7 +96,8 @@ def _read_job(arguments: Sequence[str]) -> Job:
 
 @contextmanager
 def _channel() -> Iterator[Channel]:
-    if PipesEnvVarParamsLoader().is_dagster_pipes_process():
+    loader = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
+    if loader.is_dagster_pipes_process():
         # Only there: a job that somebody starts by hand may well outlive the shell it was typed in.
         _end_with_parent()
         with open_dagster_pipes() as pipes:

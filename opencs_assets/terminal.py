@@ -55,7 +55,7 @@ class _Lines(logging.Handler):
 @dg.logger(description="One line an asset, for the command line.")
 def terminal_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """The logger that ``opencs materialize`` runs with."""
-    logger = logging.Logger("opencs.terminal", level=logging.INFO)
+    logger = logging.Logger("opencs.terminal", level=logging.DEBUG)
     logger.addHandler(_Lines())
     return logger
 

@@ -24,7 +24,7 @@ STOP_WITHIN_S = 20.0
 TAIL_CHARACTERS = 4000
 
 
-class LocalLauncher(dg.ConfigurableResource):
+class LocalLauncher(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Runs a job in a process on this machine.
 
     Not by ``PipesSubprocessClient``, which returns neither the messages nor the last words of a

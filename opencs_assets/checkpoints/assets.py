@@ -13,7 +13,6 @@ from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
-from opencs_assets.schemas import CHECKPOINT
 from resources.home import Home
 from resources.launcher import LocalLauncher
 from resources.models import embedded_base_model
@@ -100,9 +99,7 @@ def build_checkpoint_assets(
                 "checkpoint": dg.MetadataValue.path(told["path"]),
                 "provenance": told["provenance"],
                 "loss_curve": plot(
-                    plots.loss_curve(
-                        pl.DataFrame(told["log"], schema=CHECKPOINT.schema["log"].inner.to_schema())
-                    )
+                    plots.loss_curve(row.select(pl.col("log").explode()).unnest("log"))
                 ),
             },
         )

@@ -1,4 +1,4 @@
-"""What a recipe means for a subset: the settings that reach the trainer, and the steps they give."""
+"""What a recipe means for a subset: the settings that reach the trainer, and the steps."""
 
 import math
 from typing import Any

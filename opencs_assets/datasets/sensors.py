@@ -21,9 +21,7 @@ SELECTIONS = {
 IGNORED_ENDINGS = (".part", ".tmp", ".crdownload", ".swp", "~")
 
 
-def build_landing_sensor(
-    job: dg.UnresolvedAssetJobDefinition, dataset_assets: tuple[str, ...]
-) -> dg.SensorDefinition:
+def build_landing_sensor(job_name: str, dataset_assets: tuple[str, ...]) -> dg.SensorDefinition:
     """The sensor that starts the dataset family for new and changed files.
 
     Each content of a file starts one run: its hash is the run key, and the files seen are in the
@@ -32,13 +30,13 @@ def build_landing_sensor(
     follow by automation, because they cost nothing.
 
     Args:
-        job: The dataset family's job.
+        job_name: Name of the dataset family's job.
         dataset_assets: Its assets.
     """
 
     @dg.sensor(
         name="landing",
-        job=job,
+        job_name=job_name,
         minimum_interval_seconds=INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Turns files in OPENCS_HOME/landing into datasets and starts their runs.",

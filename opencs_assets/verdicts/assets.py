@@ -142,8 +142,7 @@ def build_verdict_assets(
 
 def _version(protocol: str) -> str:
     return "+".join(
-        judging.prompt_version(protocol, reading)
-        for reading in ("generated", "logprobs")
+        judging.prompt_version(protocol, reading) for reading in ("generated", "logprobs")
     )
 
 

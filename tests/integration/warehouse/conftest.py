@@ -1,0 +1,214 @@
+"""A lake with known rows, and the warehouse built from it by the real dbt."""
+
+import json
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from opencs_assets.evaluation.dbt_project import dbt_build, refuse_broken
+from opencs_assets.schemas import TABLES
+from resources.lake import Lake
+from resources.warehouse import Warehouse
+
+ORDERS = list(product(["a", "b", "tie", None], repeat=2))
+EMBEDDED = "embedded:smollm2-135m-instruct"
+
+
+def table(name: str, rows: list[dict], **constants) -> pl.DataFrame:
+    """Rows in the table's schema; columns that are not given get a plain value of their type."""
+    plain = {pl.String: "x", pl.Int64: 0, pl.Float64: 0.0, pl.Boolean: False}
+    filled = [
+        {
+            column: row.get(column, constants.get(column, plain.get(dtype, None)))
+            for column, dtype in TABLES[name].schema.items()
+        }
+        for row in rows
+    ]
+    return pl.DataFrame(filled, schema=TABLES[name].schema)
+
+
+def pair_rows(orders: dict[str, tuple[str | None, str | None]], **constants) -> pl.DataFrame:
+    """Pairwise verdicts from the winners of both orders by question."""
+    rows = [
+        {
+            "question_id": question,
+            "shown_first": side,
+            "winner": winner,
+            "status": "ok" if winner else "unparsable",
+            "score_a": 5.0 if winner else None,
+            "score_b": 5.0 if winner else None,
+        }
+        for question, winners in orders.items()
+        for side, winner in zip("ab", winners, strict=True)
+    ]
+    given = {"model_a": "one", "model_b": "two", "judge": "gpt", **constants}
+    return table("pairwise_verdicts", rows, **given)
+
+
+def questions(benchmark: str, names: list[str], turns: int = 2) -> pl.DataFrame:
+    """Questions of a benchmark."""
+    rows = [
+        {
+            "benchmark": benchmark,
+            "question_id": name,
+            "category": "math",
+            "turns": ["?"] * turns,
+            "references": [],
+        }
+        for name in names
+    ]
+    return table("benchmark_questions", rows)
+
+
+def build(home: Path) -> Warehouse:
+    """Build and publish the home's warehouse."""
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    lake = str(home / "lake")
+    Lake(lake).ensure_schemas()
+    with warehouse.building() as database:
+        refuse_broken(dbt_build(home, lake, database), home)
+    return warehouse
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    """The warehouse over a lake of hand-made rows, under a path that needs quoting."""
+    home = tmp_path_factory.mktemp("it's [a] {home}")
+    lake = Lake(str(home / "lake"))
+    grid = {f"q{place:02}": winners for place, winners in enumerate(ORDERS)}
+    lake.write(
+        "benchmark_questions",
+        pl.concat([questions("grid", list(grid)), questions("smoke", ["q1", "q2", "q3"])]),
+        {},
+    )
+    write_pairs(lake, grid)
+    write_singles(lake)
+    write_selection(lake)
+    write_replies(lake)
+    yield build(home)
+
+
+def write_pairs(lake: Lake, grid: dict[str, tuple[str | None, str | None]]) -> None:
+    """A complete matchup, one with half of its questions, and one with all kinds of gaps."""
+    lake.write(
+        "pairwise_verdicts",
+        pair_rows(grid, benchmark="grid"),
+        {"dataset": "2024", "matchup": "one_vs_two@base"},
+    )
+    half = dict(list(grid.items())[:8])
+    lake.write(
+        "pairwise_verdicts",
+        pair_rows(half, benchmark="grid", judge=EMBEDDED),
+        {"dataset": "half", "matchup": "one_vs_two@base"},
+    )
+    gaps = pair_rows({"q1": ("a", "a"), "q2": ("a", "a"), "q3": ("a", "b")}, benchmark="smoke")
+    too_long = (pl.col("question_id") == "q2") & (pl.col("shown_first") == "b")
+    gaps = gaps.filter((pl.col("question_id") != "q3") | (pl.col("shown_first") == "a"))
+    gaps = gaps.with_columns(
+        winner=pl.when(too_long).then(None).otherwise("winner"),
+        status=pl.when(too_long).then(pl.lit("too_long")).otherwise("status"),
+    )
+    edited = pair_rows({"q1": ("b", "b")}, benchmark="smoke", prompt_version="edited")
+    for dataset, rows in (("gaps", gaps), ("edited", edited)):
+        lake.write("pairwise_verdicts", rows, {"dataset": dataset, "matchup": "one_vs_two@base"})
+
+
+def write_singles(lake: Lake) -> None:
+    """A complete result, and a partial one whose mean is higher for want of second turns."""
+    scores = {
+        ("q1", 1): 8.0,
+        ("q1", 2): 4.0,
+        ("q2", 1): 7.0,
+        ("q2", 2): 3.0,
+        ("q3", 1): 6.0,
+        ("q3", 2): None,
+    }
+    rows = [
+        {
+            "question_id": name,
+            "turn": turn,
+            "score": score,
+            "status": "unparsable" if score is None else "ok",
+        }
+        for (name, turn), score in scores.items()
+    ]
+    full = table("single_verdicts", rows, benchmark="smoke", judge="gpt")
+    lake.write("single_verdicts", full, {"dataset": "2024", "experiment": "one@base"})
+    partial = full.filter(pl.col("turn") == 1)
+    lake.write("single_verdicts", partial, {"dataset": "2024", "experiment": "two@base"})
+
+
+def write_selection(lake: Lake) -> None:
+    """Two samples, one chosen for a cluster and one at random."""
+    of_dataset = {"dataset": "2024"}
+    samples = [
+        {
+            "sample_id": name,
+            "row": row,
+            "messages": [],
+            "instruction": f"do {name}",
+            "response": "done" * (row + 1),
+            "turns": 1,
+        }
+        for row, name in enumerate(["s0", "s1"])
+    ]
+    lake.write("raw_dataset", table("raw_dataset", samples), of_dataset)
+    tagged = [{"sample_id": name, "tags": [{"tag": "t", "explanation": ""}]} for name in ("s0",)]
+    lake.write("open_tags", table("open_tags", tagged, model=EMBEDDED), of_dataset)
+    tags = [{"sample_id": "s0", "tags": ["math", "sums"]}]
+    lake.write("normalized_tags", table("normalized_tags", tags), of_dataset)
+    clusters = [{"cluster": 3, "name": "math, sums", "tags": ["math"]}]
+    lake.write("clusters", table("clusters", clusters), of_dataset)
+    scores = [
+        {"cluster": cluster, "sample_id": "s0", "score": score, "comparisons": comparisons}
+        for cluster, score, comparisons in ((3, 80.0, 4), (5, 10.0, 2))
+    ]
+    lake.write("contrastive_scores", table("contrastive_scores", scores), of_dataset)
+    compared = [
+        {"cluster": 3, "sample_a": "s0", "sample_b": "s1", "shown_first": side, "model": "scorer"}
+        for side in "ab"
+    ]
+    lake.write("score_comparisons", table("score_comparisons", compared), of_dataset)
+    chosen = {
+        "opencs": {"sample_id": "s0", "cluster": 3, "score": 80.0, "reason": "1st of cluster 3"},
+        "random": {"sample_id": "s1", "cluster": None, "score": None, "reason": "at random"},
+    }
+    for selector, row in chosen.items():
+        lake.write(
+            "selected_subset",
+            table("selected_subset", [row]),
+            {"dataset": "2024", "selector": selector},
+        )
+
+
+def write_replies(lake: Lake) -> None:
+    """Replies of two models, one of them with a price that is not always known."""
+    rows = [
+        {
+            "reply_id": f"r{place}",
+            "role": "judge",
+            "stage": "single_verdicts",
+            "dataset": "2024",
+            "model": model,
+            "prompt_tokens": 10,
+            "completion_tokens": 2,
+            "cost_usd": cost,
+            "latency_s": 0.5,
+            "created_at": None,
+        }
+        for place, (model, cost) in enumerate(
+            [(EMBEDDED, 0.0), (EMBEDDED, 0.0), ("gpt", 0.01), ("gpt", None)]
+        )
+    ]
+    frame = table("llm_replies", rows).with_columns(
+        created_at=pl.datetime(2026, 1, 1, time_zone="UTC", time_unit="us")
+    )
+    lake.write("llm_replies", frame, {})
+
+
+def fastchat(path: Path) -> list[dict]:
+    """Rows of a FastChat judgment file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,141 @@
+"""The marts' numbers, from known rows in a real lake through the real dbt."""
+
+import json
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+
+from opencs_assets.evaluation.dbt_project import PROJECT, dbt_build, dbt_manifest
+from opencs_assets.evaluation.plots import win_tie_lose
+from opencs_assets.schemas import TABLES
+from opencs_assets.verdicts.merging import RULES
+from resources.lake import Lake
+from resources.warehouse import Warehouse
+
+MARTS = {"selected_samples", "pair_outcomes", "win_rates", "mt_bench_scores", "llm_usage"}
+ORDERS = list(product(["a", "b", "tie", None], repeat=2))
+
+
+def rows(warehouse: Warehouse, sql: str) -> list[dict]:
+    return warehouse.query(sql).to_dicts()
+
+
+def test_every_mart_is_a_table_with_a_description(published: Warehouse):
+    tables = published.tables()
+    assert set(tables["table"]) == MARTS
+    assert tables["description"].null_count() == 0
+    undescribed = published.query(
+        "select table_name, column_name from duckdb_columns() where comment is null"
+    )
+    assert undescribed.is_empty()
+    assert published.query("select * from duckdb_views() where not internal").is_empty()
+
+
+def test_a_dataset_named_2024_stays_text(published: Warehouse):
+    assert published.query("select dataset from selected_samples").schema["dataset"] == pl.String
+    assert (
+        rows(published, "select count(*) as n from win_rates where dataset = '2024'")[0]["n"] == 2
+    )
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_sql_merges_orders_as_python_does(published: Warehouse, rule: str):
+    expected = Counter(RULES[rule](*winners) for winners in ORDERS)
+    (found,) = rows(
+        published, f"select * from win_rates where dataset = '2024' and rule = '{rule}'"
+    )
+    assert {name: found[name] for name in ("win", "tie", "lose", "unparsable")} == expected
+    assert found["judged"] == found["expected"] == len(ORDERS)
+    assert found["complete"]
+    read = expected["win"] + expected["tie"] + expected["lose"]
+    assert found["win_pct"] == pytest.approx(100 * expected["win"] / read)
+    assert found["adjusted_win_pct"] == pytest.approx(50)
+    by_question = rows(published, "from pair_outcomes where dataset = '2024' order by question_id")
+    assert [row[rule] or "unparsable" for row in by_question] == [
+        RULES[rule](*winners) for winners in ORDERS
+    ]
+
+
+def test_half_a_matchup_is_not_complete(published: Warehouse):
+    for row in rows(published, "from win_rates where dataset = 'half'"):
+        assert (row["judged"], row["expected"], row["complete"]) == (8, 16, False)
+
+
+def test_an_order_that_was_not_judged_is_missing_not_a_tie(published: Warehouse):
+    statuses = rows(published, "from pair_outcomes where dataset = 'gaps' order by question_id")
+    assert [row["status"] for row in statuses] == ["ok", "missing", "missing"]
+    (row,) = rows(published, "from win_rates where dataset = 'gaps' and is_default_rule")
+    assert (row["win"], row["tie"], row["judged"], row["complete"]) == (1, 0, 1, False)
+
+
+def test_results_of_another_prompt_version_stand_alone(published: Warehouse):
+    versions = rows(
+        published,
+        "select distinct dataset, prompt_version from win_rates where benchmark = 'smoke'",
+    )
+    assert {(row["dataset"], row["prompt_version"]) for row in versions} == {
+        ("gaps", "x"),
+        ("edited", "edited"),
+    }
+
+
+def test_single_scores_are_means_over_all_judged_turns(published: Warehouse):
+    (row,) = rows(published, "from mt_bench_scores where model = 'one@base'")
+    assert row["turn_1"] == pytest.approx(7)
+    assert row["turn_2"] == pytest.approx(3.5)
+    assert row["score"] == pytest.approx(28 / 5)
+    assert (row["judged"], row["expected"], row["unparsable"], row["complete"]) == (6, 6, 1, True)
+
+
+def test_a_mean_over_part_of_the_turns_is_not_complete(published: Warehouse):
+    (row,) = rows(published, "from mt_bench_scores where model = 'two@base'")
+    assert row["score"] == pytest.approx(7)
+    assert (row["judged"], row["expected"], row["complete"]) == (3, 6, False)
+
+
+def test_selected_samples_tell_why(published: Warehouse):
+    first, second = rows(published, "from selected_samples order by selector")
+    assert first["tags"] == ["math", "sums"]
+    assert first["cluster_name"] == "math, sums"
+    assert (first["comparisons"], first["scorer_model"]) == (4, "scorer")
+    assert (first["response_chars"], first["reason"]) == (4, "1st of cluster 3")
+    assert first["filled_by_embedded"]
+    assert second["tags"] == []
+    assert second["scorer_model"] is None
+    assert not second["filled_by_embedded"]
+
+
+def test_what_the_embedded_model_filled_says_so(published: Warehouse):
+    for mart in ("win_rates", "pair_outcomes"):
+        flags = rows(published, f"select distinct dataset, filled_by_embedded, note from {mart}")
+        for row in flags:
+            assert row["filled_by_embedded"] == (row["dataset"] == "half")
+            assert ("not to judge well" in (row["note"] or "")) == (row["dataset"] == "half")
+
+
+def test_usage_with_an_unknown_price_has_no_total(published: Warehouse):
+    by_model = {row["model"]: row for row in rows(published, "from llm_usage")}
+    assert by_model["gpt"]["cost_usd"] is None
+    (embedded,) = (row for model, row in by_model.items() if model != "gpt")
+    assert (embedded["calls"], embedded["prompt_tokens"], embedded["cost_usd"]) == (2, 20, 0.0)
+    assert embedded["is_embedded"]
+
+
+def test_the_plot_is_drawn(published: Warehouse):
+    assert win_tie_lose(published.query("from win_rates")).axes
+    assert win_tie_lose(published.query("from win_rates limit 0")).axes
+
+
+def test_an_empty_lake_builds(tmp_path: Path):
+    from tests.integration.warehouse.conftest import build
+
+    warehouse = build(tmp_path)
+    assert warehouse.tables()["rows"].to_list() == [0] * len(MARTS)
+
+
+def test_a_failing_build_leaves_what_was_published(published: Warehouse, tmp_path: Path):
+    pass

@@ -1,0 +1,114 @@
+"""Checks and plots of verdicts."""
+
+import polars as pl
+import pytest
+
+from opencs_assets.schemas import TABLES
+from opencs_assets.verdicts import plots
+from opencs_assets.verdicts.checks import both_orders, every_turn, few_unread
+
+QUESTIONS = pl.DataFrame(
+    [
+        {
+            "benchmark": benchmark,
+            "question_id": name,
+            "category": "math",
+            "turns": ["one", "two"],
+            "references": [],
+        }
+        for benchmark, name in (("smoke", "q1"), ("smoke", "q2"), ("other", "x"))
+    ],
+    schema=TABLES["benchmark_questions"].schema,
+)
+
+
+def pairs(orders=(("q1", "a"), ("q1", "b"), ("q2", "a"), ("q2", "b")), **columns):
+    rows = [
+        {
+            "benchmark": "smoke",
+            "question_id": name,
+            "category": "math",
+            "model_a": "x",
+            "model_b": "y",
+            "shown_first": side,
+            "winner": "a",
+            "score_a": 7.0,
+            "score_b": 4.0,
+            "status": "ok",
+            "reading": "generated",
+            "judge": "j",
+            "prompt_version": "v",
+            "reply_id": "r",
+        }
+        for name, side in orders
+    ]
+    return pl.DataFrame(rows, schema=TABLES["pairwise_verdicts"].schema).with_columns(**columns)
+
+
+def singles(turns=(("q1", 1), ("q1", 2), ("q2", 1), ("q2", 2))):
+    rows = [
+        {
+            "benchmark": "smoke",
+            "question_id": name,
+            "category": "math",
+            "turn": turn,
+            "score": 5.0,
+            "status": "ok",
+            "with_reference": False,
+            "reading": "generated",
+            "judge": "j",
+            "prompt_version": "v",
+            "reply_id": "r",
+        }
+        for name, turn in turns
+    ]
+    return pl.DataFrame(rows, schema=TABLES["single_verdicts"].schema)
+
+
+def test_complete_verdicts_pass():
+    assert both_orders(pairs(), QUESTIONS).passed
+    assert every_turn(singles(), QUESTIONS).passed
+
+
+@pytest.mark.parametrize(
+    ("orders", "key"),
+    [
+        ((("q1", "a"), ("q1", "b"), ("q2", "a")), "missing"),
+        ((("q1", "a"), ("q1", "b")), "missing"),
+        ((("q1", "a"), ("q1", "b"), ("q2", "a"), ("q2", "b"), ("q3", "a")), "unknown"),
+        ((("q1", "a"), ("q1", "b"), ("q2", "a"), ("q2", "b"), ("q2", "b")), "duplicated"),
+    ],
+)
+def test_orders_that_are_missing_unknown_or_doubled_fail(orders, key):
+    finding = both_orders(pairs(orders), QUESTIONS)
+    assert not finding.passed
+    assert finding.metadata[key] > 0
+
+
+def test_a_dropped_second_turn_fails():
+    finding = every_turn(singles((("q1", 1), ("q1", 2), ("q2", 1))), QUESTIONS)
+    assert not finding.passed
+    assert finding.metadata["missing"] == 1
+
+
+def test_nothing_judged_is_not_complete():
+    assert not both_orders(pairs(()), QUESTIONS).passed
+    assert not every_turn(singles(()), QUESTIONS).passed
+
+
+def test_many_unread_verdicts_fail_and_are_counted_by_status():
+    finding = few_unread(pairs(status=pl.Series(["ok", "ok", "unparsable", "too_long"])))
+    assert not finding.passed
+    assert finding.metadata["by_status"] == {"too_long": 1, "unparsable": 1}
+    assert few_unread(pairs()).passed
+
+
+def test_outcomes_merge_orders_by_question():
+    winners = pairs(winner=pl.Series(["a", "a", "b", None]))
+    assert plots.outcomes(winners)["outcome"].to_list() == ["win", "unparsable"]
+
+
+@pytest.mark.parametrize("rows", [4, 0])
+def test_plots_are_drawn_with_and_without_rows(rows):
+    for figure in (plots.scores(singles().head(rows)), plots.win_tie_lose(pairs().head(rows))):
+        assert figure.axes

@@ -89,7 +89,10 @@ def estimate_dataset(
         return [contrast.build_call(each, texts, opened.reading, 0, None) for each in asked]
 
     def singles(opened: LLMClient) -> Sequence[Call]:
-        return [single.build_call(*text, opened.reading, 0, None) for text in texts.values()]
+        return [
+            single.build_call(instruction, response, opened.reading, 0, None)
+            for instruction, response in texts.values()
+        ]
 
     found = []
     for stage, role, calls in (

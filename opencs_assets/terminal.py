@@ -10,8 +10,9 @@ import dagster as dg
 class _Lines(logging.Handler):
     """Prints steps as they start and end."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: frozenset[str]) -> None:
         super().__init__()
+        self._quiet = quiet
         self._rows: dict[str, list[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -25,7 +26,7 @@ class _Lines(logging.Handler):
 
     def _event(self, event: dg.DagsterEvent) -> None:
         kind, step = event.event_type_value, event.step_key or ""
-        if kind == "STEP_START":
+        if kind == "STEP_START" and step not in self._quiet:
             _say(f"  ▸ {step}")
         elif kind == "ASSET_MATERIALIZATION":
             found = event.step_materialization_data.materialization
@@ -43,20 +44,22 @@ class _Lines(logging.Handler):
                     f"    {mark} check {found_check.asset_key.to_user_string()}."
                     f"{found_check.check_name}: {found_check.description}"
                 )
-        elif kind == "STEP_SUCCESS":
+        elif kind == "STEP_SUCCESS" and step not in self._quiet:
             seconds = event.step_success_data.duration_ms / 1000
             tables = ", ".join(self._rows.pop(step, [])) or step
-            if tables != step or seconds >= 1:
-                _say(f"  ✓ {tables} in {seconds:.1f} s")
+            _say(f"  ✓ {tables} in {seconds:.1f} s")
         elif kind == "STEP_FAILURE":
             _say(f"  ✗ {step}")
 
 
-@dg.logger(description="One line an asset, for the command line.")
+@dg.logger(
+    description="One line an asset, for the command line.",
+    config_schema={"quiet": dg.Field([str], default_value=[], description="Steps without a line")},
+)
 def terminal_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """The logger that ``opencs materialize`` runs with."""
     logger = logging.Logger("opencs.terminal", level=logging.DEBUG)
-    logger.addHandler(_Lines())
+    logger.addHandler(_Lines(frozenset(context.logger_config["quiet"])))
     return logger
 
 

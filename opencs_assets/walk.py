@@ -106,7 +106,7 @@ def plan(
         if {matchup.model_a, matchup.model_b} <= set(wanted["experiment"])
     ]
     steps = []
-    for family, members in family_assets(graph.get_all_asset_keys()).values():
+    for family, members in family_assets(frozenset(graph.get_all_asset_keys())).values():
         assets = tuple(sorted(key.to_user_string() for key in keys & members))
         if not assets:
             continue
@@ -145,7 +145,8 @@ def run(
         limit: Rows of the dataset's file to read; only where ``raw_dataset`` is in the step.
         force: Make again what could be reused.
     """
-    config: dict[str, Any] = {"loggers": {"terminal": {}}}
+    checks = sorted(check.node_def.name for check in defs.asset_checks or [])
+    config: dict[str, Any] = {"loggers": {"terminal": {"config": {"quiet": checks}}}}
     if limit is not None and "raw_dataset" in step.assets:
         config["ops"] = {"raw_dataset": {"config": {"limit": limit}}}
     result = defs.resolve_job_def(step.job).execute_in_process(

@@ -18,6 +18,7 @@ from opencs_assets.evaluation.dbt_project import (
 from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.metadata import PREVIEW_ROWS, counts, plot, preview, table_metadata
 from resources.lake import Lake, LakeError
+from resources.llm.resource import LLMResource
 from resources.settings import Settings
 from resources.warehouse import Warehouse, WarehouseError
 
@@ -74,19 +75,18 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         owners=OWNERS,
         kinds={"polars", "parquet"},
         deps=["open_tags", "contrastive_scores", "single_verdicts", "pairwise_verdicts"],
-        required_resource_keys={"llm"},
         metadata=table_metadata("llm_replies"),
         automation_condition=automation.warehouse(),
     )
-    def llm_replies(context: dg.AssetExecutionContext) -> dg.MaterializeResult[pl.DataFrame]:
+    def llm_replies(llm: LLMResource) -> dg.MaterializeResult[pl.DataFrame]:
         """Every reply of a language model that is kept: who asked, which model, tokens and cost."""
-        replies = context.resources.llm.replies()
+        replies = llm.replies()
         known = not replies["cost_usd"].null_count()
         cost = float(replies["cost_usd"].sum()) if known else None
         return dg.MaterializeResult(value=replies, metadata=counts({"cost_usd": cost}))
 
     @dbt_assets(
-        manifest=dbt_manifest(home, lake),
+        manifest=dbt_manifest(home),
         dagster_dbt_translator=LakeTranslator(),
         name="warehouse",
         pool="warehouse",

@@ -21,6 +21,8 @@ from typing import Any
 from filelock import FileLock
 
 PROJECT = Path(__file__).parents[2] / "dbt_eval"
+# Stands for the lake where only the names of its tables matter.
+_ANY_LAKE = "s3://lake"
 _SOURCES = ("*.yml", "*.sql", "*.md")
 _MODULE = "from dbt.cli.main import cli; cli()"
 
@@ -63,29 +65,29 @@ class NodeResult:
         return self.status not in ("success", "pass", "warn")
 
 
-def dbt_manifest(home: Path, lake: str, project: Path = PROJECT) -> Path:
+def dbt_manifest(home: Path, project: Path = PROJECT) -> Path:
     """The project's manifest, parsed where it is missing or the project has changed.
 
     Args:
         home: The home; everything is written under ``dbt/`` in it.
-        lake: Folder or URL of the lake, which the sources' locations name.
         project: The dbt project.
 
     Returns:
-        The manifest's path; the name carries a hash of all that determines the content.
+        The manifest's path, named after a hash of all that determines the content. It is the same
+        for every home: it says which tables there are, not where.
 
     Raises:
         DbtError: The project can't be parsed, or the home not written.
     """
     folder = home / "dbt" / "manifests"
-    wanted = folder / f"{_fingerprint(project, lake)}.json"
+    wanted = folder / f"{_fingerprint(project)}.json"
     if wanted.exists():
         return wanted
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _dbt_lock(home):
             if not wanted.exists():
-                _parse(home, lake, project, wanted)
+                _parse(home, project, wanted)
     except OSError as error:
         raise DbtError(
             f"{error.filename or folder} can't be written: {error.strerror or error}"
@@ -141,8 +143,8 @@ def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:
         )
 
 
-def _parse(home: Path, lake: str, project: Path, wanted: Path) -> None:
-    code, said = _run(["parse"], home, lake, home / "warehouse.build.duckdb", project)
+def _parse(home: Path, project: Path, wanted: Path) -> None:
+    code, said = _run(["parse"], home, _ANY_LAKE, Path("warehouse.duckdb"), project)
     parsed = _target(home) / "manifest.json"
     if code or not parsed.exists():
         raise DbtError(f"dbt could not parse {project}:\n{said}\nLog: {_log(home)}")
@@ -194,9 +196,9 @@ def _quoted_location(lake: str) -> str:
     return literal.replace("'", "''").replace("{", "{{").replace("}", "}}")
 
 
-def _fingerprint(project: Path, lake: str) -> str:
+def _fingerprint(project: Path) -> str:
     digest = hashlib.sha256()
-    for part in (lake, version("dbt-core"), version("dbt-duckdb"), str(project)):
+    for part in (version("dbt-core"), version("dbt-duckdb")):
         digest.update(part.encode() + b"\0")
     for path in _sources(project):
         digest.update(str(path.relative_to(project)).encode() + b"\0")

@@ -1,6 +1,7 @@
 """The assets ``score_comparisons``, ``contrastive_scores`` and ``single_scores``."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import dagster as dg
 import polars as pl
@@ -14,18 +15,15 @@ from opencs_assets.scores.pairing import comparisons
 from opencs_assets.usage import usage_metadata
 from resources.home import Home
 from resources.llm.resource import LLMResource
+from resources.settings import Reading
 
 GROUP = "scores"
 
 
 def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that score a dataset's samples."""
-    contrast_version = "+".join(
-        contrast.prompt_version(reading) for reading in ("generated", "logprobs")
-    )
-    single_version = "+".join(
-        single.prompt_version(reading) for reading in ("generated", "logprobs")
-    )
+    contrast_version = "+".join(map(contrast.prompt_version, get_args(Reading)))
+    single_version = "+".join(map(single.prompt_version, get_args(Reading)))
 
     @dg.multi_asset(
         name="contrastive_scores",
@@ -145,7 +143,9 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             reading = client.reading
             outcomes = client.complete_parsed(
                 items,
-                lambda item, attempt, reason: single.build_call(*item, reading, attempt, reason),
+                lambda item, attempt, reason: single.build_call(
+                    item[0], item[1], reading, attempt, reason
+                ),
                 lambda reply: single.parse_rating(reply, reading),
                 label="single scores",
                 max_attempts=single.MAX_ATTEMPTS,

@@ -1,7 +1,6 @@
 """A lake with known rows, and the warehouse built from it by the real dbt."""
 
 import json
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def table(name: str, rows: list[dict], **constants) -> pl.DataFrame:
     plain = {pl.String: "x", pl.Int64: 0, pl.Float64: 0.0, pl.Boolean: False}
     filled = [
         {
-            column: row.get(column, constants.get(column, plain.get(dtype, None)))
+            column: row.get(column, constants.get(column, plain.get(dtype)))
             for column, dtype in TABLES[name].schema.items()
         }
         for row in rows
@@ -63,7 +62,7 @@ def questions(benchmark: str, names: list[str], turns: int = 2) -> pl.DataFrame:
     return table("benchmark_questions", rows)
 
 
-def build(home: Path) -> Warehouse:
+def build_in(home: Path) -> Warehouse:
     """Build and publish the home's warehouse."""
     warehouse = Warehouse(home / "warehouse.duckdb")
     lake = str(home / "lake")
@@ -74,7 +73,7 @@ def build(home: Path) -> Warehouse:
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+def published(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """The warehouse over a lake of hand-made rows, under a path that needs quoting."""
     home = tmp_path_factory.mktemp("it's [a] {home}")
     lake = Lake(str(home / "lake"))
@@ -88,7 +87,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     write_singles(lake)
     write_selection(lake)
     write_replies(lake)
-    yield build(home)
+    return build_in(home)
 
 
 def write_pairs(lake: Lake, grid: dict[str, tuple[str | None, str | None]]) -> None:
@@ -207,6 +206,52 @@ def write_replies(lake: Lake) -> None:
         created_at=pl.datetime(2026, 1, 1, time_zone="UTC", time_unit="us")
     )
     lake.write("llm_replies", frame, {})
+
+
+@pytest.fixture
+def public_judgments(shared_data: Path, tmp_path: Path) -> Warehouse:
+    """The warehouse over public MT-Bench judgments: three models alone, and one pair."""
+    lake = Lake(str(tmp_path / "lake"))
+    folder = shared_data / "judgments"
+    names = []
+    for path in sorted((folder / "mt_bench_single").glob("*.jsonl")):
+        judged = fastchat(path)
+        names += [str(row["question_id"]) for row in judged]
+        rows = [
+            {
+                "question_id": str(row["question_id"]),
+                "turn": row["turn"],
+                "score": None if row["score"] == -1 else float(row["score"]),
+                "status": "unparsable" if row["score"] == -1 else "ok",
+            }
+            for row in judged
+        ]
+        lake.write(
+            "single_verdicts",
+            table("single_verdicts", rows, benchmark="mt_bench", judge="gpt-4"),
+            {"dataset": "public", "experiment": path.stem},
+        )
+    label = {"model_1": "a", "model_2": "b", "tie": "tie"}
+    pairs = {
+        f"{row['question_id']}.{row['turn']}": (label[row["g1_winner"]], label[row["g2_winner"]])
+        for row in fastchat(folder / "mt_bench_pair/WHATMAKESGOOD_1k_sharegpt-score.jsonl")
+    }
+    lake.write(
+        "pairwise_verdicts",
+        pair_rows(pairs, benchmark="mt_bench_turns", judge="gpt-4"),
+        {"dataset": "public", "matchup": "pair"},
+    )
+    lake.write(
+        "benchmark_questions",
+        pl.concat(
+            [
+                questions("mt_bench", sorted(set(names))),
+                questions("mt_bench_turns", sorted(pairs), turns=1),
+            ]
+        ),
+        {},
+    )
+    return build_in(tmp_path)
 
 
 def fastchat(path: Path) -> list[dict]:

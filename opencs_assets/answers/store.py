@@ -1,0 +1,86 @@
+"""Answers on disk: rows as they come, and the finished table of a benchmark."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from opencs_assets.schemas import MODEL_ANSWERS, conform
+
+Row = dict[str, Any]
+KEY = ("benchmark", "question_id", "turn")
+
+
+def expected_keys(questions: pl.DataFrame) -> list[tuple[str, str, int]]:
+    """Key of every answer that the questions call for, in their order."""
+    return [
+        (row["benchmark"], row["question_id"], turn)
+        for row in questions.iter_rows(named=True)
+        for turn in range(1, len(row["turns"]) + 1)
+    ]
+
+
+class PartialAnswers:
+    """Rows that were written as they came, so that a killed run goes on where it stopped.
+
+    Args:
+        path: JSONL file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[tuple[str, str, int], Row]:
+        """Whole rows by key; a line that was cut by the end of a process is left out."""
+        rows: dict[tuple[str, str, int], Row] = {}
+        if not self.path.exists():
+            return rows
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                row = json.loads(line)
+                if set(row) == set(MODEL_ANSWERS.columns):
+                    rows[row["benchmark"], row["question_id"], row["turn"]] = row
+            except (ValueError, TypeError):
+                continue
+        return rows
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows through to the disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            # A line break first: what a killed process left must not join the next row.
+            file.write("".join(f"\n{json.dumps(row, ensure_ascii=False)}" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def write_answers(path: Path, rows: Sequence[Row]) -> None:
+    """Write a benchmark's finished table, whole or not at all.
+
+    Args:
+        path: Parquet file.
+        rows: All its rows, in the order of questions and turns.
+    """
+    table = conform(pl.DataFrame(list(rows), schema=MODEL_ANSWERS.schema), MODEL_ANSWERS)
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.write_parquet(temporary)
+    temporary.replace(path)
+
+
+def read_answers(path: Path, questions: pl.DataFrame, provenance: str) -> pl.DataFrame | None:
+    """A benchmark's finished table, or nothing where it can't be reused.
+
+    Args:
+        path: Parquet file.
+        questions: The benchmark's questions.
+        provenance: What the answers must have been made from.
+    """
+    try:
+        table = conform(pl.read_parquet(path), MODEL_ANSWERS)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return None
+    whole = table.select(KEY).rows() == expected_keys(questions)
+    return table if whole and set(table["provenance"]) == {provenance} else None

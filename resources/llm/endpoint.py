@@ -16,7 +16,7 @@ import openai
 from openai.types.chat import ChatCompletion
 from openai.types.chat.chat_completion import Choice
 
-from resources.llm.embedded import CONTEXT_PER_SLOT, EmbeddedServer
+from resources.llm.embedded import CONTEXT_PER_SLOT, SLOTS, EmbeddedServer
 from resources.llm.errors import LLMError
 from resources.llm.faults import Fault, fault_of
 from resources.llm.prices import Price
@@ -65,6 +65,8 @@ class Endpoint:
         self._resume_at = 0.0
         self._stopping = False
         self._key = _api_key(role_name, role)
+        # The embedded server's requests share this machine's cores with each other.
+        self._deadline_s = role.timeout_s * (SLOTS if role.embedded else 1)
         self._client: openai.AsyncOpenAI
 
     async def __aenter__(self) -> "Endpoint":
@@ -78,7 +80,7 @@ class Endpoint:
             base_url=url,
             api_key=self._key or "none",
             max_retries=0,
-            timeout=self._role.timeout_s,
+            timeout=self._deadline_s,
             # A proxy never leads to this machine.
             http_client=openai.DefaultAsyncHttpxClient(trust_env=not local),
         )
@@ -112,14 +114,14 @@ class Endpoint:
             url = str(self._client.base_url)
             started = time.monotonic()
             try:
-                async with asyncio.timeout(self._role.timeout_s):
+                async with asyncio.timeout(self._deadline_s):
                     return await self._once(prepared, started)
             except (TimeoutError, openai.OpenAIError, ValueError) as error:
                 fault = fault_of(
                     error,
                     key=self._key,
                     messages=prepared.call.messages,
-                    timeout_s=self._role.timeout_s,
+                    timeout_s=self._deadline_s,
                 )
             self._raise_if_general(fault)
             waits += fault.then == "wait"

@@ -1,0 +1,73 @@
+"""``make bench``: every benchmark as a row of one table.
+
+A row is the same work done by the platform and by the plain way, in one run, with equal results
+checked; its figure is the ratio. Where there is no plain way, only the platform's time is given.
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks import works
+
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark's outcome; seconds are the best of the repeats."""
+
+    name: str
+    size: str
+    seconds: float
+    plain_seconds: float | None
+    equal: str
+
+
+def measure(work: works.Work) -> Row:
+    """Run the platform's way and the plain way and compare their results."""
+    found, seconds = best(work.run)
+    if work.plain is None:
+        return Row(work.name, work.size, seconds, None, "")
+    expected, plain_seconds = best(work.plain, repeats=1)
+    equal = "yes" if work.same(found, expected) else "NO"
+    return Row(work.name, work.size, seconds, plain_seconds, equal)
+
+
+def best(run: Callable[[], Any], repeats: int = REPEATS) -> tuple[Any, float]:
+    """The result and the shortest of several times, in seconds."""
+    shortest, result = float("inf"), None
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = run()
+        shortest = min(shortest, time.perf_counter() - started)
+    return result, shortest
+
+
+def main() -> None:
+    """Print the table; exits with 1 if a result differs from the plain way's."""
+    console = Console()
+    table = Table(title="Benchmarks (best of 3; the plain way once)", title_justify="left")
+    for name in ("work", "size", "seconds", "plain way", "ratio", "same result"):
+        table.add_column(name, justify="left" if name in ("work", "size") else "right")
+    differs = False
+    for work in works.all_works():
+        with console.status(work.name):
+            row = measure(work)
+        differs |= row.equal == "NO"
+        plain = "" if row.plain_seconds is None else f"{row.plain_seconds:.3f}"
+        ratio = "" if row.plain_seconds is None else f"{row.plain_seconds / row.seconds:.1f}x"
+        table.add_row(row.name, row.size, f"{row.seconds:.3f}", plain, ratio, row.equal)
+    console.print(table)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    console.print(f"peak memory of the whole run: {peak:,.0f} MB")
+    raise SystemExit(int(differs))
+
+
+if __name__ == "__main__":
+    main()

@@ -177,13 +177,9 @@ class Progress:
     def _line(self, seconds: float, note: str) -> str:
         share = self._done / self._total if self._total else 1.0
         bar = ("█" * round(20 * share)).ljust(20, "░")
-        rate = self._done / seconds if seconds > 0 else 0.0
-        left = (self._total - self._done) / rate if rate else 0.0
-        minutes, rest = divmod(round(left), 60)
-        parts = [
-            f"{self._label} {bar} {self._done}/{self._total} {self._unit}",
-            note,
-            f"{rate:.2f}/s",
-            f"{minutes}:{rest:02d} left",
-        ]
+        parts = [f"{self._label} {bar} {self._done}/{self._total} {self._unit}", note]
+        if self._done and seconds > 0:
+            rate = self._done / seconds
+            minutes, rest = divmod(round((self._total - self._done) / rate), 60)
+            parts += [f"{rate:.2f}/s", f"{minutes}:{rest:02d} left"]
         return " · ".join(part for part in parts if part)

@@ -2,8 +2,8 @@
 
 A benchmark is a file ``<name>.jsonl``, one question a line: ``turns`` (what the user asks, turn by
 turn), and where the file has them ``question_id``, ``category`` and ``reference`` (an answer a
-turn). The package brings ``smoke``; a file in ``<home>/benchmarks`` adds one, or replaces the
-package's of the same name.
+turn, an empty text for a turn without one, as MT-Bench has it). The package brings ``smoke``; a
+file in ``<home>/benchmarks`` adds one, or replaces the package's of the same name.
 """
 
 import json
@@ -119,6 +119,9 @@ def _question(line: str, benchmark: str, where: str) -> dict[str, Any]:
     turns = _texts(found.get("turns"), "turns", where)
     if not turns:
         raise BenchmarkError(f"{where}: `turns` is empty; it lists what the user asks")
+    for at, text in enumerate(turns, start=1):
+        if not text.strip():
+            raise BenchmarkError(f"{where}: `turns` is empty at turn {at}")
     references = _texts(found.get("reference") or [], "reference", where)
     if references and len(references) != len(turns):
         raise BenchmarkError(
@@ -131,14 +134,11 @@ def _question(line: str, benchmark: str, where: str) -> dict[str, Any]:
         "question_id": content_hash(turns)[:DERIVED_ID] if given is None else str(given),
         "category": str(found.get("category") or GENERIC),
         "turns": turns,
-        "references": references,
+        "references": references if any(text.strip() for text in references) else [],
     }
 
 
 def _texts(value: Any, name: str, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BenchmarkError(f"{where}: `{name}` must be a list of texts")
-    for at, text in enumerate(value, start=1):
-        if not text.strip():
-            raise BenchmarkError(f"{where}: `{name}` is empty at turn {at}")
     return value

@@ -32,15 +32,16 @@ _GENERATED = (
     "quality must show as a difference in score. On the first line write the two scores, sample "
     "A's and sample B's, as two numbers with a space between them; then one sentence of reasons."
 )
-_LOGPROBS = (
-    "Which response follows its instruction better: is it correct, complete, clear and helpful?"
-)
+_LOGPROBS_SYSTEM = "You compare two question-answer examples and say which answer is better."
+_LOGPROBS = "Which example has the more correct, complete and helpful answer, A or B?"
 
 
 def prompt_version(reading: Reading) -> str:
     """Version of the prompt and its parser."""
-    text = {"generated": _GENERATED, "logprobs": _LOGPROBS + LABEL_GRAMMAR}[reading]
-    return f"contrast-{reading}-{hashlib.sha256(f'{text}|layout-1'.encode()).hexdigest()[:8]}"
+    text = {"generated": _GENERATED, "logprobs": _LOGPROBS_SYSTEM + _LOGPROBS + LABEL_GRAMMAR}[
+        reading
+    ]
+    return f"contrast-{reading}-{hashlib.sha256(f'{text}|layout-2'.encode()).hexdigest()[:8]}"
 
 
 def build_call(
@@ -62,17 +63,16 @@ def build_call(
     shown = (comparison.sample_a, comparison.sample_b)
     if comparison.shown_first == "b":
         shown = shown[::-1]
-    samples = "\n\n".join(
-        f"[Sample {label}]\nInstruction: {texts[sample][0]}\nResponse: {texts[sample][1]}"
-        for label, sample in zip(LABELS, shown, strict=True)
-    )
+    labelled = list(zip(LABELS, (texts[sample] for sample in shown), strict=True))
     if reading == "logprobs":
+        examples = "\n\n".join(
+            f"### Example {label}\nQuestion: {instruction}\nAnswer: {response}"
+            for label, (instruction, response) in labelled
+        )
         return Call(
             messages=(
-                {
-                    "role": "user",
-                    "content": f"{samples}\n\n{_LOGPROBS} Answer with the letter A or B only.",
-                },
+                {"role": "system", "content": _LOGPROBS_SYSTEM},
+                {"role": "user", "content": f"{examples}\n\n{_LOGPROBS}"},
             ),
             prompt_version=prompt_version(reading),
             max_tokens=1,
@@ -81,6 +81,10 @@ def build_call(
             top_logprobs=LABEL_LOGPROBS,
             attempt=attempt,
         )
+    samples = "\n\n".join(
+        f"[Sample {label}]\nInstruction: {instruction}\nResponse: {response}"
+        for label, (instruction, response) in labelled
+    )
     repeat = f"\n\n(The last reply could not be used: {reason}.)" if reason else ""
     return Call(
         messages=(

@@ -5,50 +5,91 @@ because they give different numbers. The warehouse counts by the same rules in S
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from resources.settings import Reading
 
 Winner = Literal["a", "b", "tie"]
 Result = Literal["win", "lose", "tie", "unparsable"]
 
-DEFAULT_RULE = "win_or_tie"
+
+class Verdict(NamedTuple):
+    """One order's verdict, already swapped back.
+
+    Attributes:
+        winner: Who won.
+        score_a: Score of model a, where scores were asked for.
+        score_b: Score of model b, likewise.
+    """
+
+    winner: Winner
+    score_a: float | None = None
+    score_b: float | None = None
 
 
-def both_agree(first: Winner | None, second: Winner | None) -> Result:
+Rule = Callable[[Verdict | None, Verdict | None], Result]
+
+
+def both_agree(first: Verdict | None, second: Verdict | None) -> Result:
     """FastChat's rule: a win only if both orders name the same winner, otherwise a tie.
 
     Args:
-        first: Winner where model a was shown first; ``None`` where it could not be read.
-        second: Winner where model b was shown first, swapped back.
+        first: Verdict where model a was shown first; ``None`` where it could not be read.
+        second: Verdict where model b was shown first.
 
     Returns:
         The outcome for model a; ``unparsable`` where an order could not be read.
     """
     if first is None or second is None:
         return "unparsable"
-    if first == second and first != "tie":
-        return "win" if first == "a" else "lose"
+    if first.winner == second.winner and first.winner != "tie":
+        return "win" if first.winner == "a" else "lose"
     return "tie"
 
 
-def win_or_tie(first: Winner | None, second: Winner | None) -> Result:
+def win_or_tie(first: Verdict | None, second: Verdict | None) -> Result:
     """The common rule of two scores: a win if it wins both, or wins one and ties the other.
 
-    Args:
-        first: Winner where model a was shown first; ``None`` where it could not be read.
-        second: Winner where model b was shown first, swapped back.
-
-    Returns:
-        The outcome for model a; ``unparsable`` where an order could not be read.
+    Args and result as in ``both_agree``.
     """
     if first is None or second is None:
         return "unparsable"
-    named = {first, second} - {"tie"}
+    named = {first.winner, second.winner} - {"tie"}
     if len(named) == 1:
         return "win" if named == {"a"} else "lose"
     return "tie"
 
 
-RULES: Mapping[str, Callable[[Winner | None, Winner | None], Result]] = {
+def sum_of_scores(first: Verdict | None, second: Verdict | None) -> Result:
+    """A win if its scores of both orders add up to more.
+
+    What position is worth adds to each model once, and cancels out. With scores from a label's
+    probability it is the sign of the difference of the two orders' log-odds.
+
+    Args and result as in ``both_agree``; verdicts without scores are ``unparsable``.
+    """
+    if first is None or second is None:
+        return "unparsable"
+    if None in (first.score_a, first.score_b, second.score_a, second.score_b):
+        return "unparsable"
+    a = (first.score_a or 0) + (second.score_a or 0)
+    b = (first.score_b or 0) + (second.score_b or 0)
+    if a == b:
+        return "tie"
+    return "win" if a > b else "lose"
+
+
+RULES: Mapping[str, Rule] = {
     "win_or_tie": win_or_tie,
     "both_agree": both_agree,
+    "sum_of_scores": sum_of_scores,
 }
+
+
+def default_rule(reading: Reading) -> str:
+    """The rule that a result is shown by unless another is asked for.
+
+    A small model's letters follow position nearly always, so that the other rules would call
+    everything a tie; its probabilities tell the two models apart.
+    """
+    return "sum_of_scores" if reading == "logprobs" else "win_or_tie"

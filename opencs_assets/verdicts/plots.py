@@ -5,7 +5,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from opencs_assets.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
-from opencs_assets.verdicts.merging import DEFAULT_RULE, RULES
+from opencs_assets.verdicts.merging import RULES, Verdict, default_rule
 
 BINS = 18
 OUTCOMES = (("win", BLUE), ("tie", GREY), ("lose", ORANGE), ("unparsable", "black"))
@@ -70,21 +70,22 @@ def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
     return drawn
 
 
-def outcomes(verdicts: pl.DataFrame, rule: str = DEFAULT_RULE) -> pl.DataFrame:
-    """One row a question: its ``outcome`` for model a by a rule of ``merging``.
+def outcomes(verdicts: pl.DataFrame) -> pl.DataFrame:
+    """One row a question: its ``outcome`` for model a by the default rule of its reading.
 
     Args:
         verdicts: Rows of ``pairwise_verdicts`` of one matchup.
-        rule: Name of the rule.
     """
-    merge = RULES[rule]
-    by_order = verdicts.group_by("benchmark", "question_id", "category").agg(
-        first=pl.col("winner").filter(pl.col("shown_first") == "a").first(),
-        second=pl.col("winner").filter(pl.col("shown_first") == "b").first(),
+    by_question: dict[tuple[str, str, str], dict[str, Verdict]] = {}
+    merge = RULES["win_or_tie"]
+    for row in verdicts.sort("benchmark", "question_id").iter_rows(named=True):
+        merge = RULES[default_rule(row["reading"])]
+        key = (row["benchmark"], row["question_id"], row["category"])
+        orders = by_question.setdefault(key, {})
+        if row["status"] == "ok":
+            orders[row["shown_first"]] = Verdict(row["winner"], row["score_a"], row["score_b"])
+    return pl.DataFrame(
+        [(*key, merge(orders.get("a"), orders.get("b"))) for key, orders in by_question.items()],
+        schema=["benchmark", "question_id", "category", "outcome"],
+        orient="row",
     )
-    return by_order.with_columns(
-        outcome=pl.Series(
-            [merge(first, second) for first, second in by_order.select("first", "second").rows()],
-            dtype=pl.String,
-        )
-    ).sort("benchmark", "question_id")

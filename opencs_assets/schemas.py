@@ -102,7 +102,8 @@ _MODEL = Column(pl.String, "Model that replied; `embedded:` in front for the emb
 _PROMPT_VERSION = Column(pl.String, "Version of the prompt and its parser")
 _READING = Column(pl.String, "How the reply was read: generated or logprobs")
 _STATUS = Column(
-    pl.String, "ok, or why there is no value: unparsable, truncated, too_long, refused, failed"
+    pl.String,
+    "ok, or why there is no value: unparsable, truncated, too_long, refused, failed, no_answer",
 )
 _BENCHMARK = Column(pl.String, "Benchmark that the question is from")
 _QUESTION_ID = Column(pl.String, "Stable id of the question within its benchmark")

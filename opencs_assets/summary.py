@@ -61,7 +61,7 @@ _QUERIES = {
     ),
     "Win / tie / lose": (
         "select model_a, model_b, benchmark, win, tie, lose, unparsable, judged, expected, judge "
-        "from win_rates where dataset = '{dataset}' order by model_a, model_b"
+        "from win_rates where dataset = '{dataset}' and is_default_rule order by model_a, model_b"
     ),
     "Language model calls": (
         "select stage, model, calls, prompt_tokens, completion_tokens, "

@@ -1,9 +1,15 @@
 """Fixtures for all tests."""
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from resources import models
+from resources.llm.embedded import EmbeddedServer, live_leases
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,3 +21,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no public data at {folder}; set OPENCS_SHARED_DATA to have these tests run")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The folder of the embedded models, fetched at first use."""
+    folder = Path(os.environ.get("OPENCS_MODELS_DIR", ROOT / ".opencs" / "models")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".tests.lock"):
+        models.fetch(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_home(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home whose embedded server is shared by all tests, those of other workers included."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    home = root / "embedded-home"
+    with FileLock(root / "embedded-home.lock"):
+        home.mkdir(exist_ok=True)
+        (home / "settings.toml").write_text(f"models_dir = {json.dumps(str(models_dir))}\n")
+    server = EmbeddedServer(home, models.served_gguf(models_dir))
+    with server.lease():
+        yield home
+    if live_leases(server.folder) == 0:
+        server.stop()

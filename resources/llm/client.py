@@ -342,7 +342,7 @@ class LLMClient:
             failed=have.failed + more.failed,
             prompt_tokens=have.prompt_tokens + more.prompt_tokens,
             completion_tokens=have.completion_tokens + more.completion_tokens,
-            cost_usd=None if None in costs else sum(cost for cost in costs if cost),
+            cost_usd=None if None in costs else sum((cost for cost in costs if cost), 0.0),
             seconds=have.seconds + more.seconds,
         )
 
@@ -396,7 +396,7 @@ class _Keeper:
         try:
             records = [record for record, _ in batch]
             replies = await asyncio.to_thread(self._store.put_many, records)
-        except LLMError as error:
+        except Exception as error:  # whatever it is, those who wait must hear it
             for kept in waiting:
                 if not kept.done():
                     kept.set_exception(error)

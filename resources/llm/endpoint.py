@@ -265,7 +265,8 @@ def _judged(
     """Status, detail and text of a completed call."""
     if choice is None:
         return "refused", "the endpoint returned no choice", ""
-    text = choice.message.content or ""
+    # JSON's escapes can spell half a character, which no file can hold.
+    text = (choice.message.content or "").encode(errors="replace").decode()
     if choice.finish_reason == "content_filter":
         return "refused", "the provider's content filter stopped the reply", text
     if choice.message.refusal:

@@ -70,6 +70,12 @@ select
         when wins_b > 0 and wins_a = 0 then 'lose'
         else 'tie'
     end as win_or_tie,
+    case
+        when status <> 'ok' then null
+        when score_a_a_first + score_a_b_first > score_b_a_first + score_b_b_first then 'win'
+        when score_a_a_first + score_a_b_first < score_b_a_first + score_b_b_first then 'lose'
+        when score_a_a_first + score_a_b_first = score_b_a_first + score_b_b_first then 'tie'
+    end as sum_of_scores,
     winner_a_first = winner_b_first as orders_agree,
     winner_a_first,
     winner_b_first,

@@ -2,6 +2,8 @@ with outcomes as (
     select *, 'win_or_tie' as rule, win_or_tie as outcome from {{ ref('pair_outcomes') }}
     union all by name
     select *, 'both_agree' as rule, both_agree as outcome from {{ ref('pair_outcomes') }}
+    union all by name
+    select *, 'sum_of_scores' as rule, sum_of_scores as outcome from {{ ref('pair_outcomes') }}
 ),
 
 counted as (
@@ -18,7 +20,7 @@ counted as (
         count(*) filter (where outcome = 'win') as win,
         count(*) filter (where outcome = 'tie') as tie,
         count(*) filter (where outcome = 'lose') as lose,
-        count(*) filter (where status = 'unparsable') as unparsable,
+        count(*) filter (where status <> 'missing' and outcome is null) as unparsable,
         count(*) filter (where status <> 'missing') as judged,
         count(*) as expected,
         count(*) filter (where not orders_agree) as orders_disagree
@@ -36,7 +38,7 @@ select
     reading,
     prompt_version,
     rule,
-    rule = 'win_or_tie' as is_default_rule,
+    rule = if(reading = 'logprobs', 'sum_of_scores', 'win_or_tie') as is_default_rule,
     win,
     tie,
     lose,
@@ -52,4 +54,4 @@ select
     {{ filled_by_embedded(['judge']) }} as filled_by_embedded,
     {{ embedded_note(['judge']) }} as note
 from counted
-order by dataset, matchup, benchmark, judge, rule desc
+order by dataset, matchup, benchmark, judge, is_default_rule desc, rule

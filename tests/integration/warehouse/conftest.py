@@ -13,6 +13,8 @@ from resources.lake import Lake
 from resources.warehouse import Warehouse
 
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
+# Two orders that disagree do not cancel out, so that the rules can be told apart.
+SCORES = {"a": (8.0, 3.0), "b": (4.0, 6.0), "tie": (5.0, 5.0), None: (None, None)}
 EMBEDDED = "embedded:smollm2-135m-instruct"
 
 
@@ -37,8 +39,8 @@ def pair_rows(orders: dict[str, tuple[str | None, str | None]], **constants) -> 
             "shown_first": side,
             "winner": winner,
             "status": "ok" if winner else "unparsable",
-            "score_a": 5.0 if winner else None,
-            "score_b": 5.0 if winner else None,
+            "score_a": SCORES[winner][0],
+            "score_b": SCORES[winner][1],
         }
         for question, winners in orders.items()
         for side, winner in zip("ab", winners, strict=True)

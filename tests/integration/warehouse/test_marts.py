@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from opencs_assets.evaluation.plots import win_tie_lose
-from opencs_assets.verdicts.merging import RULES
+from opencs_assets.verdicts.merging import RULES, Verdict
 from resources.warehouse import Warehouse
 
 MARTS = {"selected_samples", "pair_outcomes", "win_rates", "mt_bench_scores", "llm_usage"}
@@ -33,14 +33,20 @@ def test_every_mart_is_a_table_with_a_description(published: Warehouse):
 
 def test_a_dataset_named_2024_stays_text(published: Warehouse):
     assert published.query("select dataset from selected_samples").schema["dataset"] == pl.String
-    assert (
-        rows(published, "select count(*) as n from win_rates where dataset = '2024'")[0]["n"] == 2
-    )
+    assert rows(published, "select count(*) as n from win_rates where dataset = '2024'")[0][
+        "n"
+    ] == len(RULES)
+
+
+def verdict(winner: str | None) -> Verdict | None:
+    scores = {"a": (8.0, 3.0), "b": (4.0, 6.0), "tie": (5.0, 5.0)}
+    return Verdict(winner, *scores[winner]) if winner else None
 
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_sql_merges_orders_as_python_does(published: Warehouse, rule: str):
-    expected = Counter(RULES[rule](*winners) for winners in ORDERS)
+    merged = [RULES[rule](*map(verdict, winners)) for winners in ORDERS]
+    expected = Counter(merged)
     (found,) = rows(
         published, f"select * from win_rates where dataset = '2024' and rule = '{rule}'"
     )
@@ -49,11 +55,11 @@ def test_sql_merges_orders_as_python_does(published: Warehouse, rule: str):
     assert found["complete"]
     read = expected["win"] + expected["tie"] + expected["lose"]
     assert found["win_pct"] == pytest.approx(100 * expected["win"] / read)
-    assert found["adjusted_win_pct"] == pytest.approx(50)
+    assert found["adjusted_win_pct"] == pytest.approx(
+        100 * (expected["win"] + expected["tie"] / 2) / read
+    )
     by_question = rows(published, "from pair_outcomes where dataset = '2024' order by question_id")
-    assert [row[rule] or "unparsable" for row in by_question] == [
-        RULES[rule](*winners) for winners in ORDERS
-    ]
+    assert [row[rule] or "unparsable" for row in by_question] == merged
 
 
 def test_half_a_matchup_is_not_complete(published: Warehouse):

@@ -104,8 +104,8 @@ def test_many_unread_verdicts_fail_and_are_counted_by_status():
 
 
 def test_outcomes_merge_orders_by_question():
-    winners = pairs(winner=pl.Series(["a", "a", "b", None]))
-    assert plots.outcomes(winners)["outcome"].to_list() == ["win", "unparsable"]
+    one_unread = pairs(status=pl.Series(["ok", "ok", "ok", "unparsable"]))
+    assert plots.outcomes(one_unread)["outcome"].to_list() == ["win", "unparsable"]
 
 
 @pytest.mark.parametrize("rows", [4, 0])

@@ -1,0 +1,345 @@
+"""The client over real sockets, against a server that misbehaves."""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from resources.llm import endpoint
+from resources.llm.client import LLMClient
+from resources.llm.errors import BudgetError, LLMError, Unparsable
+from resources.llm.readings import parse_json_list, preference
+from resources.llm.types import Call, Reply
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_FIRST_WAIT_S", 0.01)
+
+
+def call(prompt: str, **more: Any) -> Call:
+    return Call(({"role": "user", "content": prompt},), "v1", **{"max_tokens": 64, **more})
+
+
+def only(client: LLMClient, prompt: str) -> Reply:
+    return client.complete([call(prompt)], label="test")[0]
+
+
+def test_replies_come_in_order_and_a_second_run_makes_no_call(make_client, server):
+    calls = [call(f"prompt {'x' * number}") for number in range(40)]
+    with make_client(concurrency=8) as client:
+        first = client.complete(calls, label="test")
+        usage = client.usage
+    assert [reply.text for reply in first] == [f'["reply to {7 + n} bytes"]' for n in range(40)]
+    assert all(reply.status == "ok" and not reply.stored for reply in first)
+    assert (usage.calls, usage.stored, usage.failed) == (40, 0, 0)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (40_000, 4_000)
+    assert usage.cost_usd == pytest.approx(40 * (1000 * 0.15 + 100 * 0.60) / 1e6)
+    assert server.stats()["requests"] == 40
+    assert 1 < server.stats()["most_in_flight"] <= 8
+
+    with make_client() as client:
+        again = client.complete(calls, label="test")
+        usage = client.usage
+    assert [reply.text for reply in again] == [reply.text for reply in first]
+    assert all(reply.stored for reply in again)
+    assert (usage.calls, usage.stored, usage.cost_usd) == (40, 40, 0.0)
+    assert server.stats()["requests"] == 40
+
+
+def test_equal_calls_are_sent_once(make_client, server):
+    with make_client() as client:
+        replies = client.complete([call("same")] * 5 + [call("other")], label="test")
+        assert (client.usage.calls, client.usage.stored) == (6, 4)
+    assert [reply.stored for reply in replies] == [False, True, True, True, True, False]
+    assert server.stats()["requests"] == 2
+
+
+def test_nothing_to_do(make_client, server):
+    with make_client() as client:
+        assert client.complete([], label="test") == []
+    assert server.stats()["requests"] == 0
+
+
+def test_works_inside_a_running_event_loop(make_client):
+    async def main() -> Reply:
+        return only(client, "inside")
+
+    with make_client() as client:
+        assert asyncio.run(main()).status == "ok"
+
+
+@pytest.mark.parametrize("fault", ["429x2", "500x2", "503x1", "resetx2", "htmlx1", "badjsonx1"])
+def test_what_a_retry_can_mend_is_retried(make_client, server, fault):
+    with make_client() as client:
+        reply = only(client, f"please fault={fault}")
+    assert reply.status == "ok"
+    assert server.stats()["requests"] == int(fault[-1]) + 1
+
+
+def test_retry_after_is_kept_to(make_client):
+    started = time.monotonic()
+    with make_client() as client:
+        only(client, "fault=429x2")
+    assert time.monotonic() - started >= 0.4
+
+
+def test_a_deadline_is_kept_and_retried(make_client):
+    with make_client(timeout_s=0.5) as client:
+        assert only(client, "fault=slowx1").status == "ok"
+
+
+@pytest.mark.parametrize("fault", ["500", "reset", "html", "badjson"])
+def test_exhausted_retries_fail_the_call_and_a_rerun_tries_again(make_client, server, fault):
+    prompt = f"fault={fault}x{endpoint.RETRIES + 1}"
+    with make_client() as client:
+        failed, fine = client.complete([call(prompt), call("fine")], label="test")
+        assert client.usage.failed == 1
+    assert failed.status == "failed"
+    assert failed.detail
+    assert fine.status == "ok"
+    with make_client() as client:
+        assert only(client, prompt).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("401", "check the key in TEST_API_KEY"),
+        ("403", "Your project may not use this model"),
+        ("404", "roles.tagger.model"),
+        ("quota", "You exceeded your quota"),
+    ],
+)
+def test_what_every_call_would_meet_stops_the_batch(make_client, server, fault, words):
+    calls = [call(f"{number} fault={fault}") for number in range(50)]
+    with make_client() as client, pytest.raises(LLMError, match=words):
+        client.complete(calls, label="test")
+    assert server.stats()["requests"] <= 4
+
+
+def test_replies_before_a_stop_are_kept(make_client, server):
+    calls = [call(f"fine {number}") for number in range(6)]
+    with make_client(concurrency=1) as client, pytest.raises(LLMError, match="HTTP 401"):
+        client.complete([*calls, call("fault=401")], label="test")
+    with make_client() as client:
+        assert all(reply.stored for reply in client.complete(calls, label="test"))
+
+
+def test_connection_refused_stops_at_once(make_client):
+    started = time.monotonic()
+    with (
+        make_client(base_url="http://127.0.0.1:9/v1") as client,
+        pytest.raises(LLMError, match=r"no connection.*roles\.tagger\.base_url"),
+    ):
+        only(client, "hello")
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "stored"),
+    [
+        ("toolong", "too_long", False),
+        ("filter", "refused", False),
+        ("malformed", "refused", False),
+        ("empty", "refused", True),
+        ("nochoice", "refused", True),
+        ("stopped", "refused", True),
+        ("length", "truncated", True),
+    ],
+)
+def test_one_calls_trouble_is_its_status(make_client, server, fault, status, stored):
+    with make_client() as client:
+        reply, fine = client.complete([call(f"fault={fault}"), call("fine")], label="test")
+    assert (reply.status, fine.status) == (status, "ok")
+    assert reply.detail
+    with make_client() as client:
+        assert only(client, f"fault={fault}").stored is stored
+    assert server.stats()["requests"] == (2 if stored else 3)
+
+
+def test_settings_that_the_endpoint_refuses_stop_early(make_client, server):
+    calls = [call(f"{number} fault=malformed") for number in range(100)]
+    with make_client() as client, pytest.raises(LLMError, match="Unknown parameter"):
+        client.complete(calls, label="test")
+    assert server.stats()["requests"] < 20
+
+
+def test_a_hopeless_prompt_is_not_sent(make_client, server):
+    with make_client(context=1000) as client:
+        reply = only(client, "word " * 2000)
+    assert reply.status == "too_long"
+    assert reply.detail is not None
+    assert "1000" in reply.detail
+    assert server.stats()["requests"] == 0
+
+
+def test_a_missing_key_is_named(make_client, monkeypatch):
+    monkeypatch.delenv("TEST_API_KEY")
+    with (
+        make_client(base_url="https://models.example.org/v1") as client,
+        pytest.raises(LLMError, match="TEST_API_KEY"),
+    ):
+        only(client, "hello")
+
+
+def test_no_key_is_needed_on_this_machine(make_client, monkeypatch):
+    monkeypatch.delenv("TEST_API_KEY")
+    with make_client() as client:
+        assert only(client, "hello").status == "ok"
+
+
+def test_neither_prompt_nor_key_is_ever_told(make_client, caplog, capfd, tmp_path):
+    caplog.set_level(logging.DEBUG)
+    secret = "the quick brown fox jumps over the lazy dog in secret"
+    told = []
+    for fault in ("401", "quote", "500", "toolong", "html", "empty"):
+        with make_client() as client:
+            try:
+                told.append(str(only(client, f"{secret} fault={fault}").detail))
+            except LLMError as error:
+                told.append(str(error))
+    text = "\n".join([*told, caplog.text, *capfd.readouterr()])
+    assert "quick brown fox" not in text
+    assert "sk-tes" not in text
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "llm").iterdir())
+    assert b"sk-testkey" not in stored
+
+
+def test_budget_stops_before_the_call_that_would_exceed_it(make_client, server):
+    calls = [call(f"prompt {number} {'x' * 4000}", max_tokens=100) for number in range(20)]
+    cost = (1000 * 30 + 100 * 60) / 1e6
+    with make_client(model="gpt-4", budget_usd=5.5 * cost, concurrency=3, run="r1") as client:
+        with pytest.raises(BudgetError) as caught:
+            client.complete(calls, label="test")
+        assert client.usage.cost_usd <= 5.5 * cost
+    sent = server.stats()["requests"]
+    assert 4 <= sent <= 5
+    assert caught.value.spent_usd == pytest.approx(sent * cost)
+    assert caught.value.remaining == 20 - sent
+
+    with make_client(model="gpt-4", budget_usd=30 * cost, run="r1") as client:
+        replies = client.complete(calls, label="test")
+    assert sum(reply.stored for reply in replies) == sent
+    assert server.stats()["requests"] == 20
+
+
+def test_budget_counts_the_whole_run(make_client, server):
+    cost = (1000 * 30 + 100 * 60) / 1e6
+    with make_client(model="gpt-4", budget_usd=1.2 * cost, run="r1") as client:
+        only(client, "one")
+    with (
+        make_client(model="gpt-4", budget_usd=1.0 * cost, run="r1", role_name="judge") as client,
+        pytest.raises(BudgetError),
+    ):
+        only(client, "two")
+    with make_client(model="gpt-4", budget_usd=1.2 * cost, run="r2") as client:
+        assert only(client, "two").status == "ok"
+
+
+def test_budget_with_an_unknown_price_makes_no_call(make_client, server):
+    with (
+        make_client(model="own-model", budget_usd=1.0) as client,
+        pytest.raises(BudgetError, match=r"price of own-model is not known"),
+    ):
+        only(client, "hello")
+    assert server.stats()["requests"] == 0
+
+
+def test_unknown_price_counts_tokens(make_client):
+    with make_client(model="own-model") as client:
+        assert only(client, "hello").cost_usd is None
+        assert client.usage.cost_usd is None
+        assert client.usage.prompt_tokens == 1000
+
+
+def tags(reply: Reply) -> list[str]:
+    return parse_json_list(reply.text)
+
+
+def build(item: str, attempt: int, reason: str | None) -> Call:
+    mended = item.replace("fault=", "was ")
+    return call(item if reason is None else f"{mended} ({reason})", attempt=attempt)
+
+
+def test_unusable_replies_are_asked_again_with_the_reason(make_client, server):
+    items = ["fine", "fault=notjson", "fault=empty", "fault=length", "fault=toolong"]
+    with make_client() as client:
+        outcomes = client.complete_parsed(items, build, tags, label="tags", max_attempts=3)
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "ok", "too_long"]
+    assert [outcome.attempts for outcome in outcomes] == [1, 2, 2, 2, 1]
+    assert "was notjson (the reply has no complete JSON list)" in server.stats()["prompts"]
+
+    before = server.stats()["requests"]
+    with make_client() as client:
+        again = client.complete_parsed(items, build, tags, label="tags", max_attempts=3)
+    assert [outcome.value for outcome in again] == [outcome.value for outcome in outcomes]
+    # The one that was never completed is asked again, nothing else.
+    assert server.stats()["requests"] == before + 1
+
+
+def test_attempts_end(make_client):
+    def again(item: str, attempt: int, reason: str | None) -> Call:
+        return call(item, attempt=attempt)
+
+    with make_client() as client:
+        (outcome,) = client.complete_parsed(
+            ["fault=notjson"], again, tags, label="tags", max_attempts=2
+        )
+    assert (outcome.status, outcome.value, outcome.attempts) == ("unparsable", None, 2)
+
+
+def test_a_build_that_forgets_the_attempt_is_told(make_client):
+    def forgetful(item: str, attempt: int, reason: str | None) -> Call:
+        return call(item)
+
+    def never(reply: Reply) -> str:
+        raise Unparsable("no")
+
+    with make_client() as client, pytest.raises(ValueError, match="attempt"):
+        client.complete_parsed(["x"], forgetful, never, label="tags", max_attempts=2)
+
+
+def test_token_probabilities_survive_the_store(make_client):
+    asked = call("A or B?", max_tokens=1, top_logprobs=40)
+    for _ in range(2):
+        with make_client(reading="logprobs") as client:
+            (reply,) = client.complete([asked], label="test")
+        assert preference(reply) == pytest.approx(1.5)
+    assert reply.stored
+
+
+def test_only_what_the_endpoint_has_is_sent(make_client, server):
+    asked = call("hello", grammar='root ::= "A"', json_schema={"type": "object"}, top_logprobs=40)
+    with make_client(structured="json_schema") as client:
+        client.complete([asked], label="test")
+    with make_client(structured="grammar") as client:
+        client.complete([asked], label="test")
+    with make_client(structured="none") as client:
+        client.complete([asked], label="test")
+    first, second, third = server.stats()["bodies"]
+    assert first["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert "grammar" not in first
+    assert second["grammar"] == 'root ::= "A"'
+    assert "response_format" not in second
+    assert not {"grammar", "response_format", "seed", "cache_prompt"} & third.keys()
+    assert third["top_logprobs"] == 20
+
+
+def test_estimate_makes_no_call_and_learns(make_client, server):
+    calls = [call(f"prompt {'long ' * 50}{number}", max_tokens=500) for number in range(10)]
+    with make_client() as client:
+        estimate = client.estimate(calls)
+        assert (estimate.calls, estimate.stored, estimate.seconds) == (10, 0, None)
+        assert estimate.completion_tokens == 5000
+        assert server.stats()["requests"] == 0
+        client.complete(calls[:4], label="test")
+        estimate = client.estimate(calls)
+    assert estimate.stored == 4
+    assert estimate.completion_tokens == 600
+    assert estimate.prompt_tokens == pytest.approx(6000, rel=0.01)
+    assert estimate.cost_usd == pytest.approx((6000 * 0.15 + 600 * 0.6) / 1e6, rel=0.01)
+    assert estimate.seconds is not None
+    assert estimate.seconds > 0

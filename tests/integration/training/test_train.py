@@ -1,0 +1,209 @@
+"""The training script on a real, tiny model: published defects, bad input, killed processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from opencs_assets.checkpoints.checks import (
+    files_intact,
+    template_of_base_model,
+    whole_subset_same_steps,
+)
+from opencs_assets.checkpoints.encoding import conversation, encode
+from opencs_assets.checkpoints.job import checkpoint_row
+from opencs_assets.checkpoints.provenance import chat_template
+from opencs_assets.checkpoints.train import SCRATCH, work
+from opencs_assets.experiments import Experiment
+from opencs_assets.external import EXIT_JOB_ERROR, Channel, JobError
+from opencs_assets.provenance import MARKER, file_hash, read_marker
+
+pytestmark = pytest.mark.train
+TRAIN = [sys.executable, "-m", "opencs_assets.checkpoints.train"]
+EXPERIMENT = Experiment(selector="s", base_model="b", recipe="r")
+UNUSABLE = ("word " * 200, "A prompt that fills the limit alone.")
+
+
+def lengths(samples: pl.DataFrame, model: Path, limit: int) -> list[int]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    return [
+        len(encode(tokenizer, conversation(row["system"], row["messages"]), limit).input_ids)
+        for row in samples.iter_rows(named=True)
+    ]
+
+
+def test_a_whole_training_by_hand(make_job, samples, tiny_model, tmp_path, fast):
+    job, content = make_job()
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(content))
+    done = subprocess.run([*TRAIN, str(file)], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    row = checkpoint_row(job, EXPERIMENT, result)
+
+    assert files_intact(row).passed
+    assert template_of_base_model(row).passed
+    assert whole_subset_same_steps(row, samples).passed
+    assert result["samples"] == samples.height
+    assert result["truncated_samples"] == 1
+    # 10 samples, 2 x 2 a step: 3 steps an epoch.
+    assert result["steps"] == 6
+    assert result["epochs"] == 2
+    # Every token of every sample twice, cut at the limit: no split, and the limit has an effect.
+    assert result["tokens"] == 2 * sum(lengths(samples, tiny_model, fast.max_length))
+    assert max(lengths(samples, tiny_model, 10_000)) > fast.max_length
+    assert [entry["step"] for entry in result["log"]] == list(range(1, 7))
+    assert result["final_loss"] < result["first_loss"]
+    assert chat_template(job.output).encode() == chat_template(tiny_model).encode()
+    assert [path.name for path in job.output.parent.iterdir() if path.is_dir()] == [job.output.name]
+    assert "training" in done.stderr
+    assert "6/6 steps" in done.stderr
+    assert len(done.stderr.splitlines()) < 20
+
+
+def test_the_same_seed_gives_the_same_weights(make_job):
+    one, first = make_job(where="d/one")
+    two, second = make_job(where="d/two")
+    other, third = make_job(where="d/other", seed=1)
+    for content in (first, second, third):
+        work(content, Channel())
+    weights = [file_hash(job.output / "model.safetensors") for job in (one, two, other)]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_arms_of_one_size_take_the_same_steps(make_job, samples, samples_of):
+    _, whole = make_job(samples.head(9), where="d/a")
+    with_unusable = samples_of([("Hi", "Hello."), UNUSABLE] * 4 + [UNUSABLE])
+    _, partly = make_job(with_unusable, where="d/b")
+    first, second = work(whole, Channel()), work(partly, Channel())
+    assert first["steps"] == second["steps"] == 6
+    assert (second["samples"], second["dropped_samples"]) == (4, 5)
+    assert second["dropped_ids"] == ["s1", "s3", "s5", "s7", "s8"]
+
+
+def test_noise_on_the_embeddings_is_applied(make_job):
+    _, quiet = make_job(neftune_alpha=0, max_steps=1)
+    _, noisy = make_job(neftune_alpha=300, max_steps=1)
+    assert work(quiet, Channel())["first_loss"] != work(noisy, Channel())["first_loss"]
+
+
+def test_the_model_learns_the_response_and_to_stop(make_job, tiny_model, samples_of):
+    from opencs_assets.answers.generate import Model, Prompt
+
+    rows = samples_of([("Which animal?", "A small grey cat.")] * 4)
+    job, content = make_job(rows, max_steps=60, learning_rate=5e-3, neftune_alpha=0)
+    work(content, Channel())
+    model = Model(job.output, 32)
+    prompt = model.tokens([{"role": "user", "content": "Which animal?"}])
+    (reply,) = model.reply([Prompt({"temperature": 0.0, "seed": 0}, prompt)], lambda _: None)
+    assert (reply.text, reply.finish_reason) == ("A small grey cat.", "stop")
+
+
+def test_reused_where_whole_and_trained_again_where_not(make_job):
+    job, content = make_job()
+    assert not work(content, Channel())["reused"]
+    made = (job.output / MARKER).stat().st_mtime_ns
+    again = work(content, Channel())
+    assert again["reused"]
+    assert again["steps"] == 6
+    assert (job.output / MARKER).stat().st_mtime_ns == made
+
+    weights = job.output / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-8] + b"harmed!!")
+    assert job.stored() is None
+    assert not work(content, Channel())["reused"]
+    assert weights.read_bytes() == good
+
+    assert not work({**content, "force": True}, Channel())["reused"]
+    assert job.stored() is not None
+
+
+def test_a_checkpoint_is_never_named_after_other_inputs(make_job, samples):
+    job, content = make_job()
+    _, other = make_job(samples.reverse())
+    with pytest.raises(JobError, match="made from other inputs: subset differ"):
+        work({**content, "samples": other["samples"]}, Channel())
+    with pytest.raises(JobError, match="recipe differ"):
+        work({**content, "recipe": {**content["recipe"], "seed": 9}}, Channel())
+    assert not job.output.exists()
+
+
+def test_an_empty_subset_is_refused_before_any_work(make_job, samples, tmp_path):
+    job, content = make_job(samples.clear())
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(content))
+    done = subprocess.run([*TRAIN, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_JOB_ERROR
+    assert done.stderr.strip().endswith("is empty; materialize its selector first")
+    assert "Traceback" not in done.stderr
+    assert not job.output.parent.exists()
+
+
+def test_a_subset_without_a_usable_sample_is_refused(make_job, samples_of):
+    job, content = make_job(samples_of([UNUSABLE] * 3))
+    with pytest.raises(JobError, match="none of the 3 samples has a response within max_length 96"):
+        work(content, Channel())
+    assert not job.output.exists()
+
+
+def test_a_loss_that_is_no_number_stops_and_says_where(make_job):
+    job, content = make_job(learning_rate=1e30)
+    with pytest.raises(JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 6; lower"):
+        work(content, Channel())
+    assert not job.output.exists()
+    assert not list(job.output.parent.glob(f"{SCRATCH}*"))
+
+
+def test_a_killed_training_leaves_no_checkpoint_and_no_rubbish(make_job, tmp_path):
+    job, content = make_job(max_steps=100_000)
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(content))
+    process = subprocess.Popen([*TRAIN, str(file)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "/100000 steps" in line:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert list(job.output.parent.glob(f"{SCRATCH}*"))
+    assert not job.output.exists()
+
+    _, short = make_job(max_steps=1)
+    work(short, Channel())
+    assert not list(job.output.parent.glob(f"{SCRATCH}*"))
+
+
+def test_the_second_of_two_waits_and_reuses(make_job, tmp_path):
+    job, content = make_job()
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(content))
+    both = [
+        subprocess.Popen([*TRAIN, str(file)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    results = [json.loads(process.communicate()[0]) for process in both]
+    assert sorted(result["reused"] for result in results) == [False, True]
+    assert read_marker(job.output).provenance == job.provenance
+
+
+def test_progress_is_a_line_now_and_then(capsys):
+    from opencs_assets.external import Progress
+
+    progress = Progress("training", 1000, "steps")
+    started = time.monotonic()
+    for _ in range(1000):
+        progress.advance(note="loss 1.000")
+    assert time.monotonic() - started < 5
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 2
+    assert "1000/1000 steps · loss 1.000" in lines[-1]

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from resources.embedder import EMBEDDED_EMBEDDER, Embedder, EmbedderResource
+from resources.models import ModelError
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory) -> Embedder:
+    return Embedder(EMBEDDED_EMBEDDER, tmp_path_factory.mktemp("models"))
+
+
+def test_embeddings_are_unit_length_in_the_texts_order(embedder):
+    texts = ["poetry writing", "arithmetic", "poetry writing", "writing poems"]
+    vectors = embedder.embed(texts)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (4, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    assert vectors[0] @ vectors[3] > 0.7 > vectors[0] @ vectors[1]
+    np.testing.assert_allclose(embedder.embed(texts[::-1]), vectors[::-1], atol=1e-5)
+
+
+def test_no_texts(embedder):
+    assert embedder.embed([]).shape == (0, 384)
+
+
+def test_equal_texts_are_encoded_once(embedder, monkeypatch):
+    seen = []
+    encode = embedder._model.encode
+    monkeypatch.setattr(
+        embedder._model, "encode", lambda x, **more: seen.append(x) or encode(x, **more)
+    )
+    embedder.embed(["b", "a", "b"])
+    assert seen == [["b", "a"]]
+
+
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty-model").mkdir()
+    with pytest.raises(ModelError, match=r"'empty-model' can't be loaded.*method\.embedder"):
+        Embedder("empty-model", tmp_path).embed(["a"])
+
+
+def test_the_homes_embedder(tmp_path):
+    assert EmbedderResource(home=str(tmp_path)).embed(["a"]).shape == (1, 384)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from resources.models import ModelError
 from resources.settings import load_settings
+from resources.vectors import VectorStore
 
 EMBEDDED_EMBEDDER = "all-minilm-l6-v2"
 _BATCH = 64
@@ -62,7 +63,9 @@ class Embedder:
     def _model(self) -> Any:
         # Heavy: torch and transformers.
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         source, offline = self._source()
         try:
             return SentenceTransformer(str(source), local_files_only=offline)
@@ -102,6 +105,20 @@ class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     home: str
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embed texts with the home's model; see ``Embedder.embed``."""
+        """Embed texts with the home's model, those that are not kept already.
+
+        See ``Embedder.embed``. Where all are kept, the model is not even loaded.
+        """
         settings = load_settings(self.home)
-        return _loaded(settings.method.embedder, settings.models).embed(texts)
+        name = settings.method.embedder
+        store = VectorStore(settings.home / "embeddings.sqlite")
+        vectors = store.get(name, texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in vectors]
+        if missing or not texts:
+            made = _loaded(name, settings.models).embed(missing)
+            if not texts:
+                return made
+            new = dict(zip(missing, made, strict=True))
+            store.put(name, new)
+            vectors.update(new)
+        return np.stack([vectors[text] for text in texts])

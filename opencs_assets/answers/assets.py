@@ -46,7 +46,7 @@ def build_answer_assets(
         metadata=table_metadata("benchmark_questions"),
         code_version="1",
     )
-    def benchmark_questions(home: Home) -> dg.MaterializeResult:
+    def benchmark_questions(home: Home) -> dg.MaterializeResult[pl.DataFrame]:
         wanted = {f"matchups.{name}": each.benchmark for name, each in experiments.matchups.items()}
         with clear_failures():
             questions = read_benchmarks(home.folder, wanted)
@@ -81,7 +81,7 @@ def build_answer_assets(
         benchmark_questions: pl.DataFrame,
         launcher: LocalLauncher,
         home: Home,
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[pl.DataFrame]:
         keys = partitions.dataset_experiment.get_partition_key_from_str(
             context.partition_key
         ).keys_by_dimension

@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.checkpoints import plots
+from opencs_assets.checkpoints.checks import whole_subset_same_steps
 from opencs_assets.checkpoints.job import checkpoint_row, subset_samples, training_job
 from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
 from opencs_assets.experiments import Experiments
@@ -20,6 +21,7 @@ from resources.settings import EMBEDDED, Settings
 
 FORCE_TAG = "opencs/force"
 TRAINER = "opencs_assets.checkpoints.train"
+SUBSET_CHECK = "whole_subset_same_steps"
 
 
 class CheckpointConfig(dg.Config):
@@ -41,6 +43,8 @@ def build_checkpoint_assets(
         partitions_def=partitions.dataset_experiment,
         ins={"selected_subset": dg.AssetIn(partition_mapping=partitions.selector_to_experiment)},
         io_manager_key="lake",
+        # Told, because with a check in the asset Dagster takes the annotation for "no value".
+        dagster_type=dg.Any,
         description=(
             "The base model fine-tuned on the experiment's subset. Reused where subset, base "
             "model, recipe and code are the same and the files are whole."
@@ -51,6 +55,14 @@ def build_checkpoint_assets(
         metadata=table_metadata("checkpoint"),
         code_version=CODE_VERSION,
         pool="gpu",
+        check_specs=[
+            dg.AssetCheckSpec(
+                SUBSET_CHECK,
+                asset="checkpoint",
+                description=whole_subset_same_steps.__doc__,
+                blocking=True,
+            )
+        ],
     )
     def checkpoint(
         context: dg.AssetExecutionContext,
@@ -83,6 +95,7 @@ def build_checkpoint_assets(
             reused = bool(result["reused"])
         row = checkpoint_row(job, experiment, result)
         told = row.row(0, named=True)
+        found = whole_subset_same_steps(row, selected_subset)
         return dg.MaterializeResult(
             value=row,
             metadata={
@@ -102,6 +115,14 @@ def build_checkpoint_assets(
                     plots.loss_curve(row.select(pl.col("log").explode()).unnest("log"))
                 ),
             },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name=SUBSET_CHECK,
+                    passed=found.passed,
+                    description=found.description,
+                    metadata=dict(found.metadata),
+                )
+            ],
         )
 
     return [checkpoint]

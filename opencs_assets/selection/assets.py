@@ -1,5 +1,7 @@
 """The asset ``selected_subset``."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 import polars as pl
 
@@ -49,7 +51,7 @@ def build_selection_assets(
     )
     def selected_subset(
         context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, home: Home
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.MaterializeResult]:
         keys = partitions.dataset_selector.get_partition_key_from_str(
             context.partition_key
         ).keys_by_dimension
@@ -75,7 +77,7 @@ def build_selection_assets(
             context.log.info(note)
         primary = _primary_clusters(lake, keys["dataset"])
         exact = subset.rows.height == subset.wanted
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             value=subset.rows,
             metadata={
                 "k": subset.wanted,

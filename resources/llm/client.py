@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ Item = TypeVar("Item")
 _TRIED_AGAIN = frozenset({"unparsable", "truncated", "refused"})
 # Prompt tokens by byte before any reply was measured; English has about a quarter.
 _TOKENS_PER_BYTE = 0.27
+_WAKE_S = 0.5
 
 
 class LLMClient:
@@ -429,6 +430,9 @@ def _run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     with ThreadPoolExecutor(1, thread_name_prefix="llm") as pool:
         future = pool.submit(lambda: asyncio.run(body()))
         try:
+            # A wait without end is not woken where another thread gets the signal.
+            while not future.done():
+                wait([future], timeout=_WAKE_S)
             return future.result()
         except BaseException:
             if not future.done():

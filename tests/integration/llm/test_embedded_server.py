@@ -61,6 +61,8 @@ def test_a_grammar_is_always_kept_to(embedded_home):
         replies = client.complete(calls, label="tags")
         assert client.model_label == "embedded:smollm2-135m-instruct"
         assert client.usage.cost_usd == 0.0
+    log = (embedded_home / "llm" / "server" / "server.log").read_text(errors="replace")
+    assert "haiku" not in log
     for reply in replies:
         assert reply.status == "ok"
         assert all(isinstance(tag, str) for tag in json.loads(reply.text))

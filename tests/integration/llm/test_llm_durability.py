@@ -32,7 +32,11 @@ def start(home: Path, url: str, count: int, concurrency: int) -> "subprocess.Pop
     command = [sys.executable, "-c", STAGE, str(home), url, str(count), str(concurrency)]
     root = str(Path(__file__).resolve().parents[3])
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": root},
     )
 
 
@@ -68,3 +72,14 @@ def test_two_processes_share_one_store(server, tmp_path):
         out, _ = process.communicate(timeout=120)
         assert out.split()[0] == "150"
     assert stored(tmp_path) == 150
+
+
+def test_an_interrupt_ends_soon_and_keeps_what_came(server, tmp_path):
+    process = start(tmp_path, server.url, 5_000, 4)
+    while server.stats()["requests"] < 40:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert len(server.stats()["answered"]) - 4 <= stored(tmp_path) < 2_500

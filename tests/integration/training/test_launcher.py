@@ -125,7 +125,8 @@ def test_trained_and_answered_once_and_reused_after(platform, capfd):
     assert told(result, "model_answers")["generated"] == 24
     evaluations = result.get_asset_check_evaluations()
     assert len(evaluations) == 6
-    assert all(each.passed for each in evaluations if each.blocking)
+    # Random weights may well have nothing to say, which is told and does not block.
+    assert {each.check_name for each in evaluations if not each.passed} <= {"few_empty"}
     # The processes' own progress reaches the terminal.
     shown = capfd.readouterr().err
     assert "2/2 steps" in shown
@@ -194,6 +195,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         def started(context: dg.AssetExecutionContext, launcher: LocalLauncher):
             tables = {"table": pl.DataFrame({"x": [1, 2]})}
             results.append(launcher.run(context, module, {"do": do}, tables))
+            return dg.MaterializeResult()
 
         return dg.materialize(
             [started],

@@ -1,6 +1,6 @@
 """Prices, requests, faults, estimates of size: the client's pure parts."""
 
-import httpx2
+import httpx
 import openai
 import pytest
 from hypothesis import given
@@ -103,8 +103,8 @@ def test_providers():
 
 
 def status_error(status: int, message: object, code: str | None = None, **headers: str):
-    response = httpx2.Response(
-        status, headers=headers, request=httpx2.Request("POST", "http://host/v1")
+    response = httpx.Response(
+        status, headers=headers, request=httpx.Request("POST", "http://host/v1")
     )
     return openai.APIStatusError("", response=response, body={"message": message, "code": code})
 
@@ -169,6 +169,6 @@ def test_a_message_that_quotes_the_prompt_is_left_out(prompt, cut, before):
 
 
 def test_a_body_that_is_no_error_object_is_not_shown():
-    response = httpx2.Response(502, request=httpx2.Request("POST", "http://host/v1"))
+    response = httpx.Response(502, request=httpx.Request("POST", "http://host/v1"))
     error = openai.APIStatusError("<html>", response=response, body="<html>")
     assert classify(error).detail == "HTTP 502"

@@ -1,0 +1,75 @@
+"""Homes and commands of end-to-end tests: real processes, the real chain, small data."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE = ROOT / "opencs_assets" / "datasets" / "sample_data" / "sample.jsonl"
+ROWS = 18
+
+SETTINGS = """
+models_dir = {models}
+[method]
+k = 6
+clusters = 3
+[landing]
+settle_s = 0
+"""
+EXPERIMENTS = """
+recipes:
+  demo: {max_steps: 2, learning_rate: 1.0e-4, max_length: 64, per_device_batch_size: 2,
+         gradient_accumulation: 1, neftune_alpha: 5, max_new_tokens: 8}
+"""
+
+Opencs = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def small_home(folder: Path, models: Path) -> Path:
+    """A home with settings that make the chain short."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.toml").write_text(SETTINGS.format(models=json.dumps(str(models))))
+    (folder / "experiments.yaml").write_text(EXPERIMENTS)
+    return folder
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a person who set OPENCS_HOME and nothing else of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENCS_")}
+    return {**kept, "OPENCS_HOME": str(home), "COLUMNS": "200"}
+
+
+def opencs(home: Path, *words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "opencs_assets.cli", *words],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample dataset's first rows, and one row that is no sample."""
+    file = tmp_path_factory.mktemp("data") / "small.jsonl"
+    lines = SAMPLE.read_text().splitlines()[:ROWS]
+    file.write_text("\n".join([*lines, '{"instruction": "no answer", "output": ""}']) + "\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def demo_home(models_dir: Path, small_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the whole chain has been run once by ``opencs demo``."""
+    home = small_home(tmp_path_factory.mktemp("home"), models_dir)
+    ran = opencs(home, "demo", str(small_file))
+    (home / "first.out").write_text(ran.stdout)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return home

@@ -230,7 +230,7 @@ def models() -> None:
     """Fetch and prepare the embedded models, so that everything after runs offline."""
     from resources.models import fetch
 
-    fetch(_prepare().models)
+    fetch(_prepare().models, lambda line: err.print(line, highlight=False))
 
 
 def main() -> None:

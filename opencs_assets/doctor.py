@@ -93,9 +93,9 @@ def _gpu() -> Finding:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    from resources.models import EMBEDDED_FILES
+    from resources.models import BASE, ORIGINAL, SERVED
 
-    for name in EMBEDDED_FILES:
+    for name in (ORIGINAL, SERVED, BASE):
         path = settings.models / name
         if path.exists():
             yield Finding(f"model {name}", "ok", str(path))

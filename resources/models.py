@@ -206,6 +206,9 @@ def _dequantize(models: Path, target: Path, progress: Progress) -> None:
     # Heavy: needed once in a model folder's life.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     source: dict[str, Any] = {
         "pretrained_model_name_or_path": str(models),

@@ -5,23 +5,31 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from opencs_assets.answers.benchmarks import BenchmarkError
+from opencs_assets.checkpoints.provenance import BaseModelError
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.experiments import ExperimentsError
 from opencs_assets.profiles import MethodError
+from opencs_assets.provenance import ProvenanceError
 from opencs_assets.schemas import SchemaError
 from opencs_assets.selection.pins import PinsError
 from opencs_assets.selection.registry import SelectionError
 from resources.lake import LakeError
 from resources.llm.errors import LLMError
+from resources.models import ModelError
 from resources.settings import SettingsError
 
 MENDABLE = (
+    BaseModelError,
+    BenchmarkError,
     DatasetError,
     ExperimentsError,
     LakeError,
     LLMError,
     MethodError,
+    ModelError,
     PinsError,
+    ProvenanceError,
     SchemaError,
     SelectionError,
     SettingsError,

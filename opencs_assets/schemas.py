@@ -347,7 +347,7 @@ MODEL_ANSWERS = _table(
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
         "answer_tokens": Column(pl.Int64, "Tokens of the answer"),
         "temperature": Column(pl.Float64, "Sampling temperature; 0 is greedy"),
-        "seed": Column(pl.Int64, "Seed of the batch"),
+        "seed": Column(pl.Int64, "Seed of the answer"),
         "provenance": Column(pl.String, "Hash of all that determined the answers"),
         "checkpoint": Column(pl.String, "Provenance of the checkpoint"),
     },

@@ -57,6 +57,8 @@ def _serve(model: Path) -> Any:
     params.n_batch = 2048
     params.n_ubatch = 512
     params.cache_prompt = True
+    # Prompts that left their slot; llama.cpp's default is 8 GB, which training has a use for.
+    params.cache_ram_mib = 512
     params.cpuparams.n_threads = cores()
     params.cpuparams_batch.n_threads = cores()
     params.ui = False

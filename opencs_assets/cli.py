@@ -30,7 +30,10 @@ app = typer.Typer(
         "Everything is kept under OPENCS_HOME (default: .opencs in this folder)."
     ),
 )
-out, err = Console(), Console(stderr=True)
+# Into a file or a pipe there is no width to keep to.
+PIPE_WIDTH = 160
+out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = Console(stderr=True)
 SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
 HOST = "127.0.0.1"
 
@@ -351,10 +354,10 @@ def _print_rows(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, default=str, indent=2))
         return
-    from opencs_assets.summary import table
+    from opencs_assets.summary import print_frame
 
     if rows:
-        out.print(table(title, pl.DataFrame(rows, infer_schema_length=None)))
+        print_frame(out, title, pl.DataFrame(rows, infer_schema_length=None))
     else:
         out.print(f"{title}: none")
 

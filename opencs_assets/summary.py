@@ -6,12 +6,15 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from resources.lake import Lake
 from resources.settings import Settings
 from resources.warehouse import query
 
 SHOWN_CHARACTERS = 60
+# A table of so many columns is readable even when its cells wrap.
+FEW_COLUMNS = 6
 
 
 def print_summary(
@@ -32,25 +35,39 @@ def print_summary(
         for title, sql in _QUERIES.items():
             frame = query(warehouse, sql.format(dataset=dataset))
             if frame.height:
-                console.print(table(title, frame))
+                print_frame(console, title, frame)
     if seconds:
         times = pl.DataFrame(
             {"stage": list(seconds), "seconds": [round(value, 1) for value in seconds.values()]}
         )
-        console.print(table(f"Time: {sum(seconds.values()):.0f} s in the stages", times))
+        print_frame(console, f"Time: {sum(seconds.values()):.0f} s in the stages", times)
     console.print(f"Warehouse  {_short(warehouse)}")
     console.print('Query      opencs sql "select * from win_rates"')
     console.print("UI         make ui, then http://127.0.0.1:3000")
 
 
-def table(title: str, frame: pl.DataFrame) -> Table:
-    """A frame as a table for a terminal: numbers to the right, long text cut."""
+def print_frame(console: Console, title: str, frame: pl.DataFrame) -> None:
+    """Print a frame as a table, or where it is too wide, each row as a list of its values."""
+    rows = [[_cell(value) for value in row] for row in frame.iter_rows()]
+    names = frame.columns
+    widths = [
+        max([len(name), *(len(row[place]) for row in rows)]) + 3 for place, name in enumerate(names)
+    ]
+    if len(names) > FEW_COLUMNS and sum(widths) > console.width:
+        console.print(f"[bold]{title}[/bold]")
+        for number, row in enumerate(rows, start=1):
+            console.print(f"── row {number}", highlight=False)
+            grid = Table.grid(padding=(0, 2))
+            for name, value in zip(names, row, strict=True):
+                grid.add_row(Text(name, style="dim"), Text(value))
+            console.print(grid)
+        return
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for name, dtype in frame.schema.items():
-        drawn.add_column(name, justify="right" if dtype.is_numeric() else "left")
-    for row in frame.iter_rows():
-        drawn.add_row(*[_cell(value) for value in row])
-    return drawn
+        drawn.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    console.print(drawn)
 
 
 _QUERIES = {
@@ -65,7 +82,8 @@ _QUERIES = {
     ),
     "Language model calls": (
         "select stage, model, calls, prompt_tokens, completion_tokens, "
-        "round(cost_usd, 4) as cost_usd from llm_usage where dataset = '{dataset}' order by stage"
+        "round(cost_usd, 4) as cost_usd from llm_usage where dataset = '{dataset}' "
+        "order by stage"
     ),
     "Chosen first by opencs": (
         "select rank, instruction, cluster_name, round(score, 1) as score from selected_samples "

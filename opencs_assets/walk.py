@@ -44,7 +44,7 @@ class Ran:
         step: The run's step.
         run_id: Its id in the instance.
         error: What failed, in one message; ``None`` if all went well.
-        seconds: Seconds of each asset's computation, by step name.
+        seconds: Seconds of each asset's computation, by step name, and of all checks together.
     """
 
     step: Step
@@ -157,11 +157,12 @@ def run(
         raise_on_error=False,
         tags={"opencs/force": "true"} if force else None,
     )
-    seconds = {
-        event.step_key or "": event.step_success_data.duration_ms / 1000
-        for event in result.all_events
-        if event.event_type_value == "STEP_SUCCESS"
-    }
+    seconds: dict[str, float] = {}
+    for event in result.all_events:
+        if event.event_type_value == "STEP_SUCCESS":
+            stage = "checks" if event.step_key in checks else event.step_key or ""
+            spent = event.step_success_data.duration_ms / 1000
+            seconds[stage] = seconds.get(stage, 0.0) + spent
     return Ran(step, result.run_id, None if result.success else _error(result), seconds)
 
 

@@ -81,8 +81,8 @@ class SingleTask:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Reference of the turn that is judged, if there is one."""
-        return self.question.references[self.turn - 1 : self.turn]
+        """Reference of the turn that is judged, if there is one (files hold empty ones too)."""
+        return tuple(filter(str.strip, self.question.references[self.turn - 1 : self.turn]))
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def pair_call(task: PairTask, attempt: int, reason: str | None, reading: Reading
         task.question.turns,
         first,
         second,
-        task.question.references,
+        tuple(filter(str.strip, task.question.references)),
         generated=reading == "generated",
         reason=reason,
     )

@@ -28,8 +28,6 @@ SLOTS = 4
 # 1,024 tokens a slot are no faster than 4,096, so one server serves all roles; a role's own,
 # shorter context is enforced by the client.
 CONTEXT_PER_SLOT = 4096
-# llama.cpp gives alternatives before the grammar masks them, so a label must be looked for deep.
-TOP_LOGPROBS = 40
 
 IDLE_VARIABLE = "OPENCS_EMBEDDED_IDLE_S"
 _IDLE_S = 300.0

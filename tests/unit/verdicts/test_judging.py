@@ -278,3 +278,10 @@ class TestTables:
         table = single_table(tasks, {}, judge="j", reading="logprobs")
         assert table["prompt_version"].n_unique() == 1
         assert table["with_reference"].to_list() == [False, False, True, True]
+
+
+def test_an_empty_reference_is_none():
+    """MT-Bench's own file has questions with a reference for one turn only."""
+    question = judging.Question("b", "q", "math", ("x", "y"), ("the reference", ""))
+    tasks = [judging.SingleTask(question, turn, ("a", "b")[:turn]) for turn in (1, 2)]
+    assert [task.references for task in tasks] == [("the reference",), ()]

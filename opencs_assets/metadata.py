@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import dagster as dg
 import polars as pl
@@ -55,12 +55,9 @@ def plot(figure: Figure) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{encoded})")
 
 
-def counts(values: Mapping[str, int | float | None]) -> dict[str, dg.MetadataValue | int | float]:
-    """Numbers as metadata; an unknown one is said to be unknown."""
-    return {
-        name: dg.MetadataValue.text("unknown") if value is None else value
-        for name, value in values.items()
-    }
+def bullets(notes: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Notes for a person, one a line."""
+    return dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))
 
 
 def _cell(value: object) -> str:

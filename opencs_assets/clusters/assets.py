@@ -9,7 +9,7 @@ from opencs_assets.automation import free_stage
 from opencs_assets.clusters import plots
 from opencs_assets.clusters.membership import cluster_samples
 from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.metadata import bullets, plot, table_metadata
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.schemas import SAMPLE_EMBEDDINGS
@@ -110,7 +110,7 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 )["label_set"].n_unique(),
                 "candidates": candidates,
                 "constants": dg.MetadataValue.md(constants.table()),
-                "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in found.notes)),
+                **({"notes": bullets(found.notes)} if found.notes else {}),
                 "sizes": plot(plots.cluster_sizes(found.clusters)),
             },
         )

@@ -16,7 +16,7 @@ from opencs_assets.evaluation.dbt_project import (
     refuse_broken,
 )
 from opencs_assets.evaluation.plots import win_tie_lose
-from opencs_assets.metadata import PREVIEW_ROWS, counts, plot, preview, table_metadata
+from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from resources.lake import Lake, LakeError
 from resources.llm.resource import LLMResource
 from resources.settings import Settings
@@ -83,7 +83,9 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         replies = llm.replies()
         known = not replies["cost_usd"].null_count()
         cost = float(replies["cost_usd"].sum()) if known else None
-        return dg.MaterializeResult(value=replies, metadata=counts({"cost_usd": cost}))
+        return dg.MaterializeResult(
+            value=replies, metadata={"cost_usd": "unknown" if cost is None else cost}
+        )
 
     @dbt_assets(
         manifest=dbt_manifest(home),

@@ -8,7 +8,7 @@ import polars as pl
 from opencs_assets.automation import free_stage
 from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.metadata import bullets, plot, table_metadata
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.selection import plots
@@ -83,7 +83,7 @@ def build_selection_assets(
                 "k": subset.wanted,
                 "method": declared.method,
                 "profile": constants.profile,
-                "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in subset.notes)),
+                **({"notes": bullets(subset.notes)} if subset.notes else {}),
                 "against_all": plot(plots.against_all(subset.rows, raw_dataset, primary)),
             },
             check_results=[

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from opencs_assets.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
 from opencs_assets.verdicts.merging import RULES, Verdict, default_rule
@@ -66,6 +67,7 @@ def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
     axes.set_yticks(places, categories)
     axes.invert_yaxis()
     axes.set_xlabel("questions")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn
 

@@ -30,7 +30,7 @@ ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
 	@$(BIN)/opencs ui --port $(PORT)
 
 test: check models  ## Format, lint, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .

@@ -17,10 +17,17 @@ def free_stage() -> dg.AutomationCondition:
 def warehouse() -> dg.AutomationCondition:
     """For the unpartitioned warehouse: when anything that it reads has been updated.
 
-    ``eager`` would wait until every experiment of every dataset exists.
+    ``eager`` would wait until every experiment of every dataset exists. What counts is a table
+    that has been written, not one that is about to be, and one that is written in the same tick
+    as the last build is looked at or asked for is not forgotten: it leads to one more build.
     """
+    condition = dg.AutomationCondition
+    written = condition.any_deps_match(
+        condition.newly_updated() & ~condition.executed_with_root_target()
+    )
+    handled = condition.newly_requested() | condition.newly_updated()
     return (
-        dg.AutomationCondition.any_deps_updated().since_last_handled()
-        & ~dg.AutomationCondition.in_progress()
-        & ~dg.AutomationCondition.any_deps_in_progress()
+        written.since(handled & ~written)
+        & ~condition.in_progress()
+        & ~condition.any_deps_in_progress()
     ).with_label("warehouse: when any table has new rows")

@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 # Into a file or a pipe there is no width to keep to.
 PIPE_WIDTH = 160
+WHOLE = 10_000
 out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True)
 SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
@@ -177,7 +178,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from opencs_assets.doctor import examine
 
     found = examine(_prepare())
-    _print_rows("Doctor", [vars(finding) for finding in found], as_json)
+    _print_rows("Doctor", [vars(finding) for finding in found], as_json, cut=WHOLE)
     if any(finding.state == "problem" for finding in found):
         raise typer.Exit(1)
 
@@ -330,7 +331,7 @@ def _materialize(
         ]
         if limit is not None and not any("raw_dataset" in step.assets for step in steps):
             raise SystemExit(_fail("--limit is for raw_dataset, which is not selected", 2))
-        _print_rows("Plan", rows, as_json)
+        _print_rows("Plan", rows, as_json, cut=WHOLE)
         if dry_run:
             return {}
         seconds: dict[str, float] = {}
@@ -348,16 +349,19 @@ def _materialize(
         return seconds
 
 
-def _print_rows(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+def _print_rows(
+    title: str, rows: list[dict[str, Any]], as_json: bool, cut: int | None = None
+) -> None:
     import polars as pl
 
     if as_json:
         print(json.dumps(rows, default=str, indent=2))
         return
-    from opencs_assets.summary import print_frame
+    from opencs_assets.summary import SHOWN_CHARACTERS, print_frame
 
     if rows:
-        print_frame(out, title, pl.DataFrame(rows, infer_schema_length=None))
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        print_frame(out, title, frame, cut or SHOWN_CHARACTERS)
     else:
         out.print(f"{title}: none")
 

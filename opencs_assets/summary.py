@@ -35,7 +35,7 @@ def print_summary(
         for title, sql in _QUERIES.items():
             frame = query(warehouse, sql.format(dataset=dataset))
             if frame.height:
-                print_frame(console, title, frame)
+                print_frame(console, title + _total(frame), frame)
     if seconds:
         times = pl.DataFrame(
             {"stage": list(seconds), "seconds": [round(value, 1) for value in seconds.values()]}
@@ -46,9 +46,18 @@ def print_summary(
     console.print("UI         make ui, then http://127.0.0.1:3000")
 
 
-def print_frame(console: Console, title: str, frame: pl.DataFrame) -> None:
-    """Print a frame as a table, or where it is too wide, each row as a list of its values."""
-    rows = [[_cell(value) for value in row] for row in frame.iter_rows()]
+def print_frame(
+    console: Console, title: str, frame: pl.DataFrame, cut: int = SHOWN_CHARACTERS
+) -> None:
+    """Print a frame as a table, or where it is too wide, each row as a list of its values.
+
+    Args:
+        console: Where to print.
+        title: Line above it.
+        frame: The rows.
+        cut: Most characters of a value.
+    """
+    rows = [[_cell(value, cut) for value in row] for row in frame.iter_rows()]
     names = frame.columns
     widths = [
         max([len(name), *(len(row[place]) for row in rows)]) + 3 for place, name in enumerate(names)
@@ -118,15 +127,26 @@ def _counts(lake: Lake, dataset: str) -> Table:
     return drawn
 
 
+def _total(frame: pl.DataFrame) -> str:
+    """What a table with costs adds up to."""
+    if "cost_usd" not in frame.columns:
+        return ""
+    if frame["cost_usd"].null_count():
+        return ": cost unknown, a model has no price (see prices.toml)"
+    return f": {frame['cost_usd'].sum():.2f} US dollars in all"
+
+
 def _number(value: int | None) -> str:
     return "not yet" if value is None else f"{value:,}"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, cut: int) -> str:
     if value is None:
         return ""
+    if isinstance(value, float):
+        value = f"{value:.4f}".rstrip("0").rstrip(".")
     text = " ".join(str(value).split())
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    return text if len(text) <= cut else text[: cut - 1] + "…"
 
 
 def _short(path: Path) -> str:

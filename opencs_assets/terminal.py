@@ -19,8 +19,10 @@ class _Lines(logging.Handler):
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         event = meta.get("dagster_event")
         if event is None:
-            if record.levelno >= logging.WARNING:
-                _say(f"    {record.levelname.lower()}: {meta.get('orig_message') or record.msg}")
+            message = str(meta.get("orig_message") or record.msg)
+            # That a check was skipped because its asset failed is no news.
+            if record.levelno >= logging.WARNING and not message.startswith("Dependencies for"):
+                _say(f"    {record.levelname.lower()}: {message}")
             return
         self._event(event)
 

@@ -82,10 +82,21 @@ def plan(
     graph = defs.resolve_asset_graph()
     try:
         keys = dg.AssetSelection.from_string(selection).resolve(graph)
-    except Exception as error:
-        raise PlanError(f"{selection!r} is not a selection of assets: {error}") from None
+    except (dg.DagsterError, ValueError):
+        known_assets = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))
+        raise PlanError(
+            f"{selection!r} is not a selection of assets. Write names and Dagster's operators "
+            f"(`+name`, `name+`, `group:name`, `a or b`, `*`); the assets are {known_assets}"
+        ) from None
     if not keys:
         raise PlanError(f"{selection!r} selects no asset; see `opencs materialize --help`")
+    # Tables that one computation writes are written together.
+    keys = {
+        member
+        for key in keys
+        for member in graph.get_execution_set_asset_and_check_keys(key)
+        if isinstance(member, dg.AssetKey)
+    }
     known = instance.get_dynamic_partitions("dataset")
     _known("dataset", datasets, known, "add it with `opencs add FILE`")
     _known("selector", selectors, list(experiments.selectors), "declare it in experiments.yaml")

@@ -69,7 +69,7 @@ def test_an_experiment_brings_its_selector(data):
     ("words", "code", "message"),
     [
         (("materialize", "selected_subset"), 2, "say which with --selector, or --all"),
-        (("materialize", "nonsense"), 2, "selects no asset"),
+        (("materialize", "nonsense"), 2, "is not a selection of assets"),
         (("materialize", "raw_dataset", "--dataset", "other"), 2, "there is no dataset 'other'"),
         (("materialize", "*", "--all", "--experiment", "x"), 2, "there is no experiment 'x'"),
         (("materialize", "open_tags", "--limit", "3"), 2, "--limit is for raw_dataset"),
@@ -93,7 +93,7 @@ def test_bad_dataset_names(home, small_file, name):
     [
         (b"", "empty"),
         (b'[{"instruction": "a", "output": "b"},\n{"instruction": ]', "line 2"),
-        (b'{"colour": "red"}\n', "unknown_shape"),
+        (b'{"colour": "red"}\n{"colour": "blue"}\n', "unknown_shape"),
         (b'[{"instruction": "caf\xe9", "output": "b"}]', "UTF-8"),
     ],
 )

@@ -92,7 +92,8 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
     """The constants for a dataset of so many samples.
 
     ``corrected`` scales with n = samples / 52,000, the size that the published values were set
-    at: α with √n; K and quota each with the cube root of n, and so k = K · quota with n^(2/3).
+    at: α with n, so that it is the same share of the samples (0.04 %) and small data do not lose
+    most of their tags; K and quota each with the cube root of n, and so k = K · quota with n^(2/3).
     K follows the rule of thumb for k-means, K ∝ √(points): the points are unique tags, whose
     number grows like n^(2/3) (Heaps' law). At 52,000 samples all are the published values.
 
@@ -109,12 +110,10 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
         if profile == "faithful":
             return Constant(published, "published value")
         scaled = max(least, round(published * ratio**power))
-        fraction = {1 / 2: "1/2", 1 / 3: "1/3", 2 / 3: "2/3"}[power]
-        return Constant(
-            scaled, f"{published:,} × ({samples:,} / {PUBLISHED_SAMPLES:,})^({fraction})"
-        )
+        exponent = {1: "", 1 / 3: "^(1/3)", 2 / 3: "^(2/3)"}[power]
+        return Constant(scaled, f"{published:,} × ({samples:,} / {PUBLISHED_SAMPLES:,}){exponent}")
 
-    alpha = constant(method.alpha, PUBLISHED_ALPHA, 1 / 2, 1)
+    alpha = constant(method.alpha, PUBLISHED_ALPHA, 1, 1)
     clusters = constant(method.clusters, PUBLISHED_CLUSTERS, 1 / 3, 2)
     k = constant(method.k, PUBLISHED_K, 2 / 3, 2)
     if method.quota is not None or profile == "faithful":

@@ -28,6 +28,14 @@ def test_corrected_scales_and_says_so():
     assert large.k.value > 1000
 
 
+def test_alpha_is_the_same_share_of_the_samples_and_at_least_one():
+    alphas = [
+        resolve_constants("corrected", Method(), samples).alpha.value
+        for samples in (1, 500, 5_200, 52_000, 520_000)
+    ]
+    assert alphas == [1, 1, 2, 20, 200]
+
+
 def test_faithful_keeps_the_constants():
     assert resolve_constants("faithful", Method(), 240).k.value == 1000
 

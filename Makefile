@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 export OPENCS_HOME ?= $(CURDIR)/.opencs
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo ui test check bench lock clean
+.PHONY: help install models demo ui test check bench bench-peers lock clean
 
 help:  ## Say what each word does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on the PATH; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
@@ -37,8 +37,11 @@ check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: models  ## The benchmarks, as a table
+bench: models  ## The benchmarks, as tables
 	$(BIN)/python -m tests.benchmarks
+
+bench-peers: $(STAMP)  ## Other clients of language models beside ours (installs each)
+	$(BIN)/python -m tests.benchmarks.peers
 
 lock: $(STAMP)  ## Write requirements.lock from what is installed now
 	@{ echo "# Every package with its version, for Python 3.11; written by \`make lock\` from pyproject.toml."; \

@@ -3,12 +3,25 @@
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal
 
-from resources.settings import Role, Settings
+import httpx
+
+from resources.llm.coordination import Coordination
+from resources.llm.errors import LLMError
+from resources.llm.prices import price_of, prices_as_of
+from resources.llm.probe import ask_anew, places_of, remembered
+from resources.llm.request import asked_form
+from resources.llm.store import VERSION, ReplyStore, month_start
+from resources.llm.transport import is_loopback
+from resources.llm.upkeep import size_of
+from resources.settings import FurtherEndpoint, Role, Settings
 
 State = Literal["ok", "warning", "problem"]
 PACKAGES = (
@@ -27,6 +40,9 @@ PACKAGES = (
 )
 LOW_DISK_GB = 5
 PROBE_TIMEOUT_S = 5.0
+OLD_PRICES_DAYS = 180
+# An endpoint need not list its models; it answers so, or its URL is wrong.
+_LISTS_NONE = (404, 405, 501)
 
 
 @dataclass(frozen=True)
@@ -44,18 +60,21 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that a run needs; makes no paid call."""
+def examine(settings: Settings, *, probe: bool = False) -> list[Finding]:
+    """Look at everything that a run needs.
+
+    Args:
+        settings: The home's settings.
+        probe: Whether to ask the endpoints anew what they can do; without it no paid call is made.
+    """
     return [
         *_versions(),
         _disk(settings),
         _gpu(),
         *_models(settings),
-        *(
-            finding
-            for name in type(settings.roles).model_fields
-            for finding in _role(name, getattr(settings.roles, name))
-        ),
+        *_replies(settings),
+        _prices(settings),
+        *_roles(settings, probe),
         Finding(
             "landing.on_new_data",
             "ok",
@@ -105,43 +124,185 @@ def _models(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _role(name: str, role: Role) -> Iterator[Finding]:
-    what = f"role {name}"
-    if role.embedded:
-        yield Finding(
-            what,
-            "warning",
-            f"{role.model_label}, read by {role.resolved_reading}: it is there to run, not to "
-            "judge well",
-        )
-        return
-    key = os.environ.get(role.api_key_env)
-    local = any(host in role.base_url for host in ("127.0.0.1", "localhost", "[::1]"))
-    if not key and not local:
-        yield Finding(
-            what, "problem", f"{role.model}: set the variable {role.api_key_env} to the key"
-        )
-        return
-    yield _endpoint(what, role, key)
-
-
-def _endpoint(what: str, role: Role, key: str | None) -> Finding:
-    import openai
-
-    client = openai.OpenAI(
-        base_url=role.base_url, api_key=key or "none", timeout=PROBE_TIMEOUT_S, max_retries=0
-    )
-    capabilities = f"read by {role.resolved_reading}, replies held by {role.resolved_structured}"
+def _replies(settings: Settings) -> Iterator[Finding]:
+    """The reply store, and the ceilings with what counts against them."""
     try:
-        served = [model.id for model in client.models.list()]
-    except openai.APIConnectionError:
-        return Finding(what, "problem", f"{role.base_url} does not answer")
-    except openai.APIStatusError as error:
-        return Finding(what, "problem", f"{role.base_url} answers {error.status_code}")
-    if role.model not in served:
-        return Finding(
-            what,
-            "warning",
-            f"{role.base_url} does not list {role.model}; it lists {', '.join(served[:5])}",
+        with ReplyStore(settings.replies) as store:
+            size = size_of(store)
+            spent = store.spent(since=month_start())
+            name = store.database.name
+    except LLMError as error:
+        yield Finding("reply store", "problem", str(error))
+        return
+    yield Finding(
+        "reply store",
+        "ok",
+        f"{size.replies:,} replies, {size.bytes / 1e6:,.1f} MB, version {VERSION}, at {name}",
+    )
+    budget = settings.budget
+    ceilings = [f"${spent:,.4g} spent this month"]
+    if budget.max_cost_usd_per_month is not None:
+        ceilings[0] += f" of at most ${budget.max_cost_usd_per_month:,.4g}"
+    if budget.max_cost_usd is not None:
+        ceilings.append(f"a run at most ${budget.max_cost_usd:,.4g}")
+    ceilings += [
+        f"{asset} at most ${most:,.4g} in a run"
+        for asset, most in budget.max_cost_usd_per_asset.items()
+    ]
+    detail = ", ".join(ceilings)
+    if budget == type(budget)():
+        detail += ", no ceiling is set"
+    if budget.max_cost_usd_per_month is not None and spent >= budget.max_cost_usd_per_month:
+        detail += (
+            "; no paid call is made before the next month: raise budget.max_cost_usd_per_month"
         )
-    return Finding(what, "ok", f"{role.model} at {role.base_url}, {capabilities}")
+        yield Finding("budget", "warning", detail)
+    else:
+        yield Finding("budget", "ok", detail)
+
+
+def _prices(settings: Settings) -> Finding:
+    """The price file; its age matters only where something may cost."""
+    roles = [(name, role) for name, role in _each_role(settings) if not role.embedded]
+    try:
+        as_of = prices_as_of(settings.home)
+        unpriced = {
+            role.model: name
+            for name, role in roles
+            if price_of(role.model_label, settings.home) is None
+        }
+    except LLMError as error:
+        return Finding("prices", "problem", str(error))
+    own = settings.home / "prices.toml"
+    mind = []
+    if unpriced:
+        mind.append(
+            f"no price of {', '.join(unpriced)}: add it to {own} under [models] (input = 0, "
+            "output = 0 where it costs nothing); without it costs are unknown and a budget "
+            "allows no call"
+        )
+    days = (date.today() - as_of).days
+    if roles and days > OLD_PRICES_DAYS:
+        mind.append(
+            f"{days} days old: compare them with your provider's, and correct them in {own}"
+        )
+    detail = "; ".join([f"as of {as_of}", *mind])
+    return Finding("prices", "warning" if mind else "ok", detail)
+
+
+def _each_role(settings: Settings) -> Iterator[tuple[str, Role]]:
+    for name in type(settings.roles).model_fields:
+        yield name, getattr(settings.roles, name)
+
+
+def _roles(settings: Settings, probe: bool) -> Iterator[Finding]:
+    with ExitStack() as opened:
+        shared: Coordination | None = None
+        for name, role in _each_role(settings):
+            if role.embedded:
+                yield Finding(
+                    f"role {name}",
+                    "warning",
+                    f"{role.model_label}, read by {role.resolved_reading}: it is there to run, not "
+                    "to judge well",
+                )
+                continue
+            if shared is None:
+                try:
+                    shared = opened.enter_context(Coordination(settings.replies))
+                except LLMError as error:
+                    yield Finding(f"role {name}", "problem", str(error))
+                    continue
+            for number, place in enumerate(places_of(role), start=1):
+                what = f"role {name}" if number == 1 else f"role {name}, endpoint {number}"
+                yield _endpoint(what, name, role, place, shared, probe)
+
+
+def _endpoint(
+    what: str, name: str, role: Role, place: FurtherEndpoint, shared: Coordination, probe: bool
+) -> Finding:
+    """Whether an endpoint answers and has the model, and what it is known to be able to do."""
+    url, model = place.base_url, place.model or role.model
+    variable = place.api_key_env or role.api_key_env
+    key = os.environ.get(variable, "")
+    if not url.startswith(("http://", "https://")):
+        return Finding(what, "problem", f"{url} must begin with http:// or https://")
+    if not key and not is_loopback(url):
+        return Finding(what, "problem", f"{model}: set the variable {variable} to the key of {url}")
+    try:
+        answer = _ask_for_models(place, key)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Finding(what, "problem", _unreachable(url, error))
+    if answer.status_code in (401, 403):
+        return Finding(
+            what, "problem", f"{url} answers {answer.status_code}: check the key in {variable}"
+        )
+    if answer.is_redirect:
+        where = answer.headers.get("location", "elsewhere")
+        return Finding(what, "problem", f"{url} redirects to {where}: set base_url to where it is")
+    if answer.status_code != 200 and answer.status_code not in _LISTS_NONE:
+        return Finding(what, "problem", f"{url} answers {answer.status_code}")
+    try:
+        features = ask_anew(name, role, place, shared) if probe else remembered(role, place, shared)
+    except LLMError as error:
+        return Finding(what, "problem", str(error))
+    can = f"read by {role.resolved_reading}, replies held by {asked_form(role)}; {_told(features)}"
+    # Azure lists what its resource could deploy, not what is deployed.
+    served = None if place.api_version else _served(answer)
+    if served is None and not place.api_version and not probe:
+        return Finding(
+            what, "warning", f"{url} lists no models: check it with --probe if calls fail; {can}"
+        )
+    if served is not None and model not in served:
+        listed = f"it lists {', '.join(served[:5])}" if served else "it lists none"
+        return Finding(what, "warning", f"{url} does not list {model}, {listed}; {can}")
+    return Finding(what, "ok", f"{model} at {url}, {can}")
+
+
+def _ask_for_models(place: FurtherEndpoint, key: str) -> httpx.Response:
+    """Ask an endpoint for its models, over TLS and proxies as calls go."""
+    base = place.base_url.rstrip("/")
+    if place.api_version:
+        url = f"{base}/openai/models?api-version={place.api_version}"
+        headers = {"api-key": key}
+    else:
+        url, headers = f"{base}/models", {"Authorization": f"Bearer {key}"}
+    with httpx.Client(
+        timeout=PROBE_TIMEOUT_S,
+        verify=ssl.create_default_context(),
+        trust_env=not is_loopback(base),
+    ) as client:
+        return client.get(url, headers=headers if key else {})
+
+
+def _served(answer: httpx.Response) -> list[str] | None:
+    """The models that an endpoint lists; ``None`` where it lists none at all."""
+    if answer.status_code != 200:
+        return None
+    try:
+        listed: Any = answer.json()
+        return [str(model["id"]) for model in listed["data"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            reason = getattr(cause, "verify_message", "") or cause.reason or str(cause)
+            return (
+                f"{url}: TLS fails: {reason}; for an authority of your own set SSL_CERT_FILE to "
+                "its certificate"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return f"{url} does not answer ({type(error).__name__})"
+
+
+def _told(features: Mapping[str, bool]) -> str:
+    """Features as a person reads them."""
+    has = [name for name, there in features.items() if there]
+    lacks = [name for name, there in features.items() if not there]
+    parts = [f"has {', '.join(has)}"] if has else []
+    parts += [f"lacks {', '.join(lacks)}"] if lacks else []
+    return "; ".join(parts) or "not asked yet what it can do (asked when first needed, or --probe)"

@@ -148,7 +148,9 @@ def build_estimate_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             stages = estimate_dataset(
                 Lake(settings.lake).read("raw_dataset", {"dataset": dataset}),
                 settings,
-                lambda role, stage: llm.client(role, stage=stage, dataset=dataset),
+                lambda role, stage: llm.client(
+                    role, stage=stage, dataset=dataset, ask_endpoints=False
+                ),
             )
         return dg.MaterializeResult(
             metadata={

@@ -399,14 +399,24 @@ LLM_REPLIES = _table(
     ("reply_id",),
     {
         "reply_id": Column(pl.String, "Key of the reply in the reply store"),
-        "role": Column(pl.String, "tagger, scorer or judge"),
+        "role": Column(pl.String, "tagger, scorer, refiner or judge"),
         "stage": Column(pl.String, "Asset that asked"),
         "dataset": Column(pl.String, "Dataset that it was asked for first", nullable=True),
         "model": _MODEL,
         "provider": Column(pl.String, "Host of the endpoint, or embedded"),
         "prompt_version": _PROMPT_VERSION,
+        "run": Column(pl.String, "Run that paid for it", nullable=True),
+        "status": Column(pl.String, "ok, truncated or refused, as it was completed"),
+        "readable": Column(
+            pl.Boolean,
+            "Whether the stage could read it; null where it was not tried",
+            nullable=True,
+        ),
+        "via": Column(pl.String, "call, or batch for the provider's Batch API"),
+        "request_id": Column(pl.String, "The provider's id of the request", nullable=True),
         "finish_reason": Column(pl.String, "As the provider gave it", nullable=True),
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
+        "cached_tokens": Column(pl.Int64, "Of these, from the provider's prompt cache"),
         "completion_tokens": Column(pl.Int64, "Tokens of the reply"),
         "cost_usd": Column(
             pl.Float64, "Cost in US dollars; null where the price is unknown", nullable=True

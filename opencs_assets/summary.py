@@ -1,5 +1,6 @@
 """What a dataset's chain came to, read from the lake and the warehouse."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from resources.lake import Lake
+from resources.llm.upkeep import Kept
 from resources.settings import Settings
 from resources.warehouse import query
 
 SHOWN_CHARACTERS = 60
 # A table of so many columns is readable even when its cells wrap.
 FEW_COLUMNS = 6
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def print_summary(
@@ -79,6 +82,42 @@ def print_frame(
     console.print(drawn)
 
 
+def print_reply(console: Console, kept: Kept) -> None:
+    """Print one stored reply: what is known of it, the prompt's messages, the text."""
+    row = kept.row
+    cost = "unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.6f} US dollars"
+    facts = {
+        "reply": row["reply_id"],
+        "asked by": f"{row['role']} for {row['stage']}, dataset {row['dataset']}",
+        "run": row["run"],
+        "model": f"{row['model']} at {row['endpoint']}",
+        "prompt version": row["prompt_version"],
+        "status": row["status"] + (f": {row['detail']}" if row["detail"] else ""),
+        "finish reason": row["finish_reason"],
+        "tokens": f"{row['prompt_tokens']:,} in ({row['cached_tokens']:,} cached), "
+        f"{row['completion_tokens']:,} out",
+        "cost": cost,
+        "time": f"{kept.created_at:%Y-%m-%d %H:%M:%S} UTC, {row['latency_s']:.2f} s, "
+        f"by {row['via']}",
+        "request id": row["request_id"],
+    }
+    for reading in kept.readings:
+        said = reading["detail"] or reading["value"] or ""
+        facts[f"read by {reading['prompt_version']}"] = f"{reading['status']} {said}".strip()
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if value:
+            grid.add_row(Text(name, style="dim"), Text(_printable(str(value))))
+    console.print(grid)
+    for message in kept.messages:
+        console.rule(f"{message.get('role')}", align="left")
+        _print_whole(console, message.get("content"))
+    if not kept.messages:
+        console.rule("the request was not kept", align="left")
+    console.rule("reply", align="left")
+    _print_whole(console, row["text"])
+
+
 _QUERIES = {
     "Scores (1 to 10)": (
         "select model, benchmark, round(score, 2) as score, round(turn_1, 2) as turn_1, "
@@ -134,6 +173,16 @@ def _total(frame: pl.DataFrame) -> str:
     if frame["cost_usd"].null_count():
         return ": cost unknown, a model has no price (see prices.toml)"
     return f": {frame['cost_usd'].sum():.2f} US dollars in all"
+
+
+def _print_whole(console: Console, text: object) -> None:
+    """A text as it is, whatever its width."""
+    console.print(Text(_printable(str(text))), soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """A text whose control characters are shown, since a terminal would obey them."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _number(value: int | None) -> str:

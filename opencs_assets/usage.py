@@ -13,7 +13,10 @@ EMBEDDED_NOTE = (
 
 
 def usage_metadata(client: LLMClient) -> dict[str, Any]:
-    """Calls, tokens, dollars and the model of a stage; an embedded model is named as such."""
+    """Calls, tokens, dollars, latency and the model of a stage, and where its ceilings stand.
+
+    An embedded model is named as such.
+    """
     usage = client.usage
     metadata: dict[str, Any] = {
         "model": client.model_label,
@@ -27,6 +30,11 @@ def usage_metadata(client: LLMClient) -> dict[str, Any]:
         else usage.cost_usd,
         "llm_seconds": usage.seconds,
     }
+    if usage.calls:
+        metadata["calls_from_store_pct"] = round(100 * usage.stored / usage.calls, 2)
+    metadata |= client.report.metadata()
+    for scope, (spent, ceiling) in client.ceilings().items():
+        metadata |= {f"{scope}_spent_usd": spent, f"{scope}_ceiling_usd": ceiling}
     if client.role.embedded:
         metadata["note"] = dg.MetadataValue.md(f"⚠️ {EMBEDDED_NOTE}")
     return metadata

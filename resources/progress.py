@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -20,11 +20,12 @@ class Reporter:
 
     On a terminal, or with ``OPENCS_PROGRESS=1``, a bar on stderr; elsewhere a plain line at every
     tenth. ``log`` gets the same lines, at most one in 20 seconds but always the last. The rate
-    counts what was really done: stored items take no time.
+    counts what was really done: stored items take no time. ``more`` may be set to what gives
+    further parts of the line.
 
     Args:
         label: What is being done, in a few words.
-        total: How many items.
+        total: How many items; 0 where that is not known.
         log: Takes a line, for instance Dagster's ``context.log.info``.
     """
 
@@ -34,6 +35,7 @@ class Reporter:
         self.done = 0
         self.stored = 0
         self.failed = 0
+        self.more: Callable[[], Sequence[str]] = list
         self._log = log
         self._started = self._logged_at = time.monotonic()
         self._said = self._logged = 0
@@ -80,7 +82,7 @@ class Reporter:
         self.failed += failed
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, state=self._state())
-        elif self.done - self._said >= self.total * _LINE_SHARE:
+        elif self.total and self.done - self._said >= self.total * _LINE_SHARE:
             self._say()
         now = time.monotonic()
         if self._log is not None and now - self._logged_at >= _LOG_EVERY_S:
@@ -96,7 +98,7 @@ class Reporter:
         self._said = self.done
 
     def _state(self) -> str:
-        parts = [f"{self.done}/{self.total}"]
+        parts = [f"{self.done}/{self.total}" if self.total else str(self.done)]
         if self.stored:
             parts.append(f"{self.stored} stored")
         if self.failed:
@@ -106,11 +108,13 @@ class Reporter:
         if worked > 0 and elapsed > 0:
             rate = worked / elapsed
             parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
-            if self.done < self.total:
+            if not self.total:
+                parts.append(f"in {_duration(elapsed)}")
+            elif self.done < self.total:
                 parts.append(f"{_duration((self.total - self.done) / rate)} left")
             else:
                 parts.append(f"took {_duration(elapsed)}")
-        return " · ".join(parts)
+        return " · ".join([*parts, *self.more()])
 
 
 def _watched() -> bool:

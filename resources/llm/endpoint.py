@@ -1,149 +1,375 @@
-"""One role's endpoint over HTTP: a request out, a reply in, retries for what a retry can mend."""
+"""One endpoint of a role: its connection, its limits, what it can do, and whether it is well."""
 
 import asyncio
 import contextlib
-import ipaddress
-import logging
+import hashlib
 import os
-import random
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-import openai
-from openai.types.chat import ChatCompletion
-from openai.types.chat.chat_completion import Choice
+import orjson
 
+from resources.llm.capabilities import Capabilities
+from resources.llm.completion import read_completion
+from resources.llm.concurrency import AdaptiveLimit
+from resources.llm.coordination import Coordination
 from resources.llm.embedded import CONTEXT_PER_SLOT, SLOTS, EmbeddedServer
 from resources.llm.errors import LLMError
-from resources.llm.faults import Fault, fault_of
+from resources.llm.faults import (
+    Answer,
+    ConnectionLost,
+    Fault,
+    NoConnection,
+    fault_of_answer,
+    fault_of_error,
+)
 from resources.llm.prices import Price
-from resources.llm.request import EXTRA_FIELDS, Prepared, provider_of, request_body
-from resources.llm.types import Reply, Status
-from resources.settings import Role
+from resources.llm.rate import RateLimit
+from resources.llm.request import Prepared, provider_of, request_body
+from resources.llm.transport import LeanTransport, SdkTransport, is_loopback, open_transport
+from resources.llm.types import Reply
+from resources.settings import FurtherEndpoint, Role
 
-RETRIES = 6
-# A reached limit only costs time, so it is waited for longer than a fault.
-_RATE_RETRIES = 30
-_FIRST_WAIT_S = 0.5
-_MOST_BACKOFF_S = 20.0
-# So many requests refused as malformed before any was answered: the settings are at fault.
-_REJECTED_AT_ONCE = 8
+# So many requests refused or garbled before any was answered well: the settings are at fault.
+_WRONG_AT_ONCE = 8
+# Before the first good answer few requests are sent at once: a wrong key or address shows at once.
+_FIRST_CONTACT = 4
+_CONTACT_S = 0.2
+# So many faults one after another: other endpoints get the calls for a while.
+_FAULTS_IN_A_ROW = 5
+_FIRST_REST_S, _MOST_REST_S = 1.0, 60.0
+# One waiting request a slot, so that no slot is ever without work.
+_EMBEDDED_IN_FLIGHT = 2 * SLOTS
+_RAW_CHARACTERS = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sent:
-    """A reply, and whether the call was completed (and so is kept) or came to nothing."""
+    """What came of a request.
+
+    Attributes:
+        reply: The reply, or why the call came to nothing.
+        completed: Whether the provider completed the call, so that it is kept.
+        request: Body of the request as JSON.
+        raw: The answer's body.
+    """
 
     reply: Reply
     completed: bool
+    request: str = ""
+    raw: str | None = None
 
 
 class Endpoint:
-    """The connection to one role's model, for one batch.
+    """One endpoint that serves a role's model; used in one event loop.
 
     Args:
-        role_name: tagger, scorer or judge; for messages.
-        role: Its settings.
-        price: Price of its model, where known.
+        role_name: tagger, scorer, refiner or judge; for messages.
+        role: The role's settings.
+        place: Where it is, how it knows the model, and its limits.
+        price: Price of the model, where known.
+        shared: What processes share.
+        say: Takes a line for a person.
         server: The embedded server, for an embedded role.
+
+    Raises:
+        LLMError: Its key or URL can't be used.
     """
 
     def __init__(
-        self, role_name: str, role: Role, price: Price | None, server: EmbeddedServer | None
+        self,
+        role_name: str,
+        role: Role,
+        place: FurtherEndpoint,
+        price: Price | None,
+        shared: Coordination,
+        say: Callable[[str], None],
+        server: EmbeddedServer | None = None,
     ) -> None:
         self._role_name = role_name
         self._role = role
+        self._place = place
         self._price = price
         self._server = server
+        self.model = place.model or role.model
+        self._key_env = place.api_key_env or role.api_key_env
+        self._key = "" if role.embedded else _api_key(role_name, place.base_url, self._key_env)
+        whose = hashlib.sha256(self._key.encode()).hexdigest()[:12]
+        self.rate = RateLimit(
+            shared,
+            f"{place.base_url} {self.model} {whose}",
+            place.requests_per_minute,
+            place.tokens_per_minute,
+        )
+        if role.embedded:
+            self.limit = AdaptiveLimit(role.concurrency or _EMBEDDED_IN_FLIGHT, fixed=True)
+        else:
+            self.limit = AdaptiveLimit(role.concurrency)
+        self.in_flight = 0
+        self.dead: LLMError | None = None
+        self.resting_until = 0.0
+        self._rest_s = _FIRST_REST_S
+        self._faults_in_a_row = 0
+        self._answered = self._reached = self._faulted = False
+        self._first_at: float | None = None
+        self._wrong = 0
+        # The embedded server's requests share this machine's cores with each other.
+        self.deadline_s = role.timeout_s * (_EMBEDDED_IN_FLIGHT if role.embedded else 1)
         self._leases = contextlib.ExitStack()
         self._restarting = asyncio.Lock()
-        self._answered = self._reached = False
-        self._rejected = 0
-        self._resume_at = 0.0
-        self._stopping = False
-        self._key = _api_key(role_name, role)
-        # The embedded server's requests share this machine's cores with each other.
-        self._deadline_s = role.timeout_s * (SLOTS if role.embedded else 1)
-        self._client: openai.AsyncOpenAI
+        self._transport: LeanTransport | SdkTransport
+        self.capabilities = Capabilities(
+            shared, place.base_url, self.model, say, embedded=role.embedded
+        )
 
-    async def __aenter__(self) -> "Endpoint":
-        _quiet_loggers()
-        url = self._role.base_url
+    @property
+    def base_url(self) -> str:
+        """Its base URL, as it is kept with replies."""
+        return self._place.base_url
+
+    @property
+    def load(self) -> float:
+        """Share of its requests in flight that are taken; 1 and more: full."""
+        if self._answered or self._contact_over():
+            return self.in_flight / self.limit.limit
+        return self.in_flight / min(self.limit.limit, _FIRST_CONTACT)
+
+    @property
+    def contact_s(self) -> float:
+        """Seconds until more than a few requests may be sent though none was answered yet."""
+        if self._answered or self._faulted or self._first_at is None:
+            return 0.0
+        return max(self._first_at + _CONTACT_S - time.monotonic(), 0.0)
+
+    def _contact_over(self) -> bool:
+        """Whether requests have been on their way for long enough without any fault."""
+        return self._first_at is not None and not self._faulted and self.contact_s == 0
+
+    def is_up(self, now: float) -> bool:
+        """Whether it may get calls at a moment (``time.monotonic``)."""
+        return self.dead is None and now >= self.resting_until
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            LLMError: The embedded server does not start.
+        """
+        url = self._place.base_url
         if self._server is not None:
             self._leases.enter_context(self._server.lease())
             url = await self._server_url()
-        local = _is_loopback(url)
-        self._client = openai.AsyncOpenAI(
-            base_url=url,
-            api_key=self._key or "none",
-            max_retries=0,
-            timeout=self._deadline_s,
-            # A proxy never leads to this machine.
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=not local),
+        self._transport = open_transport(
+            self._role.transport, url, self._key, self._place.api_version
         )
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._client.close()
-        self._leases.close()
+    async def close(self) -> None:
+        """Close its connections; the embedded server may end now."""
+        try:
+            if hasattr(self, "_transport"):
+                await self._transport.close()
+        finally:
+            self._leases.close()
 
-    def stop(self) -> None:
-        """Let requests in flight end, but retry none."""
-        self._stopping = True
+    async def attempt(self, prepared: Prepared) -> Sent | Fault:
+        """Send a call once; what went wrong is returned, not raised.
 
-    async def send(self, prepared: Prepared) -> Sent:
-        """Send one call until it is answered or given up.
-
-        Raises:
-            LLMError: Every call would end so: the key, the model or the address is wrong.
+        A fault that every call would meet leaves the endpoint ``dead`` with the reason.
         """
-        hopeless = self._hopeless(prepared)
-        if hopeless:
-            return Sent(Reply(prepared.key, "too_long", detail=hopeless), completed=False)
-        faults = waits = 0
+        misfit = self._hopeless(prepared)
+        if misfit is not None:
+            return _misfit(prepared, misfit)
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+        call = prepared.call
+        if call.json_schema is not None or call.grammar is not None:
+            await self.capabilities.learn_forms(
+                self._ask, schema=call.json_schema is not None, grammar=call.grammar is not None
+            )
         while True:
-            await self._resumed()
-            url = str(self._client.base_url)
-            started = time.monotonic()
+            lacks = self.capabilities.lacks
+            body = request_body(prepared, self._role, self.model, lacks)
+            began_in, began = self.limit.round, time.monotonic()
+            url = self._transport.base_url
+            answer: Answer | None = None
             try:
-                async with asyncio.timeout(self._deadline_s):
-                    return await self._once(prepared, started)
-            except (TimeoutError, openai.OpenAIError, ValueError) as error:
-                fault = fault_of(
-                    error,
+                async with asyncio.timeout(self.deadline_s):
+                    if self._server is not None:
+                        misfit = await self._too_long(prepared)
+                        if misfit is not None:
+                            return _misfit(prepared, misfit)
+                    self.rate.sent(began)
+                    answer = await self._chat(body)
+            except (TimeoutError, NoConnection, ConnectionLost) as error:
+                fault = fault_of_error(error, self.deadline_s)
+                decoded: Any = None
+            else:
+                decoded = _decoded(answer.body)
+                if answer.status == 200 and not _is_error(decoded):
+                    latency = time.monotonic() - began
+                    self._well(began_in, latency)
+                    await self.rate.observe(answer.headers)
+                    return self._sent(prepared, body, answer, decoded, latency)
+                fault = fault_of_answer(
+                    _with_told_status(answer, decoded),
+                    decoded,
                     key=self._key,
-                    messages=prepared.call.messages,
-                    timeout_s=self._deadline_s,
+                    messages=call.messages,
+                    sent=body,
                 )
-            self._raise_if_general(fault)
-            waits += fault.then == "wait"
-            faults += fault.then == "retry"
-            given_up = fault.then == "call" or faults > RETRIES or waits > _RATE_RETRIES
-            if given_up or self._stopping:
-                return Sent(Reply(prepared.key, fault.status, detail=fault.detail), completed=False)
-            if self._server is not None and fault.then == "retry":
-                await self._revive(url)
-            await self._wait(fault, faults + waits)
+            if fault.lacks is not None and fault.lacks not in lacks:
+                await self.capabilities.miss(fault.lacks)
+                continue
+            await self._take_note(fault, began_in, began, url, answer)
+            return fault
 
-    async def _once(self, prepared: Prepared, started: float) -> Sent:
-        too_long = await self._too_long(prepared)
-        if too_long:
-            return Sent(Reply(prepared.key, "too_long", detail=too_long), completed=False)
-        body = request_body(prepared, self._role)
-        extra = {name: body.pop(name) for name in EXTRA_FIELDS if name in body}
-        completion: Any = await self._client.chat.completions.create(**body, extra_body=extra)
-        if not isinstance(completion, ChatCompletion):
-            raise ValueError("not a chat completion")
+    async def _chat(self, body: dict[str, Any]) -> Answer:
+        """One request, or where hedging is on and it takes long, the first of two."""
+        after = self._role.hedge_after_s
+        if after is None:
+            return await self._transport.chat(body)
+        first = asyncio.ensure_future(self._transport.chat(body))
+        tasks = {first}
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=after)
+            if not done:
+                tasks.add(asyncio.ensure_future(self._transport.chat(body)))
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                well = [each for each in done if each.exception() is None]
+                if well:
+                    return well[0].result()
+            return first.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _ask(self, body: dict[str, Any]) -> Answer:
+        """A request of the platform's own, to see what the endpoint can do."""
+        async with asyncio.timeout(self.deadline_s):
+            return await self._transport.chat(body)
+
+    async def learn_logprobs(self) -> bool:
+        """Whether it gives token probabilities; asked once and remembered."""
+        return await self.capabilities.learn_logprobs(self._ask)
+
+    async def learn_all(self) -> Mapping[str, bool]:
+        """Find out all that it can do; features, and whether it has them."""
+        await self.capabilities.learn_forms(self._ask, schema=True, grammar=True)
+        await self.capabilities.learn_logprobs(self._ask)
+        return self.capabilities.has
+
+    def _well(self, began_in: int, latency: float) -> None:
         self._answered = self._reached = True
-        return Sent(self._reply(prepared, completion, time.monotonic() - started), completed=True)
+        self._faults_in_a_row, self._rest_s = 0, _FIRST_REST_S
+        self.limit.replied(began_in, latency)
+
+    def _sent(
+        self,
+        prepared: Prepared,
+        body: dict[str, Any],
+        answer: Answer,
+        decoded: Any,
+        latency: float,
+    ) -> Sent:
+        raw = answer.body.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        request = orjson.dumps(body).decode()
+        request_id = answer.headers.get("x-request-id") or answer.headers.get("apim-request-id")
+        try:
+            said = read_completion(
+                decoded,
+                max_tokens=prepared.max_tokens,
+                wants_logprobs=prepared.call.top_logprobs is not None,
+            )
+        except ValueError as error:
+            self._count_wrong(str(error), f"check roles.{self._role_name}.base_url")
+            reply = Reply(
+                prepared.key, "garbled", detail=str(error), latency_s=latency, request_id=request_id
+            )
+            return Sent(reply, True, request, raw[:_RAW_CHARACTERS])
+        self._wrong = -1
+        price = self._price if said.has_usage else None
+        reply = Reply(
+            reply_id=prepared.key,
+            status=said.status,
+            text=said.text,
+            detail=said.detail,
+            logprobs=said.logprobs,
+            finish_reason=said.finish_reason,
+            prompt_tokens=said.prompt_tokens,
+            completion_tokens=said.completion_tokens,
+            cost_usd=price.cost(
+                said.prompt_tokens, said.completion_tokens, cached_tokens=said.cached_tokens
+            )
+            if price
+            else None,
+            latency_s=latency,
+            cached_tokens=said.cached_tokens,
+            request_id=request_id or said.provider_id,
+        )
+        return Sent(reply, True, request, raw)
+
+    async def _take_note(
+        self, fault: Fault, began_in: int, began: float, url: str, answer: Answer | None
+    ) -> None:
+        """Learn from a fault: the limits, the endpoint's health, whether to go on at all."""
+        self._faulted = True
+        if answer is not None:
+            self._reached = True
+            await self.rate.observe(answer.headers)
+        if fault.then == "wait":
+            await self.rate.refused(fault.wait_s, began)
+            return
+        if fault.overload:
+            self.limit.overloaded(began_in)
+        if fault.unreachable and not self._reached and self._server is None:
+            self._die(
+                f"{fault.detail}; start the endpoint, or correct roles.{self._role_name}.base_url "
+                f"({self.base_url})"
+            )
+        elif fault.then == "stop":
+            self._die(f"{fault.detail}; {self._advice(fault)}")
+        elif fault.then == "call" and fault.status == "refused" and not self._answered:
+            self._count_wrong(
+                fault.detail,
+                f"check roles.{self._role_name} (reading, structured, temperature) against what "
+                "the endpoint supports",
+            )
+        elif fault.then == "retry":
+            self._faults_in_a_row += 1
+            if self._faults_in_a_row >= _FAULTS_IN_A_ROW and self._server is None:
+                self.resting_until = time.monotonic() + self._rest_s
+                self._rest_s = min(self._rest_s * 2, _MOST_REST_S)
+                self._faults_in_a_row = 0
+            if self._server is not None:
+                try:
+                    await self._revive(url)
+                except LLMError as error:
+                    self.dead = error
+
+    def _count_wrong(self, detail: str, advice: str) -> None:
+        """Give up on an endpoint whose first answers were all unusable; one good one ends that."""
+        if self._wrong < 0:
+            return
+        self._wrong += 1
+        if self._wrong >= _WRONG_AT_ONCE:
+            self._die(f"the first {self._wrong} requests failed, the last with {detail}; {advice}")
+
+    def _die(self, reason: str) -> None:
+        where = f"{self._role_name}: {self.model} at {provider_of(self.base_url)}"
+        self.dead = LLMError(f"{where}: {reason}")
+
+    def _advice(self, fault: Fault) -> str:
+        if fault.detail.startswith(("HTTP 401", "HTTP 403")):
+            return f"check the key in {self._key_env} and what it may use"
+        if fault.detail.startswith("HTTP 429"):
+            return f"raise the quota of the account that {self._key_env} belongs to"
+        role = f"roles.{self._role_name}"
+        return f"check {role}.model ({self.model}) and {role}.base_url ({self.base_url})"
 
     def _hopeless(self, prepared: Prepared) -> str | None:
         """Why a prompt surely does not fit, where only its size is known.
@@ -152,100 +378,36 @@ class Endpoint:
         more than any text of words has: what is refused here would not have fitted, and the
         endpoint itself refuses the rest.
         """
-        if self._role.embedded:
+        if self._server is not None:
             return None
         least = prepared.prompt_bytes // 8
-        return self._misfit(prepared, f"at least {least}", least, self._role.context)
+        return self._too_much(prepared, f"at least {least}", least, self._role.context)
 
     async def _too_long(self, prepared: Prepared) -> str | None:
         """Why a prompt does not fit the embedded model; counted by the server where it is close."""
-        if self._server is None:
-            return None
         context = min(self._role.context, CONTEXT_PER_SLOT)
         # A token is at least one byte; the frame is the chat template's.
         frame = 8 * len(prepared.call.messages) + 40
         if prepared.prompt_bytes + frame + prepared.max_tokens <= context:
             return None
-        counted: Any = await self._client.post(
-            "/chat/completions/input_tokens",
-            body={"messages": [dict(message) for message in prepared.call.messages]},
-            cast_to=object,
+        assert isinstance(self._transport, LeanTransport)  # noqa: S101 (the embedded server's)
+        messages = [dict(message) for message in prepared.call.messages]
+        answer = await self._transport.post(
+            "/chat/completions/input_tokens", orjson.dumps({"messages": messages})
         )
+        counted = _decoded(answer.body)
+        if answer.status != 200 or not isinstance(counted, dict):
+            raise ConnectionLost("tokens not counted")
         tokens = int(counted["input_tokens"])
-        return self._misfit(prepared, str(tokens), tokens, context)
+        return self._too_much(prepared, str(tokens), tokens, context)
 
-    def _misfit(self, prepared: Prepared, said: str, tokens: int, context: int) -> str | None:
+    def _too_much(self, prepared: Prepared, said: str, tokens: int, context: int) -> str | None:
         if tokens + prepared.max_tokens <= context:
             return None
         return (
             f"the prompt has {said} tokens and the reply may have {prepared.max_tokens}, but the "
             f"{self._role_name}'s context is {context}; it was not sent"
         )
-
-    def _reply(self, prepared: Prepared, completion: ChatCompletion, latency: float) -> Reply:
-        usage = completion.usage
-        prompt = usage.prompt_tokens if usage else 0
-        generated = usage.completion_tokens if usage else 0
-        choice = completion.choices[0] if completion.choices else None
-        alternatives = _alternatives(choice) if choice and prepared.call.top_logprobs else ()
-        status, detail, text = _judged(choice, prepared, alternatives)
-        return Reply(
-            reply_id=prepared.key,
-            status=status,
-            text=text,
-            detail=detail,
-            logprobs=alternatives,
-            finish_reason=choice.finish_reason if choice else None,
-            prompt_tokens=prompt,
-            completion_tokens=generated,
-            cost_usd=self._price.cost(prompt, generated) if self._price and usage else None,
-            latency_s=latency,
-        )
-
-    def _raise_if_general(self, fault: Fault) -> None:
-        """Stop the batch where every call would fail in the same way."""
-        if not fault.unreachable:
-            self._reached = True
-        elif not self._reached and self._server is None:
-            raise LLMError(
-                f"{self._where()}: {fault.detail}; start the endpoint, or correct "
-                f"roles.{self._role_name}.base_url ({self._role.base_url})"
-            )
-        if fault.then == "stop":
-            raise LLMError(f"{self._where()}: {fault.detail}; {self._advice(fault)}")
-        if fault.then == "call" and fault.status == "refused" and not self._answered:
-            self._rejected += 1
-            if self._rejected >= _REJECTED_AT_ONCE:
-                raise LLMError(
-                    f"{self._where()}: the first {self._rejected} requests were refused, the last "
-                    f"with {fault.detail}; check roles.{self._role_name} (reading, structured, "
-                    "temperature) against what the endpoint supports"
-                )
-
-    def _where(self) -> str:
-        return f"{self._role_name}: {self._role.model} at {provider_of(self._role)}"
-
-    def _advice(self, fault: Fault) -> str:
-        role, name = self._role, self._role_name
-        if fault.detail.startswith(("HTTP 401", "HTTP 403")):
-            return f"check the key in {role.api_key_env} and what it may use"
-        if fault.detail.startswith("HTTP 429"):
-            return f"raise the quota of the account that {role.api_key_env} belongs to"
-        return (
-            f"check roles.{name}.model ({role.model}) and roles.{name}.base_url ({role.base_url})"
-        )
-
-    async def _wait(self, fault: Fault, tries: int) -> None:
-        backoff = min(_FIRST_WAIT_S * 2 ** (tries - 1), _MOST_BACKOFF_S)
-        wait = backoff * random.uniform(0.5, 1.0) if fault.wait_s is None else fault.wait_s
-        if fault.then == "wait" and fault.wait_s is not None:
-            # The limit is the key's, not the call's: all calls wait.
-            self._resume_at = max(self._resume_at, time.monotonic() + wait)
-        await asyncio.sleep(wait)
-
-    async def _resumed(self) -> None:
-        while (left := self._resume_at - time.monotonic()) > 0:
-            await asyncio.sleep(left)
 
     async def _server_url(self) -> str:
         """URL of the living embedded server."""
@@ -255,72 +417,55 @@ class Endpoint:
     async def _revive(self, url: str) -> None:
         """Restart the embedded server if it died; one call does, the others find it living."""
         async with self._restarting:
-            if str(self._client.base_url) == url:
-                self._client.base_url = await self._server_url()
+            if self._transport.base_url == url:
+                self._transport.base_url = await self._server_url()
 
 
-def _judged(
-    choice: Choice | None, prepared: Prepared, alternatives: tuple[Any, ...]
-) -> tuple[Status, str | None, str]:
-    """Status, detail and text of a completed call."""
-    if choice is None:
-        return "refused", "the endpoint returned no choice", ""
-    # JSON's escapes can spell half a character, which no file can hold.
-    text = (choice.message.content or "").encode(errors="replace").decode()
-    if choice.finish_reason == "content_filter":
-        return "refused", "the provider's content filter stopped the reply", text
-    if choice.message.refusal:
-        return "refused", "the model refused", choice.message.refusal
-    # Token probabilities are read at the first token, which a limit of one token does not cut.
-    if choice.finish_reason == "length" and not alternatives:
-        return "truncated", f"the reply was cut at {prepared.max_tokens} tokens", text
-    if not text.strip() and not alternatives:
-        return "refused", "the reply is empty", ""
-    return "ok", None, text
+def _misfit(prepared: Prepared, reason: str) -> Sent:
+    return Sent(Reply(prepared.key, "too_long", detail=reason), completed=False)
 
 
-def _alternatives(choice: Choice) -> tuple[tuple[tuple[str, float], ...], ...]:
-    """For each token its alternatives, the chosen one included."""
-    tokens = (choice.logprobs.content if choice.logprobs else None) or []
-    found = []
-    for token in tokens:
-        listed = [(each.token, each.logprob) for each in token.top_logprobs]
-        if token.token not in {name for name, _ in listed}:
-            listed.append((token.token, token.logprob))
-        found.append(tuple(pair for pair in listed if pair[1] is not None))
-    return tuple(found)
+def _decoded(body: bytes) -> Any:
+    """The value of a JSON body; ``None`` where it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Half a character in JSON's escapes is an error to orjson; the reply is good nonetheless.
+        import json
+
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
-def _api_key(role_name: str, role: Role) -> str:
-    """The role's key, read now; empty where the endpoint is on this machine and needs none."""
-    key = os.environ.get(role.api_key_env, "")
-    if role.embedded:
-        return ""
-    if urlsplit(role.base_url).scheme not in ("http", "https"):
+def _is_error(decoded: Any) -> bool:
+    """Whether an answer of status 200 is an error after all, as some gateways send them."""
+    return isinstance(decoded, dict) and bool(decoded.get("error")) and "choices" not in decoded
+
+
+def _with_told_status(answer: Answer, decoded: Any) -> Answer:
+    """The answer with the status that its error tells, where it came with 200."""
+    if answer.status != 200:
+        return answer
+    error = decoded.get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    return Answer(status, answer.headers, answer.body)
+
+
+def _api_key(role_name: str, base_url: str, variable: str) -> str:
+    """The key of an endpoint, read now; empty where it is on this machine and needs none."""
+    if urlsplit(base_url).scheme not in ("http", "https"):
         raise LLMError(
-            f"roles.{role_name}.base_url must begin with http:// or https://: {role.base_url!r}"
+            f"roles.{role_name}.base_url must begin with http:// or https://: {base_url!r}"
         )
-    if not key and not _is_loopback(role.base_url):
+    key = os.environ.get(variable, "")
+    if not key and not is_loopback(base_url):
         raise LLMError(
-            f"{role_name}: no key for {provider_of(role)}; set the environment variable "
-            f"{role.api_key_env} (or roles.{role_name}.api_key_env to the variable that holds it; "
-            "any value where the endpoint needs none)"
+            f"{role_name}: no key for {provider_of(base_url)}; set the environment variable "
+            f"{variable} (or roles.{role_name}.api_key_env to the variable that holds it; any "
+            "value where the endpoint needs none)"
         )
     return key
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _quiet_loggers() -> None:
-    """Keep the SDK's loggers at warnings: at debug level they write whole prompts."""
-    for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.WARNING))

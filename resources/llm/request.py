@@ -1,29 +1,28 @@
 """From a call and its role to the request that is sent, and the key that it is kept by."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from resources.llm.types import Call, reply_key
-from resources.settings import EMBEDDED, Role
+from resources.settings import EMBEDDED, Role, Structured
 
 # llama.cpp lists alternatives before its grammar masks them, so a label may stand deep.
 _EMBEDDED_ALTERNATIVES = 40
 # OpenAI's and vLLM's limit.
 _MOST_ALTERNATIVES = 20
-# Bodies of llama.cpp only; the SDK sends them as they are.
-EXTRA_FIELDS = ("grammar", "cache_prompt")
+TOOL = "reply"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A call as its endpoint will get it.
+    """A call as its role asks for it.
 
     Attributes:
         key: Key of its reply in the store.
-        call: The call with the role's defaults filled in and without what the endpoint has not.
+        call: The call with the role's defaults filled in and without forms that it does not use.
         max_tokens: Most tokens of the reply.
         temperature: Sampling temperature.
         prompt_bytes: Bytes of the messages' contents in UTF-8.
@@ -44,8 +43,13 @@ class Prepared:
         return math.ceil(self.prompt_bytes / 3) + 8 * len(self.call.messages) + 8
 
 
+def asked_form(role: Role) -> Structured:
+    """How a role asks for a reply's form; what an endpoint has instead does not change keys."""
+    return role.structured or ("grammar" if role.embedded else "json_schema")
+
+
 def prepare(call: Call, role: Role) -> Prepared:
-    """Fit a call to its role; the key follows from what will be sent, and from nothing else."""
+    """Fit a call to its role; the key follows from what is asked for, and from nothing else."""
     alternatives = call.top_logprobs
     if alternatives is not None:
         alternatives = (
@@ -53,55 +57,79 @@ def prepare(call: Call, role: Role) -> Prepared:
             if role.embedded
             else min(alternatives, _MOST_ALTERNATIVES)
         )
-    structured = role.resolved_structured
-    fitted = replace(
-        call,
-        grammar=call.grammar if structured == "grammar" else None,
-        json_schema=call.json_schema if structured == "json_schema" else None,
-        top_logprobs=alternatives,
-    )
+    form = asked_form(role)
+    grammar = call.grammar if form == "grammar" else None
+    schema = call.json_schema if form in ("json_schema", "tool") else None
+    if (grammar, schema, alternatives) != (call.grammar, call.json_schema, call.top_logprobs):
+        call = replace(call, grammar=grammar, json_schema=schema, top_logprobs=alternatives)
     max_tokens = role.max_tokens if call.max_tokens is None else call.max_tokens
     temperature = role.temperature if call.temperature is None else call.temperature
-    key = reply_key(role.model_label, fitted, max_tokens=max_tokens, temperature=temperature)
+    key = reply_key(
+        role.model_label,
+        call,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        tool=form == "tool" and schema is not None,
+    )
     size = sum(len(message["content"].encode()) for message in call.messages)
-    return Prepared(key, fitted, max_tokens, temperature, size)
+    return Prepared(key, call, max_tokens, temperature, size)
 
 
-def request_body(prepared: Prepared, role: Role) -> dict[str, Any]:
-    """Body of the chat completion request, without keys or headers."""
+def request_body(
+    prepared: Prepared, role: Role, model: str, lacks: Collection[str] = ()
+) -> dict[str, Any]:
+    """Body of the chat completion request, without keys or headers.
+
+    Args:
+        prepared: The call.
+        role: Its role.
+        model: Name that the endpoint knows the model by.
+        lacks: What the endpoint was found not to have: names of ``FEATURES``.
+    """
     call = prepared.call
+    body: dict[str, Any] = {"model": model, "messages": [dict(each) for each in call.messages]}
+    if "temperature" not in lacks:
+        body["temperature"] = prepared.temperature
     # OpenAI's newer models know only the newer name, most other servers only the older one.
-    limit = "max_completion_tokens" if is_openai(role) else "max_tokens"
-    body: dict[str, Any] = {
-        "model": role.model,
-        "messages": [dict(message) for message in call.messages],
-        "temperature": prepared.temperature,
-        limit: prepared.max_tokens,
-    }
-    if call.top_p is not None:
+    newer = (role.api_version is not None or is_openai(role.base_url)) != (
+        "max_completion_tokens" in lacks or "max_tokens" in lacks
+    )
+    body["max_completion_tokens" if newer else "max_tokens"] = prepared.max_tokens
+    if call.top_p is not None and "top_p" not in lacks:
         body["top_p"] = call.top_p
-    if call.top_logprobs is not None:
+    if call.top_logprobs is not None and "logprobs" not in lacks:
         body |= {"logprobs": True, "top_logprobs": call.top_logprobs}
     if call.json_schema is not None:
-        body["response_format"] = _response_format(call.json_schema)
-    if call.grammar is not None:
+        body |= _held_to(call.json_schema, asked_form(role), lacks)
+    if call.grammar is not None and "grammar" not in lacks:
         body["grammar"] = call.grammar
+    # The seed matters above temperature 0 only; from the key, so that a rerun draws the same.
+    if "seed" not in lacks and (prepared.temperature > 0 or role.embedded):
+        body["seed"] = int(prepared.key[:7], 16)
     if role.embedded:
-        # The seed matters above temperature 0 only; from the key, so that a rerun draws the same.
-        body |= {"cache_prompt": True, "seed": int(prepared.key[:7], 16)}
+        body["cache_prompt"] = True
     return body
 
 
-def is_openai(role: Role) -> bool:
-    """Whether the role is served by OpenAI itself."""
-    return urlsplit(role.base_url).hostname == "api.openai.com"
+def is_openai(base_url: str) -> bool:
+    """Whether a URL is OpenAI's own."""
+    return urlsplit(base_url).hostname == "api.openai.com"
 
 
-def provider_of(role: Role) -> str:
-    """Host of the role's endpoint, or ``embedded``."""
-    return EMBEDDED if role.embedded else urlsplit(role.base_url).hostname or role.base_url
+def provider_of(base_url: str) -> str:
+    """Host of an endpoint, or ``embedded``."""
+    return EMBEDDED if base_url == EMBEDDED else urlsplit(base_url).hostname or base_url
 
 
-def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    named = {"name": "reply", "schema": dict(schema), "strict": True}
-    return {"type": "json_schema", "json_schema": named}
+def _held_to(schema: Mapping[str, Any], form: Structured, lacks: Collection[str]) -> dict[str, Any]:
+    """Fields that hold a reply to a schema: a response format, else a forced tool call."""
+    if form == "json_schema" and "json_schema" not in lacks:
+        named = {"name": TOOL, "schema": dict(schema), "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
+    if "tool" in lacks:
+        return {}
+    function = {"name": TOOL, "description": "Gives the reply.", "parameters": dict(schema)}
+    return {
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": {"type": "function", "function": {"name": TOOL}},
+    }

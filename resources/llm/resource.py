@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -36,14 +35,16 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         stage: str,
         dataset: str | None = None,
         log: Callable[[str], None] | None = None,
+        ask_endpoints: bool = True,
     ) -> LLMClient:
         """The client of a role for one stage; use it as a context manager.
 
         Args:
-            role: tagger, scorer or judge.
+            role: tagger, scorer, refiner or judge.
             stage: Asset that asks.
             dataset: Dataset that it asks for.
             log: Takes progress lines, for instance ``context.log.info``.
+            ask_endpoints: Whether endpoints may be asked what they can do; not for an estimate.
 
         Raises:
             LLMError: No such role, or the reply store can't be used.
@@ -58,9 +59,11 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             models=settings.models,
             stage=stage,
             dataset=dataset,
-            budget_usd=settings.budget.max_cost_usd,
+            budget=settings.budget,
             run=self._run_id,
             reporter=functools.partial(Reporter, log=log),
+            say=log,
+            ask_endpoints=ask_endpoints,
         )
 
     def replies(self) -> pl.DataFrame:
@@ -77,4 +80,4 @@ def _role(settings: Settings, name: str) -> Role:
 
 
 def _store(settings: Settings) -> ReplyStore:
-    return ReplyStore(Path(settings.home) / "llm" / "replies.sqlite")
+    return ReplyStore(settings.replies)

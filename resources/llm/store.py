@@ -1,86 +1,127 @@
-"""The reply store: every completed call, kept for good in one SQLite file.
+"""The reply store: every completed call, kept for good.
 
-Any number of threads and processes use it at once (write-ahead log, busy timeout). A reply is on
-disk before anyone sees it. Rows also keep the request, for tracing a number back to its prompt;
-headers and keys never come here.
+SQLite on one machine, Postgres on a cluster; any number of threads and processes use it at once. A
+reply is on disk before anyone sees it. Rows also keep the request, for tracing a number back to
+its prompt; headers and keys never come here.
 """
 
-import json
-import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
-from filelock import FileLock
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from opencs_assets.schemas import LLM_REPLIES, conform
+from resources.llm.database import Database, storable
 from resources.llm.errors import StoreError
 from resources.llm.types import Reply
 
-VERSION = 1
-_BUSY_S = 30.0
-_CHUNK = 5_000
+VERSION = 2
+CHUNK = 5_000
 _MEASURED_REPLIES = 1_000
+_METADATA = sa.MetaData()
 
-_DDL = """
-create table if not exists replies (
-    reply_id text primary key,
-    role text not null,
-    stage text not null,
-    dataset text,
-    run text,
-    model text not null,
-    provider text not null,
-    endpoint text not null,
-    prompt_version text not null,
-    status text not null,
-    text text not null,
-    detail text,
-    logprobs text,
-    finish_reason text,
-    prompt_bytes integer not null,
-    prompt_tokens integer not null,
-    completion_tokens integer not null,
-    cost_usd real,
-    latency_s real not null,
-    request text not null,
-    created_at integer not null
-) strict;
-create index if not exists replies_by_model on replies (model, role, created_at);
-create index if not exists replies_by_run on replies (run) where run is not null;
-"""
-_INSERT = """
-insert into replies values (
-    :reply_id, :role, :stage, :dataset, :run, :model, :provider, :endpoint, :prompt_version,
-    :status, :text, :detail, :logprobs, :finish_reason, :prompt_bytes, :prompt_tokens,
-    :completion_tokens, :cost_usd, :latency_s, :request, :created_at
-) on conflict do nothing
-"""
-_SELECT = """
-select reply_id, status, text, detail, logprobs, finish_reason, prompt_tokens,
-    completion_tokens, cost_usd, latency_s
-from replies where reply_id in (select value from json_each(?))
-"""
-_MEASURED = """
-select count(*), avg(completion_tokens), avg(latency_s), sum(prompt_tokens), sum(prompt_bytes)
-from (
-    select * from replies where model = ? and role = ? order by created_at desc limit ?
+REPLIES = sa.Table(
+    "replies",
+    _METADATA,
+    sa.Column("reply_id", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("dataset", sa.Text),
+    sa.Column("run", sa.Text),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("prompt_version", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text),
+    sa.Column("logprobs", sa.Text),
+    sa.Column("finish_reason", sa.Text),
+    sa.Column("prompt_bytes", sa.BigInteger, nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+    sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_usd", sa.Double),
+    sa.Column("latency_s", sa.Double, nullable=False),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    # From version 2 on; see ``_SINCE_2``.
+    sa.Column("cached_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("request_id", sa.Text),
+    sa.Column("raw", sa.Text),
+    sa.Column("via", sa.Text, nullable=False, server_default="call"),
 )
-"""
+# Version 1 was SQLite only, and its table was a strict one, which knows few names of types.
+_SINCE_2 = (
+    "cached_tokens integer not null default 0",
+    "request_id text",
+    "raw text",
+    "via text not null default 'call'",
+)
+sa.Index("replies_by_model", REPLIES.c.model, REPLIES.c.role, REPLIES.c.created_at)
+sa.Index("replies_by_spender", REPLIES.c.run, REPLIES.c.stage, REPLIES.c.cost_usd)
+sa.Index("replies_by_time", REPLIES.c.created_at, REPLIES.c.cost_usd)
+
+# What a stage read from a reply: kept so that an unusable reply is seen as such. It is derived:
+# the same prompt version reads the same again.
+READINGS = sa.Table(
+    "readings",
+    _METADATA,
+    sa.Column("reply_id", sa.Text, primary_key=True),
+    sa.Column("prompt_version", sa.Text, primary_key=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("value", sa.Text),
+    sa.Column("detail", sa.Text),
+)
+
+# Batches handed to a provider, and the calls in each: written before anything is sent.
+BATCHES = sa.Table(
+    "batches",
+    _METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("dataset", sa.Text),
+    sa.Column("run", sa.Text),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("file_id", sa.Text),
+    sa.Column("provider_id", sa.Text),
+    sa.Column("most_usd", sa.Double),
+    sa.Column("detail", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+BATCH_CALLS = sa.Table(
+    "batch_calls",
+    _METADATA,
+    sa.Column("batch_id", sa.Text, primary_key=True),
+    sa.Column("reply_id", sa.Text, primary_key=True),
+)
+sa.Index("batch_calls_by_reply", BATCH_CALLS.c.reply_id)
+
+_VERSION_TABLE = sa.Table(
+    "opencs_store", _METADATA, sa.Column("version", sa.Integer, primary_key=True)
+)
+_READ = (
+    "reply_id", "status", "text", "detail", "logprobs", "finish_reason", "prompt_tokens",
+    "completion_tokens", "cost_usd", "latency_s", "cached_tokens", "request_id",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One completed call as it is kept.
 
     Attributes:
         reply: What came back.
-        role: tagger, scorer or judge.
+        role: tagger, scorer, refiner or judge.
         stage: Asset that asked.
         dataset: Dataset that it was asked for.
         run: Run that paid for it, where there is one.
@@ -88,8 +129,10 @@ class Record:
         provider: Host of the endpoint, or ``embedded``.
         endpoint: Base URL.
         prompt_version: Version of the prompt and its parser.
-        request: Body of the request, without headers.
+        request: Body of the request as JSON, without headers.
         prompt_bytes: Bytes of the messages in UTF-8.
+        raw: The answer's body as it came.
+        via: ``call``, or ``batch`` for the provider's Batch API.
     """
 
     reply: Reply
@@ -101,8 +144,21 @@ class Record:
     provider: str
     endpoint: str
     prompt_version: str
-    request: Mapping[str, Any]
+    request: str
     prompt_bytes: int
+    raw: str | None = None
+    via: str = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingRow:
+    """What a stage read from a reply: ``ok`` with its value as JSON, or why there is none."""
+
+    reply_id: str
+    prompt_version: str
+    status: str
+    value: str | None
+    detail: str | None
 
 
 @dataclass(frozen=True)
@@ -123,51 +179,66 @@ class Measured:
 
 
 class ReplyStore:
-    """The replies of one home.
+    """The replies of one home, or of a cluster.
 
     Args:
-        path: The SQLite file; made with its folder where missing.
+        where: SQLAlchemy URL, or the path of a SQLite file; made where missing.
 
     Raises:
-        StoreError: The file can't be opened, is damaged, or is of another version. All methods
-            raise it too, when the file can't be read or written.
+        StoreError: It can't be opened, is damaged, or is of another version. All methods raise it
+            too, when it can't be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        with self._guard():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare()
-            except BaseException:
-                self._db.close()
-                raise
+    def __init__(self, where: str | Path) -> None:
+        if isinstance(where, Path):
+            # A path may have characters that mean something else in a URL.
+            file = sa.URL.create("sqlite", database=str(where))
+            where = file.render_as_string(hide_password=False)
+        self.url = where
+        self.database = Database(where, durable=True)
+        try:
+            self._prepare()
+        except BaseException:
+            self.database.close()
+            raise
+        database = self.database
+        self._select = sa.select(*(REPLIES.c[name] for name in _READ)).where(
+            database.among(REPLIES.c.reply_id)
+        )
 
     def _prepare(self) -> None:
-        self._db.execute(f"pragma busy_timeout = {int(_BUSY_S * 1000)}")
-        (found,) = self._db.execute("pragma user_version").fetchone()
-        if found not in (0, VERSION):
+        with self.database.reading() as connection:
+            found = self._version(connection)
+        if found == VERSION:
+            return
+        if found not in (0, 1):
             raise StoreError(
-                f"{self._path} is a reply store of version {found}, this is version {VERSION}; "
-                "use the release that wrote it, or move the file away"
+                f"reply store {self.database.name} is of version {found}, this is version "
+                f"{VERSION}; use the release that wrote it, or move it away"
             )
-        if found == 0:
-            # SQLite's busy timeout does not cover the switch to a write-ahead log.
-            with FileLock(f"{self._path}.lock"):
-                self._db.execute("pragma journal_mode = wal")
-                self._db.executescript(f"begin immediate; {_DDL} commit;")
-                self._db.execute(f"pragma user_version = {VERSION}")
-        # A reply was paid for: it must survive a power cut, not only this process.
-        self._db.execute("pragma synchronous = full")
+        with self.database.preparing() as connection:
+            if self._version(connection) == 1:
+                for column in _SINCE_2:
+                    connection.exec_driver_sql(f"alter table replies add column {column}")
+                for index in REPLIES.indexes:
+                    index.create(connection, checkfirst=True)
+            _METADATA.create_all(connection)
+            if self.database.sqlite:
+                connection.exec_driver_sql(f"pragma user_version = {VERSION}")
+            else:
+                self.database.insert_new(connection, _VERSION_TABLE, [{"version": VERSION}])
+
+    def _version(self, connection: Connection) -> int:
+        """Version of the tables that are there; 0 where there are none."""
+        if self.database.sqlite:
+            return int(connection.exec_driver_sql("pragma user_version").scalar_one())
+        if not sa.inspect(connection).has_table(_VERSION_TABLE.name):
+            return 0
+        return int(connection.scalar(sa.select(sa.func.max(_VERSION_TABLE.c.version))) or 0)
 
     def close(self) -> None:
-        """Close the file; the store can't be used afterwards."""
-        with self._lock:
-            self._db.close()
+        """Close it; the store can't be used afterwards."""
+        self.database.close()
 
     def __enter__(self) -> "ReplyStore":
         return self
@@ -178,11 +249,12 @@ class ReplyStore:
     def get_many(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Stored replies by key; keys without a reply are left out."""
         found: dict[str, Reply] = {}
-        for start in range(0, len(keys), _CHUNK):
-            chunk = json.dumps(keys[start : start + _CHUNK])
-            with self._guard():
-                rows = self._db.execute(_SELECT, (chunk,)).fetchall()
-            found.update((row[0], _reply(row)) for row in rows)
+        for start in range(0, len(keys), CHUNK):
+            chunk = self.database.among_values(list(keys[start : start + CHUNK]))
+            with self.database.reading() as connection:
+                rows: Sequence[Any] = connection.execute(self._select, {"keys": chunk}).fetchall()
+            for row in rows:
+                found[row[0]] = _reply(*row)
         return found
 
     def put(self, record: Record) -> Reply:
@@ -199,83 +271,139 @@ class ReplyStore:
             What the store holds for each now: the given reply, or the one that another process
             stored first, so that every table and the store tell the same.
         """
-        lost = []
-        with self._guard():
-            self._db.execute("begin immediate")
-            try:
-                for record in records:
-                    if self._db.execute(_INSERT, _row(record)).rowcount == 0:
-                        lost.append(record.reply.reply_id)
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
-        first = self.get_many(lost) if lost else {}
-        return [first.get(record.reply.reply_id, record.reply) for record in records]
+        if not records:
+            return []
+        now = time.time_ns() // 1_000
+        replies: dict[str, Reply] = {}
+        rows: list[Mapping[str, Any]] = []
+        for record in records:
+            if record.reply.reply_id not in replies:
+                reply = replace(record.reply, text=storable(record.reply.text))
+                replies[reply.reply_id] = reply
+                rows.append(_row(record, now))
+        with self.database.writing() as connection:
+            late = replies.keys() - set(self.database.insert_new(connection, REPLIES, rows))
+            if late:
+                # Asked afterwards: what another process inserted meanwhile is seen only now.
+                keys = self.database.among_values(list(late))
+                there: Sequence[Any] = connection.execute(self._select, {"keys": keys}).fetchall()
+                replies |= {row[0]: _reply(*row) for row in there}
+        return [replies[record.reply.reply_id] for record in records]
+
+    def put_readings(self, rows: Sequence[ReadingRow]) -> None:
+        """Keep what was read from replies; what is there already stays."""
+        if not rows:
+            return
+        values = [
+            {
+                "reply_id": row.reply_id,
+                "prompt_version": row.prompt_version,
+                "status": row.status,
+                "value": row.value,
+                "detail": row.detail,
+            }
+            for row in rows
+        ]
+        with self.database.writing() as connection:
+            self.database.insert_new(connection, READINGS, values)
 
     def usage_rows(self) -> pl.DataFrame:
         """One row a stored reply, without texts, in the schema of ``llm_replies``."""
+        derived = {
+            "readable": sa.case(
+                (READINGS.c.status == "ok", True), (READINGS.c.status.is_not(None), False)
+            )
+        }
         names = list(LLM_REPLIES.columns)
-        with self._guard():
-            rows = self._db.execute(
-                f"select {', '.join(names)} from replies order by created_at, reply_id"  # noqa: S608
-            ).fetchall()
+        columns = [
+            (derived[name] if name in derived else REPLIES.c[name]).label(name) for name in names
+        ]
+        joined = REPLIES.outerjoin(
+            READINGS,
+            sa.and_(
+                READINGS.c.reply_id == REPLIES.c.reply_id,
+                READINGS.c.prompt_version == REPLIES.c.prompt_version,
+            ),
+        )
+        asked = (
+            sa.select(*columns)
+            .select_from(joined)
+            .order_by(REPLIES.c.created_at, REPLIES.c.reply_id)
+        )
+        with self.database.reading() as connection:
+            rows = [tuple(row) for row in connection.execute(asked)]
         schema = dict(LLM_REPLIES.schema) | {"created_at": pl.Int64}
         frame = pl.DataFrame(rows, schema=schema, orient="row")
         created = pl.col("created_at").cast(pl.Datetime("us", "UTC"))
         return conform(frame.with_columns(created), LLM_REPLIES)
 
-    def spent(self, run: str) -> float:
-        """Dollars that a run has paid so far; replies of unknown price count nothing."""
-        with self._guard():
-            row = self._db.execute(
-                "select coalesce(sum(cost_usd), 0.0) from replies where run = ?", (run,)
-            ).fetchone()
-        return float(row[0])
+    def spent(
+        self, *, run: str | None = None, stage: str | None = None, since: datetime | None = None
+    ) -> float:
+        """Dollars paid so far for calls, and the most that open batches may cost.
+
+        Args:
+            run: Of this run only.
+            stage: Of this asset only.
+            since: Since this moment only.
+
+        Returns:
+            The sum; replies of unknown price count nothing.
+        """
+        total = 0.0
+        moment = None if since is None else int(since.timestamp() * 1e6)
+        with self.database.reading() as connection:
+            for table, amount in ((REPLIES, "cost_usd"), (BATCHES, "most_usd")):
+                asked = sa.select(sa.func.coalesce(sa.func.sum(table.c[amount]), 0.0))
+                if run is not None:
+                    asked = asked.where(table.c.run == run)
+                if stage is not None:
+                    asked = asked.where(table.c.stage == stage)
+                if moment is not None:
+                    asked = asked.where(table.c.created_at >= moment)
+                if table is BATCHES:
+                    asked = asked.where(table.c.state != "done")
+                total += float(connection.scalar(asked) or 0.0)
+        return total
 
     def measured(self, model: str, role: str) -> Measured | None:
         """Means over the model's latest replies in a role; ``None`` where there are none."""
-        with self._guard():
-            row = self._db.execute(_MEASURED, (model, role, _MEASURED_REPLIES)).fetchone()
+        latest = (
+            sa.select(
+                REPLIES.c.completion_tokens,
+                REPLIES.c.latency_s,
+                REPLIES.c.prompt_tokens,
+                REPLIES.c.prompt_bytes,
+            )
+            .where(REPLIES.c.model == model, REPLIES.c.role == role, REPLIES.c.via == "call")
+            .order_by(REPLIES.c.created_at.desc())
+            .limit(_MEASURED_REPLIES)
+            .subquery()
+        )
+        asked = sa.select(
+            sa.func.count(),
+            sa.func.avg(latest.c.completion_tokens),
+            sa.func.avg(latest.c.latency_s),
+            sa.func.sum(latest.c.prompt_tokens),
+            sa.func.sum(latest.c.prompt_bytes),
+        )
+        with self.database.reading() as connection:
+            row: Any = connection.execute(asked).one()
         replies, completion, latency, tokens, prompt_bytes = row
         if not replies or not prompt_bytes:
             return None
-        return Measured(replies, completion, latency, tokens / prompt_bytes)
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """One user of the connection at a time; every fault of the file as one clear error."""
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            raise StoreError(f"reply store {self._path}: {error}; {_advice(error)}") from None
-        except OSError as error:
-            raise StoreError(
-                f"reply store {self._path}: {error.strerror}; make its folder writable or set "
-                "OPENCS_HOME to one that is"
-            ) from None
+        return Measured(
+            replies, float(completion), float(latency), float(tokens) / float(prompt_bytes)
+        )
 
 
-def _advice(error: sqlite3.Error) -> str:
-    """What to do about a fault of the file."""
-    text = str(error)
-    if "locked" in text:
-        return "another process holds it; end that process or wait for it, then run again"
-    if "readonly" in text or "unable to open" in text:
-        return "make the file and its folder writable, or set OPENCS_HOME to a folder that is"
-    if "full" in text:
-        return "free disk space and run again; earlier replies are kept"
-    return (
-        "the file is damaged or not a reply store; restore it from a copy, salvage it with "
-        "sqlite3's .recover, or move it away to start empty"
-    )
+def month_start(now: datetime | None = None) -> datetime:
+    """Start of the calendar month, in UTC."""
+    return (now or datetime.now(UTC)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, now: int) -> Mapping[str, Any]:
     reply = record.reply
-    logprobs = json.dumps(reply.logprobs, separators=(",", ":")) if reply.logprobs else None
     return {
         "reply_id": reply.reply_id,
         "role": record.role,
@@ -289,33 +417,60 @@ def _row(record: Record) -> dict[str, Any]:
         "status": reply.status,
         "text": reply.text,
         "detail": reply.detail,
-        "logprobs": logprobs,
+        "logprobs": orjson.dumps(reply.logprobs).decode() if reply.logprobs else None,
         "finish_reason": reply.finish_reason,
         "prompt_bytes": record.prompt_bytes,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
         "cost_usd": reply.cost_usd,
         "latency_s": reply.latency_s,
-        "request": json.dumps(record.request, ensure_ascii=False, separators=(",", ":")),
-        "created_at": time.time_ns() // 1_000,
+        "request": record.request,
+        "created_at": now,
+        "cached_tokens": reply.cached_tokens,
+        "request_id": reply.request_id,
+        "raw": record.raw,
+        "via": record.via,
     }
 
 
-def _reply(row: tuple[Any, ...]) -> Reply:
-    reply = Reply(
-        reply_id=row[0],
-        status=row[1],
-        text=row[2],
-        detail=row[3],
-        finish_reason=row[5],
-        prompt_tokens=row[6],
-        completion_tokens=row[7],
-        cost_usd=row[8],
-        latency_s=row[9],
-        stored=True,
+def _reply(
+    reply_id: str,
+    status: Any,
+    text: str,
+    detail: str | None,
+    logprobs: str | None,
+    finish_reason: str | None,
+    prompt_tokens: int,
+    completion_tokens: int,
+    cost_usd: float | None,
+    latency_s: float,
+    cached_tokens: int,
+    request_id: str | None,
+) -> Reply:
+    alternatives: tuple[tuple[tuple[str, float], ...], ...] = ()
+    if logprobs:
+        alternatives = tuple(
+            tuple((token, float(logprob)) for token, logprob in listed)
+            for listed in orjson.loads(logprobs)
+        )
+    return Reply(
+        reply_id,
+        status,
+        text,
+        detail,
+        alternatives,
+        finish_reason,
+        prompt_tokens,
+        completion_tokens,
+        cost_usd,
+        latency_s,
+        True,
+        cached_tokens,
+        request_id,
     )
-    if row[4] is None:
-        return reply
-    tokens = json.loads(row[4])
-    alternatives = tuple(tuple((str(a), float(b)) for a, b in token) for token in tokens)
-    return replace(reply, logprobs=alternatives)
+
+
+def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Keys in pieces that one statement takes."""
+    for start in range(0, len(keys), CHUNK):
+        yield keys[start : start + CHUNK]

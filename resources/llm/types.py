@@ -1,17 +1,18 @@
 """What is sent to a language model and what comes back."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+import orjson
+
 Message = Mapping[str, str]
 T = TypeVar("T")
-Status = Literal["ok", "truncated", "too_long", "refused", "failed"]
+Status = Literal["ok", "truncated", "refused", "garbled", "too_long", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One chat completion to be had, from the store or the provider.
 
@@ -22,7 +23,8 @@ class Call:
         temperature: Sampling temperature; unset: the role's.
         top_p: Nucleus sampling.
         grammar: llama.cpp GBNF grammar that the reply is held to, where the endpoint has them.
-        json_schema: JSON schema that the reply is held to, where the endpoint has them.
+        json_schema: JSON schema (an object at its top) that the reply is held to, as a response
+            format or as the arguments of a forced tool call, by what the endpoint has.
         top_logprobs: Alternatives of each token to return with their log-probabilities.
         sample_index: Which of several replies to the same prompt.
         attempt: 0-based; a retry of an unusable reply has the next number and so another key.
@@ -40,15 +42,15 @@ class Call:
     attempt: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What came back for one call.
 
     Attributes:
         reply_id: Key in the reply store: hash of all that determines the reply.
         status: ``ok``; ``truncated`` at the token limit; ``too_long`` (the prompt does not fit the
-            role's context and was not sent); ``refused`` (content filter or empty);
-            ``failed`` (the provider's error, in ``detail``).
+            role's context and was not sent); ``refused`` (content filter or empty); ``garbled``
+            (an answer that is no chat completion); ``failed`` (the provider's error).
         text: The reply's text; empty unless something was said.
         detail: Why the status is not ``ok``, for a person; never holds prompt text or keys.
         logprobs: For each generated token the alternatives as (token, log-probability).
@@ -58,6 +60,8 @@ class Reply:
         cost_usd: Dollars; ``None`` where the model's price is unknown.
         latency_s: Seconds from request to reply.
         stored: Read from the store, not paid for now.
+        cached_tokens: Of the prompt's tokens, those that the provider had in its cache.
+        request_id: The provider's id of the request.
     """
 
     reply_id: str
@@ -71,6 +75,8 @@ class Reply:
     cost_usd: float | None = None
     latency_s: float = 0.0
     stored: bool = False
+    cached_tokens: int = 0
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,15 +142,24 @@ class Outcome(Generic[T]):
     reply: Reply = field(repr=False)
 
 
-def reply_key(model: str, call: Call, *, max_tokens: int, temperature: float) -> str:
+def reply_key(
+    model: str, call: Call, *, max_tokens: int, temperature: float, tool: bool = False
+) -> str:
     """Key of a call's reply: SHA-256 (hex) of all that determines it.
 
     Provider, endpoint and prompt version are left out on purpose: failing over to another
     endpoint or renaming an unchanged prompt costs nothing.
+
+    Args:
+        model: The model's label.
+        call: The call, with alternatives and forms as the role asks for them.
+        max_tokens: Most tokens of the reply.
+        temperature: Sampling temperature.
+        tool: Whether the schema is that of a forced tool call.
     """
-    determined_by = {
+    determined_by: dict[str, Any] = {
         "model": model,
-        "messages": [dict(message) for message in call.messages],
+        "messages": call.messages,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "top_p": call.top_p,
@@ -154,5 +169,9 @@ def reply_key(model: str, call: Call, *, max_tokens: int, temperature: float) ->
         "sample_index": call.sample_index,
         "attempt": call.attempt,
     }
-    text = json.dumps(determined_by, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    if tool:
+        determined_by["tool"] = True
+    # orjson writes the same bytes as json.dumps without spaces, so older stores' keys hold.
+    return hashlib.sha256(
+        orjson.dumps(determined_by, default=dict, option=orjson.OPT_SORT_KEYS)
+    ).hexdigest()

@@ -1,5 +1,6 @@
 import pytest
 
+from resources.llm.request import asked_form
 from resources.settings import SettingsError, load_settings
 
 
@@ -31,7 +32,7 @@ def test_three_lines_switch_a_role(tmp_path):
         '[roles.tagger]\nbase_url = "https://api.openai.com/v1"\nmodel = "gpt-4o-mini"\n',
     )
     role = load_settings(tmp_path).roles.tagger
-    assert (role.model, role.resolved_reading, role.resolved_structured) == (
+    assert (role.model, role.resolved_reading, asked_form(role)) == (
         "gpt-4o-mini",
         "generated",
         "json_schema",

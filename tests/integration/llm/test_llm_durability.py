@@ -1,85 +1,233 @@
-"""What was received is stored, whatever happens to the process."""
+"""What was received is stored and what is stored is not asked for again, whatever happens."""
 
+import json
 import os
 import random
 import signal
-import subprocess
-import sys
+import sqlite3
 import time
 from pathlib import Path
 
-from resources.llm.store import ReplyStore
+import pytest
 
-STAGE = """
-import sys
-from pathlib import Path
-from resources.llm.client import LLMClient
+from resources.llm.errors import BudgetError, StoreError
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call
-from resources.settings import Role
+from resources.settings import Budget
+from tests.integration.llm.conftest import client_for, start_stage, started
 
-home, url, count, concurrency = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-calls = [Call(({"role": "user", "content": f"prompt {n}"},), "v1") for n in range(count)]
-role = Role(base_url=url + "/v1", model="gpt-4o-mini", concurrency=concurrency)
-with LLMClient(role_name="tagger", role=role, store=ReplyStore(home / "replies.sqlite"),
-               home=home, models=home, stage="open_tags") as client:
-    replies = client.complete(calls, label="stage")
-print(sum(reply.status == "ok" for reply in replies), sum(reply.stored for reply in replies))
-"""
+COST_USD = (1000 * 0.15 + 100 * 0.60) / 1e6
 
 
-def start(home: Path, url: str, count: int, concurrency: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", STAGE, str(home), url, str(count), str(concurrency)]
-    root = str(Path(__file__).resolve().parents[3])
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": root},
-    )
-
-
-def stored(home: Path) -> int:
-    with ReplyStore(home / "replies.sqlite") as store:
+def stored(where: Path | str) -> int:
+    with ReplyStore(where) as store:
         return store.usage_rows().height
 
 
-def test_after_kill_9_only_calls_in_flight_are_sent_again(server, tmp_path):
-    count, concurrency = 400, 4
-    for _ in range(3):
-        process = start(tmp_path, server.url, count, concurrency)
-        before = server.stats()["requests"]
-        while server.stats()["requests"] < before + random.randint(20, 60):
-            assert process.poll() is None
+def test_kill_9_at_20_moments_of_a_stage(tmp_path):
+    count, at_once, kills = 5_000, 32, 20
+    seed = random.randrange(1_000_000)
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    with started("--latency", "0.05") as server:
+        store = tmp_path / "replies.sqlite"
+        for kill in range(kills):
+            stage = start_stage(tmp_path, server.url, count, concurrency=at_once)
+            before = server.stats()["requests"]
+            moment = rng.randint(1, count // (kills + 5))
+            while server.stats()["requests"] < before + moment:
+                assert stage.poll() is None
+                time.sleep(0.002)
+            os.kill(stage.pid, signal.SIGKILL)
+            stage.wait()
+            time.sleep(0.1)
+            # The server may have answered those in flight after the client was gone.
+            answered = len(server.stats()["answered"])
+            assert stored(store) >= answered - at_once * (kill + 1)
+        done = stored(store)
+        stage = start_stage(tmp_path, server.url, count, concurrency=at_once)
+        out, _ = stage.communicate(timeout=300)
+        stats = server.stats()
+    assert out.split() == [str(count), str(done)]
+    assert stored(store) == count
+    sent_again = sum(times - 1 for times in stats["prompts"].values())
+    assert sent_again <= kills * at_once
+    # Nobody's reply was thrown away: what was asked again had not been stored.
+    assert stats["requests"] <= count + kills * at_once
+
+
+def test_two_processes_send_the_same_prompts_once(tmp_path):
+    with started("--latency", "0.05") as server:
+        stages = [start_stage(tmp_path, server.url, 5_000) for _ in range(2)]
+        for stage in stages:
+            out, _ = stage.communicate(timeout=300)
+            assert out.split()[0] == "5000"
+        stats = server.stats()
+    assert stats["requests"] == 5_000
+    assert set(stats["prompts"].values()) == {1}
+    assert stored(tmp_path / "replies.sqlite") == 5_000
+
+
+def test_two_processes_share_a_postgres_store(tmp_path, postgres_url):
+    with started("--latency", "0.05") as server:
+        stages = [
+            start_stage(tmp_path / str(n), server.url, 1_000, store_url=postgres_url)
+            for n in range(2)
+        ]
+        for stage in stages:
+            out, _ = stage.communicate(timeout=300)
+            assert out.split()[0] == "1000"
+        assert set(server.stats()["prompts"].values()) == {1}
+    assert stored(postgres_url) == 1_000
+
+
+def test_one_process_takes_over_what_a_killed_one_was_asking_for(tmp_path):
+    with started("--latency", "0.2") as server:
+        killed, living = (start_stage(tmp_path, server.url, 300, concurrency=8) for _ in range(2))
+        while server.stats()["requests"] < 60:
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        time.sleep(0.2)
-        # The server may have answered those in flight after the client was gone.
-        assert stored(tmp_path) >= len(server.stats()["answered"]) - concurrency
-    before = stored(tmp_path)
-    process = start(tmp_path, server.url, count, concurrency)
-    out, _ = process.communicate(timeout=120)
-    assert out.split() == [str(count), str(before)]
-    assert server.stats()["requests"] <= count + 3 * concurrency
-    assert stored(tmp_path) == count
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+        out, _ = living.communicate(timeout=120)
+        stats = server.stats()
+    assert out.split()[0] == "300"
+    assert sum(times - 1 for times in stats["prompts"].values()) <= 8
 
 
-def test_two_processes_share_one_store(server, tmp_path):
-    processes = [start(tmp_path, server.url, 150, 4) for _ in range(2)]
-    for process in processes:
-        out, _ = process.communicate(timeout=120)
-        assert out.split()[0] == "150"
-    assert stored(tmp_path) == 150
+def test_an_interrupt_ends_soon_and_keeps_what_came(tmp_path):
+    with started("--latency", "0.02") as server:
+        stage = start_stage(tmp_path, server.url, 20_000, concurrency=4)
+        while server.stats()["requests"] < 40:
+            assert stage.poll() is None
+            time.sleep(0.01)
+        stage.send_signal(signal.SIGINT)
+        stage.communicate(timeout=20)
+        answered = len(server.stats()["answered"])
+    assert stage.returncode != 0
+    assert answered - 4 <= stored(tmp_path / "replies.sqlite") < 10_000
 
 
-def test_an_interrupt_ends_soon_and_keeps_what_came(server, tmp_path):
-    process = start(tmp_path, server.url, 5_000, 4)
-    while server.stats()["requests"] < 40:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    assert process.returncode != 0
-    assert len(server.stats()["answered"]) - 4 <= stored(tmp_path) < 2_500
+def calls(count: int) -> list[Call]:
+    return [Call(({"role": "user", "content": f"prompt {n}"},), "v1") for n in range(count)]
+
+
+def test_a_full_disk_is_a_clear_failure_and_earlier_replies_stay(make_client, server, tmp_path):
+    path = tmp_path / "llm" / "replies.sqlite"
+    with make_client() as client:
+        client.complete(calls(20), label="test")
+    store = ReplyStore(path)
+    # SQLite reports a file that may not grow as it does a full disk.
+    with store.database.writing() as connection:
+        pages = connection.exec_driver_sql("pragma page_count").scalar_one()
+    store.database.engine.dispose()
+    import sqlalchemy as sa
+
+    sa.event.listen(
+        store.database.engine,
+        "connect",
+        lambda connection, _: connection.execute(f"pragma max_page_count = {pages}"),
+    )
+    with make_client(store=store) as client, pytest.raises(StoreError, match="free disk space"):
+        client.complete(calls(2_000), label="test")
+    with make_client() as client:
+        assert all(reply.stored for reply in client.complete(calls(20), label="test"))
+
+
+def test_a_locked_store_is_a_clear_failure_and_works_again_after(
+    make_client, tmp_path, monkeypatch
+):
+    from resources.llm import database
+
+    monkeypatch.setattr(database, "BUSY_S", 0.2)
+    with make_client() as client:
+        client.complete(calls(5), label="test")
+    other = sqlite3.connect(tmp_path / "llm" / "replies.sqlite", isolation_level=None)
+    other.execute("begin immediate")
+    with make_client() as client, pytest.raises(StoreError, match="another process holds it"):
+        client.complete(calls(10), label="test")
+    other.execute("rollback")
+    other.close()
+    with make_client() as client:
+        assert [reply.status for reply in client.complete(calls(10), label="test")] == ["ok"] * 10
+
+
+def test_a_damaged_store_is_a_clear_failure(make_client, server, tmp_path):
+    path = tmp_path / "llm" / "replies.sqlite"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database" * 1_000)
+    with pytest.raises(StoreError, match=r"replies\.sqlite.*damaged.*restore it from a copy"):
+        make_client()
+    assert server.stats()["requests"] == 0
+
+
+def test_a_budget_reached_in_the_middle_stops_and_resumes_when_raised(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_API_KEY", "k")
+    # A call costs 0.00021, and 0.00062 at most, which is what is reserved for it in flight.
+    limit = 50 * COST_USD
+    with started("--latency", "0.02") as server:
+        with client_for(server.url, tmp_path, budget_usd=limit, run="r", concurrency=8) as client:
+            with pytest.raises(BudgetError, match=r"of the run reached.*raise budget\.max") as told:
+                client.complete(calls(200), label="test")
+            assert client.usage.cost_usd <= limit
+        sent = server.stats()["requests"]
+        assert 50 - 8 <= sent <= 50
+        assert told.value.spent_usd == pytest.approx(sent * COST_USD)
+        assert told.value.remaining == 200 - sent
+        with client_for(server.url, tmp_path, budget_usd=1.0, run="r") as client:
+            replies = client.complete(calls(200), label="test")
+        assert sum(reply.stored for reply in replies) == sent
+        assert server.stats()["requests"] == 200
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(max_cost_usd_per_asset={"open_tags": 5 * COST_USD}), "budget of the asset"),
+        (Budget(max_cost_usd_per_month=5 * COST_USD), "budget of the month"),
+    ],
+)
+def test_assets_and_months_have_budgets_too(make_client, server, budget, words):
+    with make_client(budget=budget, run="one") as client, pytest.raises(BudgetError, match=words):
+        client.complete(calls(20), label="test")
+    sent = server.stats()["requests"]
+    assert sent <= 5
+    other = make_client(budget=budget, run="two", stage="single_scores")
+    with other as client:
+        if budget.max_cost_usd_per_month is None:
+            assert client.complete(calls(20), label="test")[0].status == "ok"
+        else:
+            with pytest.raises(BudgetError, match=words):
+                client.complete(calls(20), label="test")
+            assert server.stats()["requests"] == sent
+
+
+def test_two_processes_never_exceed_a_budget_together(tmp_path):
+    limit = 300 * COST_USD
+    budget = {"max_cost_usd_per_month": limit}
+    with started("--latency", "0.02") as server:
+        stages = [
+            start_stage(tmp_path, server.url, 400, words=words, budget=budget, concurrency=8)
+            for words in ("one", "two")
+        ]
+        for stage in stages:
+            stage.communicate(timeout=120)
+            assert stage.returncode != 0
+        sent = server.stats()["requests"]
+    assert 300 - 8 <= sent <= 300
+    with ReplyStore(tmp_path / "replies.sqlite") as store:
+        assert store.spent() <= limit
+
+
+def test_all_that_is_kept_of_a_call(make_client, tmp_path):
+    with make_client() as client:
+        client.complete(calls(1), label="test")
+    rows = sqlite3.connect(tmp_path / "llm" / "replies.sqlite")
+    rows.row_factory = sqlite3.Row
+    row = dict(rows.execute("select * from replies").fetchone())
+    assert json.loads(row["request"])["messages"][0]["content"] == "prompt 0"
+    assert json.loads(row["raw"])["choices"][0]["message"]["content"] == row["text"]
+    assert row["request_id"]
+    assert row["cost_usd"] == pytest.approx(COST_USD)
+    assert row["latency_s"] >= 0.02
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (1000, 100)
+    assert "authorization" not in json.dumps(row).lower()

@@ -187,27 +187,36 @@ def write_selection(lake: Lake) -> None:
 
 def write_replies(lake: Lake) -> None:
     """Replies of two models, one of them with a price that is not always known."""
+    plain = {"status": "ok", "readable": True, "via": "call", "cached_tokens": 0}
     rows = [
-        {
-            "reply_id": f"r{place}",
-            "role": "judge",
-            "stage": "single_verdicts",
-            "dataset": "2024",
-            "model": model,
-            "prompt_tokens": 10,
-            "completion_tokens": 2,
-            "cost_usd": cost,
-            "latency_s": 0.5,
-            "created_at": None,
-        }
-        for place, (model, cost) in enumerate(
-            [(EMBEDDED, 0.0), (EMBEDDED, 0.0), ("gpt", 0.01), ("gpt", None)]
-        )
+        {"model": EMBEDDED, "cost_usd": 0.0},
+        {"model": EMBEDDED, "cost_usd": 0.0, "readable": None, "run": None},
+        {"model": "gpt", "cost_usd": 0.01, "cached_tokens": 8, "via": "batch"},
+        {"model": "gpt", "cost_usd": None, "readable": False},
+        {"model": "gpt", "cost_usd": 0.01, "status": "truncated", "readable": None},
+        {"model": "gpt", "cost_usd": 0.02, "dataset": "priced", "via": "batch"},
+        {"model": "gpt", "cost_usd": 0.01, "dataset": "priced", "status": "refused"},
     ]
-    frame = table("llm_replies", rows).with_columns(
+    lake.write("llm_replies", replies([{**plain, **row} for row in rows]), {})
+
+
+def replies(rows: list[dict]) -> pl.DataFrame:
+    """Judge calls in the schema of ``llm_replies``."""
+    plain = {
+        "role": "judge",
+        "stage": "single_verdicts",
+        "dataset": "2024",
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "latency_s": 0.5,
+    }
+    given = [
+        {**plain, "reply_id": f"r{place}", "created_at": None, **row}
+        for place, row in enumerate(rows)
+    ]
+    return table("llm_replies", given).with_columns(
         created_at=pl.datetime(2026, 1, 1, time_zone="UTC", time_unit="us")
     )
-    lake.write("llm_replies", frame, {})
 
 
 @pytest.fixture

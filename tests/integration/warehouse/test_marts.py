@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import product
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.verdicts.merging import RULES, Verdict
 from resources.warehouse import Warehouse
+from tests.integration.warehouse.conftest import build_in, replies
 
 MARTS = {"selected_samples", "pair_outcomes", "win_rates", "mt_bench_scores", "llm_usage"}
 MEANS = ("turn_1", "turn_2", "score")
@@ -120,11 +122,40 @@ def test_what_the_embedded_model_filled_says_so(published: Warehouse):
 
 
 def test_usage_with_an_unknown_price_has_no_total(published: Warehouse):
-    by_model = {row["model"]: row for row in rows(published, "from llm_usage")}
-    assert by_model["gpt"]["cost_usd"] is None
+    by_model = {
+        row["model"]: row for row in rows(published, "from llm_usage where dataset = '2024'")
+    }
+    assert (by_model["gpt"]["cost_usd"], by_model["gpt"]["cost_per_call"]) == (None, None)
     (embedded,) = (row for model, row in by_model.items() if model != "gpt")
     assert (embedded["calls"], embedded["prompt_tokens"], embedded["cost_usd"]) == (2, 20, 0.0)
     assert embedded["is_embedded"]
+
+
+def test_usage_counts_what_was_cached_batched_and_of_no_use(published: Warehouse):
+    counted = rows(
+        published,
+        "select dataset, calls, cached_tokens, batched, unusable from llm_usage order by all",
+    )
+    assert [tuple(row.values()) for row in counted] == [
+        ("2024", 2, 0, 0, 0),
+        ("2024", 3, 8, 1, 2),
+        ("priced", 2, 0, 1, 1),
+    ]
+    (priced,) = rows(published, "from llm_usage where dataset = 'priced'")
+    assert priced["cost_usd"] == pytest.approx(0.03)
+    assert priced["cost_per_call"] == pytest.approx(0.015)
+
+
+def test_replies_that_an_older_release_wrote_say_less_and_break_nothing(tmp_path: Path):
+    new = ["run", "status", "readable", "via", "request_id", "cached_tokens"]
+    old = replies([{"model": "gpt", "cost_usd": 0.5}, {"model": "gpt", "cost_usd": 0.5}]).drop(new)
+    file = tmp_path / "lake" / "llm_replies" / "part.parquet"
+    file.parent.mkdir(parents=True)
+    old.write_parquet(file)
+    old.clear().write_parquet(file.with_name("schema.parquet"))
+    (row,) = rows(build_in(tmp_path), "from llm_usage")
+    assert (row["calls"], row["prompt_tokens"], row["cost_usd"]) == (2, 20, 1.0)
+    assert [row[name] for name in ("cached_tokens", "unusable", "batched")] == [None] * 3
 
 
 def test_the_plot_is_drawn(published: Warehouse):

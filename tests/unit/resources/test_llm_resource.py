@@ -20,7 +20,8 @@ def test_roles_come_from_the_homes_settings_at_call_time(tmp_path):
 
 
 def test_an_unknown_role_is_named(tmp_path):
-    with pytest.raises(LLMError, match="no role 'critic'; the roles are tagger, scorer, judge"):
+    known = "no role 'critic'; the roles are tagger, scorer, refiner, judge"
+    with pytest.raises(LLMError, match=known):
         LLMResource(home=str(tmp_path)).client("critic", stage="test")
 
 

@@ -1,0 +1,291 @@
+"""Files and batches at a provider, over the openai package, and what goes wrong with them."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from resources.llm.batch.sheet import Sheet
+from resources.llm.batch.spool import Spool
+from resources.llm.errors import LLMError
+from resources.llm.faults import told
+from resources.llm.request import provider_of
+from resources.llm.transport import is_loopback, quiet_loggers
+from resources.settings import Role
+
+if TYPE_CHECKING:
+    import openai
+
+# A file of the largest size takes its time.
+_UPLOAD_S = 600.0
+CODE = re.compile(r"[\w.-]{1,60}")
+_NOT_SUPPORTED = re.compile(
+    r"(?:\bnot|n't) (?:be )?(?:support|available|enabled|allowed)|unsupported", re.IGNORECASE
+)
+
+
+class _ProviderError(LLMError):
+    """A request about files or batches came to nothing.
+
+    Attributes:
+        reason: The provider's words, or what happened to the connection.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
+
+
+class Unreached(_ProviderError):  # noqa: N818 (what the provider did, no fault of the program)
+    """The provider gave no answer, or one that may be another one in a while."""
+
+
+class Refused(_ProviderError):  # noqa: N818
+    """The provider refused.
+
+    Attributes:
+        status: HTTP status.
+    """
+
+    def __init__(self, where: str, reason: str, status: int) -> None:
+        super().__init__(where, reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the provider found wrong with a batch's file."""
+
+    code: str | None
+    line: int | None
+    message: str | None
+
+    def words(self, key: str, sheet: Sheet | None) -> str:
+        """The provider's words, unless they hold a key or a prompt.
+
+        Args:
+            key: The API key.
+            sheet: The requests; without them nothing is quoted that is said of one of them.
+        """
+        code = self.code if self.code and CODE.fullmatch(self.code) else "not valid"
+        if self.line is None:
+            return code + told(self.message, key, ())
+        messages = sheet.messages(self.line) if sheet is not None else None
+        said = f"{code} in line {self.line}"
+        return said if messages is None else said + told(self.message, key, messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A batch as the provider tells of it.
+
+    Attributes:
+        provider_id: The provider's id.
+        status: The provider's word for it.
+        created_at: Unix time.
+        total: Calls in it.
+        completed: Calls that were answered well.
+        failed: Calls that were not.
+        input_file_id: Its requests.
+        output_file_id: Answers, where there are any.
+        error_file_id: What was not answered well, where there is any.
+        batch_id: The platform's id, where it is one of the platform's.
+        version: Prompt version of its calls, where all have the same.
+        problems: What is wrong with its file.
+    """
+
+    provider_id: str
+    status: str
+    created_at: float
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    batch_id: str | None = None
+    version: str | None = None
+    problems: tuple[Problem, ...] = field(default=())
+
+
+class Provider:
+    """Files and batches at an endpoint, over the openai package.
+
+    All methods raise ``Refused`` and ``Unreached`` with the provider's words.
+
+    Args:
+        role_name: tagger, scorer, refiner or judge; for messages.
+        role: The role's settings.
+    """
+
+    def __init__(self, role_name: str, role: Role) -> None:
+        import openai
+
+        quiet_loggers()
+        self._openai = openai
+        self._role_name, self._role = role_name, role
+        self._where = f"{role_name}: batches at {provider_of(role.base_url)}"
+        self.key = os.environ.get(role.api_key_env, "")
+        options: dict[str, Any] = {
+            "api_key": self.key or "none",
+            "max_retries": 2,
+            "timeout": role.timeout_s,
+            # A proxy never leads to this machine.
+            "http_client": openai.DefaultHttpxClient(trust_env=not is_loopback(role.base_url)),
+        }
+        self._client: openai.OpenAI
+        if role.api_version:
+            self._client = openai.AzureOpenAI(
+                azure_endpoint=role.base_url, api_version=role.api_version, **options
+            )
+        else:
+            self._client = openai.OpenAI(base_url=role.base_url, **options)
+        # What changes something there is never repeated before it was looked for.
+        self._once = self._client.with_options(max_retries=0)
+
+    def __enter__(self) -> "Provider":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def upload(self, name: str, file: IO[bytes]) -> str:
+        """Upload a file of requests; returns its id."""
+        with self._faults():
+            made = self._once.files.create(
+                file=(name, file, "application/jsonl"), purpose="batch", timeout=_UPLOAD_S
+            )
+            return self._id(made)
+
+    def create(self, url: str, file_id: str, batch_id: str, version: str | None) -> str:
+        """Create a batch; returns its id."""
+        metadata = {"opencs_batch": batch_id}
+        if version is not None:
+            metadata["prompt_version"] = version[:512]
+        with self._faults():
+            made = self._once.batches.create(
+                completion_window="24h",
+                # Azure has a URL of its own.
+                endpoint=cast(Any, url),
+                input_file_id=file_id,
+                metadata=metadata,
+            )
+            return self._id(made)
+
+    def batch(self, provider_id: str) -> Seen:
+        """A batch as it stands."""
+        with self._faults():
+            return self._seen(self._client.batches.retrieve(provider_id))
+
+    def batches(self, since: float) -> Iterator[Seen]:
+        """Batches that were created since a moment (Unix time), the newest first."""
+        with self._faults():
+            for found in self._client.batches.list(limit=100):
+                seen = self._seen(found)
+                if seen.created_at < since:
+                    return
+                yield seen
+
+    def find_file(self, name: str) -> str | None:
+        """Id of a file of requests; ``None`` where the provider has none of the name."""
+        with self._faults():
+            # Not all providers list the newest first: all are looked at.
+            for found in self._client.files.list(purpose="batch"):
+                if getattr(found, "filename", None) == name:
+                    return self._id(found)
+        return None
+
+    def download(self, file_id: str, spool: Spool) -> None:
+        """Copy a file of the provider's to disk."""
+        spool.clear()
+        streamed = self._client.files.with_streaming_response
+        with self._faults(), streamed.content(file_id) as response:
+            try:
+                for chunk in response.iter_bytes():
+                    spool.write(chunk)
+            except LLMError:
+                raise
+            except Exception as error:  # of the HTTP library, which is the SDK's own matter
+                raise self._unreached(type(error).__name__) from None
+
+    def no_access(self, error: Refused) -> LLMError:
+        """The error where the key may not do this."""
+        variable = self._role.api_key_env
+        return self.error(f"{error.reason}; check the key in {variable} and what it may use")
+
+    def no_batches(self, reason: str) -> LLMError:
+        """The error where the model is not served in batches."""
+        return self.error(
+            f"no batches: {reason}; unset roles.{self._role_name}.batch_from and run again"
+        )
+
+    def error(self, reason: str) -> LLMError:
+        """An error that ends the run, with where it happened."""
+        where = f"{self._role.model} at {provider_of(self._role.base_url)}"
+        return LLMError(f"{self._role_name}: {where}: {reason}")
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        openai = self._openai
+        try:
+            yield
+        except LLMError:
+            raise
+        except openai.APIStatusError as error:
+            raise self._fault(error) from None
+        except openai.APITimeoutError:
+            raise self._unreached("no answer in time") from None
+        except openai.APIConnectionError as error:
+            raise self._unreached(type(error.__cause__ or error).__name__) from None
+        except openai.OpenAIError as error:
+            raise self._unreached(type(error).__name__) from None
+
+    def _fault(self, error: "openai.APIStatusError") -> LLMError:
+        body = error.body if isinstance(error.body, dict) else {}
+        status = error.status_code
+        detail = f"HTTP {status}{told(body.get('message'), self.key, ())}"
+        passes = status in (408, 409, 425, 429) or status >= 500
+        if passes and status != 501 and body.get("code") != "insufficient_quota":
+            return self._unreached(detail)
+        return Refused(self._where, detail, status)
+
+    def _unreached(self, reason: str) -> Unreached:
+        return Unreached(self._where, reason)
+
+    def _id(self, made: Any) -> str:
+        name = getattr(made, "id", None)
+        if not isinstance(name, str):
+            raise self._unreached("the answer is not the Batch API's")
+        return name
+
+    def _seen(self, found: Any) -> Seen:
+        """What the platform needs of a batch; the SDK does not check what came."""
+        counts = getattr(found, "request_counts", None)
+        metadata = getattr(found, "metadata", None)
+        metadata = metadata if isinstance(metadata, dict) else {}
+        errors = getattr(getattr(found, "errors", None), "data", None) or ()
+        return Seen(
+            provider_id=self._id(found),
+            status=str(getattr(found, "status", "")),
+            created_at=getattr(found, "created_at", None) or 0,
+            total=getattr(counts, "total", None) or 0,
+            completed=getattr(counts, "completed", None) or 0,
+            failed=getattr(counts, "failed", None) or 0,
+            # Some providers write an empty id where there is no file.
+            input_file_id=getattr(found, "input_file_id", None) or None,
+            output_file_id=getattr(found, "output_file_id", None) or None,
+            error_file_id=getattr(found, "error_file_id", None) or None,
+            batch_id=metadata.get("opencs_batch"),
+            version=metadata.get("prompt_version"),
+            problems=tuple(
+                Problem(*(getattr(each, name, None) for name in ("code", "line", "message")))
+                for each in errors
+            ),
+        )
+
+
+def denies_batches(words: str) -> bool:
+    """Whether the provider says that it has no batches for this model."""
+    return "batch" in words.lower() and bool(_NOT_SUPPORTED.search(words))

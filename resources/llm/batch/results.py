@@ -1,0 +1,200 @@
+"""The replies in a batch's output and error files."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from resources.llm.batch.ledger import Batch
+from resources.llm.batch.provider import CODE
+from resources.llm.batch.sheet import NO_VERSION, Sheet, decoded
+from resources.llm.completion import read_completion
+from resources.llm.prices import Price
+from resources.llm.request import provider_of
+from resources.llm.store import Record, ReplyStore
+from resources.llm.types import Reply, Usage
+
+_RAW_CHARACTERS = 100_000
+
+
+class ResultReader:
+    """Makes records of a batch's output and error files, and counts what is no reply.
+
+    Args:
+        batch: The batch.
+        keys: Keys of its calls.
+        sheet: Its requests, where they can be had.
+        version: Prompt version of calls that the sheet has none of.
+        price: Price of the model, where known.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        keys: Collection[str],
+        sheet: Sheet | None,
+        version: str | None,
+        price: Price | None,
+    ) -> None:
+        self._batch = batch
+        self._keys = set(keys)
+        self._sheet = sheet
+        self._version = version or NO_VERSION
+        self._price = price
+        self._replied: set[str] = set()
+        self.faults: Counter[str] = Counter()
+        self.unreadable = self.unknown = 0
+
+    def records(self, lines: Iterable[bytes]) -> Iterator[Record]:
+        """Yield a record for each call that was answered; the others are counted.
+
+        Args:
+            lines: Lines of a file of the provider's.
+        """
+        for line in lines:
+            if line.strip():
+                record = self._record(decoded(line))
+                if record is not None:
+                    yield record
+
+    def summary(self) -> str:
+        """What came, for a person."""
+        total = len(self._keys)
+        parts = [f"{len(self._replied):,} of {total:,} replies"]
+        if len(self._replied) < total:
+            parts.append(f"the other {total - len(self._replied):,} are sent the ordinary way")
+        if self.faults:
+            counted = ", ".join(f"{count:,} {why}" for why, count in self.faults.most_common(3))
+            parts.append(f"failed: {counted}")
+        if self.unreadable:
+            parts.append(f"{self.unreadable:,} lines can't be read")
+        if self.unknown:
+            parts.append(f"{self.unknown:,} lines are not of this batch")
+        return "; ".join(parts)
+
+    def _record(self, found: Any) -> Record | None:
+        key = found.get("custom_id") if isinstance(found, dict) else None
+        if not isinstance(key, str):
+            self.unreadable += 1
+            return None
+        if key not in self._keys:
+            self.unknown += 1
+            return None
+        response = found.get("response")
+        response = response if isinstance(response, dict) else {}
+        answer = response.get("body")
+        if key in self._replied:
+            return None
+        fault = _fault(found.get("error"), response.get("status_code"), answer)
+        if fault is not None:
+            self.faults[fault] += 1
+            return None
+        self._replied.add(key)
+        request_id = response.get("request_id")
+        return self._kept(key, answer, request_id if isinstance(request_id, str) else None)
+
+    def _kept(self, key: str, answer: Any, request_id: str | None) -> Record:
+        batch = self._batch
+        request = self._sheet.body(key) if self._sheet is not None else None
+        raw = _dumped(answer)
+        reply = self._reply(key, answer, request, request_id)
+        messages = request["messages"] if request else ()
+        version = self._sheet.version_of(key) if self._sheet is not None else None
+        return Record(
+            reply=reply,
+            role=batch.role,
+            stage=batch.stage,
+            dataset=batch.dataset,
+            run=batch.run,
+            model=batch.model,
+            provider=provider_of(batch.endpoint),
+            endpoint=batch.endpoint,
+            prompt_version=version or self._version,
+            request=orjson.dumps(request or {}).decode(),
+            prompt_bytes=sum(len(each["content"].encode()) for each in messages),
+            raw=raw[:_RAW_CHARACTERS] if reply.status == "garbled" else raw,
+            via="batch",
+        )
+
+    def _reply(
+        self, key: str, answer: Any, request: Mapping[str, Any] | None, request_id: str | None
+    ) -> Reply:
+        asked = request or {}
+        try:
+            said = read_completion(
+                answer,
+                max_tokens=asked.get("max_completion_tokens") or asked.get("max_tokens") or 0,
+                wants_logprobs=request is None or bool(asked.get("logprobs")),
+            )
+        except ValueError as error:
+            return Reply(key, "garbled", detail=str(error), request_id=request_id)
+        price = self._price if said.has_usage else None
+        # No latency: how long a batch takes says nothing of the calls in it.
+        return Reply(
+            reply_id=key,
+            status=said.status,
+            text=said.text,
+            detail=said.detail,
+            logprobs=said.logprobs,
+            finish_reason=said.finish_reason,
+            prompt_tokens=said.prompt_tokens,
+            completion_tokens=said.completion_tokens,
+            cost_usd=price.cost(
+                said.prompt_tokens,
+                said.completion_tokens,
+                cached_tokens=said.cached_tokens,
+                batch=True,
+            )
+            if price
+            else None,
+            cached_tokens=said.cached_tokens,
+            request_id=request_id or said.provider_id,
+        )
+
+
+class Keeper:
+    """Keeps what a reader makes of a batch's files.
+
+    Args:
+        store: The reply store.
+
+    Attributes:
+        usage: What the replies took that were new: tokens and dollars, no calls.
+    """
+
+    def __init__(self, store: ReplyStore) -> None:
+        self._store = store
+        self.usage = Usage()
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Keep replies; those that are there already stay as they are."""
+        new = [reply for reply in self._store.put_many(records) if not reply.stored]
+        costs = [self.usage.cost_usd, *(reply.cost_usd for reply in new)]
+        known = [cost for cost in costs if cost is not None]
+        self.usage = Usage(
+            prompt_tokens=self.usage.prompt_tokens + sum(each.prompt_tokens for each in new),
+            completion_tokens=self.usage.completion_tokens
+            + sum(each.completion_tokens for each in new),
+            cost_usd=sum(known) if len(known) == len(costs) else None,
+        )
+
+
+def _fault(error: Any, status: Any, answer: Any) -> str | None:
+    """In a word or two, why a call has no reply; ``None`` where it has one."""
+    is_error = isinstance(answer, dict) and bool(answer.get("error")) and "choices" not in answer
+    if not error and status == 200 and not is_error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    # Messages may quote the prompt; codes don't.
+    if isinstance(code, str) and CODE.fullmatch(code):
+        return code
+    return f"HTTP {status}" if isinstance(status, int) and status != 200 else "an error"
+
+
+def _dumped(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half a character
+        return json.dumps(value)

@@ -1,0 +1,326 @@
+"""Getting calls into batches, and batches to the provider."""
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from resources.llm.batch.claims import Claims
+from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger, chunked
+from resources.llm.batch.pauses import sleep
+from resources.llm.batch.provider import Provider, Refused, Unreached, denies_batches
+from resources.llm.batch.sheet import Line, Sheet, url_of, written
+from resources.llm.budget import Budget
+from resources.llm.prices import Price
+from resources.llm.request import Prepared
+from resources.llm.store import ReplyStore, chunks
+from resources.settings import Role
+
+# OpenAI's limits are 50,000 requests and 200 MB a file.
+MOST_CALLS = 50_000
+MOST_BYTES = 190_000_000
+# Waits before a file or a batch is sent again.
+_AGAIN_S = (1.0, 4.0, 15.0)
+# The provider's clock and this machine's may differ by so much.
+_CLOCKS_S = 3_600.0
+ABANDONED = "abandoned: it was never at the provider"
+
+
+class Sender:
+    """Puts calls into batches and has the provider start these.
+
+    Args:
+        role_name: tagger, scorer, refiner or judge.
+        role: The role's settings.
+        stage: Asset that asks.
+        dataset: Dataset that it asks for.
+        run: The run that pays.
+        price: Price of the model, where known.
+        budget: What may be spent; ``None`` where there is no limit or no price.
+        lacks: What the endpoint does not have.
+        folder: Where requests wait until they are at the provider.
+        store: The reply store.
+        ledger: The batches in the store.
+        claims: The batches that this process takes forward.
+        provider: The provider.
+        say: Takes a line about a batch for a person.
+        submit: Whether calls that stand in no batch yet are put into new ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        role_name: str,
+        role: Role,
+        stage: str,
+        dataset: str | None,
+        run: str | None,
+        price: Price | None,
+        budget: Budget | None,
+        lacks: Collection[str],
+        folder: Path,
+        store: ReplyStore,
+        ledger: Ledger,
+        claims: Claims,
+        provider: Provider,
+        say: Callable[[Batch, str], None],
+        submit: bool,
+    ) -> None:
+        self._role_name = role_name
+        self._role = role
+        self._stage = stage
+        self._dataset = dataset
+        self._run = run
+        self._price = price
+        self._budget = budget
+        self._lacks = lacks
+        self._folder = folder
+        self._store = store
+        self._ledger = ledger
+        self._claims = claims
+        self._provider = provider
+        self._say = say
+        self._draft: Sheet | None = None
+        self._full = not submit
+
+    def take_up(self) -> None:
+        """Claim the batches that were left open, and see what became of them at the provider."""
+        for batch_id in self._ledger.open_ids(self._role.model_label, self._role.base_url):
+            self._claims.take(batch_id)
+        adopt(
+            self._provider,
+            self._ledger,
+            [batch for batch in self._claims.mine.values() if batch.state != "created"],
+        )
+
+    def sort(self, missing: Iterable[Prepared]) -> None:
+        """Send each call to the batch that it stands in, or into a new one.
+
+        Args:
+            missing: Calls that are not in the store; read once.
+        """
+        for chunk in chunked(missing, AT_ONCE):
+            unplaced = {each.key: each for each in chunk}
+            for key, batch_id in self._ledger.holding(list(unplaced)).items():
+                prepared = unplaced.pop(key)
+                batch = self._claims.mine.get(batch_id)
+                if batch is None:
+                    self._claims.others.add(batch_id)
+                    continue
+                batch.needed = True
+                if batch.state != "created":
+                    if batch.sheet is None:
+                        batch.sheet = Sheet(self._folder)
+                    if key not in batch.sheet:
+                        batch.sheet.add(self._line(prepared))
+            if not self._full:
+                self._take_in(list(unplaced.values()))
+        for batch in list(self._claims.mine.values()):
+            if batch.state != "created":
+                self._resume(batch)
+        self._send_draft()
+        if self._budget:
+            self._budget.release()
+
+    def drop_draft(self) -> None:
+        """Give back what a batch that was not written down has claimed and reserved."""
+        sheet, self._draft = self._draft, None
+        if sheet is None:
+            return
+        with closing(sheet):
+            for keys in chunks(sheet.keys):
+                self._claims.shared.claim([], keys)
+            self._unreserve(sheet)
+
+    def _resume(self, batch: Batch) -> None:
+        """Go on with a batch that the provider does not have, or give it up and place its calls."""
+        sheet = batch.sheet
+        wanted = self._role.batch_from is not None
+        if wanted and sheet is not None and len(sheet) == len(self._ledger.keys(batch.batch_id)):
+            batch.file_id = self._provider.find_file(_file_name(batch.batch_id))
+            self._submit(batch)
+            return
+        # Its lines outlive it.
+        batch.sheet = None
+        self._claims.close(batch, ABANDONED)
+        if sheet is not None:
+            with closing(sheet):
+                self._place_again(sheet)
+
+    def _place_again(self, sheet: Sheet) -> None:
+        """Put the calls of a batch that was given up into a new one."""
+        mine: set[str] = set()
+        for keys in chunks(sheet.keys):
+            mine |= self._claims.shared.claim(keys)
+        unused = [each.key for each in sheet.added() if each.key in mine and not self._put(each)]
+        self._claims.shared.claim([], unused)
+
+    def _take_in(self, calls: Sequence[Prepared]) -> None:
+        """Put calls into the draft of a new batch, those that nobody else asks for."""
+        keys = [each.key for each in calls if self._may_fit(each)]
+        mine = self._claims.shared.claim(keys)
+        # Looked up again: another process may have had it made since.
+        made = self._store.get_many(list(mine))
+        unused = []
+        for each in calls:
+            if each.key not in mine or (self._draft is not None and each.key in self._draft):
+                continue
+            if each.key in made or not self._put(self._line(each)):
+                unused.append(each.key)
+        self._claims.shared.claim([], unused)
+
+    def _may_fit(self, prepared: Prepared) -> bool:
+        """Whether a prompt is not surely too long; the ordinary way says so where it is.
+
+        No text of words has more than 8 bytes a token.
+        """
+        return prepared.prompt_bytes // 8 + prepared.max_tokens <= self._role.context
+
+    def _line(self, prepared: Prepared) -> Line:
+        return written(prepared, self._role, self._lacks, self._price)
+
+    def _put(self, line: Line) -> bool:
+        """Put a call into the draft, which is sent first where it is full; whether it went in."""
+        size = len(line.data)
+        if self._full or size > MOST_BYTES:
+            return False
+        draft = self._draft
+        if draft is not None and (len(draft) >= MOST_CALLS or draft.size + size > MOST_BYTES):
+            self._send_draft()
+        # A refusal of what was just sent means that the next batch would be refused too.
+        if self._full or not self._fits_budget(line.most_usd):
+            self._full = True
+            return False
+        if self._draft is None:
+            self._draft = Sheet(self._folder)
+        self._draft.add(line)
+        return True
+
+    def _fits_budget(self, most: float | None) -> bool:
+        """Reserve the most that a call can cost, in dollars; whether the budget has as much."""
+        budget = self._budget
+        if budget is None or most is None:
+            return True
+        return budget.reserve(most) or (budget.book(most) and budget.reserve(most))
+
+    def _send_draft(self) -> None:
+        """Write the drafted batch down, and have the provider start it."""
+        sheet, self._draft = self._draft, None
+        if sheet is None:
+            return
+        batch = Batch(
+            batch_id=uuid.uuid4().hex,
+            role=self._role_name,
+            stage=self._stage,
+            dataset=self._dataset,
+            run=self._run,
+            model=self._role.model_label,
+            endpoint=self._role.base_url,
+            state="prepared",
+            most_usd=sheet.most_usd if self._price else None,
+            created_at=time.time_ns() // 1_000,
+            sheet=sheet,
+            needed=True,
+        )
+        self._claims.add(batch)
+        self._ledger.add(batch, sheet.keys)
+        # From here on the store counts it as spent.
+        self._unreserve(sheet)
+        self._submit(batch)
+
+    def _unreserve(self, sheet: Sheet) -> None:
+        if self._budget:
+            self._budget.settle(sheet.most_usd, 0.0)
+            self._budget.release()
+
+    def _submit(self, batch: Batch) -> None:
+        """Upload a batch's file and create the batch, what of it is not done yet."""
+        sheet = batch.sheet
+        assert sheet is not None  # noqa: S101 (callers have written it; for the type checker)
+        count, most = len(sheet), batch.most_usd
+        sheet.forget_keys()
+        try:
+            file_id = batch.file_id or self._upload(batch, sheet)
+            self._ledger.change(batch, state="uploaded", file_id=file_id)
+            if not self._claims.still_has(batch):
+                # Taken for dead, as after a machine's sleep, and another process has gone on.
+                sheet.close()
+                return
+            provider_id = self._create(batch, file_id, sheet.version)
+        except Refused as error:
+            self._refused(batch, error)
+            return
+        self._ledger.change(batch, state="created", provider_id=provider_id)
+        cost = "" if most is None else f", at most ${most:.4g}"
+        self._say(batch, f"{count:,} calls handed to the provider ({provider_id}){cost}")
+
+    def _upload(self, batch: Batch, sheet: Sheet) -> str:
+        name = _file_name(batch.batch_id)
+        return _insisting(
+            lambda: self._provider.upload(name, sheet.whole()),
+            lambda: self._provider.find_file(name),
+        )
+
+    def _create(self, batch: Batch, file_id: str, version: str | None) -> str:
+        """Create a batch once, whatever becomes of the answers; returns the provider's id."""
+
+        def found() -> str | None:
+            adopt(self._provider, self._ledger, [batch])
+            return batch.provider_id
+
+        return _insisting(
+            lambda: self._provider.create(url_of(self._role), file_id, batch.batch_id, version),
+            found,
+        )
+
+    def _refused(self, batch: Batch, error: Refused) -> None:
+        """The provider does not take a batch: no further one, and where that is final, no call."""
+        self._full = True
+        self._claims.close(batch, f"refused: {error.reason}")
+        if error.status in (401, 403):
+            raise self._provider.no_access(error)
+        if error.status in (404, 405, 501) or denies_batches(error.reason):
+            raise self._provider.no_batches(error.reason)
+        self._say(batch, f"not taken ({error.reason}); its calls are sent the ordinary way")
+
+
+def adopt(provider: Provider, ledger: Ledger, batches: Sequence[Batch]) -> None:
+    """Find batches at the provider that were created there without this being written down.
+
+    Args:
+        provider: The provider.
+        ledger: The batches in the store.
+        batches: Those that are looked for.
+    """
+    if not batches:
+        return
+    since = min(batch.created_at for batch in batches) / 1e6 - _CLOCKS_S
+    by_name = {batch.batch_id: batch for batch in batches}
+    by_file = {batch.file_id: batch for batch in batches}
+    by_file.pop(None, None)
+    for seen in provider.batches(since):
+        batch = by_name.get(seen.batch_id or "") or by_file.get(seen.input_file_id)
+        if batch is not None and batch.state != "created":
+            ledger.change(batch, state="created", provider_id=seen.provider_id)
+
+
+def _insisting(make: Callable[[], str], find: Callable[[], str | None]) -> str:
+    """Make something at the provider once, though it may not tell that it was made."""
+    for wait in _AGAIN_S:
+        try:
+            return make()
+        except Unreached:
+            sleep(wait)
+        try:
+            found = find()
+        except Refused as error:
+            # It may have been made: nobody may take it for refused.
+            raise Unreached("looking for what was sent", error.reason) from None
+        if found is not None:
+            return found
+    return make()
+
+
+def _file_name(batch_id: str) -> str:
+    return f"opencs-{batch_id}.jsonl"

@@ -1,0 +1,149 @@
+"""The file of a batch's requests: written here, or as the provider has it."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from resources.llm.batch.spool import Spool
+from resources.llm.prices import Price
+from resources.llm.request import Prepared, request_body
+from resources.llm.types import Message
+from resources.settings import Role
+
+NO_VERSION = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A call as it stands in a batch's file."""
+
+    key: str
+    data: bytes
+    most_usd: float | None
+    prompt_version: str
+
+
+class Sheet(Spool):
+    """A batch's requests, a line each."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.most_usd = 0.0
+        self._most: dict[str, float | None] = {}
+        self._first_version: str | None = None
+        self._further_versions: dict[str, str] = {}
+        self._places: dict[str, tuple[int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._most)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._most
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the calls that were added."""
+        return list(self._most)
+
+    @property
+    def version(self) -> str | None:
+        """The prompt version of all calls that were added; ``None`` where they have several."""
+        return None if self._further_versions else self._first_version
+
+    def add(self, line: Line) -> None:
+        """Append a call."""
+        self.write(line.data)
+        self._most[line.key] = line.most_usd
+        self.most_usd += line.most_usd or 0.0
+        self._first_version = self._first_version or line.prompt_version
+        if line.prompt_version != self._first_version:
+            self._further_versions[line.key] = line.prompt_version
+
+    def forget_keys(self) -> None:
+        """Free what is only needed until the store has the keys."""
+        self._most = {}
+
+    def added(self) -> Iterator[Line]:
+        """The calls that were added, as they were."""
+        for (key, most), data in zip(self._most.items(), self.lines(), strict=True):
+            yield Line(key, data, most, self.version_of(key) or NO_VERSION)
+
+    def version_of(self, key: str) -> str | None:
+        """The prompt version that a call was added with."""
+        return self._further_versions.get(key, self._first_version)
+
+    def body(self, key: str) -> dict[str, Any] | None:
+        """A call's request; ``None`` where it is not here."""
+        if self._places is None:
+            self._places = self._found_places()
+        place = self._places.get(key)
+        if place is None:
+            return None
+        start, size = place
+        self._file.seek(start)
+        return _request(self._file.read(size))[1]
+
+    def messages(self, number: int) -> Sequence[Message] | None:
+        """The prompt in a line, counted from 1; ``None`` where there is no such line."""
+        line = next(islice(self.lines(), number - 1, None), None) if number > 0 else None
+        body = None if line is None else _request(line)[1]
+        return None if body is None else body["messages"]
+
+    def _found_places(self) -> dict[str, tuple[int, int]]:
+        places: dict[str, tuple[int, int]] = {}
+        start = 0
+        for line in self.lines():
+            key, _ = _request(line)
+            if key is not None:
+                places[key] = (start, len(line))
+            start += len(line)
+        return places
+
+
+def url_of(role: Role) -> str:
+    """The URL that a role's requests name, in each line and for the batch; Azure has its own."""
+    return "/chat/completions" if role.api_version else "/v1/chat/completions"
+
+
+def written(prepared: Prepared, role: Role, lacks: Collection[str], price: Price | None) -> Line:
+    """A call as a line.
+
+    Args:
+        prepared: The call.
+        role: Settings of its role.
+        lacks: What the endpoint does not have.
+        price: Price of the model, where known.
+    """
+    body = request_body(prepared, role, role.model, lacks)
+    line = {"custom_id": prepared.key, "method": "POST", "url": url_of(role), "body": body}
+    most = (
+        price.cost(prepared.most_prompt_tokens, prepared.max_tokens, batch=True) if price else None
+    )
+    return Line(prepared.key, orjson.dumps(line) + b"\n", most, prepared.call.prompt_version)
+
+
+def decoded(line: bytes) -> Any:
+    """The value of a line; ``None`` where it is no JSON."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Half a character in JSON's escapes is an error to orjson; the reply is good nonetheless.
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _request(line: bytes) -> tuple[str | None, dict[str, Any] | None]:
+    """Key and body of a line of a batch's file; nothing where the file is not the platform's."""
+    found = decoded(line)
+    key, body = (found.get(each) for each in ("custom_id", "body")) if found else (None, None)
+    if not isinstance(key, str) or not isinstance(body, dict) or "messages" not in body:
+        return None, None
+    return key, body

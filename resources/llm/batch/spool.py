@@ -1,0 +1,65 @@
+"""Large files of a batch while this process works with them."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from resources.llm.errors import LLMError
+
+
+class Spool:
+    """Bytes on disk, in a file without a name that ends with the process, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.size = 0
+        with self._guard():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see close)
+
+    def close(self) -> None:
+        """Give the room back."""
+        # What is not yet written to disk need not be any more.
+        with suppress(OSError):
+            self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Append bytes.
+
+        Raises:
+            LLMError: The disk does not take them.
+        """
+        with self._guard():
+            self._file.write(data)
+        self.size += len(data)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        with self._guard():
+            self._file.seek(0)
+            self._file.truncate()
+        self.size = 0
+
+    def whole(self) -> IO[bytes]:
+        """The file, at its start."""
+        with self._guard():
+            self._file.flush()
+            self._file.seek(0)
+        return self._file
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines; line breaks of other kinds stand within replies."""
+        # Not "yield from": a generator that is left early would close the file.
+        return iter(self.whole().readline, b"")
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LLMError(
+                f"the file of a batch can't be kept in {self._folder}: {error.strerror}; make "
+                "room there, or the folder writable, and run again"
+            ) from None

@@ -1,0 +1,210 @@
+"""What a chat completion says: from the decoded JSON of an endpoint's answer to a reply's parts.
+
+Plain dicts are read, not a client library's types: thousands of answers a second come through
+here, and building typed objects of each would take longer than all else that is done with it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from resources.llm.types import Status
+
+Alternatives = tuple[tuple[tuple[str, float], ...], ...]
+
+_NOT_ONE = "the endpoint's answer is not a chat completion"
+# Larger numbers are no counts of tokens, and not every file could hold them.
+_MOST_TOKENS = 2**53
+# Smaller numbers are no float's.
+_LEAST_LOGPROB = -1e300
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a reply needs of a chat completion.
+
+    Attributes:
+        status: ``ok``, ``truncated`` or ``refused``.
+        detail: Why the status is not ``ok``, for a person; never holds what was said.
+        text: What was said; always has a UTF-8 encoding.
+        logprobs: For each generated token the alternatives as (token, log-probability), the
+            token itself among them; natural logarithms, at most 0. Empty unless asked for.
+        finish_reason: As the provider gave it.
+        prompt_tokens: Tokens of the prompt; 0 where the provider did not say.
+        completion_tokens: Tokens of the reply; 0 where the provider did not say.
+        has_usage: Whether the provider said how many tokens there were.
+        provider_id: The provider's id of the completion.
+        cached_tokens: Of the prompt's tokens, those that the provider had in its cache.
+    """
+
+    status: Status
+    detail: str | None
+    text: str
+    logprobs: Alternatives
+    finish_reason: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    has_usage: bool
+    provider_id: str | None
+    cached_tokens: int = 0
+
+
+def read_completion(body: Any, *, max_tokens: int, wants_logprobs: bool) -> Completion:
+    """Read a chat completion.
+
+    The text is the message's content or, where a function was called, the first call's arguments:
+    a forced call is one way to hold a reply to a schema.
+
+    Args:
+        body: The endpoint's answer, decoded from JSON.
+        max_tokens: The limit of the reply's tokens that was asked for; for the message.
+        wants_logprobs: Whether token probabilities were asked for. They are read at the first
+            tokens, so with them a reply may be cut or blank.
+
+    Raises:
+        ValueError: The answer is not a chat completion; the message quotes nothing of it.
+    """
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list):
+        raise ValueError(_NOT_ONE)
+    finish_reason: str | None = None
+    logprobs: Alternatives = ()
+    if choices:
+        choice = choices[0]
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise ValueError(_NOT_ONE)
+        finish_reason = _string(choice.get("finish_reason"))
+        if wants_logprobs:
+            logprobs = _alternatives(choice.get("logprobs"))
+        status, detail, text = _judged(message, finish_reason, max_tokens, bool(logprobs))
+    else:
+        status, detail, text = "refused", "the endpoint returned no choice", ""
+    usage = body.get("usage")
+    prompt = completion = None
+    cached = 0
+    if isinstance(usage, dict):
+        prompt = _tokens(usage.get("prompt_tokens"))
+        completion = _tokens(usage.get("completion_tokens"))
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            cached = _tokens(details.get("cached_tokens")) or 0
+    return Completion(
+        status,
+        detail,
+        text,
+        logprobs,
+        finish_reason,
+        prompt or 0,
+        completion or 0,
+        prompt is not None and completion is not None,
+        _string(body.get("id")),
+        cached,
+    )
+
+
+def encodable(text: str) -> str:
+    """The text with ``?`` for each half character: JSON can spell them, but no file can hold them.
+
+    Args:
+        text: Any text.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
+
+
+def _judged(
+    message: dict[str, Any], finish_reason: str | None, max_tokens: int, has_logprobs: bool
+) -> tuple[Status, str | None, str]:
+    """Status, detail and text of a completed call."""
+    text = encodable(_said(message))
+    if finish_reason == "content_filter":
+        return "refused", "the provider's content filter stopped the reply", text
+    refusal = message.get("refusal")
+    if refusal:
+        if not isinstance(refusal, str):
+            raise ValueError(_NOT_ONE)
+        return "refused", "the model refused", encodable(refusal)
+    if not has_logprobs:
+        if finish_reason == "length":
+            return "truncated", f"the reply was cut at {max_tokens} tokens", text
+        if not text or text.isspace():
+            return "refused", "the reply is empty", ""
+    return "ok", None, text
+
+
+def _said(message: dict[str, Any]) -> str:
+    """Arguments of the first function called, else the content, its parts joined."""
+    calls = message.get("tool_calls")
+    if calls:
+        first = calls[0] if isinstance(calls, list) else None
+        function = first.get("function") if isinstance(first, dict) else None
+        said = function.get("arguments") if isinstance(function, dict) else None
+    else:
+        said = message.get("content") or ""
+        if isinstance(said, list):
+            said = "".join(map(_part, said))
+    if not isinstance(said, str):
+        raise ValueError(_NOT_ONE)
+    return said
+
+
+def _part(part: Any) -> str:
+    """Text of a part of the content; empty for parts of other types, such as thoughts."""
+    if not isinstance(part, dict):
+        raise ValueError(_NOT_ONE)
+    if part.get("type") != "text":
+        return ""
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise ValueError(_NOT_ONE)
+    return text
+
+
+def _alternatives(logprobs: Any) -> Alternatives:
+    """For each token its alternatives, the chosen one included; none of what is malformed.
+
+    A reply without them can still be read as text, so here nothing is raised.
+    """
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    return tuple(map(_listed, content)) if isinstance(content, list) else ()
+
+
+def _listed(position: Any) -> tuple[tuple[str, float], ...]:
+    if not isinstance(position, dict):
+        return ()
+    chosen = position.get("token")
+    top = position.get("top_logprobs")
+    entries = [each for each in top if isinstance(each, dict)] if isinstance(top, list) else []
+    tokens = [entry.get("token") for entry in entries]
+    if chosen not in tokens:
+        tokens.append(chosen)
+        entries.append(position)
+    found = []
+    for token, entry in zip(tokens, entries, strict=True):
+        logprob = _logprob(entry.get("logprob"))
+        if isinstance(token, str) and logprob is not None:
+            found.append((encodable(token), logprob))
+    return tuple(found)
+
+
+# JSON's truth values are ints to isinstance; the exact types tell them apart at no cost.
+def _logprob(value: Any) -> float | None:
+    is_number = type(value) is float or type(value) is int
+    if not is_number or not _LEAST_LOGPROB < value < math.inf:
+        return None
+    # Rounding can put a certain token above 0; its probability is 1.
+    return float(value) if value < 0 else 0.0
+
+
+def _tokens(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
+
+
+def _string(value: Any) -> str | None:
+    return encodable(value) if isinstance(value, str) else None

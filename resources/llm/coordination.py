@@ -1,0 +1,468 @@
+"""What processes that share a reply store tell each other, so that they act as one.
+
+Who is asking for which call (each is sent once), how much of a key's rate limit is taken, who may
+spend what is left of a budget, and what an endpoint was found to be able to do. Nothing here is
+worth anything after a restart of all of them: the replies are in ``store``.
+"""
+
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, make_url
+
+from resources.llm.database import Database
+
+HEARTBEAT_S = 5.0
+# An owner that was not seen for so long is gone, whatever machine it is on.
+_GONE_S = 30.0
+# One lock for all that owners hold, so that no two of them ever wait for each other.
+_OWNERS_LOCK = 7216
+_METADATA = sa.MetaData()
+
+OWNERS = sa.Table(
+    "owners",
+    _METADATA,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.Double, nullable=False),
+)
+CLAIMS = sa.Table(
+    "claims",
+    _METADATA,
+    sa.Column("reply_id", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+)
+sa.Index("claims_by_owner", CLAIMS.c.owner)
+BUCKETS = sa.Table(
+    "buckets",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("requests_per_s", sa.Double),
+    sa.Column("tokens_per_s", sa.Double),
+    # Moments up to which the limit is used up; they move by 1/rate a request or token.
+    sa.Column("requests_at", sa.Double, nullable=False),
+    sa.Column("tokens_at", sa.Double, nullable=False),
+    sa.Column("resume_at", sa.Double, nullable=False),
+)
+BUCKET_USERS = sa.Table(
+    "bucket_users",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("used_at", sa.Double, nullable=False),
+)
+BOOKINGS = sa.Table(
+    "bookings",
+    _METADATA,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("usd", sa.Double, nullable=False),
+)
+ENDPOINTS = sa.Table(
+    "endpoints",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("known", sa.Text, nullable=False),
+    sa.Column("known_at", sa.Double, nullable=False),
+)
+
+# Seconds of a limit that may be used at once; less than the shallowest bucket that providers have.
+DEPTH_S = 0.25
+# Limits that nobody has used or told for so long may have changed, and are not kept to.
+_FORGOTTEN_S = 3_600.0
+# A user of a bucket that asked within so many seconds counts when it is shared out; those who
+# wait ask at least every second.
+_USING_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a limit lets through now.
+
+    Attributes:
+        calls: How many of the calls that were asked for, in their order.
+        wait_s: Seconds after which to ask again for the rest; 0 where all were granted.
+        requests_per_s: The limit of requests; ``None`` where there is none known.
+        tokens_per_s: The limit of tokens, likewise.
+        users: How many ask for calls at this time.
+    """
+
+    calls: int
+    wait_s: float
+    requests_per_s: float | None
+    tokens_per_s: float | None
+    users: int = 1
+
+
+class Coordination:
+    """One user's view of what is shared.
+
+    Args:
+        replies_url: URL of the reply store; a SQLite store is coordinated by a file beside it.
+
+    Raises:
+        StoreError: The database can't be used; all methods raise it too.
+    """
+
+    def __init__(self, replies_url: str) -> None:
+        self.database = Database(_beside(replies_url), durable=False)
+        self.owner = uuid.uuid4().hex
+        self._host = _host()
+        # Seconds that the database's clock is ahead of this machine's: one clock counts for all.
+        self._ahead = 0.0
+        self._seen_at: float | None = None
+        self._patient_until = 0.0
+        try:
+            with self.database.preparing() as connection:
+                _METADATA.create_all(connection)
+            self.beat()
+        except BaseException:
+            self.database.close()
+            raise
+
+    def close(self) -> None:
+        """Give back what this owner has, and close."""
+        try:
+            with self.database.writing() as connection:
+                self._lock(connection)
+                _forget(connection, [self.owner])
+        finally:
+            self.database.close()
+
+    def __enter__(self) -> "Coordination":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def beat(self) -> None:
+        """Tell the others that this owner lives; due every ``HEARTBEAT_S``."""
+        with self.database.writing() as connection:
+            self._lock(connection)
+            if not self.database.sqlite:
+                clock = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))
+                self._ahead = float(connection.scalar(clock) or 0.0) - time.time()
+            self._be_seen(connection)
+            self._bury(connection)
+
+    def claim(self, keys: Sequence[str], release: Sequence[str] = ()) -> set[str]:
+        """Claim calls, so that no other process sends them.
+
+        Args:
+            keys: Calls to claim.
+            release: Calls of this owner that are done, to be given back in the same step.
+
+        Returns:
+            The calls that are this owner's now; the others are being asked for by somebody else.
+        """
+        database = self.database
+        with database.writing() as connection:
+            self._lock(connection)
+            self._be_seen(connection)
+            if release:
+                own = sa.and_(database.among(CLAIMS.c.reply_id), CLAIMS.c.owner == self.owner)
+                listed = {"keys": database.among_values(list(release))}
+                connection.execute(CLAIMS.delete().where(own), listed)
+            if not keys:
+                return set()
+            listed = {"keys": database.among_values(list(keys))}
+            asked = sa.select(CLAIMS.c.reply_id, CLAIMS.c.owner).where(
+                database.among(CLAIMS.c.reply_id)
+            )
+            taken: dict[str, str] = dict(connection.execute(asked, listed).tuples().all())
+            if set(taken.values()) - {self.owner} and self._bury(connection):
+                taken = dict(connection.execute(asked, listed).tuples().all())
+            rows = [{"reply_id": key, "owner": self.owner} for key in set(keys) - taken.keys()]
+            database.insert_new(connection, CLAIMS, rows)
+            return {key for key in keys if taken.get(key, self.owner) == self.owner}
+
+    def take(
+        self,
+        name: str,
+        tokens: Sequence[int],
+        limits: tuple[float | None, float | None],
+        owed: float = 0.0,
+    ) -> Grant:
+        """Take calls out of a key's rate limit.
+
+        The limit is a bucket that is ``DEPTH_S`` deep (or one call, where that is more). Users
+        that ask at the same time get equal shares of what is in it.
+
+        Args:
+            name: Name of the limit, the same for all processes that share it.
+            tokens: Tokens of each call, prompt and reply together.
+            limits: Requests and tokens per second where they are set; ``None``: what is stored.
+            owed: Tokens that earlier calls had beyond what was taken for them; less: negative.
+        """
+        now = self._now()
+        database = self.database
+        with database.writing() as connection:
+            row = self._bucket(connection, name)
+            connection.execute(
+                database.upsert(BUCKET_USERS, "used_at"),
+                {"name": name, "owner": self.owner, "used_at": now},
+            )
+            asking = sa.select(sa.func.count()).where(
+                BUCKET_USERS.c.name == name, BUCKET_USERS.c.used_at > now - _USING_S
+            )
+            users = max(connection.scalar(asking) or 1, 1)
+            stored = _stored_limits(row, now)
+            requests_rate, tokens_rate = limits[0] or stored[0], limits[1] or stored[1]
+            requests_at = max(row["requests_at"], now)
+            tokens_at = row["tokens_at"] + (owed / tokens_rate if tokens_rate else 0.0)
+            tokens_at = max(tokens_at, now)
+            granted, wait = 0, max(row["resume_at"] - now, 0.0)
+            taken_tokens = 0.0
+            share = DEPTH_S / users
+            for size in tokens if not wait else ():
+                wait = max(
+                    _wait(requests_at, granted, 1, requests_rate, share, now),
+                    _wait(tokens_at, taken_tokens, size, tokens_rate, share, now),
+                )
+                if wait > 0:
+                    break
+                granted += 1
+                taken_tokens += size
+            values: dict[str, Any] = {}
+            if requests_rate and granted:
+                values["requests_at"] = requests_at + granted / requests_rate
+            if tokens_rate and (granted or owed):
+                values["tokens_at"] = tokens_at + taken_tokens / tokens_rate
+            if values:
+                connection.execute(BUCKETS.update().where(BUCKETS.c.name == name).values(**values))
+            return Grant(granted, wait, requests_rate, tokens_rate, users)
+
+    def limits(self, name: str) -> tuple[float | None, float | None]:
+        """Requests and tokens per second that were learned of a limit, where there are any."""
+        asked = sa.select(BUCKETS).where(BUCKETS.c.name == name)
+        with self.database.reading() as connection:
+            row = connection.execute(asked).mappings().first()
+        return (None, None) if row is None else _stored_limits(dict(row), self._now())
+
+    def learn(
+        self,
+        name: str,
+        *,
+        requests_per_s: float | None = None,
+        tokens_per_s: float | None = None,
+        resume_at: float | None = None,
+        emptied: bool = False,
+    ) -> None:
+        """Tell all users of a limit what was learned of it.
+
+        Args:
+            name: The limit.
+            requests_per_s: Requests per second; ``None``: unchanged.
+            tokens_per_s: Tokens per second; ``None``: unchanged.
+            resume_at: Unix time before which nothing may be sent; never moved to the past.
+            emptied: Whether a call was refused, so that no more than one is let through at once.
+        """
+        now = self._now()
+        with self.database.writing() as connection:
+            row = self._bucket(connection, name)
+            values: dict[str, float] = {}
+            if requests_per_s is not None:
+                values["requests_per_s"] = requests_per_s
+                left = max(DEPTH_S - 1 / requests_per_s, 0.0) if emptied else 0.0
+                values["requests_at"] = max(row["requests_at"], now + left)
+            if tokens_per_s is not None:
+                values["tokens_per_s"] = tokens_per_s
+                values["tokens_at"] = max(row["tokens_at"], now)
+            if resume_at is not None:
+                values["resume_at"] = max(row["resume_at"], resume_at + self._ahead)
+            if values:
+                connection.execute(BUCKETS.update().where(BUCKETS.c.name == name).values(**values))
+
+    def book(
+        self,
+        wanted: Mapping[str, float],
+        limits: Mapping[str, float],
+        spent: Callable[[str], float],
+    ) -> bool:
+        """Set what this owner may still spend in each scope, if it fits beside the others.
+
+        Args:
+            wanted: Dollars to book by scope, in place of what this owner had booked.
+            limits: Dollars that all owners may spend in a scope.
+            spent: Gives the dollars already spent in a scope.
+
+        Returns:
+            Whether all fitted; where not, nothing changed.
+        """
+        with self.database.writing() as connection:
+            self._lock(connection)
+            self._be_seen(connection)
+            self._bury(connection)
+            for scope, usd in wanted.items():
+                others = connection.scalar(
+                    sa.select(sa.func.coalesce(sa.func.sum(BOOKINGS.c.usd), 0.0)).where(
+                        BOOKINGS.c.scope == scope, BOOKINGS.c.owner != self.owner
+                    )
+                )
+                if spent(scope) + float(others or 0.0) + usd > limits[scope]:
+                    return False
+            rows = [
+                {"scope": scope, "owner": self.owner, "usd": usd} for scope, usd in wanted.items()
+            ]
+            connection.execute(self.database.upsert(BOOKINGS, "usd"), rows)
+            return True
+
+    def book_less(self, booked: Mapping[str, float]) -> None:
+        """Lower what this owner has booked; unlike ``book`` it is never refused.
+
+        Args:
+            booked: Dollars by scope, no more than what this owner has booked.
+        """
+        rows = [{"scope": scope, "owner": self.owner, "usd": usd} for scope, usd in booked.items()]
+        with self.database.writing() as connection:
+            self._lock(connection)
+            self._be_seen(connection)
+            connection.execute(self.database.upsert(BOOKINGS, "usd"), rows)
+
+    def others_book(self, scopes: Sequence[str]) -> bool:
+        """Whether another living owner has something booked in one of the scopes."""
+        with self.database.writing() as connection:
+            self._lock(connection)
+            self._bury(connection)
+            found = connection.scalar(
+                sa.select(sa.func.count()).where(
+                    BOOKINGS.c.scope.in_(list(scopes)),
+                    BOOKINGS.c.owner != self.owner,
+                    BOOKINGS.c.usd > 0,
+                )
+            )
+        return bool(found)
+
+    def remember(self, name: str, known: Mapping[str, Any]) -> None:
+        """Keep what was found out about an endpoint; entries replace those of the same name."""
+        with self.database.writing() as connection:
+            self._lock(connection)
+            before = self._known(connection, name)
+            row = {
+                "name": name,
+                "known": orjson.dumps({**before, **known}).decode(),
+                "known_at": time.time(),
+            }
+            connection.execute(self.database.upsert(ENDPOINTS, "known", "known_at"), row)
+
+    def known(self, name: str) -> dict[str, Any]:
+        """What was found out about an endpoint."""
+        with self.database.reading() as connection:
+            return self._known(connection, name)
+
+    def forget_endpoint(self, name: str) -> None:
+        """Forget what was found out about an endpoint, so that it is asked again."""
+        with self.database.writing() as connection:
+            connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
+
+    def _known(self, connection: Connection, name: str) -> dict[str, Any]:
+        text = connection.scalar(sa.select(ENDPOINTS.c.known).where(ENDPOINTS.c.name == name))
+        return dict(orjson.loads(text)) if text else {}
+
+    def _bucket(self, connection: Connection, name: str) -> Mapping[str, Any]:
+        asked = sa.select(BUCKETS).where(BUCKETS.c.name == name).with_for_update()
+        row = connection.execute(asked).mappings().first()
+        if row is None:
+            fresh = {"name": name, "requests_at": 0.0, "tokens_at": 0.0, "resume_at": 0.0}
+            self.database.insert_new(connection, BUCKETS, [fresh])
+            row = connection.execute(asked).mappings().one()
+        return dict(row)
+
+    def _now(self) -> float:
+        return time.time() + self._ahead
+
+    def _lock(self, connection: Connection) -> None:
+        """One writer at a time; SQLite has no more anyway."""
+        if not self.database.sqlite:
+            lock = sa.text("select pg_advisory_xact_lock(:number)")
+            connection.execute(lock, {"number": _OWNERS_LOCK})
+
+    def _be_seen(self, connection: Connection) -> None:
+        """See to it that this owner is known as a living one, if nothing else does."""
+        now, before = self._now(), self._seen_at
+        if before is not None and 0 <= now - before < HEARTBEAT_S / 2:
+            return
+        if before is not None and now - before > _GONE_S / 2:
+            # It was not seen itself, as after a machine's sleep; so the others may live as well.
+            self._patient_until = now + 2 * HEARTBEAT_S
+        row = {"owner": self.owner, "host": self._host, "pid": os.getpid(), "seen_at": now}
+        connection.execute(self.database.upsert(OWNERS, "seen_at"), row)
+        self._seen_at = now
+
+    def _bury(self, connection: Connection) -> bool:
+        """Forget owners that are gone; whether there were any."""
+        gone = [
+            row.owner
+            for row in connection.execute(sa.select(OWNERS))
+            if row.owner != self.owner and not self._lives(row)
+        ]
+        if gone:
+            _forget(connection, gone)
+        return bool(gone)
+
+    def _lives(self, owner: Any) -> bool:
+        if owner.host == self._host and not _runs(owner.pid):
+            return False
+        now = self._now()
+        return now - owner.seen_at <= _GONE_S or now < self._patient_until
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _forget(connection: Connection, owners: Sequence[str]) -> None:
+    for table in (CLAIMS, BUCKET_USERS, BOOKINGS, OWNERS):
+        connection.execute(table.delete().where(table.c.owner.in_(list(owners))))
+
+
+def _stored_limits(row: Mapping[str, Any], now: float) -> tuple[float | None, float | None]:
+    requests_rate, tokens_rate = (
+        row[f"{what}_per_s"] if now - row[f"{what}_at"] < _FORGOTTEN_S else None
+        for what in ("requests", "tokens")
+    )
+    return requests_rate, tokens_rate
+
+
+def _wait(
+    used_until: float, taken: float, more: float, rate: float | None, share: float, now: float
+) -> float:
+    """Seconds until a call fits into a bucket; 0 where it does now."""
+    if not rate:
+        return 0.0
+    # A bucket holds at least one call, however slow its limit.
+    deep = max(share, more / rate)
+    return max(used_until + (taken + more) / rate - now - deep, 0.0)
+
+
+def _beside(replies_url: str) -> str:
+    url = make_url(replies_url)
+    if url.get_backend_name() != "sqlite":
+        return replies_url
+    path = Path(url.database or "").with_name("coordination.sqlite")
+    return url.set(database=str(path)).render_as_string(hide_password=False)
+
+
+def _host() -> str:
+    """This machine since its last start: a pid means something only there."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    namespace = Path("/proc/self/ns/pid")
+    try:
+        return f"{platform.node()}:{boot.read_text().strip()}:{namespace.readlink()}"
+    except OSError:
+        return platform.node()

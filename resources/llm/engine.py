@@ -1,0 +1,486 @@
+"""Sends calls as fast as the endpoints allow, each once, and keeps every reply before it is seen.
+
+A call's way: claimed (no other process sends it) → permitted by the rate limit → within the budget
+→ sent on a free place of a healthy endpoint → kept → delivered. A fault that a retry can mend puts
+it back in the queue. All of it runs in one event loop in a thread of its own; the stage's thread
+hands calls in and takes replies out in portions.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+from resources.llm.budget import Budget
+from resources.llm.coordination import HEARTBEAT_S, Coordination
+from resources.llm.endpoint import Endpoint, Sent
+from resources.llm.errors import LLMError
+from resources.llm.faults import Fault
+from resources.llm.report import CallReport
+from resources.llm.request import Prepared
+from resources.llm.store import Record, ReplyStore
+from resources.llm.types import Reply
+
+RETRIES = 6
+# A reached limit only costs time, so it is waited for longer than a fault.
+_RATE_RETRIES = 60
+_FIRST_WAIT_S = 0.5
+_MOST_BACKOFF_S = 20.0
+_CLAIMED_AT_ONCE = 64
+_ASKED_FOR_AT_ONCE = 256
+# How often to look whether another process has the reply to a call that both want.
+_LOOK_EVERY_S = 0.3
+_WAKE_S = 0.5
+
+
+@dataclass(slots=True)
+class Work:
+    """A call on its way.
+
+    Attributes:
+        prepared: The call.
+        tokens: About how many tokens prompt and reply will have, for the rate limit.
+        most_usd: The most that it can cost, in dollars.
+        faults: Faults so far that a retry may mend.
+        waits: Refusals so far for the rate.
+    """
+
+    prepared: Prepared
+    tokens: int
+    most_usd: float
+    faults: int = 0
+    waits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call's reply.
+
+    Attributes:
+        work: The call.
+        reply: What came of it.
+        completed: Whether the provider completed it now, so that it was paid for.
+    """
+
+    work: Work
+    reply: Reply
+    completed: bool = False
+
+
+class Engine:
+    """Sends calls to a role's endpoints; use it as a context manager.
+
+    Args:
+        open_endpoints: Makes the endpoints; called in the engine's event loop.
+        store: Where replies are kept.
+        shared: What processes share.
+        record: Makes what is kept of a completed call.
+        budget: What may be spent; ``None`` where there is no limit or no price.
+        report: Counts what happens.
+    """
+
+    def __init__(
+        self,
+        *,
+        open_endpoints: Callable[[], Sequence[Endpoint]],
+        store: ReplyStore,
+        shared: Coordination,
+        record: Callable[[Prepared, Sent, Endpoint], Record],
+        budget: Budget | None,
+        report: CallReport,
+    ) -> None:
+        self._open_endpoints = open_endpoints
+        self._store = store
+        self._shared = shared
+        self._record = record
+        self._budget = budget
+        self._report = report
+        # Shared by both threads, under the condition.
+        self._turn = threading.Condition()
+        self._done: list[Done] = []
+        self._error: BaseException | None = None
+        self._ended = False
+        # The event loop's own.
+        self._loop: asyncio.AbstractEventLoop
+        self._endpoints: Sequence[Endpoint] = ()
+        self._incoming: deque[Work] = deque()
+        self._ready: deque[Work] = deque()
+        self._elsewhere: deque[Work] = deque()
+        self._release: list[str] = []
+        self._in_flight = 0
+        self._delayed = 0
+        self._stopping = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._helpers: dict[object, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._quiet: asyncio.Event
+        self._thread = threading.Thread(target=self._run, name="llm", daemon=True)
+        self._started = threading.Event()
+
+    def __enter__(self) -> "Engine":
+        self._thread.start()
+        self._started.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._quit)
+        self._thread.join()
+
+    @property
+    def capacity(self) -> int:
+        """Calls that may be in flight at once as things stand."""
+        return sum(each.limit.limit for each in self._endpoints) or 1
+
+    def submit(self, works: Sequence[Work]) -> None:
+        """Hand in calls; their replies come out of ``take`` in any order."""
+        self._call(self._accept, works)
+
+    def learn_logprobs(self) -> bool:
+        """Whether all endpoints give token probabilities; asks each at most once.
+
+        Raises:
+            LLMError: An endpoint can't be opened.
+        """
+        if self._ended:
+            raise self._error or LLMError("the engine has ended")
+        learned = [
+            asyncio.run_coroutine_threadsafe(each.learn_logprobs(), self._loop).result()
+            for each in self._endpoints
+        ]
+        return all(learned)
+
+    def take(self) -> list[Done]:
+        """Wait for replies, and return all that are there.
+
+        Raises:
+            LLMError: No further call can succeed. All calls in flight have ended and were kept
+                by then, and what they brought was returned before.
+        """
+        with self._turn:
+            # A wait without end is not woken where another thread gets the signal.
+            while not self._done and not self._ended:
+                self._turn.wait(_WAKE_S)
+            found, self._done = self._done, []
+            if not found and self._error is not None:
+                raise self._error
+            return found
+
+    # What follows runs in the engine's thread.
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(self._main())
+        except BaseException as error:  # whatever it is, the stage's thread must hear it
+            self._error = self._error or error
+        finally:
+            with self._turn:
+                self._ended = True
+                self._turn.notify_all()
+            self._started.set()
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Have a function called in the event loop; nothing where that has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._quiet = asyncio.Event()
+        opened: list[Endpoint] = []
+        try:
+            self._endpoints = self._open_endpoints()
+            for endpoint in self._endpoints:
+                await endpoint.open()
+                opened.append(endpoint)
+            async with _Keeper(self._store) as self._keeper:
+                self._started.set()
+                self._help("heart", self._beat)
+                try:
+                    await self._quiet.wait()
+                finally:
+                    await _cancel([*self._tasks, *self._helpers.values()])
+            await asyncio.to_thread(self._shared.claim, [], self._release)
+        finally:
+            for endpoint in opened:
+                await endpoint.close()
+            if self._budget:
+                await asyncio.to_thread(self._budget.release)
+
+    def _accept(self, works: Sequence[Work]) -> None:
+        self._incoming.extend(works)
+        self._pump()
+
+    def _quit(self) -> None:
+        self._stopping = True
+        self._quiet.set()
+
+    def _pump(self) -> None:
+        """Start all that can be started now; called whenever something has changed."""
+        if self._stopping:
+            if not self._in_flight:
+                self._quiet.set()
+            return
+        if (self._incoming or self._elsewhere) and len(self._ready) * 2 < self.capacity:
+            self._help("claims", self._claim)
+        while self._ready:
+            endpoint = self._choose()
+            if endpoint is None:
+                return
+            work = self._ready[0]
+            if self._budget and not self._budget.reserve(work.most_usd):
+                self._help("budget", partial(self._book, work))
+                return
+            self._ready.popleft()
+            self._in_flight += 1
+            endpoint.in_flight += 1
+            endpoint.rate.use_permit()
+            task = self._loop.create_task(self._send(work, endpoint))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _choose(self) -> Endpoint | None:
+        """The least loaded endpoint that may get a call now; ``None`` where each has to wait."""
+        now = time.monotonic()
+        best: Endpoint | None = None
+        # A single endpoint never rests: each call that failed waits by itself.
+        alone = len(self._endpoints) == 1
+        up = [each for each in self._endpoints if alone or each.is_up(now)]
+        if not up:
+            rested = min(
+                (each.resting_until for each in self._endpoints if each.dead is None), default=now
+            )
+            self._wake_in(rested - now)
+            return None
+        for endpoint in up:
+            if endpoint.load >= 1:
+                endpoint.limit.full()
+                if endpoint.contact_s:
+                    self._wake_in(endpoint.contact_s)
+            elif endpoint.rate.paused_s > 0:
+                self._wake_in(endpoint.rate.paused_s)
+            elif endpoint.rate.active and not endpoint.rate.permits:
+                self._help(endpoint, partial(self._ask_for_permits, endpoint))
+            elif best is None or endpoint.load < best.load:
+                best = endpoint
+        return best
+
+    async def _send(self, work: Work, endpoint: Endpoint) -> None:
+        cost: float | None = 0.0
+        try:
+            came = await endpoint.attempt(work.prepared)
+            if isinstance(came, Sent):
+                if came.completed:
+                    cost = came.reply.cost_usd
+                    endpoint.rate.replied(
+                        work.tokens, came.reply.prompt_tokens + came.reply.completion_tokens
+                    )
+                    # The place stays taken until the reply is on disk, so that what a crash loses
+                    # is never more than what is in flight.
+                    record = self._record(work.prepared, came, endpoint)
+                    kept = await self._keeper.keep(record)
+                    self._report.replied(came.reply)
+                    reply = replace(kept, stored=False) if kept.stored else kept
+                    self._deliver(Done(work, reply, completed=True))
+                else:
+                    self._deliver(Done(work, came.reply))
+            else:
+                self._retry(work, endpoint, came)
+        except Exception as error:  # whatever it is, the stage's thread must hear it
+            self._stop(error)
+        finally:
+            if self._budget:
+                self._budget.settle(work.most_usd, cost)
+            if endpoint.dead is not None and all(each.dead for each in self._endpoints):
+                self._stop(endpoint.dead)
+            self._in_flight -= 1
+            endpoint.in_flight -= 1
+            self._pump()
+
+    def _retry(self, work: Work, endpoint: Endpoint, fault: Fault) -> None:
+        """Put a call back after a fault, or give it up."""
+        self._report.faulted(fault)
+        if endpoint.dead is not None:
+            # Another endpoint gets it, if there is one left.
+            self._ready.appendleft(work)
+            return
+        work.waits += fault.then == "wait"
+        work.faults += fault.then == "retry"
+        given_up = fault.then == "call" or work.faults > RETRIES or work.waits > _RATE_RETRIES
+        if given_up:
+            reply = Reply(work.prepared.key, fault.status, detail=fault.detail)
+            self._deliver(Done(work, reply))
+            return
+        backoff = min(_FIRST_WAIT_S * 2 ** (work.faults + min(work.waits, 6) - 1), _MOST_BACKOFF_S)
+        wait = backoff * random.uniform(0.5, 1.0) if fault.wait_s is None else fault.wait_s
+        self._delayed += 1
+        self._loop.call_later(wait, self._put_back, work)
+
+    def _put_back(self, work: Work) -> None:
+        self._delayed -= 1
+        # It has waited longest.
+        self._ready.appendleft(work)
+        self._pump()
+
+    def _deliver(self, done: Done) -> None:
+        self._release.append(done.work.prepared.key)
+        with self._turn:
+            self._done.append(done)
+            if len(self._done) == 1:
+                self._turn.notify_all()
+
+    def _stop(self, error: Exception) -> None:
+        """Begin no further call; those in flight end and are kept, since they are paid for."""
+        if self._error is None:
+            self._error = error
+        self._stopping = True
+
+    async def _claim(self) -> None:
+        """Make calls ready that no other process is asking for, and deliver what others have."""
+        wanted = max(_CLAIMED_AT_ONCE, self.capacity)
+        if not self._incoming:
+            await asyncio.sleep(_LOOK_EVERY_S)
+        works = [self._elsewhere.popleft() for _ in range(len(self._elsewhere))]
+        works += [self._incoming.popleft() for _ in range(min(wanted, len(self._incoming)))]
+        keys = [work.prepared.key for work in works]
+        release, self._release = self._release, []
+        mine = await asyncio.to_thread(self._shared.claim, keys, release)
+        # Looked up again: another process may have had it made since.
+        made = await asyncio.to_thread(self._store.get_many, keys)
+        for work in works:
+            reply = made.get(work.prepared.key)
+            if reply is not None:
+                self._deliver(Done(work, reply))
+            elif work.prepared.key in mine:
+                self._ready.append(work)
+            else:
+                self._elsewhere.append(work)
+
+    async def _book(self, work: Work) -> None:
+        """Book dollars for the next call; where that fails for good, stop."""
+        assert self._budget is not None  # noqa: S101 (callers have checked; for the type checker)
+        while True:
+            if await asyncio.to_thread(self._budget.book, work.most_usd):
+                return
+            if self._in_flight:
+                # They mostly cost less than was reserved; each that ends comes back here.
+                return
+            await asyncio.to_thread(self._budget.release)
+            if not await asyncio.to_thread(self._budget.others_wait):
+                break
+            await asyncio.sleep(_WAKE_S)
+        if await asyncio.to_thread(self._budget.book, work.most_usd):
+            return
+        remaining = sum(map(len, (self._ready, self._incoming, self._elsewhere))) + self._delayed
+        raise await asyncio.to_thread(self._budget.reached, work.most_usd, remaining)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.to_thread(self._shared.beat)
+
+    def _help(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something beside the sending, once at a time, and go on with sending after it."""
+        if what not in self._helpers:
+            self._helpers[what] = self._loop.create_task(self._helped(what, work))
+
+    async def _helped(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # whatever it is, the stage's thread must hear it
+            self._stop(error)
+        finally:
+            del self._helpers[what]
+        self._pump()
+
+    async def _ask_for_permits(self, endpoint: Endpoint) -> None:
+        tokens = [work.tokens for work in islice(self._ready, _ASKED_FOR_AT_ONCE)]
+        if tokens:
+            await endpoint.rate.ask(tokens)
+            self._report.limit_share = endpoint.rate.share()
+
+    def _wake_in(self, seconds: float) -> None:
+        """Look again after some time, where no reply or fault may come before."""
+        at = self._loop.time() + max(seconds, 0.001)
+        if self._wake is not None:
+            if self._wake.when() <= at:
+                return
+            self._wake.cancel()
+        self._wake = self._loop.call_at(at, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self._pump()
+
+
+class _Keeper:
+    """Puts replies into the store as they come; many in one transaction where they come fast."""
+
+    def __init__(self, store: ReplyStore) -> None:
+        self._store = store
+        self._waiting: list[tuple[Record, asyncio.Future[Reply]]] = []
+        self._some = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]
+
+    async def __aenter__(self) -> "_Keeper":
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # What came is kept, also where nobody waits for it any more.
+        await _cancel([self._task])
+        if self._writing:
+            await self._writing
+        if self._waiting:
+            await self._write(self._waiting)
+
+    async def keep(self, record: Record) -> Reply:
+        """Return what the store holds for the call once it is on disk."""
+        kept: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((record, kept))
+        self._some.set()
+        return await kept
+
+    async def _work(self) -> None:
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            batch, self._waiting = self._waiting, []
+            # A commit that has begun is finished, whoever asks to stop.
+            self._writing = asyncio.create_task(self._write(batch))
+            await asyncio.shield(self._writing)
+
+    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[Reply]"]]) -> None:
+        try:
+            records = [record for record, _ in batch]
+            replies = await asyncio.to_thread(self._store.put_many, records)
+        except Exception as error:  # whatever it is, those who wait must hear it
+            for _, kept in batch:
+                if not kept.done():
+                    kept.set_exception(error)
+            return
+        for (_, kept), reply in zip(batch, replies, strict=True):
+            if not kept.done():
+                kept.set_result(reply)
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """The faster event loop, where the platform has it."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,74 @@
+"""How many tokens a prompt has, where the model's tokenizer is known."""
+
+import importlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from resources.llm.completion import encodable
+
+# Around each message stand three tokens and its role, which is one more.
+_PER_MESSAGE = 4
+# Every reply begins with three.
+_PER_PROMPT = 3
+# What may follow a family's name: a size or use, a date, and what fine-tuning adds.
+_VARIANT = r"(?:[-:].*)?"
+_ENCODINGS = {
+    "o200k_base": re.compile(
+        rf"(?:ft:)?(?:gpt-4o|chatgpt-4o|gpt-4\.[15]|gpt-5(?:\.\d+)?|o[134]){_VARIANT}"
+    ),
+    "cl100k_base": re.compile(rf"(?:ft:)?(?:gpt-4|gpt-3\.5-turbo|gpt-35-turbo){_VARIANT}"),
+}
+
+
+class TokenCounter:
+    """Counts the tokens of prompts to one model.
+
+    Known are OpenAI's chat models from gpt-3.5-turbo on, with dates and fine-tuned ones. Their
+    vocabularies come with the package bpe-openai; nothing is downloaded.
+
+    Args:
+        model: The model's name as its endpoint knows it.
+
+    Attributes:
+        known: Whether the model's tokenizer is known, and so ``count`` can be asked.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._encoding = _encoding_of(model)
+        self.known = self._encoding is not None
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Tokens of one prompt, the chat's frame included.
+
+        Words of the vocabulary's own, such as ``<|endoftext|>``, count as the plain text that
+        they are in a message; half a character counts as what it is replaced by when it is sent.
+
+        Args:
+            texts: Contents of the prompt's messages.
+
+        Raises:
+            ValueError: The model's tokenizer is not known.
+        """
+        if self._encoding is None:
+            raise ValueError(f"the tokenizer of {self._model} is not known")
+        count = _tokenizer(self._encoding).count
+        tokens: int = sum(count(encodable(text)) for text in texts)
+        return _PER_PROMPT + _PER_MESSAGE * len(texts) + tokens
+
+
+def _encoding_of(model: str) -> str | None:
+    """Name of a model's vocabulary; ``None`` where it is not known."""
+    for encoding, names in _ENCODINGS.items():
+        if names.fullmatch(model):
+            return encoding
+    return None
+
+
+@cache
+def _tokenizer(encoding: str) -> Any:
+    # Imported where it is needed: the package loads for most of a second. Its Encoding class is
+    # passed over: it refuses texts of a million characters, and has no gpt-4 and no gpt-5.
+    return importlib.import_module("bpe_openai._bindings").tokenizer_for_encoding(encoding)

@@ -142,7 +142,7 @@ class Capabilities:
             answer = await ask(body)
         except (TimeoutError, NoConnection, ConnectionLost):
             return None
-        if answer.status in (400, 404, 415, 422, 501):
+        if answer.status in (400, 415, 422, 501):
             return False
         if answer.status != 200:
             return None

@@ -52,6 +52,8 @@ BUCKETS = sa.Table(
     sa.Column("requests_at", sa.Double, nullable=False),
     sa.Column("tokens_at", sa.Double, nullable=False),
     sa.Column("resume_at", sa.Double, nullable=False),
+    # Whether the limit of requests is still searched for.
+    sa.Column("searching", sa.Integer, nullable=False),
 )
 BUCKET_USERS = sa.Table(
     "bucket_users",
@@ -94,6 +96,7 @@ class Grant:
         requests_per_s: The limit of requests; ``None`` where there is none known.
         tokens_per_s: The limit of tokens, likewise.
         users: How many ask for calls at this time.
+        measured: Whether the limit of requests is not still searched for.
     """
 
     calls: int
@@ -101,6 +104,7 @@ class Grant:
     requests_per_s: float | None
     tokens_per_s: float | None
     users: int = 1
+    measured: bool = True
 
 
 class Coordination:
@@ -239,7 +243,8 @@ class Coordination:
                 values["tokens_at"] = tokens_at + taken_tokens / tokens_rate
             if values:
                 connection.execute(BUCKETS.update().where(BUCKETS.c.name == name).values(**values))
-            return Grant(granted, wait, requests_rate, tokens_rate, users)
+            measured = not row["searching"]
+            return Grant(granted, wait, requests_rate, tokens_rate, users, measured)
 
     def limits(self, name: str) -> tuple[float | None, float | None]:
         """Requests and tokens per second that were learned of a limit, where there are any."""
@@ -255,6 +260,7 @@ class Coordination:
         requests_per_s: float | None = None,
         tokens_per_s: float | None = None,
         resume_at: float | None = None,
+        measured: bool = True,
         emptied: bool = False,
     ) -> None:
         """Tell all users of a limit what was learned of it.
@@ -264,6 +270,7 @@ class Coordination:
             requests_per_s: Requests per second; ``None``: unchanged.
             tokens_per_s: Tokens per second; ``None``: unchanged.
             resume_at: Unix time before which nothing may be sent; never moved to the past.
+            measured: Whether the limit of requests is not still searched for.
             emptied: Whether a call was refused, so that no more than one is let through at once.
         """
         now = self._now()
@@ -271,7 +278,7 @@ class Coordination:
             row = self._bucket(connection, name)
             values: dict[str, float] = {}
             if requests_per_s is not None:
-                values["requests_per_s"] = requests_per_s
+                values |= {"requests_per_s": requests_per_s, "searching": int(not measured)}
                 left = max(DEPTH_S - 1 / requests_per_s, 0.0) if emptied else 0.0
                 values["requests_at"] = max(row["requests_at"], now + left)
             if tokens_per_s is not None:
@@ -372,7 +379,8 @@ class Coordination:
         asked = sa.select(BUCKETS).where(BUCKETS.c.name == name).with_for_update()
         row = connection.execute(asked).mappings().first()
         if row is None:
-            fresh = {"name": name, "requests_at": 0.0, "tokens_at": 0.0, "resume_at": 0.0}
+            fresh: dict[str, Any] = dict.fromkeys(("requests_at", "tokens_at", "resume_at"), 0.0)
+            fresh |= {"name": name, "searching": 0}
             self.database.insert_new(connection, BUCKETS, [fresh])
             row = connection.execute(asked).mappings().one()
         return dict(row)

@@ -264,7 +264,7 @@ class Endpoint:
         return self.capabilities.has
 
     def _well(self, began_in: int, latency: float) -> None:
-        self._answered = self._reached = True
+        self._reached = True
         self._faults_in_a_row, self._rest_s = 0, _FIRST_REST_S
         self.limit.replied(began_in, latency)
 
@@ -286,12 +286,13 @@ class Endpoint:
                 wants_logprobs=prepared.call.top_logprobs is not None,
             )
         except ValueError as error:
+            self._faulted = True
             self._count_wrong(str(error), f"check roles.{self._role_name}.base_url")
             reply = Reply(
                 prepared.key, "garbled", detail=str(error), latency_s=latency, request_id=request_id
             )
             return Sent(reply, True, request, raw[:_RAW_CHARACTERS])
-        self._wrong = -1
+        self._answered, self._wrong = True, -1
         price = self._price if said.has_usage else None
         reply = Reply(
             reply_id=prepared.key,

@@ -6,14 +6,12 @@ settings, else from the endpoint's ``x-ratelimit-*`` headers, else it is learned
 
 import asyncio
 import email.utils
-import math
 import re
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 
 from resources.llm.coordination import Coordination, Grant
+from resources.llm.learned_rate import LearnedRate
 
 MOST_WAIT_S = 300.0
 # Portions are asked for no more often than this; the shared bucket is deeper.
@@ -22,145 +20,10 @@ _ASK_EVERY_S = 0.02
 _LATELY_S = 2.0
 # A measured limit is kept to with this little to spare, for clocks that differ.
 _SPARE = 0.995
+_LONGEST_RESET_S = 90.0
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
 )
-
-
-class LearnedRate:
-    """Learns a limit that no one tells, from which calls are refused.
-
-    Between two refused calls the endpoint's bucket is empty at both ends. What it let through in
-    between, by the time, is its limit if as much was asked for: then it never was full and lost
-    nothing. Until there are two such refusals, far enough apart, the rate is searched for, up where
-    nothing is refused and down where something is. Afterwards it is tried upwards now and then, in
-    steps that double for as long as nothing is refused.
-
-    Attributes:
-        per_s: Calls per second to keep to; ``None`` while nothing was refused.
-    """
-
-    _LEAST = 0.01
-    # A first guess is low: what was let through may all have been in the bucket.
-    _GUESSED_S, _GUESSED_LEAST = 10.0, 2.0
-    _SEARCH_S, _SEARCH_CALLS, _SEARCH_LEAST, _SEARCH_MOST = 0.5, 3, 0.05, 1.0
-    _MEASURED_S, _MEASURED_CALLS, _ASKED_FOR = 1.0, 20, 0.8
-    # A try may be refused, so there are many calls between two.
-    _TRY_S, _TRY_CALLS, _TRY, _MOST_TRY = 10.0, 120, 0.01, 0.5
-
-    def __init__(self) -> None:
-        self.per_s: float | None = None
-        self._measured = False
-        self._step = self._TRY
-        self._leap, self._upwards, self._alike = self._SEARCH_MOST, False, 0
-        # When the latest calls were sent, and how many there were in all.
-        self._latest: deque[float] = deque(maxlen=2_048)
-        self._sent = 0
-        self._began_at: float | None = None
-        # What is measured begins with a refused call: when it was sent, the calls up to then, and
-        # how many were refused of those after it.
-        self._from_at = 0.0
-        self._from_sent = self._refused = 0
-        self._changed_at = 0.0
-        self._changed_sent = 0
-        self._paused_s = self._paused_until = 0.0
-
-    def sent(self, now: float) -> None:
-        """A call was sent (``time.monotonic``)."""
-        if self._began_at is None:
-            self._began_at = now
-        self._sent += 1
-        self._latest.append(now)
-
-    def refused(self, sent_at: float, now: float) -> None:
-        """A call that was sent at a moment was refused for the rate."""
-        # What was sent after it may be refused as well, which is not known yet.
-        before = self._sent_until(sent_at) - 1
-        if self.per_s is None:
-            sent_for = sent_at - (sent_at if self._began_at is None else self._began_at)
-            guess = before / max(sent_for, self._GUESSED_S)
-            self._change(max(guess, self._GUESSED_LEAST), now)
-            self._measure_from(sent_at)
-            return
-        if sent_at <= self._from_at:
-            return
-        self._refused += 1
-        elapsed, asked_for = sent_at - self._from_at, before + 1 - self._from_sent
-        let_through = asked_for - self._refused
-        if elapsed >= self._MEASURED_S and let_through >= self._MEASURED_CALLS:
-            # A bucket of one call loses something in each search; then its last step says more.
-            found = 0.0 if self._measured else self.per_s / (1 + self._leap)
-            used_for = elapsed - self._paused_s
-            self._measured = asked_for >= self._ASKED_FOR * self.per_s * used_for
-            if self._measured:
-                # The fewer calls, the less exact, so the larger the next step.
-                self._step = max(self._TRY, 1 / let_through)
-                self._change(max(let_through / elapsed * _SPARE, found), now)
-            elif sent_at > self._changed_at:
-                self._search(now, upwards=False)
-            self._measure_from(sent_at)
-        elif sent_at > self._changed_at and not self._measured:
-            self._search(now, upwards=False)
-        elif self._refused >= 2 * self._MEASURED_CALLS and elapsed >= self._MEASURED_S:
-            # Far less is let through than was measured.
-            self._measured = False
-            self._change(max(let_through, 1) / elapsed, now)
-            self._measure_from(sent_at)
-
-    def tick(self, now: float) -> None:
-        """Time goes by: raise the rate where nothing was refused for long enough."""
-        if self.per_s is None:
-            return
-        elapsed = now - max(self._changed_at, self._paused_until)
-        calls = self._sent - self._changed_sent
-        if calls < self._ASKED_FOR * self.per_s * elapsed - 1:
-            # Not the limit was in the way.
-            return
-        if self._measured and elapsed >= self._TRY_S and calls >= self._TRY_CALLS:
-            self._change(self.per_s * (1 + self._step), now)
-            self._step = min(self._step * 2, self._MOST_TRY)
-        elif not self._measured and elapsed >= self._SEARCH_S and calls >= self._SEARCH_CALLS:
-            self._search(now, upwards=True)
-
-    def follow(self, per_s: float, now: float) -> None:
-        """Keep to what another process has learned, or this one before."""
-        if self.per_s is not None and math.isclose(per_s, self.per_s, rel_tol=1e-6):
-            return
-        if self.per_s is None:
-            self._measure_from(now)
-        self._measured = True
-        self._step = self._TRY
-        self._change(per_s, now)
-
-    def pause(self, seconds: float, now: float) -> None:
-        """Nothing is sent for some time, since the endpoint asked for that."""
-        until = now + seconds
-        self._paused_s += max(until - max(self._paused_until, now), 0.0)
-        self._paused_until = max(self._paused_until, until)
-
-    def _search(self, now: float, *, upwards: bool) -> None:
-        """Steps halve where the direction turns, and double where it stays the same for long."""
-        assert self.per_s is not None  # noqa: S101 (callers have seen to it)
-        self._alike = self._alike + 1 if upwards == self._upwards else 0
-        growth = 0.5 if not self._alike else 2.0 if self._alike > 2 else 1.0
-        self._leap = min(max(self._leap * growth, self._SEARCH_LEAST), self._SEARCH_MOST)
-        self._upwards = upwards
-        factor = 1 + self._leap
-        self._change(self.per_s * factor if upwards else self.per_s / factor, now)
-
-    def _change(self, per_s: float, now: float) -> None:
-        self.per_s, self._changed_at = max(per_s, self._LEAST), now
-        self._changed_sent = self._sent
-
-    def _measure_from(self, sent_at: float) -> None:
-        """Begin to measure with a call that was refused."""
-        self._from_at, self._from_sent = sent_at, self._sent_until(sent_at)
-        self._refused, self._paused_s = 0, 0.0
-
-    def _sent_until(self, moment: float) -> int:
-        """How many calls were sent up to a moment."""
-        later = sum(1 for at in takewhile(lambda at: at > moment, reversed(self._latest)))
-        return self._sent - later
 
 
 class RateLimit:
@@ -289,8 +152,6 @@ class RateLimit:
                     self._note(grant)
             before, now = self._learned.per_s, time.monotonic()
             self._learned.refused(sent_at, now)
-            if wait_s:
-                self._learned.pause(wait_s, now)
             if self._learned.per_s != before:
                 await self._tell(emptied=True)
 
@@ -304,13 +165,18 @@ class RateLimit:
         self.requests_per_s, self.tokens_per_s = grant.requests_per_s, grant.tokens_per_s
         if self._learns and grant.requests_per_s is not None:
             # Each process measures its own share of the limit.
-            self._learned.follow(grant.requests_per_s / grant.users, time.monotonic())
+            share = grant.requests_per_s / grant.users
+            self._learned.follow(share, grant.measured, time.monotonic())
 
     async def _tell(self, *, emptied: bool) -> None:
         assert self._learned.per_s is not None  # noqa: S101 (callers have seen to it)
         self.requests_per_s = self._learned.per_s * self._users
         await asyncio.to_thread(
-            self._shared.learn, self._name, requests_per_s=self.requests_per_s, emptied=emptied
+            self._shared.learn,
+            self._name,
+            requests_per_s=self.requests_per_s,
+            measured=self._learned.measured,
+            emptied=emptied,
         )
 
 
@@ -328,9 +194,9 @@ def wait_told(headers: Mapping[str, str]) -> float | None:
         seconds = _number(value)
         if seconds is not None:
             return _bounded(seconds)
-        parsed = email.utils.parsedate_tz(value)
-        if parsed is not None:
-            return _bounded(email.utils.mktime_tz(parsed) - time.time())
+        moment = _moment(value)
+        if moment is not None:
+            return _bounded(moment - time.time())
     for kind in ("requests", "tokens"):
         if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
             reset = _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
@@ -351,7 +217,20 @@ def _per_second(per_minute: float | None) -> float | None:
 def _limit(headers: Mapping[str, str], kind: str) -> float | None:
     """Requests or tokens per second by the headers, which tell them per minute."""
     per_minute = _number(headers.get(f"x-ratelimit-limit-{kind}"))
+    reset = _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
+    if reset is not None and reset > _LONGEST_RESET_S:
+        # What needs longer to be full again is a limit for a day, as some providers have it.
+        return None
     return per_minute / 60 * _SPARE if per_minute else None
+
+
+def _moment(text: str) -> float | None:
+    """Unix time of a date as HTTP writes it."""
+    try:
+        parsed = email.utils.parsedate_tz(text)
+        return None if parsed is None else email.utils.mktime_tz(parsed)
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
 
 
 def _number(text: str | None) -> float | None:
@@ -363,9 +242,9 @@ def _number(text: str | None) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """Seconds of a duration as OpenAI writes it: ``6m0s``, ``1.2s``, ``120ms``."""
+    """Seconds of a duration as OpenAI writes it (``6m0s``, ``1.2s``, ``120ms``), or of a number."""
     found = _DURATION.fullmatch(text)
     if not text or found is None:
-        return None
+        return _number(text)
     hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

@@ -31,7 +31,8 @@ def failed(home: Path, *words: str, code: int = 1) -> str:
 
 def test_help_names_every_command(home):
     said = opencs(home, "--help").stdout
-    for command in ("add", "materialize", "estimate", "doctor", "sql", "ui", "demo", "models"):
+    words = "add materialize estimate doctor sql ui demo models replies"
+    for command in words.split():
         assert command in said
 
 
@@ -141,6 +142,8 @@ def test_doctor_lists_what_it_looked_at(home):
     assert by_name["dagster"]["state"] == "ok"
     assert by_name["role judge"]["state"] == "warning"
     assert "not to judge well" in by_name["role judge"]["detail"]
+    assert "0 replies" in by_name["reply store"]["detail"]
+    assert by_name["prices"]["state"] == "ok"
 
 
 def test_doctor_finds_a_missing_key_and_a_dead_endpoint(tmp_path, models_dir):

@@ -1,0 +1,83 @@
+"""Learns a rate limit that no one tells, from which calls are refused."""
+
+import math
+
+
+class LearnedRate:
+    """The limit of requests of an endpoint that tells it neither in headers nor in the settings.
+
+    Between two refusals the endpoint's bucket is empty at both ends, so what it let through in
+    between, by the time, is its limit, whatever was sent. Until two refusals are far enough apart
+    to measure that, the rate is halved where it is too high and raised while nothing is refused;
+    never below one call a second, since an endpoint that refuses for another reason must not
+    silence the search: each refused call waits by itself, longer every time. A measured limit is
+    tried upwards now and then, in steps that double for as long as nothing is refused.
+
+    Attributes:
+        per_s: Calls per second to keep to; ``None`` while nothing was refused.
+        measured: Whether that was measured; otherwise it is being searched for.
+    """
+
+    _LEAST = 1.0
+    # Kept to with this little to spare, for clocks that differ.
+    _SPARE = 0.995
+    _MEASURED_S, _MEASURED_CALLS = 1.0, 20
+    _SEARCH_S, _SEARCH = 0.5, 1.3
+    _TRY_S, _TRY, _MOST_TRY = 10.0, 0.01, 0.5
+
+    def __init__(self) -> None:
+        self.per_s: float | None = None
+        self.measured = False
+        self._began_at: float | None = None
+        self._refused_at = 0.0
+        self._let_through = 0
+        self._changed_at = 0.0
+        self._step = self._TRY
+
+    def sent(self, now: float) -> None:
+        """A call was sent (``time.monotonic``)."""
+        if self._began_at is None:
+            self._began_at = now
+        self._let_through += 1
+
+    def refused(self, sent_at: float, now: float) -> None:
+        """A call that was sent at a moment was refused for the rate."""
+        self._let_through = max(self._let_through - 1, 0)
+        self._step = self._TRY
+        if self.per_s is None:
+            sent_for = max(now - (now if self._began_at is None else self._began_at), 0.05)
+            self._change((self._let_through + 1) / sent_for / 2, now)
+            self._measure_from(now)
+            return
+        elapsed = now - self._refused_at
+        if elapsed >= self._MEASURED_S and self._let_through >= self._MEASURED_CALLS:
+            self.measured = True
+            self._change(self._let_through / elapsed * self._SPARE, now)
+            self._measure_from(now)
+        elif sent_at > self._changed_at and not self.measured:
+            self._change(self.per_s / 2, now)
+
+    def tick(self, now: float) -> None:
+        """Time goes by: raise the rate where nothing was refused for long enough."""
+        if self.per_s is None:
+            return
+        if self.measured and now - self._changed_at >= self._TRY_S:
+            self._change(self.per_s * (1 + self._step), now)
+            self._step = min(self._step * 2, self._MOST_TRY)
+        elif not self.measured and now - self._changed_at >= self._SEARCH_S:
+            self._change(self.per_s * self._SEARCH, now)
+
+    def follow(self, per_s: float, measured: bool, now: float) -> None:
+        """Keep to what another process has learned, or this one before."""
+        if self.per_s is not None and math.isclose(per_s, self.per_s, rel_tol=1e-6):
+            return
+        if self.per_s is None:
+            self._measure_from(now)
+        self.measured = measured
+        self._change(per_s, now)
+
+    def _change(self, per_s: float, now: float) -> None:
+        self.per_s, self._changed_at = max(per_s, self._LEAST), now
+
+    def _measure_from(self, now: float) -> None:
+        self._refused_at, self._let_through = now, 0

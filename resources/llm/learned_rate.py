@@ -33,6 +33,7 @@ class LearnedRate:
         self._let_through = 0
         self._changed_at = 0.0
         self._step = self._TRY
+        self._held = 0.0
 
     def sent(self, now: float) -> None:
         """A call was sent (``time.monotonic``)."""
@@ -52,7 +53,10 @@ class LearnedRate:
         elapsed = now - self._refused_at
         if elapsed >= self._MEASURED_S and self._let_through >= self._MEASURED_CALLS:
             self.measured = True
-            self._change(self._let_through / elapsed * self._SPARE, now)
+            # A bucket that was full meanwhile let through less than it could have; nothing was
+            # refused at the rate before the last try, so it is no less than that.
+            self._change(max(self._let_through / elapsed * self._SPARE, self._held), now)
+            self._held = 0.0
             self._measure_from(now)
         elif sent_at > self._changed_at and not self.measured:
             self._change(self.per_s / 2, now)
@@ -62,6 +66,7 @@ class LearnedRate:
         if self.per_s is None:
             return
         if self.measured and now - self._changed_at >= self._TRY_S:
+            self._held = self.per_s
             self._change(self.per_s * (1 + self._step), now)
             self._step = min(self._step * 2, self._MOST_TRY)
         elif not self.measured and now - self._changed_at >= self._SEARCH_S:

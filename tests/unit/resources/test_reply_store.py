@@ -1,14 +1,33 @@
 import sqlite3
 import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from opencs_assets.schemas import LLM_REPLIES
+from resources.llm import database
 from resources.llm.errors import StoreError
-from resources.llm.store import Record, ReplyStore
+from resources.llm.store import BATCHES, ReadingRow, Record, ReplyStore, month_start
 from resources.llm.types import Reply
+
+FIRST_RELEASE = """
+create table replies (
+    reply_id text primary key, role text not null, stage text not null, dataset text, run text,
+    model text not null, provider text not null, endpoint text not null,
+    prompt_version text not null, status text not null, text text not null, detail text,
+    logprobs text, finish_reason text, prompt_bytes integer not null,
+    prompt_tokens integer not null, completion_tokens integer not null, cost_usd real,
+    latency_s real not null, request text not null, created_at integer not null
+) strict;
+create index replies_by_model on replies (model, role, created_at);
+create index replies_by_run on replies (run) where run is not null;
+pragma user_version = 1;
+"""
 
 
 def record(key: str, **reply: object) -> Record:
@@ -23,15 +42,27 @@ def record(key: str, **reply: object) -> Record:
         provider="host",
         endpoint="http://host/v1",
         prompt_version="v1",
-        request={"model": "m", "messages": []},
+        request='{"model": "m", "messages": []}',
         prompt_bytes=40,
     )
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request, tmp_path):
+    """Where a new store is made: a file, or a database of a real Postgres."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_url")
+    return tmp_path / "llm" / "replies.sqlite"
+
+
 @pytest.fixture
-def store(tmp_path):
-    with ReplyStore(tmp_path / "llm" / "replies.sqlite") as opened:
+def store(where):
+    with ReplyStore(where) as opened:
         yield opened
+
+
+def _only_reading(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("pragma query_only = on")
 
 
 def test_a_reply_comes_back_as_it_was(store):
@@ -62,7 +93,7 @@ def test_the_first_reply_of_a_call_stays(store):
 
 
 def test_unusable_replies_are_kept_as_such(store):
-    store.put(Record(**{**vars(record("k")), "reply": Reply("k", "truncated", text='["a')}))
+    store.put(replace(record("k"), reply=Reply("k", "truncated", text='["a')))
     assert store.get_many(["k"])["k"].status == "truncated"
 
 
@@ -79,8 +110,94 @@ def test_usage_rows_fit_the_table_and_hold_no_text(store):
 
 def test_what_a_run_spent(store):
     store.put_many([record("a", cost_usd=0.2), record("b", cost_usd=0.3), record("c")])
-    assert store.spent("run-1") == pytest.approx(0.5)
-    assert store.spent("another") == 0.0
+    assert store.spent(run="run-1") == pytest.approx(0.5)
+    assert store.spent(run="another") == 0.0
+    assert store.spent(run="run-1", stage="open_tags") == pytest.approx(0.5)
+    assert store.spent(run="run-1", stage="single_scores") == 0.0
+    assert store.spent(since=month_start()) == pytest.approx(0.5)
+    assert store.spent(since=datetime.now(UTC) + timedelta(days=1)) == 0.0
+
+
+def test_an_open_batch_counts_as_spent_until_it_is_read(store):
+    row = {
+        "batch_id": "b", "role": "tagger", "stage": "open_tags", "run": "run-1", "model": "m",
+        "endpoint": "http://host/v1", "state": "created", "most_usd": 2.0,
+        "created_at": time.time_ns() // 1_000,
+    }  # fmt: skip
+    with store.database.writing() as connection:
+        connection.execute(BATCHES.insert(), row)
+    assert store.spent(run="run-1") == 2.0
+    with store.database.writing() as connection:
+        connection.execute(BATCHES.update().values(state="done"))
+    assert store.spent(run="run-1") == 0.0
+
+
+def test_what_was_read_is_seen_in_the_usage(store):
+    store.put_many([record("a"), record("b"), record("c")])
+    store.put_readings(
+        [
+            ReadingRow("a", "v1", "ok", "[1]", None),
+            ReadingRow("b", "v1", "unparsable", None, "no list"),
+            ReadingRow("c", "another version", "ok", "[1]", None),
+        ]
+    )
+    rows = store.usage_rows().sort("reply_id")
+    assert rows["readable"].to_list() == [True, False, None]
+
+
+@pytest.mark.parametrize("text", ["nul \x00 inside", "漢字 \U0001f600", "", 'quote " and \\ back'])
+def test_odd_texts_come_back(store, text):
+    store.put(record("k", text=text))
+    assert store.get_many(["k"])["k"].text == text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def test_two_connections_that_store_the_same_call_at_once(where):
+    with ReplyStore(where) as one, ReplyStore(where) as two:
+        start = threading.Barrier(2)
+        kept: list[str] = []
+
+        def put(store: ReplyStore, text: str) -> None:
+            start.wait()
+            for number in range(50):
+                store.put(record(f"k{number}", text=text))
+            kept.append(text)
+
+        threads = [threading.Thread(target=put, args=pair) for pair in ((one, "1"), (two, "2"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(kept) == ["1", "2"]
+        assert one.usage_rows().height == 50
+        keys = [f"k{number}" for number in range(50)]
+        assert one.get_many(keys) == two.get_many(keys)
+
+
+def test_a_store_of_the_first_release_is_taken_over(tmp_path):
+    path = tmp_path / "replies.sqlite"
+    old = sqlite3.connect(path)
+    old.execute("pragma journal_mode = wal")
+    old.executescript(FIRST_RELEASE)
+    old.execute(
+        "insert into replies values ('k', 'tagger', 'open_tags', 'd', 'r', 'm', 'h', 'http://h', "
+        "'v1', 'ok', 'hello', null, '[[[\"A\", -0.5]]]', 'stop', 40, 10, 4, 0.2, 0.5, '{}', 7)"
+    )
+    old.commit()
+    old.close()
+    for _ in range(2):
+        with ReplyStore(path) as store:
+            reply = store.get_many(["k"])["k"]
+            assert (reply.text, reply.cost_usd, reply.logprobs) == ("hello", 0.2, ((("A", -0.5),),))
+            assert set(store.usage_rows()["via"]) == {"call"}
+            assert store.put(record("new")).text == "hello"
+
+
+def test_a_password_is_never_told():
+    with pytest.raises(StoreError) as told:
+        ReplyStore("postgresql+psycopg://user:hush-hush@127.0.0.1:9/none")
+    assert "hush" not in str(told.value)
+    with pytest.raises(StoreError, match="replies_url is not usable"):
+        ReplyStore("nonsense")
 
 
 def test_measured_means(store):
@@ -142,9 +259,10 @@ def test_a_store_of_another_version_is_refused(tmp_path):
         ReplyStore(path)
 
 
-def test_a_locked_store_is_a_clear_failure(store, monkeypatch, tmp_path):
+def test_a_locked_store_is_a_clear_failure(monkeypatch, tmp_path):
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    store = ReplyStore(tmp_path / "llm" / "replies.sqlite")
     store.put(record("before"))
-    store._db.execute("pragma busy_timeout = 50")
     other = sqlite3.connect(tmp_path / "llm" / "replies.sqlite", isolation_level=None)
     other.execute("begin immediate")
     with pytest.raises(StoreError, match="another process holds it"):
@@ -165,9 +283,11 @@ def test_a_folder_that_cannot_be_made_is_a_clear_failure(tmp_path):
 def test_a_store_that_can_only_be_read(tmp_path):
     path = tmp_path / "replies.sqlite"
     with ReplyStore(path) as store:
-        store._db.execute("pragma query_only = on")
+        store.put(record("before"))
+        sa.event.listen(store.database.engine, "begin", _only_reading)
         with pytest.raises(StoreError, match="writable"):
             store.put(record("k"))
+        assert store.get_many(["before"])
 
 
 def test_paths_are_where_they_are_said(tmp_path):

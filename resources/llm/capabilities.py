@@ -77,7 +77,6 @@ class Capabilities:
         self._shared = shared
         self._name = f"{base_url} {model}"
         self._where = f"{model} at {base_url}"
-        self._base_url = base_url
         self._model = model
         self._say = say
         self._asking = asyncio.Lock()
@@ -132,10 +131,10 @@ class Capabilities:
 
     async def _probe(self, feature: str, ask: Ask) -> bool | None:
         """Whether the endpoint has a feature; ``None`` where its answer does not tell."""
+        # Nothing but the feature: models differ in what else they take, a limit of tokens too.
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": "Name an animal, in one word."}],
-            "max_completion_tokens" if is_openai(self._base_url) else "max_tokens": 32,
             **_PROBES[feature],
         }
         try:
@@ -148,7 +147,7 @@ class Capabilities:
             return None
         try:
             said = read_completion(
-                orjson.loads(answer.body), max_tokens=32, wants_logprobs=feature == "logprobs"
+                orjson.loads(answer.body), max_tokens=0, wants_logprobs=feature == "logprobs"
             )
         except ValueError:
             return None

@@ -504,6 +504,7 @@ class LLMClient:
         elif measured:
             plan.tokens_per_byte = measured.tokens_per_byte
         plan.completion_tokens = measured.completion_tokens if measured else None
+        batched = self.role.batch_from is not None and new >= self.role.batch_from
         prompt = round(plan.tokens_per_byte * plan.prompt_bytes)
         completion = plan.most_completion_tokens
         if measured:
@@ -517,7 +518,7 @@ class LLMClient:
             stored=plan.calls - len(plan.missing),
             prompt_tokens=prompt,
             completion_tokens=completion,
-            cost_usd=self._price.cost(prompt, completion) if self._price else None,
+            cost_usd=self._price.cost(prompt, completion, batch=batched) if self._price else None,
             seconds=seconds,
         )
 

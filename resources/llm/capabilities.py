@@ -6,6 +6,7 @@ and ignores a field is found out by a small question whose right answer only the
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -52,6 +53,8 @@ _INSTEAD = {
 }
 # A server may have been updated since.
 _REMEMBERED_S = 30 * 86_400.0
+# An endpoint whose answers tell nothing is not asked before every call.
+_MOST_ASKED = 3
 
 
 class Capabilities:
@@ -81,6 +84,7 @@ class Capabilities:
         self._say = say
         self._asking = asyncio.Lock()
         self._has: dict[str, bool] = {}
+        self._asked: Counter[str] = Counter()
         if embedded:
             self._has = dict.fromkeys(_INSTEAD, True)
         elif is_openai(base_url):
@@ -124,7 +128,8 @@ class Capabilities:
         if feature in self._has:
             return
         async with self._asking:
-            if feature not in self._has:
+            if feature not in self._has and self._asked[feature] < _MOST_ASKED:
+                self._asked[feature] += 1
                 has = await self._probe(feature, ask)
                 if has is not None:
                     await self._know(feature, has)

@@ -65,7 +65,7 @@ class AdaptiveLimit:
 
     def overloaded(self, began_in: int) -> None:
         """The endpoint could not serve a request that began in a round; many in one count once."""
-        if began_in <= self._shrunk_in:
+        if self._fixed or began_in <= self._shrunk_in:
             return
         self._shrunk_in = self.round
         self._stay(max(int(self.limit * _SHRINK), 1))

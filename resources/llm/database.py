@@ -43,7 +43,9 @@ class Database:
             parsed = make_url(url)
             self.sqlite = parsed.get_backend_name() == "sqlite"
             self.path = Path(parsed.database) if self.sqlite and parsed.database else None
-            # A password is never shown, wherever in the URL it stands.
+            # A password is never shown, wherever it stands; what follows an @ in one is the host.
+            if "@" in (parsed.host or ""):
+                raise ValueError
             shown = parsed.difference_update_query(_SECRET)
             self.name = str(self.path) if self.path else shown.render_as_string(hide_password=True)
             with self.guard():

@@ -1,13 +1,17 @@
 """Claims, limits and bookings that processes share; on real SQLite files and a real Postgres."""
 
+import heapq
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -208,3 +212,226 @@ def test_what_was_found_out_is_remembered(url):
         assert two.known("endpoint") == {"has": {"seed": False}, "asked_at": 3.0}
         two.forget_endpoint("endpoint")
         assert two.known("endpoint") == {}
+
+
+CLAIMER = """
+import random, sys
+from resources.llm.coordination import Coordination
+url, name = sys.argv[1:]
+keys = [f"k{number:03}" for number in range(240)]
+random.Random(name).shuffle(keys)
+with Coordination(url) as shared:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    mine = set()
+    for start in range(0, len(keys), 12):
+        mine |= shared.claim(keys[start : start + 12])
+    print(" ".join(sorted(mine)), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def started(script: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_processes_never_claim_the_same_call(url):
+    processes = [started(CLAIMER, url, name) for name in ("one", "two", "three")]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        found = [process.stdout.readline().split() for process in processes if process.stdout]
+        for process in processes:
+            assert process.communicate("end\n", timeout=60)[0] == ""
+            assert process.returncode == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    claimed = [key for keys in found for key in keys]
+    assert len(claimed) == len(set(claimed)) == 240
+
+
+def test_claims_are_taken_over_from_one_that_was_forgotten_and_came_back(tmp_path, clock):
+    """As after a long pause of its own: what it claims then is known to be of a living owner."""
+    url = f"sqlite:///{tmp_path / 'replies.sqlite'}"
+    with Coordination(url) as other:
+        back = Coordination(url)
+        for _ in range(20):
+            clock[0] += 4
+            other.beat()
+        # It was not seen for 80 seconds, and is forgotten.
+        assert back.claim(["a"]) == {"a"}
+        assert other.claim(["a"]) == set()
+        for _ in range(20):
+            clock[0] += 4
+            other.beat()
+        assert other.claim(["a"]) == {"a"}
+        back.close()
+
+
+def test_nobody_is_forgotten_because_the_machine_slept(tmp_path, clock):
+    url = f"sqlite:///{tmp_path / 'replies.sqlite'}"
+    with Coordination(url) as one, Coordination(url) as two:
+        assert one.claim(["a"]) == {"a"}
+        assert one.book({"month": 1.0}, {"month": 1.0}, lambda _: 0.0)
+        clock[0] += 8 * 3_600
+        two.beat()
+        assert two.claim(["a"]) == set()
+        assert not two.book({"month": 1.0}, {"month": 1.0}, lambda _: 0.0)
+        one.beat()
+        clock[0] += 5
+        two.beat()
+        assert two.claim(["a"]) == set()
+
+
+def test_both_that_take_each_other_for_gone_go_on(postgres_url, monkeypatch):
+    """Two machines that were away from the database: each forgets the other, and neither fails."""
+    monkeypatch.setattr(coordination, "_GONE_S", 0.0)
+    faults: list[BaseException] = []
+
+    def beat() -> None:
+        try:
+            with Coordination(postgres_url) as shared:
+                for number in range(40):
+                    shared.claim([f"k{number}"])
+                    shared.beat()
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=beat) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not faults
+
+
+def test_what_two_find_out_at_once_is_all_remembered(url):
+    def remember(name: str) -> None:
+        with Coordination(url) as shared:
+            for number in range(15):
+                shared.remember("endpoint", {f"{name}{number}": True})
+
+    Coordination(url).close()
+    threads = [threading.Thread(target=remember, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    with Coordination(url) as shared:
+        assert len(shared.known("endpoint")) == 45
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rate=st.sampled_from([50.0, 1_000.0, 20_000.0]),
+    asks=st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.lists(st.integers(1, 3_000), min_size=1, max_size=20),
+            st.floats(0, 0.5),
+        ),
+        min_size=3,
+        max_size=30,
+    ),
+)
+def test_no_more_tokens_are_let_through_than_the_limit(tmp_path_factory, monkeypatch, rate, asks):
+    now = [1_000_000.0]
+    monkeypatch.setattr(coordination.time, "time", lambda: now[0])
+    url = f"sqlite:///{tmp_path_factory.mktemp('limit') / 'replies.sqlite'}"
+    owners = [Coordination(url) for _ in range(3)]
+    let_through: list[tuple[float, int]] = []
+    for owner, sizes, pause in asks:
+        grant = owners[owner].take("limit", sizes, (None, rate))
+        let_through.append((now[0], sum(sizes[: grant.calls])))
+        now[0] += pause
+    for shared in owners:
+        shared.close()
+    # A call that is larger than the bucket waits until the bucket is full.
+    deep = max([DEPTH_S * rate, *(size for _, sizes, _ in asks for size in sizes)])
+    for start, (began, _) in enumerate(let_through):
+        tokens = 0
+        for at, granted in let_through[start:]:
+            tokens += granted
+            assert tokens <= rate * (at - began) + deep + 1e-3
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.4, 3.9, 4.1, 30.0, 2_000.0])
+def test_who_asks_again_when_told_to_gets_the_whole_limit(tmp_path, clock, rate):
+    """Also three calls a minute."""
+    seconds = max(30.0, 30 / rate)
+    url = f"sqlite:///{tmp_path / 'replies.sqlite'}"
+    with Coordination(url) as shared:
+        began, got = clock[0], 0
+        while clock[0] < began + seconds:
+            grant = shared.take("limit", [1] * 256, (rate, None))
+            got += grant.calls
+            clock[0] += min(max(grant.wait_s, 0.02), 1.0)
+        assert 0.97 * rate * seconds <= got <= rate * seconds + max(DEPTH_S * rate, 1) + 1
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_many_users_have_equal_shares_of_the_whole(tmp_path, clock, count):
+    rate, seconds = 200.0, 10.0
+    rng = random.Random(count)
+    url = f"sqlite:///{tmp_path / 'replies.sqlite'}"
+    owners = [Coordination(url) for _ in range(count)]
+    got = [0] * count
+    asks = [(clock[0] + rng.random() * 0.02, place) for place in range(count)]
+    end = clock[0] + seconds
+    heapq.heapify(asks)
+    while asks[0][0] < end:
+        clock[0], place = heapq.heappop(asks)
+        grant = owners[place].take("limit", [1] * 256, (rate, None))
+        got[place] += grant.calls
+        # No process is exactly on time.
+        wait = min(max(grant.wait_s, 0.02), 1.0) + rng.random() * 0.005
+        heapq.heappush(asks, (clock[0] + wait, place))
+    for shared in owners:
+        shared.close()
+    assert sum(got) >= 0.95 * rate * seconds
+    # Who asks at a lucky moment gets more, for a while.
+    assert min(got) >= 0.6 * sum(got) / count
+
+
+def test_a_pause_never_becomes_shorter(url):
+    with Coordination(url) as shared:
+        now = time.time()
+        shared.learn("limit", resume_at=now + 20)
+        shared.learn("limit", resume_at=now + 5)
+        assert shared.take("limit", [1], (100.0, None)).wait_s > 15
+
+
+def test_a_limit_that_nobody_used_for_long_is_not_kept_to(tmp_path, clock):
+    url = f"sqlite:///{tmp_path / 'replies.sqlite'}"
+    with Coordination(url) as shared:
+        shared.learn("limit", requests_per_s=2.0, tokens_per_s=50.0)
+        clock[0] += 600
+        assert shared.limits("limit") == (2.0, 50.0)
+        assert shared.take("limit", [1], (None, None)).calls == 1
+        clock[0] += 2 * 3_600
+        assert shared.limits("limit") == (None, None)
+        assert shared.take("limit", [1] * 99, (None, None)).calls == 99
+
+
+def test_a_store_in_a_folder_of_odd_characters_is_coordinated_beside_it(tmp_path):
+    folder = tmp_path / "a?b%20c"
+    url = sa.URL.create("sqlite", database=str(folder / "replies.sqlite"))
+    with Coordination(url.render_as_string(hide_password=False)) as shared:
+        assert shared.claim(["a"]) == {"a"}
+    assert (folder / "coordination.sqlite").exists()

@@ -1,6 +1,9 @@
+import shutil
 import sqlite3
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +15,14 @@ import sqlalchemy as sa
 from opencs_assets.schemas import LLM_REPLIES
 from resources.llm import database
 from resources.llm.errors import StoreError
-from resources.llm.store import BATCHES, ReadingRow, Record, ReplyStore, month_start
+from resources.llm.store import (
+    BATCHES,
+    REPLIES,
+    ReadingRow,
+    Record,
+    ReplyStore,
+    month_start,
+)
 from resources.llm.types import Reply
 
 FIRST_RELEASE = """
@@ -294,3 +304,215 @@ def test_paths_are_where_they_are_said(tmp_path):
     path = tmp_path / "deep" / "er" / "replies.sqlite"
     ReplyStore(path).close()
     assert Path(path).exists()
+
+
+def test_a_path_may_have_characters_that_mean_something_in_a_url(tmp_path):
+    path = tmp_path / "a?b%20c#d" / "replies.sqlite"
+    with ReplyStore(path) as store:
+        store.put(record("k"))
+        url = store.url
+    assert path.exists()
+    with ReplyStore(url) as store:
+        assert store.get_many(["k"])
+
+
+def test_one_call_with_several_replies_at_once_has_the_first(store):
+    kept = store.put_many([record("k", text="1"), record("other"), record("k", text="2")])
+    assert [reply.text for reply in kept] == ["1", "hello", "1"]
+    assert store.get_many(["k"])["k"].text == "1"
+
+
+def test_what_is_returned_is_what_is_stored(store):
+    """Also where the store can't hold it: no database has half characters, Postgres no NUL."""
+    kept = store.put(record("k", text="a\x00b\ud800c", detail="\udfff", request_id="\x00"))
+    assert kept.text == store.get_many(["k"])["k"].text == "a\N{REPLACEMENT CHARACTER}b?c"
+
+
+def test_the_first_reply_stays_for_both_connections(where):
+    """Each gets what is stored, whoever was first."""
+    start = threading.Barrier(2)
+    kept: dict[str, list[str]] = {}
+
+    def put(text: str) -> None:
+        with ReplyStore(where) as store:
+            start.wait()
+            kept[text] = [store.put(record(f"k{n}", text=text)).text for n in range(60)]
+
+    ReplyStore(where).close()
+    threads = [threading.Thread(target=put, args=(text,)) for text in ("1", "2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kept["1"] == kept["2"]
+
+
+def test_replies_and_readings_in_other_orders_never_lock_each_other(where):
+    start = threading.Barrier(2)
+    faults: list[BaseException] = []
+    numbers = range(400)
+
+    def put(order: list[int]) -> None:
+        try:
+            with ReplyStore(where) as store:
+                for turn in range(10):
+                    start.wait(60)
+                    store.put_many([record(f"{turn}-{number}") for number in order])
+                    store.put_readings(
+                        [ReadingRow(f"{turn}-{n}", "v1", "ok", "[1]", None) for n in order]
+                    )
+        except BaseException as error:
+            faults.append(error)
+            start.abort()
+
+    ReplyStore(where).close()
+    orders = ([*numbers], [*reversed(numbers)])
+    threads = [threading.Thread(target=put, args=(order,)) for order in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not faults
+
+
+def test_sixty_thousand_keys_are_looked_up(where):
+    with ReplyStore(where) as store:
+        store.put_many([record(f"k{number}") for number in range(3_000)])
+        found = store.get_many([f"k{number}" for number in range(60_000)])
+    assert len(found) == 3_000
+
+
+def test_what_a_batch_became_is_never_missed_in_what_was_spent(where):
+    """A batch that is read meanwhile counts as open or with its replies, if not as both."""
+    row = {
+        "role": "tagger", "stage": "open_tags", "run": "run-1", "model": "m", "most_usd": 1.0,
+        "endpoint": "http://host/v1", "state": "created", "created_at": 1,
+    }  # fmt: skip
+    with ReplyStore(where) as store, ReplyStore(where) as other:
+        with store.database.writing() as connection:
+            connection.execute(BATCHES.insert(), [row | {"batch_id": f"b{n}"} for n in range(40)])
+        found: list[float] = []
+        ends = threading.Event()
+
+        def look() -> None:
+            while not ends.is_set():
+                found.append(other.spent(run="run-1"))
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        for number in range(40):
+            store.put(record(f"k{number}", cost_usd=1.0))
+            done = BATCHES.update().where(BATCHES.c.batch_id == f"b{number}")
+            with store.database.writing() as connection:
+                connection.execute(done.values(state="done"))
+        ends.set()
+        looking.join(60)
+        assert found
+        # For a moment one may count as both.
+        assert 40 <= min(found) <= max(found) <= 41
+
+
+def test_a_store_of_the_first_release_gets_all_indexes(tmp_path):
+    path = tmp_path / "replies.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(FIRST_RELEASE)
+    old.executemany(
+        "insert into replies values (?, 'tagger', 's', 'd', 'r', 'm', 'h', 'e', 'v1', 'ok', ?, "
+        "null, null, null, 1, 1, 1, 0.5, 0.5, '{}', 7)",
+        [(f"k{number}", f"text {number}") for number in range(1_000)],
+    )
+    old.commit()
+    old.close()
+    with ReplyStore(path) as store:
+        found = store.get_many([f"k{number}" for number in range(1_000)])
+        assert {key: reply.text for key, reply in found.items()} == {
+            f"k{number}": f"text {number}" for number in range(1_000)
+        }
+        assert store.spent(run="r") == 500.0
+        there = sa.inspect(store.database.engine).get_indexes("replies")
+    assert {index.name for index in REPLIES.indexes} <= {index["name"] for index in there}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://127.0.0.1:9/none?user=u&password=hush-hush",
+        "postgresql+psycopg://u:x@hush-hush@127.0.0.1:9/none",
+        "postgresql+psycopg://u:x@127.0.0.1:hush-hush/none",
+        "mysterydb://u:hush-hush@host/none",
+    ],
+)
+def test_no_part_of_a_password_is_told(url):
+    with pytest.raises(StoreError) as told:
+        ReplyStore(url)
+    assert "hush" not in str(told.value)
+
+
+def end_connection(store: ReplyStore, mine: sa.Connection) -> None:
+    """As when the server is restarted: the connection ends in the middle."""
+    pid = mine.exec_driver_sql("select pg_backend_pid()").scalar_one()
+    with store.database.reading() as other:
+        other.exec_driver_sql(f"select pg_terminate_backend({pid})")
+    mine.exec_driver_sql("select 1")
+
+
+def test_a_server_that_ends_the_connection_is_a_clear_failure(postgres_url):
+    with ReplyStore(postgres_url) as store:
+        store.put(record("k"))
+        with pytest.raises(StoreError, match="check replies_url"), store.database.writing() as mine:
+            end_connection(store, mine)
+        assert store.put(record("another")).text == "hello"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    made = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1m", "none", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if not made or made.returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_a_clear_failure_and_loses_nothing(small_disk):
+    with ReplyStore(small_disk / "replies.sqlite") as store:
+        kept = 0
+
+        def fill() -> None:
+            nonlocal kept
+            while True:
+                store.put(record(f"k{kept}", text="x" * 20_000))
+                kept += 1
+
+        with pytest.raises(StoreError, match="free disk space"):
+            fill()
+        assert kept
+        assert len(store.get_many([f"k{number}" for number in range(kept + 1)])) == kept
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    with ReplyStore(small_disk / "replies.sqlite") as store:
+        assert store.put(record("after")).text == "hello"
+        assert len(store.get_many([f"k{number}" for number in range(kept)])) == kept
+
+
+def test_a_disk_without_any_space_is_a_clear_failure(small_disk):
+    (small_disk / "filler").write_bytes(b"x" * 1_048_576)
+    with pytest.raises(StoreError, match="free disk space"):
+        ReplyStore(small_disk / "replies.sqlite")
+
+
+def test_a_disk_that_can_only_be_read_is_a_clear_failure(small_disk):
+    with ReplyStore(small_disk / "replies.sqlite") as store:
+        store.put(record("k"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with (
+        pytest.raises(StoreError, match="writable"),
+        ReplyStore(small_disk / "replies.sqlite") as store,
+    ):
+        store.put(record("another"))

@@ -318,7 +318,8 @@ class Engine:
             self._deliver(Done(work, reply))
             return
         backoff = min(_FIRST_WAIT_S * 2 ** (work.faults + min(work.waits, 6) - 1), _MOST_BACKOFF_S)
-        wait = backoff * random.uniform(0.5, 1.0) if fault.wait_s is None else fault.wait_s
+        # "At once" is no answer to a call that was just refused.
+        wait = fault.wait_s or backoff * random.uniform(0.5, 1.0)
         self._delayed += 1
         self._loop.call_later(wait, self._put_back, work)
 

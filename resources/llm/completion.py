@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from resources.llm.types import Status
+from resources.llm.prices import Price
+from resources.llm.types import Reply, Status
 
 Alternatives = tuple[tuple[tuple[str, float], ...], ...]
 
@@ -47,6 +48,47 @@ class Completion:
     has_usage: bool
     provider_id: str | None
     cached_tokens: int = 0
+
+    def reply(
+        self,
+        key: str,
+        price: Price | None,
+        *,
+        request_id: str | None,
+        latency_s: float = 0.0,
+        batch: bool = False,
+    ) -> Reply:
+        """The reply that is kept of it.
+
+        Args:
+            key: Key of the call.
+            price: Price of the model, where known.
+            request_id: The provider's id of the request; without one, that of the completion.
+            latency_s: Seconds from request to answer.
+            batch: Whether it was made in a batch, at that price.
+        """
+        cost: float | None = None
+        if price and self.has_usage:
+            cost = price.cost(
+                self.prompt_tokens,
+                self.completion_tokens,
+                cached_tokens=self.cached_tokens,
+                batch=batch,
+            )
+        return Reply(
+            reply_id=key,
+            status=self.status,
+            text=self.text,
+            detail=self.detail,
+            logprobs=self.logprobs,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost_usd=cost,
+            latency_s=latency_s,
+            cached_tokens=self.cached_tokens,
+            request_id=request_id or self.provider_id,
+        )
 
 
 def read_completion(body: Any, *, max_tokens: int, wants_logprobs: bool) -> Completion:

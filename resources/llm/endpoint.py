@@ -293,25 +293,7 @@ class Endpoint:
             )
             return Sent(reply, True, request, raw[:_RAW_CHARACTERS])
         self._answered, self._wrong = True, -1
-        price = self._price if said.has_usage else None
-        reply = Reply(
-            reply_id=prepared.key,
-            status=said.status,
-            text=said.text,
-            detail=said.detail,
-            logprobs=said.logprobs,
-            finish_reason=said.finish_reason,
-            prompt_tokens=said.prompt_tokens,
-            completion_tokens=said.completion_tokens,
-            cost_usd=price.cost(
-                said.prompt_tokens, said.completion_tokens, cached_tokens=said.cached_tokens
-            )
-            if price
-            else None,
-            latency_s=latency,
-            cached_tokens=said.cached_tokens,
-            request_id=request_id or said.provider_id,
-        )
+        reply = said.reply(prepared.key, self._price, request_id=request_id, latency_s=latency)
         return Sent(reply, True, request, raw)
 
     async def _take_note(

@@ -130,28 +130,8 @@ class ResultReader:
             )
         except ValueError as error:
             return Reply(key, "garbled", detail=str(error), request_id=request_id)
-        price = self._price if said.has_usage else None
         # No latency: how long a batch takes says nothing of the calls in it.
-        return Reply(
-            reply_id=key,
-            status=said.status,
-            text=said.text,
-            detail=said.detail,
-            logprobs=said.logprobs,
-            finish_reason=said.finish_reason,
-            prompt_tokens=said.prompt_tokens,
-            completion_tokens=said.completion_tokens,
-            cost_usd=price.cost(
-                said.prompt_tokens,
-                said.completion_tokens,
-                cached_tokens=said.cached_tokens,
-                batch=True,
-            )
-            if price
-            else None,
-            cached_tokens=said.cached_tokens,
-            request_id=request_id or said.provider_id,
-        )
+        return said.reply(key, self._price, request_id=request_id, batch=True)
 
 
 class Keeper:

@@ -192,7 +192,7 @@ class Coordination:
     def take(
         self,
         name: str,
-        tokens: Sequence[int],
+        tokens: Sequence[float],
         limits: tuple[float | None, float | None],
         owed: float = 0.0,
     ) -> Grant:

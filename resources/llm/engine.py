@@ -240,8 +240,8 @@ class Engine:
             self._ready.popleft()
             self._in_flight += 1
             endpoint.in_flight += 1
-            endpoint.rate.use_permit()
-            task = self._loop.create_task(self._send(work, endpoint))
+            taken = endpoint.rate.use_permit()
+            task = self._loop.create_task(self._send(work, endpoint, taken))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -271,7 +271,7 @@ class Engine:
                 best = endpoint
         return best
 
-    async def _send(self, work: Work, endpoint: Endpoint) -> None:
+    async def _send(self, work: Work, endpoint: Endpoint, taken: float) -> None:
         cost: float | None = 0.0
         try:
             came = await endpoint.attempt(work.prepared)
@@ -279,7 +279,9 @@ class Engine:
                 if came.completed:
                     cost = came.reply.cost_usd
                     endpoint.rate.replied(
-                        work.tokens, came.reply.prompt_tokens + came.reply.completion_tokens
+                        work.tokens,
+                        taken,
+                        came.reply.prompt_tokens + came.reply.completion_tokens,
                     )
                     # The place stays taken until the reply is on disk, so that what a crash loses
                     # is never more than what is in flight.

@@ -8,6 +8,7 @@ import asyncio
 import email.utils
 import re
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from resources.llm.coordination import Coordination, Grant
@@ -21,6 +22,8 @@ _LATELY_S = 2.0
 # A measured limit is kept to with this little to spare, for clocks that differ.
 _SPARE = 0.995
 _LONGEST_RESET_S = 90.0
+# What a call weighs, a call later, in the ratio of tokens had to tokens thought.
+_FORGET = 0.98
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
 )
@@ -53,7 +56,10 @@ class RateLimit:
         stored = shared.limits(name)
         self.requests_per_s = self._set[0] or stored[0]
         self.tokens_per_s = self._set[1] or stored[1]
-        self.permits = 0
+        # Tokens that were taken out of the limit for each permit.
+        self._permits: deque[float] = deque()
+        # What calls had, to what they were thought to have: tokenizers are not always known.
+        self._thought, self._had = 0.0, 0.0
         self.refusals = 0
         self._users = 1
         self._resume_at = 0.0
@@ -72,9 +78,14 @@ class RateLimit:
         """Seconds that the endpoint asked to wait and that are not over; 0 where none."""
         return max(self._resume_at - time.time(), 0.0)
 
-    def use_permit(self) -> None:
-        """A call is about to be sent, on one of the permits where the limit is active."""
-        self.permits = max(self.permits - 1, 0)
+    @property
+    def permits(self) -> int:
+        """Calls that may be sent now."""
+        return len(self._permits)
+
+    def use_permit(self) -> float:
+        """A call is about to be sent; the tokens that its permit took (0 where it had none)."""
+        return self._permits.popleft() if self._permits else 0.0
 
     def sent(self, now: float) -> None:
         """A request is sent now (``time.monotonic``)."""
@@ -95,12 +106,15 @@ class RateLimit:
         """Get permits for waiting calls, or find out after some time that there are none.
 
         Args:
-            tokens: Tokens of the calls that wait, prompt and reply together, in their order.
+            tokens: Tokens that the calls that wait are thought to have, prompt and reply together,
+                in their order.
         """
         await asyncio.sleep(max(self._ask_at - time.monotonic(), 0.0))
         owed, self._owed = self._owed, 0.0
-        grant = await asyncio.to_thread(self._shared.take, self._name, tokens, self._set, owed)
-        self.permits = grant.calls
+        ratio = self._had / self._thought if self._thought else 1.0
+        sizes = [size * ratio for size in tokens]
+        grant = await asyncio.to_thread(self._shared.take, self._name, sizes, self._set, owed)
+        self._permits = deque(sizes[: grant.calls])
         self._note(grant)
         self._ask_at = time.monotonic() + min(max(grant.wait_s, _ASK_EVERY_S), 1.0)
         if self._learns:
@@ -110,10 +124,20 @@ class RateLimit:
                 if self._learned.per_s != before:
                     await self._tell(emptied=False)
 
-    def replied(self, reserved_tokens: int, tokens: int) -> None:
-        """A call was let through; its tokens are known now (0: they were not told)."""
-        if self.tokens_per_s is not None and tokens:
-            self._owed += tokens - reserved_tokens
+    def replied(self, thought: int, taken: float, had: int) -> None:
+        """A call was let through, and its tokens are known now.
+
+        Args:
+            thought: Tokens that it was thought to have.
+            taken: Tokens that its permit took (``use_permit``).
+            had: Tokens that it had; 0 where that was not told.
+        """
+        if not had:
+            return
+        self._thought = self._thought * _FORGET + thought
+        self._had = self._had * _FORGET + had
+        if self.tokens_per_s is not None:
+            self._owed += had - taken
 
     async def observe(self, headers: Mapping[str, str]) -> None:
         """Learn the limits that an answer's headers tell, where none are set."""

@@ -103,6 +103,27 @@ def test_settings_win_over_headers_and_headers_over_refusals(tmp_path):
     asyncio.run(main())
 
 
+def test_calls_that_are_larger_than_thought_take_what_they_have_of_a_token_limit(tmp_path):
+    async def main() -> None:
+        with Coordination(f"sqlite:///{tmp_path / 'replies.sqlite'}") as shared:
+            rate = RateLimit(shared, "tokens", None, 60 * 10_000)
+            await rate.ask([100] * 64)
+            # A quarter of a second deep: 2,500 tokens.
+            assert rate.permits == 25
+            for _ in range(25):
+                rate.replied(100, rate.use_permit(), 1_000)
+            await rate.ask([100] * 64)
+            # They had 25,000: what they had too much is made up for first.
+            assert rate.permits == 0
+            rate._ask_at = 0.0
+            await asyncio.sleep(2.6)
+            await rate.ask([100] * 64)
+            assert rate.permits == 2
+            assert rate.use_permit() == pytest.approx(1_000)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

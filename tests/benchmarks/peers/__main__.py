@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = Path(__file__).resolve().parent
 SERVER = ROOT / "tests" / "integration" / "servers" / "openai_server.py"
 ENVIRONMENTS = ROOT / ".venv-peers"
-OURS = SCRIPTS / "ours.py"
 TIMEOUT_S = 180
 
 
@@ -59,6 +58,7 @@ class Row:
 
 
 PEERS = [
+    Peer("opencs", "ours.py"),
     Peer("openai SDK 3.54.0", "plain_sdk.py", "openai", ("openai[aiohttp]==3.54.0",)),
     Peer(
         "openai SDK 3.54.0, aiohttp",
@@ -232,10 +232,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.workloads) - WORKLOADS.keys():
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
-    ours = [Peer("opencs", OURS.name)] if OURS.exists() else []
-    peers = [
-        peer for peer in [*ours, *PEERS] if not args.only or args.only.lower() in peer.name.lower()
-    ]
+    peers = [peer for peer in PEERS if not args.only or args.only.lower() in peer.name.lower()]
     console = Console()
     table = Table(title="Clients on the same server", title_justify="left")
     for column in ("workload", "client"):

@@ -13,13 +13,16 @@ from typing import Any
 import httpx
 import pytest
 
+from resources.llm import engine
 from resources.llm.client import LLMClient
 from resources.llm.store import ReplyStore
+from resources.llm.types import Call
 from resources.settings import Budget, Role
 
 SERVER = Path(__file__).parent.parent / "servers" / "openai_server.py"
 ROOT = Path(__file__).resolve().parents[3]
-DEFAULTS: dict[str, Any] = {"latency": 0.02}
+# What tests change of the shared server: each gets it as new.
+DEFAULTS: dict[str, Any] = {"latency": 0.02, "without": [], "keys": [], "slots": 0, "queue": None}
 KEY = "sk-testkey-not-a-real-one-0123456789"
 
 
@@ -76,6 +79,12 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Retries come soon; a file may say in FIRST_WAIT_S how soon."""
+    monkeypatch.setattr(engine, "_FIRST_WAIT_S", getattr(request.module, "FIRST_WAIT_S", 0.01))
+
+
+@pytest.fixture
 def make_client(server: TestServer, transport: str, tmp_path: Path) -> Callable[..., LLMClient]:
     return partial(client_for, server.url, tmp_path, transport=transport)
 
@@ -110,6 +119,17 @@ def client_for(
         say=say,
         ask_endpoints=ask_endpoints,
     )
+
+
+def call(prompt: str, **more: Any) -> Call:
+    return Call(({"role": "user", "content": prompt},), "v1", **{"max_tokens": 64, **more})
+
+
+def calls(count: int, words: str = "prompt", *, first: int = 0, **more: Any) -> list[Call]:
+    """Calls with numbered prompts; their replies may be as long as the role says."""
+    return [
+        call(f"{words} {n}", **{"max_tokens": None, **more}) for n in range(first, first + count)
+    ]
 
 
 STAGE = """

@@ -6,7 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from resources.llm.request import prepare
 from resources.llm.store import BATCH_CALLS, BATCHES, Record, ReplyStore
 from resources.llm.types import Call, Reply
 from resources.settings import Role
-from tests.integration.llm.conftest import KEY, TestServer, client_for, started
+from tests.integration.llm.conftest import KEY, TestServer, calls, client_for, started
 
 DEFAULTS: dict[str, Any] = {"batch_delay": 0.1, "batch_mode": "ok", "keys": [], "latency": 0.0}
 BAD_KEY = {"keys": ["sk-another-one"]}
@@ -65,7 +65,7 @@ def stage(url: str, home: Path, store: str, first: int, count: int, where: str, 
     sending.AT_ONCE = following.AT_ONCE = 5
     said: list[str] = []
     with client_for(url, home, store=ReplyStore(store), batch_from=5, say=said.append) as asking:
-        found = asking.complete(calls(count, first), label="stage")
+        found = asking.complete(calls(count, first=first), label="stage")
     out.write_text(f"ok {sum(reply.status == 'ok' for reply in found)}")
 
 
@@ -84,13 +84,6 @@ def server(running_server: TestServer, monkeypatch: pytest.MonkeyPatch) -> Itera
     running_server.reset()
     yield running_server
     running_server.configure(**DEFAULTS)
-
-
-def calls(count: int, first: int = 0, version: str = "v1") -> list[Call]:
-    return [
-        Call(({"role": "user", "content": f"prompt {n}"},), version)
-        for n in range(first, first + count)
-    ]
 
 
 def complete(
@@ -222,10 +215,14 @@ def test_more_calls_than_a_batch_holds_are_split(server, tmp_path, monkeypatch):
     stats = server.stats()
     assert (stats["batches_created"], stats["requests"]) == (3, 0)
     assert set(stats["batched"].values()) == {1}
-    size = len(orjson.dumps(replies(tmp_path)["request"][0])) + 150
+    # So large that only their bytes split them: three of ten equally long lines in each.
+    monkeypatch.setattr(sending, "MOST_CALLS", 50_000)
+    wanted = calls(10, first=100)
+    role = Role(base_url=f"{server.url}/v1", model="gpt-4o-mini")
+    size = len(sheet.written(prepare(wanted[0], role), role, (), None).data)
     monkeypatch.setattr(sending, "MOST_BYTES", 3 * size)
-    complete(server, tmp_path, calls(10, first=100))
-    assert server.stats()["batches_created"] >= 6
+    complete(server, tmp_path, wanted)
+    assert server.stats()["batches_created"] == 3 + 4
     assert server.stats()["requests"] == 0
 
 
@@ -435,6 +432,40 @@ def test_a_provider_that_is_away_for_a_while_is_asked_again(tmp_path, monkeypatc
         complete(server, tmp_path, calls(12), timeout_s=0.3, say=hear)
         assert_each_batched_once(server, 12)
     assert any("no answer in time; asked again later" in line for line in said)
+
+
+def test_results_that_cannot_be_had_are_not_waited_for_without_end(server, tmp_path, monkeypatch):
+    """The provider tells how the batch is, but never gives its files."""
+
+    class Withheld(Provider):
+        def download(self, *_: Any) -> None:
+            raise Unreached("test", "HTTP 503")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "Provider", Withheld)
+        patched.setattr(following, "_PATIENCE_S", 0.5)
+        with pytest.raises(LLMError, match="HTTP 503; run again to take the open batches up"):
+            complete(server, tmp_path, calls(12))
+    complete(server, tmp_path, calls(12))
+    assert_each_batched_once(server, 12)
+
+
+def test_a_batch_that_another_process_has_ended_is_not_begun_again(server, tmp_path, monkeypatch):
+    """A process sleeps during the upload; by then another has taken its batch for dead."""
+
+    class Asleep(Sender):
+        def _upload(self, batch: Batch, *given: Any) -> str:
+            file_id = super()._upload(batch, *given)
+            self._claims.shared.claim([], [f"batch {batch.batch_id}"])
+            self._ledger.change(replace(batch), state="done", detail="abandoned by the other")
+            return file_id
+
+    monkeypatch.setattr(runner, "Sender", Asleep)
+    found, _, _ = complete(server, tmp_path, calls(12))
+    assert {reply.status for reply in found} == {"ok"}
+    assert [row["detail"] for row in rows(tmp_path)] == ["abandoned by the other"]
+    stats = server.stats()
+    assert (stats["batches_created"], stats["requests"]) == (0, 12)
 
 
 def test_a_budget_makes_the_batch_smaller_and_ends_the_rest(server, tmp_path):

@@ -52,7 +52,6 @@ def test_an_endpoint_that_answers_and_what_is_remembered_of_it(server, tmp_path)
     server.configure(without=["json_schema"])
     again = found(tmp_path, settings, probe=True)["role tagger"]
     assert again.detail.endswith("has tool, grammar, logprobs; lacks json_schema")
-    server.configure(without=[])
 
 
 def test_a_probe_that_gets_no_plain_answer_says_nothing_of_features(server, tmp_path):
@@ -60,7 +59,6 @@ def test_a_probe_that_gets_no_plain_answer_says_nothing_of_features(server, tmp_
     asked = found(tmp_path, role(server), probe=True)["role tagger"]
     assert asked.state == "problem"
     assert "HTTP 400" in asked.detail
-    server.configure(without=[])
     assert "not asked yet" in found(tmp_path, role(server))["role tagger"].detail
 
 
@@ -99,7 +97,6 @@ def test_keys_models_and_urls_that_are_wrong(server, tmp_path):
     assert (lists_none.state, "lists no models" in lists_none.detail) == ("warning", True)
     server.configure(keys=["another"])
     refused = found(tmp_path, role(server))["role tagger"]
-    server.configure(keys=[])
     assert (refused.state, "check the key in TEST_API_KEY" in refused.detail) == ("problem", True)
     assert KEY not in str(refused)
 

@@ -12,9 +12,8 @@ import pytest
 
 from resources.llm.errors import BudgetError, StoreError
 from resources.llm.store import ReplyStore
-from resources.llm.types import Call
 from resources.settings import Budget
-from tests.integration.llm.conftest import client_for, start_stage, started
+from tests.integration.llm.conftest import calls, client_for, start_stage, started
 
 COST_USD = (1000 * 0.15 + 100 * 0.60) / 1e6
 
@@ -107,10 +106,6 @@ def test_an_interrupt_ends_soon_and_keeps_what_came(tmp_path):
     assert answered - 4 <= stored(tmp_path / "replies.sqlite") < 10_000
 
 
-def calls(count: int) -> list[Call]:
-    return [Call(({"role": "user", "content": f"prompt {n}"},), "v1") for n in range(count)]
-
-
 def test_a_full_disk_is_a_clear_failure_and_earlier_replies_stay(make_client, server, tmp_path):
     path = tmp_path / "llm" / "replies.sqlite"
     with make_client() as client:
@@ -190,7 +185,7 @@ def test_assets_and_months_have_budgets_too(make_client, server, budget, words):
     with make_client(budget=budget, run="one") as client, pytest.raises(BudgetError, match=words):
         client.complete(calls(20), label="test")
     sent = server.stats()["requests"]
-    assert sent <= 5
+    assert 1 <= sent <= 5
     other = make_client(budget=budget, run="two", stage="single_scores")
     with other as client:
         if budget.max_cost_usd_per_month is None:

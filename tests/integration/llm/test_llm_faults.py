@@ -1,27 +1,19 @@
 """Every row of the fault table, over real sockets, by both transports."""
 
-import time
 from typing import Any
 
 import pytest
 
-from resources.llm import engine
 from resources.llm.errors import LLMError
 from resources.llm.readings import parse_json_list
 from resources.llm.types import Call, Reply
+from tests.integration.llm.conftest import call
 
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_FIRST_WAIT_S", 0.01)
-
-
-def call(prompt: str, attempt: int = 0) -> Call:
-    return Call(({"role": "user", "content": prompt},), "v1", max_tokens=64, attempt=attempt)
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 def build(item: str, attempt: int, reason: str | None) -> Call:
-    return call(item, attempt)
+    return call(item, attempt=attempt)
 
 
 def tags(reply: Reply) -> list[str]:
@@ -43,12 +35,10 @@ def test_what_a_retry_can_mend_is_retried_and_answered_once(make_client, server,
 
 @pytest.mark.parametrize("fault", ["hang", "headersonly", "endless", "slow"])
 def test_a_reply_that_never_ends_meets_the_deadline_and_is_retried(make_client, server, fault):
-    started = time.monotonic()
     with make_client(timeout_s=0.5) as client:
         mended, fine = client.complete([call(f"fault={fault}x1"), call("fine")], label="test")
         assert client.report.retries == {"deadline": 1}
     assert (mended.status, fine.status) == ("ok", "ok")
-    assert time.monotonic() - started < 5
     assert server.stats()["prompts"][f"fault={fault}x1"] == 2
 
 
@@ -132,11 +122,8 @@ def test_an_endpoint_that_answers_pages_only_is_given_up(make_client, server):
 
 def test_a_busy_server_gets_fewer_requests_and_answers_all(make_client, server):
     server.configure(latency=0.05, slots=8, queue=8)
-    try:
-        with make_client() as client:
-            replies = client.complete([call(f"p {n}") for n in range(600)], label="test")
-    finally:
-        server.configure(latency=0.02, slots=0, queue=None)
+    with make_client() as client:
+        replies = client.complete([call(f"p {n}") for n in range(600)], label="test")
     assert {reply.status for reply in replies} == {"ok"}
     stats = server.stats()
     assert set(stats["answered"].values()) == {1}

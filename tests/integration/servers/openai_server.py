@@ -4,8 +4,8 @@ A prompt says what goes wrong with it: ``fault=429x2`` is answered 429 twice and
 ``fault=429`` always so. The endpoint's properties (``Config``) are command-line options, and
 ``POST /configure`` changes them at run time. ``GET /stats`` tells what was received, ``POST
 /reset`` forgets it, with files and batches, and fills the rate limits' buckets; it does not change
-the configuration. A line of a batch counts under ``batched``, and, if it got a completion, under
-``answered`` as well; all else is about requests to the chat routes.
+the configuration. A line of a batch counts under ``batched``, and, if it got a completion, in
+what is told of answers as well; all else is about requests to the chat routes.
 
 Run: ``python openai_server.py --latency 0.05``; the first line on stdout is the base URL.
 """
@@ -13,7 +13,6 @@ Run: ``python openai_server.py --latency 0.05``; the first line on stdout is the
 import argparse
 import asyncio
 import contextlib
-import random
 import re
 import socket
 import ssl
@@ -33,7 +32,6 @@ from aiohttp import web
 
 CHAT = "/v1/chat/completions"
 FAULT = re.compile(r"fault=(\w+?)(?:x(\d+))?(?:\s|$)")
-TOKENS = re.compile(r"tokens=(\d+)")
 AZURE = re.compile(r"/openai/deployments/([^/]+)/chat/completions")
 LITERAL = re.compile(r'\s*root\s*::=\s*"((?:[^"\\]|\\.)*)"\s*')
 PROMPT_TOKENS, COMPLETION_TOKENS = 1000, 100
@@ -45,7 +43,6 @@ class Config:
     """What kind of endpoint this is."""
 
     latency: float = 0.0  # seconds a request takes once it has a slot
-    jitter: float = 0.0  # most that is added to or taken from it at random
     slots: int = 0  # most requests served at once; the others wait in their order; 0: no limit
     queue: int | None = None  # most that may wait; the others get 503; None: no limit
     rpm: float = 0.0  # requests per minute; 0: no limit
@@ -241,13 +238,14 @@ class Stats:
         self.batched: Counter[str] = Counter()
         self.seen: set[int] = set()
         self.seen_answered: set[int] = set()
-        self.requests = self.answers = self.refused = self.overloaded = self.accepted = 0
-        self.in_flight = self.most_in_flight = self.most_waiting = 0
+        self.requests = self.answers = self.refused = self.overloaded = 0
+        self.in_flight = self.most_in_flight = 0
         self.batches_created = self.files_uploaded = 0
         self.bodies: deque[dict[str, Any]] = deque(maxlen=5)
         self.request_headers: Any = {}
         self.first_at: float | None = None
         self.last_at: float | None = None
+        self.answered_at: float | None = None
 
     def receive(self, request: web.BaseRequest, body: dict[str, Any], prompt: str) -> None:
         self.last_at = time.monotonic()
@@ -261,6 +259,7 @@ class Stats:
             self.prompts[prompt] += 1
 
     def answer(self, prompt: str) -> None:
+        self.answered_at = time.monotonic()
         self.answers += 1
         if self.light:
             self.seen_answered.add(hash(prompt))
@@ -277,13 +276,12 @@ class Stats:
             "repeats": self.requests - distinct,
             "answers": self.answers,
             "answer_repeats": self.answers - distinct_answered,
-            "accepted": self.accepted,
             "refused": self.refused,
             "overloaded": self.overloaded,
             "most_in_flight": self.most_in_flight,
-            "most_waiting": self.most_waiting,
             "first_at": self.first_at,
             "last_at": self.last_at,
+            "answered_at": self.answered_at,
             "batches_created": self.batches_created,
             "files_uploaded": self.files_uploaded,
             "headers": headers,
@@ -366,21 +364,14 @@ class Endpoint:
                 purpose = request.query.get("purpose")
                 found = [f for f in self.files.values() if purpose in (None, f["purpose"])]
                 outcome = page(found, request, 10_000)
-            case ["GET", "v1", "files", name] if name in self.files:
-                outcome = ok(self.files[name])
             case ["GET", "v1", "files", name, "content"] if name in self.files:
                 outcome = Outcome(200, self.contents[name], {}, "application/octet-stream")
-            case ["DELETE", "v1", "files", name] if name in self.files:
-                del self.files[name], self.contents[name]
-                outcome = ok({"id": name, "object": "file", "deleted": True})
             case ["POST", "v1", "batches"]:
                 outcome = self.create_batch(orjson.loads(await request.read()))
             case ["GET", "v1", "batches"]:
                 outcome = page(self.batches.values(), request, 20)
             case ["GET", "v1", "batches", name] if name in self.batches:
                 outcome = ok(self.batches[name])
-            case ["POST", "v1", "batches", name, "cancel"] if name in self.batches:
-                outcome = self.cancel_batch(self.batches[name])
             case _:
                 outcome = error(404, f"Invalid URL or unknown id ({method} {path})")
         return self.send(outcome)
@@ -427,7 +418,7 @@ class Endpoint:
             return self.send(WRONG_KEY)
         if "model" not in body:
             return self.send(error(400, "you must provide a model parameter"))
-        wait = self.rate(prompt)
+        wait = self.rate()
         headers = self.rate_headers()
         if wait:
             stats.refused += 1
@@ -435,7 +426,6 @@ class Endpoint:
                 headers["Retry-After"] = f"{wait:.3f}"
             refusal = error(429, "Rate limit reached", "rate_limit_exceeded", "requests")
             return self.send(refusal, headers)
-        stats.accepted += 1
         most = self.config.queue
         if most is not None and not slots.free() and len(slots.waiting) >= most:
             stats.overloaded += 1
@@ -443,15 +433,11 @@ class Endpoint:
         stats.in_flight += 1
         stats.most_in_flight = max(stats.most_in_flight, stats.in_flight)
         try:
-            if not slots.free():
-                stats.most_waiting = max(stats.most_waiting, len(slots.waiting) + 1)
             due, fault = await slots.take(), None
             try:
                 if delay := self.config.latency:
-                    if jitter := self.config.jitter:
-                        delay = max(0.0, delay + random.uniform(-jitter, jitter))
                     now = time.monotonic()
-                    due = max(due, now - self.config.latency) + delay
+                    due = max(due, now - delay) + delay
                     await asyncio.sleep(due - now)
                 fault = self.fault(prompt)
                 if fault in BREAKS:
@@ -466,13 +452,11 @@ class Endpoint:
             # A reset between the two has carried the number over.
             self.stats.in_flight -= 1
 
-    def rate(self, prompt: str) -> float:
+    def rate(self) -> float:
         """Seconds until the limits let this request pass; 0: it has passed, and is counted."""
         if self.requests is None and self.tokens is None:
             return 0.0
-        named = TOKENS.search(prompt)
-        amount = int(named[1]) if named else PROMPT_TOKENS + COMPLETION_TOKENS
-        asked = [(self.requests, 1), (self.tokens, amount)]
+        asked = [(self.requests, 1), (self.tokens, PROMPT_TOKENS + COMPLETION_TOKENS)]
         needs = [(bucket, need) for bucket, need in asked if bucket is not None]
         wait = max(bucket.seconds_until(need) for bucket, need in needs)
         if not wait:
@@ -544,20 +528,18 @@ class Endpoint:
         if asked("grammar") and (literal := LITERAL.fullmatch(body["grammar"])):
             message["content"] = orjson.loads(f'"{literal[1]}"')
         wanted = body.get("tool_choice")
-        if asked("tools") and (wanted == "required" or isinstance(wanted, dict)):
+        if asked("tools") and isinstance(wanted, dict):
+            name = wanted["function"]["name"]
             functions = [tool["function"] for tool in body["tools"]]
-            if isinstance(wanted, dict):
-                name = wanted["function"]["name"]
-                functions = [function for function in functions if function["name"] == name]
-            schema = functions[0].get("parameters", {})
+            schema = next(each for each in functions if each["name"] == name).get("parameters", {})
             arguments = orjson.dumps(example(schema, text, schema)).decode()
-            call = {"name": functions[0]["name"], "arguments": arguments}
+            call = {"name": name, "arguments": arguments}
             message["content"] = None
             message["tool_calls"] = [
                 {"id": self.new_id("call_"), "type": "function", "function": call}
             ]
             # As OpenAI: a call that the request names ends with "stop".
-            choice["finish_reason"] = "tool_calls" if wanted == "required" else "stop"
+            choice["finish_reason"] = "stop"
         if asked("logprobs"):
             top = [
                 {"token": "A", "logprob": -0.2, "bytes": [65]},
@@ -620,15 +602,9 @@ class Endpoint:
         task.add_done_callback(self.tasks.discard)
         return ok(batch)
 
-    def cancel_batch(self, batch: dict[str, Any]) -> Outcome:
-        if batch["status"] not in ("validating", "in_progress"):
-            return error(400, f"Cannot cancel a batch with status '{batch['status']}'.")
-        enter(batch, "cancelling")
-        return ok(batch)
-
     async def run_batch(self, batch: dict[str, Any], content: bytes) -> None:
-        """The batch's life; a cancelled one keeps the lines it would have got to."""
-        mode, delay, started = self.config.batch_mode, self.config.batch_delay, time.monotonic()
+        """The batch's life."""
+        mode, delay = self.config.batch_mode, self.config.batch_delay
         await asyncio.sleep(0)
         lines, errors = read_lines(content)
         if mode == "fail_validation":
@@ -640,20 +616,10 @@ class Endpoint:
             return
         batch["request_counts"]["total"] = len(lines)
         enter(batch, "in_progress")
-        while (left := started + delay - time.monotonic()) > 0 and not batch["cancelling_at"]:
-            await asyncio.sleep(min(left, 0.02))
-        ran, rest = len(lines), ""
-        if batch["cancelling_at"]:
-            ran = int(len(lines) * (1 - max(0.0, left) / delay)) if delay else 0
-            rest = "batch_cancelled"
-            await asyncio.sleep(0.1)
-        elif mode == "expire":
-            ran, rest = len(lines) // 2, "batch_expired"
+        await asyncio.sleep(delay)
+        ran = len(lines) // 2 if mode == "expire" else len(lines)
         done, failed = await self.run_lines(lines[:ran], every_third_fails=mode == "partial")
-        failed += [
-            {**line_of(line), "response": None, "error": {"code": rest, "message": UNDONE}}
-            for line in lines[ran:]
-        ]
+        failed += [{**line_of(line), "response": None, "error": EXPIRED} for line in lines[ran:]]
         batch["request_counts"].update(completed=len(done), failed=len(failed))
         for kind, results in (("output", done), ("error", failed)):
             if results:
@@ -661,7 +627,7 @@ class Endpoint:
                 data = b"\n".join(orjson.dumps(result) for result in reversed(results)) + b"\n"
                 file = self.add_file(data, f"{batch['id']}_{kind}.jsonl", "batch_output")
                 batch[f"{kind}_file_id"] = file["id"]
-        enter(batch, {"": "completed", "batch_expired": "expired"}.get(rest, "cancelled"))
+        enter(batch, "expired" if mode == "expire" else "completed")
 
     async def run_lines(
         self, lines: list[dict[str, Any]], every_third_fails: bool
@@ -691,7 +657,10 @@ class Endpoint:
         return done, failed
 
 
-UNDONE = "This request could not be executed before the batch ended."
+EXPIRED = {
+    "code": "batch_expired",
+    "message": "This request could not be executed before the batch ended.",
+}
 
 
 def ok(body: Any) -> Outcome:
@@ -858,7 +827,7 @@ BREAKS: dict[str | None, Callable[[web.BaseRequest], Awaitable[web.StreamRespons
 }
 
 
-async def serve(config: Config, light: bool, port: int, tls: ssl.SSLContext | None) -> None:
+async def serve(config: Config, light: bool, tls: ssl.SSLContext | None) -> None:
     endpoint = Endpoint(config, light)
     loop = asyncio.get_running_loop()
 
@@ -873,7 +842,7 @@ async def serve(config: Config, light: bool, port: int, tls: ssl.SSLContext | No
     server = web.Server(
         endpoint.handle, request_factory=make_request, handler_cancellation=True, access_log=None
     )
-    listener = await loop.create_server(server, "127.0.0.1", port, backlog=4096, ssl=tls)
+    listener = await loop.create_server(server, "127.0.0.1", 0, backlog=4096, ssl=tls)
     scheme = "https" if tls else "http"
     print(f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}", flush=True)
     await listener.serve_forever()
@@ -904,16 +873,15 @@ def main() -> None:
             parser.add_argument(option, type=listed, metavar="A,B")
         else:
             parser.add_argument(option, type=kinds.get(known.name, float))
-    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--light", action="store_true", help="count, but keep no prompts")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--ca", metavar="FILE", help="where to write the authority's certificate")
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    port, light, tls = given.pop("port"), given.pop("light"), given.pop("tls")
+    light, tls = given.pop("light"), given.pop("tls")
     authority_path = given.pop("ca", None)
     context = certificate(authority_path) if tls else None
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(serve(Config(**given), light, port, context))
+        uvloop.run(serve(Config(**given), light, context))
 
 
 if __name__ == "__main__":

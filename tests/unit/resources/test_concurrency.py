@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.llm.concurrency import FIRST, MOST, AdaptiveLimit
+from resources.llm.concurrency import FIRST, AdaptiveLimit
 
 
 def simulate(
@@ -115,4 +115,4 @@ def test_it_stays_within_bounds(most, events):
             limit.replied(limit.round, latency)
         else:
             limit.overloaded(limit.round)
-        assert 1 <= limit.limit <= min(most, max(MOST, most))
+        assert 1 <= limit.limit <= most

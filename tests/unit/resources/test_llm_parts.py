@@ -258,14 +258,15 @@ def test_retry_after_as_number_and_date():
     "message",
     [
         "key secret-key is wrong",
-        "Incorrect API key provided: sk-proj-abcd***wxyz.",
+        # Masked by the provider, with more stars than ours.
+        "Incorrect API key provided: sk-proj-abcd*****wxyz.",
         "Bearer abcdefghijkl is not valid",
     ],
 )
 def test_keys_are_never_told(message):
     detail = classify(401, message).detail
     assert "***" in detail
-    assert not {"secret-key", "sk-proj-abcd***wxyz", "abcdefghijkl"} & set(detail.split())
+    assert not any(word in detail for word in ("secret-key", "sk-proj", "abcd", "wxyz", "****"))
 
 
 @given(st.text(min_size=30, max_size=200), st.integers(0, 5), st.text(max_size=20))

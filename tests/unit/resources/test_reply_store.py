@@ -372,6 +372,7 @@ def test_replies_and_readings_in_other_orders_never_lock_each_other(where):
         thread.start()
     for thread in threads:
         thread.join(120)
+        assert not thread.is_alive()
     assert not faults
 
 
@@ -407,6 +408,7 @@ def test_what_a_batch_became_is_never_missed_in_what_was_spent(where):
                 connection.execute(done.values(state="done"))
         ends.set()
         looking.join(60)
+        assert not looking.is_alive()
         assert found
         # For a moment one may count as both.
         assert 40 <= min(found) <= max(found) <= 41

@@ -16,10 +16,10 @@ import httpx
 from resources.llm.coordination import Coordination
 from resources.llm.errors import LLMError
 from resources.llm.prices import price_of, prices_as_of
-from resources.llm.probe import ask_anew, places_of, remembered
+from resources.llm.probe import ask_anew, remembered
 from resources.llm.request import asked_form
 from resources.llm.store import VERSION, ReplyStore, month_start
-from resources.llm.transport import is_loopback
+from resources.llm.transport import http_settings, is_loopback
 from resources.llm.upkeep import size_of
 from resources.settings import FurtherEndpoint, Role, Settings
 
@@ -163,14 +163,14 @@ def _replies(settings: Settings) -> Iterator[Finding]:
 
 def _prices(settings: Settings) -> Finding:
     """The price file; its age matters only where something may cost."""
-    roles = [(name, role) for name, role in _each_role(settings) if not role.embedded]
+    roles = [(name, role) for name, role in settings.roles if not role.embedded]
     try:
         as_of = prices_as_of(settings.home)
-        unpriced = {
-            role.model: name
-            for name, role in roles
-            if price_of(role.model_label, settings.home) is None
-        }
+        unpriced = [
+            model
+            for model in dict.fromkeys(role.model_label for _, role in roles)
+            if price_of(model, settings.home) is None
+        ]
     except LLMError as error:
         return Finding("prices", "problem", str(error))
     own = settings.home / "prices.toml"
@@ -190,15 +190,10 @@ def _prices(settings: Settings) -> Finding:
     return Finding("prices", "warning" if mind else "ok", detail)
 
 
-def _each_role(settings: Settings) -> Iterator[tuple[str, Role]]:
-    for name in type(settings.roles).model_fields:
-        yield name, getattr(settings.roles, name)
-
-
 def _roles(settings: Settings, probe: bool) -> Iterator[Finding]:
     with ExitStack() as opened:
         shared: Coordination | None = None
-        for name, role in _each_role(settings):
+        for name, role in settings.roles:
             if role.embedded:
                 yield Finding(
                     f"role {name}",
@@ -213,7 +208,7 @@ def _roles(settings: Settings, probe: bool) -> Iterator[Finding]:
                 except LLMError as error:
                     yield Finding(f"role {name}", "problem", str(error))
                     continue
-            for number, place in enumerate(places_of(role), start=1):
+            for number, place in enumerate(role.places, start=1):
                 what = f"role {name}" if number == 1 else f"role {name}, endpoint {number}"
                 yield _endpoint(what, name, role, place, shared, probe)
 
@@ -267,11 +262,7 @@ def _ask_for_models(place: FurtherEndpoint, key: str) -> httpx.Response:
         headers = {"api-key": key}
     else:
         url, headers = f"{base}/models", {"Authorization": f"Bearer {key}"}
-    with httpx.Client(
-        timeout=PROBE_TIMEOUT_S,
-        verify=ssl.create_default_context(),
-        trust_env=not is_loopback(base),
-    ) as client:
+    with httpx.Client(timeout=PROBE_TIMEOUT_S, **http_settings(base)) as client:
         return client.get(url, headers=headers if key else {})
 
 

@@ -110,7 +110,7 @@ def print_reply(console: Console, kept: Kept) -> None:
             grid.add_row(Text(name, style="dim"), Text(_printable(str(value))))
     console.print(grid)
     for message in kept.messages:
-        console.rule(f"{message.get('role')}", align="left")
+        console.rule(Text(_printable(str(message.get("role")))), align="left")
         _print_whole(console, message.get("content"))
     if not kept.messages:
         console.rule("the request was not kept", align="left")

@@ -28,7 +28,7 @@ def usage_metadata(client: LLMClient) -> dict[str, Any]:
         "cost_usd": "unknown (no price for this model)"
         if usage.cost_usd is None
         else usage.cost_usd,
-        "llm_seconds": usage.seconds,
+        "llm_seconds": round(usage.seconds, 1),
     }
     if usage.calls:
         metadata["calls_from_store_pct"] = round(100 * usage.stored / usage.calls, 2)

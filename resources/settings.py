@@ -74,8 +74,8 @@ class Role(_Strict):
             128,000 for any other.
         concurrency: Most requests in flight at once, at each endpoint. Unset: found while
             running, up to 1,024; it grows while latency holds and shrinks on overload.
-        requests_per_minute: Limit of the key, shared by all processes that use it. Unset: from
-            the endpoint's headers, or learned from what it refuses.
+        requests_per_minute: Limit of the key, shared by all processes that use it with the same
+            reply store. Unset: from the endpoint's headers, or learned from what it refuses.
         tokens_per_minute: Likewise, prompt and reply together.
         timeout_s: Deadline of one request, in seconds.
         hedge_after_s: Ask once more when a reply takes longer, and take what comes first (both
@@ -105,6 +105,17 @@ class Role(_Strict):
     structured: Structured | None = None
     transport: Literal["lean", "sdk"] = "lean"
     batch_from: int | None = Field(None, ge=1)
+
+    @property
+    def places(self) -> tuple[FurtherEndpoint, ...]:
+        """All endpoints of the role, its own first."""
+        own = FurtherEndpoint(
+            base_url=self.base_url,
+            api_version=self.api_version,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
+        return (own, *self.endpoints)
 
     @property
     def embedded(self) -> bool:

@@ -26,8 +26,8 @@ import sqlalchemy as sa
 
 from resources.llm.database import Database
 from resources.llm.errors import LLMError
-from resources.llm.store import CHUNK, READINGS, REPLIES, ReplyStore
-from resources.llm.types import Status
+from resources.llm.store import CHUNK, OWN_READING, READING_PARTS, READINGS, REPLIES, ReplyStore
+from resources.llm.types import KEPT, Status
 
 # Rows that are fetched at once, and what goes into one row group, or one transaction. Replies with
 # token probabilities have a megabyte each, so bytes count too.
@@ -37,12 +37,9 @@ _FIRST_REASONS = 5
 # The highest takes four times as long for a few hundredths.
 _GZIP_LEVEL = 5
 _KEY = re.compile(r"[0-9a-f]{64}")
-# A call that failed or did not fit is never kept: it would not be asked again.
-_KEPT = frozenset(get_args(Status)) - {"failed", "too_long"}
 _READ = frozenset(get_args(Status)) | {"unparsable"}
 _VIA = frozenset({"call", "batch"})
 _MOST_INTEGER = 2**63 - 1
-_READING = ("status", "value", "detail")
 _ARROW: Mapping[type[Any], Any] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _STORES = (".sqlite", ".sqlite3", ".db")
 _FORMS = ".parquet, .jsonl or .jsonl.gz"
@@ -213,7 +210,7 @@ def _kinds() -> dict[str, type[Any]]:
     """An archive's columns and their types."""
     # SQLAlchemy's names are texts with more to them, which JSON does not take as keys.
     kinds = {str(column.name): column.type.python_type for column in REPLIES.c}
-    return kinds | {f"reading_{name}": str for name in _READING}
+    return kinds | {f"reading_{name}": str for name in READING_PARTS}
 
 
 def _rows(
@@ -240,12 +237,8 @@ def _rows(
         ]
         source: sa.FromClause = REPLIES
         if there.has_table(READINGS.name):
-            columns += [READINGS.c[name].label(f"reading_{name}") for name in _READING]
-            own = sa.and_(
-                READINGS.c.reply_id == REPLIES.c.reply_id,
-                READINGS.c.prompt_version == REPLIES.c.prompt_version,
-            )
-            source = REPLIES.outerjoin(READINGS, own)
+            columns += [READINGS.c[name].label(f"reading_{name}") for name in READING_PARTS]
+            source = REPLIES.outerjoin(READINGS, OWN_READING)
         asked = (
             sa.select(*columns)
             .select_from(source)
@@ -362,7 +355,7 @@ def _fitted(row: Mapping[str, Any], kinds: Mapping[str, type[Any]]) -> Row:
     fitted = {name: _value(row.get(name), name, kind) for name, kind in kinds.items()}
     if not _KEY.fullmatch(fitted["reply_id"]):
         raise _Misfit("reply_id is not 64 characters of 0-9 and a-f")
-    _one_of(fitted["status"], "status", _KEPT)
+    _one_of(fitted["status"], "status", KEPT)
     _one_of(fitted["via"], "via", _VIA)
     if fitted["reading_status"] is None:
         if fitted["reading_value"] is not None or fitted["reading_detail"] is not None:
@@ -447,7 +440,7 @@ def _take(database: Database, piece: Sequence[Row], tally: _Tally) -> None:
             {
                 "reply_id": key,
                 "prompt_version": first[key]["prompt_version"],
-                **{name: first[key][f"reading_{name}"] for name in _READING},
+                **{name: first[key][f"reading_{name}"] for name in READING_PARTS},
             }
             for key in new
             if first[key]["reading_status"] is not None

@@ -15,7 +15,7 @@ import orjson
 from resources.llm.completion import read_completion
 from resources.llm.coordination import Coordination
 from resources.llm.faults import Answer, ConnectionLost, NoConnection
-from resources.llm.request import TOOL, is_openai
+from resources.llm.request import held_to, is_openai
 
 Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
 _WORD = "zebra"
@@ -25,18 +25,9 @@ _SCHEMA = {
     "required": ["word"],
     "additionalProperties": False,
 }
-_FUNCTION = {"name": TOOL, "description": "Gives the reply.", "parameters": _SCHEMA}
 _PROBES: dict[str, dict[str, Any]] = {
-    "json_schema": {
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": TOOL, "schema": _SCHEMA, "strict": True},
-        }
-    },
-    "tool": {
-        "tools": [{"type": "function", "function": _FUNCTION}],
-        "tool_choice": {"type": "function", "function": {"name": TOOL}},
-    },
+    "json_schema": held_to(_SCHEMA, "json_schema", ()),
+    "tool": held_to(_SCHEMA, "tool", ()),
     "grammar": {"grammar": f'root ::= "{_WORD}"'},
     "logprobs": {"logprobs": True, "top_logprobs": 2},
 }

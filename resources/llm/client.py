@@ -20,6 +20,7 @@ import orjson
 
 from resources.llm.batch.ledger import open_batches_hold
 from resources.llm.batch.runner import BatchRunner
+from resources.llm.batch.stage import Stage
 from resources.llm.budget import Budget
 from resources.llm.concurrency import FIRST
 from resources.llm.coordination import Coordination
@@ -30,13 +31,13 @@ from resources.llm.errors import BudgetError, LLMError, Unparsable
 from resources.llm.prices import price_of, prices_as_of
 from resources.llm.report import CallReport
 from resources.llm.request import Prepared, asked_form, prepare, provider_of
-from resources.llm.store import ReadingRow, Record, ReplyStore, month_start
+from resources.llm.store import ReadingRow, Record, ReplyStore, chunked, month_start
 from resources.llm.tokens import TokenCounter
-from resources.llm.types import Call, Estimate, Outcome, Reply, Usage
+from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, Usage
 from resources.models import ModelError, served_gguf
 from resources.progress import Reporter
 from resources.settings import Budget as BudgetSettings
-from resources.settings import FurtherEndpoint, Reading, Role, Structured
+from resources.settings import Reading, Role, Structured
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -315,7 +316,7 @@ class LLMClient:
         self, numbered: Iterable[tuple[int, Call]], plan: "_Plan"
     ) -> Iterator[tuple["_Ticket", Reply]]:
         """Yield what is stored, and note what is not in the plan."""
-        for chunk in _chunked(numbered, _CHUNK):
+        for chunk in chunked(numbered, _CHUNK):
             prepared = [prepare(call, self.role) for _, call in chunk]
             found = self._store.get_many(list({each.key for each in prepared}))
             for (number, call), each in zip(chunk, prepared, strict=True):
@@ -384,17 +385,10 @@ class LLMClient:
         )
 
     def _endpoints(self) -> list[Endpoint]:
-        role = self.role
-        first = FurtherEndpoint(
-            base_url=role.base_url,
-            api_version=role.api_version,
-            requests_per_minute=role.requests_per_minute,
-            tokens_per_minute=role.tokens_per_minute,
-        )
         server = self._server()
         return [
-            Endpoint(self.role_name, role, place, self._price, self._shared, self._say, server)
-            for place in (first, *role.endpoints)
+            Endpoint(self.role_name, self.role, place, self._price, self._shared, self._say, server)
+            for place in self.role.places
         ]
 
     @property
@@ -475,26 +469,28 @@ class LLMClient:
         role = self.role
         if role.embedded:
             return
-        submit = role.batch_from is not None and len(plan.keys) >= role.batch_from
+        submit = self._goes_in_batches(len(plan.keys))
         if not submit and not open_batches_hold(self._store, role.model_label, plan.keys):
             return
-        runner = BatchRunner(
-            role_name=self.role_name,
-            role=role,
-            store=self._store,
-            shared=self._shared,
-            home=self._home,
-            stage=self._stage,
+        stage = Stage(
+            name=self._stage,
             dataset=self._dataset,
             run=self._run,
+            role_name=self.role_name,
+            role=role,
             price=self._price,
             budget=self._opened_budget(),
-            say=self._say,
+            folder=self._home / "llm",
         )
+        runner = BatchRunner(stage, self._store, self._shared, self._say)
         try:
             runner.run((prepare(call_of(number), role) for number in plan.missing), submit=submit)
         finally:
-            self._spend(runner.usage)
+            self._usage += runner.usage
+
+    def _goes_in_batches(self, new: int) -> bool:
+        """Whether so many new calls go to the provider's Batch API."""
+        return self.role.batch_from is not None and new >= self.role.batch_from
 
     def _estimated(self, plan: "_Plan") -> Estimate:
         measured = self._store.measured(self.role.model_label, self.role_name)
@@ -504,7 +500,7 @@ class LLMClient:
         elif measured:
             plan.tokens_per_byte = measured.tokens_per_byte
         plan.completion_tokens = measured.completion_tokens if measured else None
-        batched = self.role.batch_from is not None and new >= self.role.batch_from
+        batched = self._goes_in_batches(new)
         prompt = round(plan.tokens_per_byte * plan.prompt_bytes)
         completion = plan.most_completion_tokens
         if measured:
@@ -540,7 +536,7 @@ class LLMClient:
 
     def _note(self, call: Call, outcome: Outcome[Any]) -> None:
         """Note what was read from a reply that is in the store."""
-        if outcome.reply.status not in ("ok", "truncated", "refused", "garbled"):
+        if outcome.reply.status not in KEPT:
             return
         value: str | None = None
         if outcome.value is not None:
@@ -568,33 +564,17 @@ class LLMClient:
                 bar.more = lambda: self.report.parts(self._usage)
                 yield bar
         finally:
-            self._spend(Usage(seconds=time.monotonic() - started))
+            self._usage += Usage(seconds=time.monotonic() - started)
 
     def _count(self, reply: Reply, *, now: bool) -> None:
         """Count a call; its tokens and dollars only if they were paid for now."""
-        self._spend(
-            Usage(
-                calls=1,
-                stored=int(reply.stored),
-                failed=int(reply.status != "ok"),
-                prompt_tokens=reply.prompt_tokens if now else 0,
-                completion_tokens=reply.completion_tokens if now else 0,
-                cost_usd=reply.cost_usd if now else 0.0,
-            )
-        )
-
-    def _spend(self, more: Usage) -> None:
-        """Add to the usage; a sum with an unknown cost is unknown."""
-        have = self._usage
-        costs = (have.cost_usd, more.cost_usd)
-        self._usage = Usage(
-            calls=have.calls + more.calls,
-            stored=have.stored + more.stored,
-            failed=have.failed + more.failed,
-            prompt_tokens=have.prompt_tokens + more.prompt_tokens,
-            completion_tokens=have.completion_tokens + more.completion_tokens,
-            cost_usd=None if None in costs else sum((cost for cost in costs if cost), 0.0),
-            seconds=have.seconds + more.seconds,
+        self._usage += Usage(
+            calls=1,
+            stored=int(reply.stored),
+            failed=int(reply.status != "ok"),
+            prompt_tokens=reply.prompt_tokens if now else 0,
+            completion_tokens=reply.completion_tokens if now else 0,
+            cost_usd=reply.cost_usd if now else 0.0,
         )
 
 
@@ -640,9 +620,3 @@ def _outcome(reply: Reply, parse: Callable[[Reply], T], attempts: int) -> Outcom
         return Outcome(parse(reply), "ok", None, attempts, reply)
     except Unparsable as error:
         return Outcome(None, "unparsable", str(error), attempts, reply)
-
-
-def _chunked(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(values)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk

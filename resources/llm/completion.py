@@ -4,15 +4,20 @@ Plain dicts are read, not a client library's types: thousands of answers a secon
 here, and building typed objects of each would take longer than all else that is done with it.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from resources.llm.prices import Price
 from resources.llm.types import Reply, Status
 
 Alternatives = tuple[tuple[tuple[str, float], ...], ...]
 
+# Of an answer that is no completion, so much is kept.
+RAW_CHARACTERS = 100_000
 _NOT_ONE = "the endpoint's answer is not a chat completion"
 # Larger numbers are no counts of tokens, and not every file could hold them.
 _MOST_TOKENS = 2**53
@@ -89,6 +94,24 @@ class Completion:
             cached_tokens=self.cached_tokens,
             request_id=request_id or self.provider_id,
         )
+
+
+def decode(body: bytes) -> Any:
+    """The value of a JSON body; ``None`` where it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Half a character in JSON's escapes is an error to orjson; the reply is good nonetheless.
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def is_error(answer: Any) -> bool:
+    """Whether a decoded answer of status 200 is an error after all, as some gateways send them."""
+    return isinstance(answer, dict) and bool(answer.get("error")) and "choices" not in answer
 
 
 def read_completion(body: Any, *, max_tokens: int, wants_logprobs: bool) -> Completion:

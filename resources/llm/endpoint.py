@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from resources.llm.capabilities import Capabilities
-from resources.llm.completion import read_completion
+from resources.llm.completion import RAW_CHARACTERS, decode, is_error, read_completion
 from resources.llm.concurrency import AdaptiveLimit
 from resources.llm.coordination import Coordination
 from resources.llm.embedded import CONTEXT_PER_SLOT, SLOTS, EmbeddedServer
@@ -43,7 +43,6 @@ _FAULTS_IN_A_ROW = 5
 _FIRST_REST_S, _MOST_REST_S = 1.0, 60.0
 # One waiting request a slot, so that no slot is ever without work.
 _EMBEDDED_IN_FLIGHT = 2 * SLOTS
-_RAW_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +206,8 @@ class Endpoint:
                 fault = fault_of_error(error, self.deadline_s)
                 decoded: Any = None
             else:
-                decoded = _decoded(answer.body)
-                if answer.status == 200 and not _is_error(decoded):
+                decoded = decode(answer.body)
+                if answer.status == 200 and not is_error(decoded):
                     latency = time.monotonic() - began
                     self._well(began_in, latency)
                     await self.rate.observe(answer.headers)
@@ -291,7 +290,7 @@ class Endpoint:
             reply = Reply(
                 prepared.key, "garbled", detail=str(error), latency_s=latency, request_id=request_id
             )
-            return Sent(reply, True, request, raw[:_RAW_CHARACTERS])
+            return Sent(reply, True, request, raw[:RAW_CHARACTERS])
         self._answered, self._wrong = True, -1
         reply = said.reply(prepared.key, self._price, request_id=request_id, latency_s=latency)
         return Sent(reply, True, request, raw)
@@ -357,13 +356,12 @@ class Endpoint:
     def _hopeless(self, prepared: Prepared) -> str | None:
         """Why a prompt surely does not fit, where only its size is known.
 
-        The embedded model's tokens are counted (``_too_long``). Elsewhere 8 bytes a token is
-        more than any text of words has: what is refused here would not have fitted, and the
-        endpoint itself refuses the rest.
+        The embedded model's tokens are counted (``_too_long``). Elsewhere what is refused here
+        would not have fitted, and the endpoint itself refuses the rest.
         """
         if self._server is not None:
             return None
-        least = prepared.prompt_bytes // 8
+        least = prepared.least_prompt_tokens
         return self._too_much(prepared, f"at least {least}", least, self._role.context)
 
     async def _too_long(self, prepared: Prepared) -> str | None:
@@ -378,7 +376,7 @@ class Endpoint:
         answer = await self._transport.post(
             "/chat/completions/input_tokens", orjson.dumps({"messages": messages})
         )
-        counted = _decoded(answer.body)
+        counted = decode(answer.body)
         if answer.status != 200 or not isinstance(counted, dict):
             raise ConnectionLost("tokens not counted")
         tokens = int(counted["input_tokens"])
@@ -406,26 +404,6 @@ class Endpoint:
 
 def _misfit(prepared: Prepared, reason: str) -> Sent:
     return Sent(Reply(prepared.key, "too_long", detail=reason), completed=False)
-
-
-def _decoded(body: bytes) -> Any:
-    """The value of a JSON body; ``None`` where it is none."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        # Half a character in JSON's escapes is an error to orjson; the reply is good nonetheless.
-        import json
-
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_error(decoded: Any) -> bool:
-    """Whether an answer of status 200 is an error after all, as some gateways send them."""
-    return isinstance(decoded, dict) and bool(decoded.get("error")) and "choices" not in decoded
 
 
 def _with_told_status(answer: Answer, decoded: Any) -> Answer:

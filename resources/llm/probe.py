@@ -1,7 +1,7 @@
 """What a role's endpoints can do: as it is remembered, or asked anew because a person wants it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from resources.llm.capabilities import Capabilities
 from resources.llm.coordination import Coordination
@@ -13,12 +13,6 @@ from resources.llm.types import Call
 from resources.settings import FurtherEndpoint, Role
 
 _GREETING = Call(({"role": "user", "content": "Say hello."},), "probe", max_tokens=16)
-
-
-def places_of(role: Role) -> Sequence[FurtherEndpoint]:
-    """All endpoints of a role, its own first."""
-    own = FurtherEndpoint(base_url=role.base_url, api_version=role.api_version)
-    return (own, *role.endpoints)
 
 
 def remembered(role: Role, place: FurtherEndpoint, shared: Coordination) -> Mapping[str, bool]:

@@ -58,7 +58,7 @@ def preference(reply: Reply, labels: tuple[str, str] = ("A", "B")) -> float:
         Unparsable: No alternatives, neither label is among them, or the tokens end before they
             tell the labels apart.
     """
-    _first_alternatives(reply)
+    _need_probabilities(reply)
     for written, alternatives, came in _steps(reply):
         meant = _labels_by_token(written, [token for token, _ in alternatives], labels)
         by_label: dict[str, list[float]] = {label: [] for label in labels}
@@ -99,7 +99,7 @@ def expected_number(reply: Reply, low: int, high: int) -> float:
         Unparsable: No alternatives, no number of the range among them, or the expected value is
             not known to within 5 % of the range.
     """
-    _first_alternatives(reply)
+    _need_probabilities(reply)
     weights: dict[tuple[int, ...], float] = {}
     for numbers, weight in _numbers(reply, low, high):
         weights[numbers] = weights.get(numbers, 0.0) + weight
@@ -177,12 +177,11 @@ def parse_json_list(text: str) -> list[Any]:
     raise Unparsable("the reply has no complete JSON list")
 
 
-def _first_alternatives(reply: Reply) -> Sequence[tuple[str, float]]:
+def _need_probabilities(reply: Reply) -> None:
     if not reply.logprobs or not reply.logprobs[0]:
         raise Unparsable(
             "the endpoint returned no token probabilities; set the role's reading to 'generated'"
         )
-    return reply.logprobs[0]
 
 
 def _steps(reply: Reply) -> Iterator[tuple[str, Sequence[tuple[str, float]], str | None]]:

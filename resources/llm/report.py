@@ -8,7 +8,7 @@ from typing import Any
 from resources.llm.faults import Fault
 from resources.llm.types import Reply, Usage
 
-# Twelve buckets a doubling: a percentile is right within 6 %, however many calls there were.
+# Twelve buckets a doubling: a percentile is right within 3 %, however many calls there were.
 _PER_DOUBLING = 12
 _PERCENTILES = (50, 95, 99)
 

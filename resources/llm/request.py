@@ -35,6 +35,11 @@ class Prepared:
     prompt_bytes: int
 
     @property
+    def least_prompt_tokens(self) -> int:
+        """No more than the tokens of the prompt: no text of words has over 8 bytes a token."""
+        return self.prompt_bytes // 8
+
+    @property
     def most_prompt_tokens(self) -> int:
         """No fewer than the tokens of the prompt: a third of its bytes, and each message's frame.
 
@@ -84,7 +89,7 @@ def request_body(
         prepared: The call.
         role: Its role.
         model: Name that the endpoint knows the model by.
-        lacks: What the endpoint was found not to have: names of ``FEATURES``.
+        lacks: What the endpoint was found not to have: names of ``faults.FIELDS``.
     """
     call = prepared.call
     body: dict[str, Any] = {"model": model, "messages": [dict(each) for each in call.messages]}
@@ -100,7 +105,7 @@ def request_body(
     if call.top_logprobs is not None and "logprobs" not in lacks:
         body |= {"logprobs": True, "top_logprobs": call.top_logprobs}
     if call.json_schema is not None:
-        body |= _held_to(call.json_schema, asked_form(role), lacks)
+        body |= held_to(call.json_schema, asked_form(role), lacks)
     if call.grammar is not None and "grammar" not in lacks:
         body["grammar"] = call.grammar
     # The seed matters above temperature 0 only; from the key, so that a rerun draws the same.
@@ -121,7 +126,7 @@ def provider_of(base_url: str) -> str:
     return EMBEDDED if base_url == EMBEDDED else urlsplit(base_url).hostname or base_url
 
 
-def _held_to(schema: Mapping[str, Any], form: Structured, lacks: Collection[str]) -> dict[str, Any]:
+def held_to(schema: Mapping[str, Any], form: Structured, lacks: Collection[str]) -> dict[str, Any]:
     """Fields that hold a reply to a schema: a response format, else a forced tool call."""
     if form == "json_schema" and "json_schema" not in lacks:
         named = {"name": TOOL, "schema": dict(schema), "strict": True}

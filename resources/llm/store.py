@@ -6,11 +6,12 @@ its prompt; headers and keys never come here.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import polars as pl
@@ -22,6 +23,7 @@ from resources.llm.database import Database, storable
 from resources.llm.errors import StoreError
 from resources.llm.types import Reply
 
+T = TypeVar("T")
 VERSION = 2
 CHUNK = 5_000
 _MEASURED_REPLIES = 1_000
@@ -78,6 +80,13 @@ READINGS = sa.Table(
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("value", sa.Text),
     sa.Column("detail", sa.Text),
+)
+
+READING_PARTS = ("status", "value", "detail")
+# A reply's reading by the stage that asked for it.
+OWN_READING = sa.and_(
+    READINGS.c.reply_id == REPLIES.c.reply_id,
+    READINGS.c.prompt_version == REPLIES.c.prompt_version,
 )
 
 # Batches handed to a provider, and the calls in each: written before anything is sent.
@@ -249,10 +258,10 @@ class ReplyStore:
     def get_many(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Stored replies by key; keys without a reply are left out."""
         found: dict[str, Reply] = {}
-        for start in range(0, len(keys), CHUNK):
-            chunk = self.database.among_values(list(keys[start : start + CHUNK]))
+        for chunk in chunked(keys):
+            listed = {"keys": self.database.among_values(chunk)}
             with self.database.reading() as connection:
-                rows: Sequence[Any] = connection.execute(self._select, {"keys": chunk}).fetchall()
+                rows: Sequence[Any] = connection.execute(self._select, listed).fetchall()
             for row in rows:
                 found[row[0]] = _reply(*row)
         return found
@@ -318,16 +327,9 @@ class ReplyStore:
         columns = [
             (derived[name] if name in derived else REPLIES.c[name]).label(name) for name in names
         ]
-        joined = REPLIES.outerjoin(
-            READINGS,
-            sa.and_(
-                READINGS.c.reply_id == REPLIES.c.reply_id,
-                READINGS.c.prompt_version == REPLIES.c.prompt_version,
-            ),
-        )
         asked = (
             sa.select(*columns)
-            .select_from(joined)
+            .select_from(REPLIES.outerjoin(READINGS, OWN_READING))
             .order_by(REPLIES.c.created_at, REPLIES.c.reply_id)
         )
         with self.database.reading() as connection:
@@ -470,7 +472,8 @@ def _reply(
     )
 
 
-def chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Keys in pieces that one statement takes."""
-    for start in range(0, len(keys), CHUNK):
-        yield keys[start : start + CHUNK]
+def chunked(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """Values in pieces of a size, by default what one statement takes; the last may be smaller."""
+    iterator = iter(values)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

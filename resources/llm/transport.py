@@ -103,10 +103,7 @@ class SdkTransport:
             "api_key": key or "none",
             "max_retries": 0,
             "timeout": None,
-            # A proxy never leads to this machine.
-            "http_client": openai.DefaultAsyncHttpxClient(
-                trust_env=not is_loopback(base_url), verify=ssl.create_default_context()
-            ),
+            "http_client": openai.DefaultAsyncHttpxClient(**http_settings(base_url)),
         }
         self._client: openai.AsyncOpenAI
         if api_version:
@@ -151,6 +148,12 @@ def open_transport(
     if kind == "sdk" or api_version:
         return SdkTransport(base_url, key, api_version)
     return LeanTransport(base_url, key)
+
+
+def http_settings(url: str) -> dict[str, Any]:
+    """TLS and proxies for an httpx client that asks an endpoint, as the environment sets them."""
+    # A proxy never leads to this machine.
+    return {"trust_env": not is_loopback(url), "verify": ssl.create_default_context()}
 
 
 def is_loopback(url: str) -> bool:

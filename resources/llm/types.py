@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import orjson
 
 Message = Mapping[str, str]
 T = TypeVar("T")
 Status = Literal["ok", "truncated", "refused", "garbled", "too_long", "failed"]
+# A call that failed or did not fit is never kept: it would not be asked again.
+KEPT = frozenset(get_args(Status)) - {"failed", "too_long"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,19 @@ class Usage:
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
     seconds: float = 0.0
+
+    def __add__(self, more: "Usage") -> "Usage":
+        """Both together; a sum with an unknown cost is unknown."""
+        known = self.cost_usd is not None and more.cost_usd is not None
+        return Usage(
+            calls=self.calls + more.calls,
+            stored=self.stored + more.stored,
+            failed=self.failed + more.failed,
+            prompt_tokens=self.prompt_tokens + more.prompt_tokens,
+            completion_tokens=self.completion_tokens + more.completion_tokens,
+            cost_usd=(self.cost_usd or 0.0) + (more.cost_usd or 0.0) if known else None,
+            seconds=self.seconds + more.seconds,
+        )
 
 
 @dataclass(frozen=True)

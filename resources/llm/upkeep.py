@@ -18,11 +18,10 @@ from sqlalchemy.engine import Connection
 
 from resources.llm.database import Database
 from resources.llm.errors import LLMError
-from resources.llm.store import CHUNK, READINGS, REPLIES, ReplyStore
+from resources.llm.store import CHUNK, READING_PARTS, READINGS, REPLIES, ReplyStore
 
 _SHORTEST_PREFIX = 8
 _LISTED = 20
-_READ = ("status", "value", "detail")
 _KEY_START = re.compile(r"[0-9a-f]+")
 
 
@@ -199,7 +198,7 @@ def read_reply(store: ReplyStore, reply_id: str) -> Kept:
             .first()
         )
         readings = connection.execute(
-            sa.select(*(READINGS.c[name] for name in ("prompt_version", *_READ)))
+            sa.select(*(READINGS.c[name] for name in ("prompt_version", *READING_PARTS)))
             .where(READINGS.c.reply_id == reply_id)
             .order_by(READINGS.c.prompt_version)
         ).mappings()

@@ -2,7 +2,7 @@
 
 from resources.llm.batch.ledger import Batch, Ledger
 from resources.llm.coordination import Coordination
-from resources.llm.store import chunks
+from resources.llm.store import chunked
 
 
 class Claims:
@@ -33,7 +33,7 @@ class Claims:
             self.shared.claim([], [_claim(batch_id)])
             return None
         self.mine[batch_id] = batch
-        for keys in chunks(self._ledger.keys(batch_id)):
+        for keys in chunked(self._ledger.keys(batch_id)):
             self.shared.claim(keys)
         return batch
 
@@ -45,7 +45,11 @@ class Claims:
     def still_has(self, batch: Batch) -> bool:
         """Whether a batch is this process's yet; where not, it is one of the others' now."""
         if self.shared.claim([_claim(batch.batch_id)]):
-            return True
+            found = self._ledger.find(batch.batch_id)
+            if found is not None and found.state == batch.state:
+                return True
+            # Another process had it in between, and brought it forward or to its end.
+            self.shared.claim([], [_claim(batch.batch_id)])
         self.mine.pop(batch.batch_id)
         self.others.add(batch.batch_id)
         return False
@@ -60,8 +64,8 @@ class Claims:
         self.mine.pop(batch.batch_id, None)
         if batch.sheet is not None:
             batch.sheet.close()
-        for keys in chunks(self._ledger.keys(batch.batch_id)):
-            self.shared.claim([], list(self.shared.claim(keys)))
+        for keys in chunked(self._ledger.keys(batch.batch_id)):
+            self.shared.claim([], keys)
         self.shared.claim([], [_claim(batch.batch_id)])
 
 

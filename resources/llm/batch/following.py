@@ -3,19 +3,18 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from resources.llm.batch.claims import Claims
-from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger, chunked
+from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger
 from resources.llm.batch.pauses import sleep
 from resources.llm.batch.provider import Provider, Refused, Seen, Unreached, denies_batches
 from resources.llm.batch.results import Keeper, ResultReader
 from resources.llm.batch.sending import ABANDONED, adopt
 from resources.llm.batch.sheet import Sheet
 from resources.llm.batch.spool import Spool
-from resources.llm.prices import Price
+from resources.llm.batch.stage import Stage
 from resources.llm.request import provider_of
-from resources.settings import Role
+from resources.llm.store import chunked
 
 # Seconds between the first two looks at a batch; later ones are further apart.
 POLL_S = 5.0
@@ -23,16 +22,14 @@ _MOST_POLL_S = 60.0
 _POLL_GROWTH = 1.5
 # A provider that could not be asked for so long is given up; the batch can be taken up later.
 _PATIENCE_S = 900.0
-_OVER = frozenset({"completed", "expired", "cancelled", "failed"})
+_OVER = frozenset({"completed", "expired", "cancelled"})
 
 
 class Follower:
     """Looks at batches until they are over, and reads them.
 
     Args:
-        role: Settings of the role that asks.
-        price: Price of the model, where known.
-        folder: Where files wait until they are read.
+        stage: Who asks, and of which model.
         ledger: The batches in the store.
         claims: The batches that this process takes forward.
         provider: The provider.
@@ -42,19 +39,15 @@ class Follower:
 
     def __init__(
         self,
+        stage: Stage,
         *,
-        role: Role,
-        price: Price | None,
-        folder: Path,
         ledger: Ledger,
         claims: Claims,
         provider: Provider,
         keeper: Keeper,
         say: Callable[[Batch, str], None],
     ) -> None:
-        self._role = role
-        self._price = price
-        self._folder = folder
+        self._stage = stage
         self._ledger = ledger
         self._claims = claims
         self._provider = provider
@@ -80,12 +73,13 @@ class Follower:
         """See how far a batch is; where it is over, read it."""
         try:
             seen = self._provider.batch(batch.provider_id or "")
-            batch.unreached_since = None
             self._tell_counts(batch, seen)
             if seen.status == "failed":
                 self._failed(batch, seen)
             elif seen.status in _OVER:
                 self._read(batch, seen)
+            # Only now: its files too were to be had.
+            batch.unreached_since = None
         except Unreached as error:
             now = time.monotonic()
             if batch.unreached_since is None:
@@ -112,7 +106,10 @@ class Follower:
             return
         self._claims.others.discard(batch_id)
         taken.needed = True
-        if (taken.model, taken.endpoint) != (self._role.model_label, self._role.base_url):
+        if (taken.model, taken.endpoint) != (
+            self._stage.role.model_label,
+            self._stage.role.base_url,
+        ):
             self._say(
                 taken, f"left at {provider_of(taken.endpoint)}; its calls are sent the ordinary way"
             )
@@ -147,7 +144,7 @@ class Follower:
         """Keep the replies of a batch that is over. What is there already stays as it is."""
         keys = self._ledger.keys(batch.batch_id)
         sheet = self._sheet_of(batch, seen)
-        reader = ResultReader(batch, keys, sheet, seen.version, self._price)
+        reader = ResultReader(batch, keys, sheet, seen.version, self._stage.price)
         for file_id in (seen.output_file_id, seen.error_file_id):
             if file_id is not None:
                 with closing(self._downloaded(batch, file_id)) as results:
@@ -159,7 +156,7 @@ class Follower:
 
     def _downloaded(self, batch: Batch, file_id: str) -> Spool:
         """A file of the provider's, on disk here; empty where the provider has it no more."""
-        spool = Spool(self._folder)
+        spool = Spool(self._stage.folder)
         try:
             self._provider.download(file_id, spool)
         except Refused as error:
@@ -171,7 +168,7 @@ class Follower:
     def _sheet_of(self, batch: Batch, seen: Seen) -> Sheet | None:
         """A batch's requests: written here, else as the provider has them."""
         if batch.sheet is None and seen.input_file_id is not None:
-            sheet = Sheet(self._folder)
+            sheet = Sheet(self._stage.folder)
             try:
                 self._provider.download(seen.input_file_id, sheet)
             except Refused:

@@ -1,17 +1,14 @@
 """The batches and their calls as the store has them, for every process to see."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import sqlalchemy as sa
 
 from resources.llm.batch.sheet import Sheet
 from resources.llm.database import Database
-from resources.llm.store import BATCH_CALLS, BATCHES, ReplyStore
+from resources.llm.store import BATCH_CALLS, BATCHES, ReplyStore, chunked
 
-T = TypeVar("T")
 # Calls that are looked up and claimed at once, and replies that are kept in one transaction.
 AT_ONCE = 1_000
 
@@ -110,10 +107,3 @@ def open_batches_hold(store: ReplyStore, model: str, keys: Collection[str]) -> b
     """
     ledger = Ledger(store.database)
     return bool(ledger.open_ids(model)) and any(map(ledger.holding, chunked(keys, AT_ONCE)))
-
-
-def chunked(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Values in pieces of a size; the last one may be smaller."""
-    iterator = iter(values)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

@@ -12,7 +12,7 @@ from resources.llm.batch.spool import Spool
 from resources.llm.errors import LLMError
 from resources.llm.faults import told
 from resources.llm.request import provider_of
-from resources.llm.transport import is_loopback, quiet_loggers
+from resources.llm.transport import http_settings, quiet_loggers
 from resources.settings import Role
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ class Provider:
             "api_key": self.key or "none",
             "max_retries": 2,
             "timeout": role.timeout_s,
-            # A proxy never leads to this machine.
-            "http_client": openai.DefaultHttpxClient(trust_env=not is_loopback(role.base_url)),
+            "http_client": openai.DefaultHttpxClient(**http_settings(role.base_url)),
         }
         self._client: openai.OpenAI
         if role.api_version:
@@ -180,26 +179,24 @@ class Provider:
             return self._seen(self._client.batches.retrieve(provider_id))
 
     def batches(self, since: float) -> Iterator[Seen]:
-        """Batches that were created since a moment (Unix time), the newest first."""
+        """Batches that were created since a moment (Unix time)."""
         with self._faults():
+            # Not all providers list the newest first: all are looked at.
             for found in self._client.batches.list(limit=100):
                 seen = self._seen(found)
-                if seen.created_at < since:
-                    return
-                yield seen
+                if seen.created_at >= since:
+                    yield seen
 
     def find_file(self, name: str) -> str | None:
         """Id of a file of requests; ``None`` where the provider has none of the name."""
         with self._faults():
-            # Not all providers list the newest first: all are looked at.
             for found in self._client.files.list(purpose="batch"):
                 if getattr(found, "filename", None) == name:
                     return self._id(found)
         return None
 
     def download(self, file_id: str, spool: Spool) -> None:
-        """Copy a file of the provider's to disk."""
-        spool.clear()
+        """Append a file of the provider's to a file here."""
         streamed = self._client.files.with_streaming_response
         with self._faults(), streamed.content(file_id) as response:
             try:

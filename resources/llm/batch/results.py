@@ -9,14 +9,12 @@ import orjson
 
 from resources.llm.batch.ledger import Batch
 from resources.llm.batch.provider import CODE
-from resources.llm.batch.sheet import NO_VERSION, Sheet, decoded
-from resources.llm.completion import read_completion
+from resources.llm.batch.sheet import NO_VERSION, Sheet
+from resources.llm.completion import RAW_CHARACTERS, decode, is_error, read_completion
 from resources.llm.prices import Price
 from resources.llm.request import provider_of
 from resources.llm.store import Record, ReplyStore
 from resources.llm.types import Reply, Usage
-
-_RAW_CHARACTERS = 100_000
 
 
 class ResultReader:
@@ -55,7 +53,7 @@ class ResultReader:
         """
         for line in lines:
             if line.strip():
-                record = self._record(decoded(line))
+                record = self._record(decode(line))
                 if record is not None:
                     yield record
 
@@ -114,7 +112,7 @@ class ResultReader:
             prompt_version=version or self._version,
             request=orjson.dumps(request or {}).decode(),
             prompt_bytes=sum(len(each["content"].encode()) for each in messages),
-            raw=raw[:_RAW_CHARACTERS] if reply.status == "garbled" else raw,
+            raw=raw[:RAW_CHARACTERS] if reply.status == "garbled" else raw,
             via="batch",
         )
 
@@ -150,21 +148,18 @@ class Keeper:
 
     def keep(self, records: Sequence[Record]) -> None:
         """Keep replies; those that are there already stay as they are."""
-        new = [reply for reply in self._store.put_many(records) if not reply.stored]
-        costs = [self.usage.cost_usd, *(reply.cost_usd for reply in new)]
-        known = [cost for cost in costs if cost is not None]
-        self.usage = Usage(
-            prompt_tokens=self.usage.prompt_tokens + sum(each.prompt_tokens for each in new),
-            completion_tokens=self.usage.completion_tokens
-            + sum(each.completion_tokens for each in new),
-            cost_usd=sum(known) if len(known) == len(costs) else None,
-        )
+        for reply in self._store.put_many(records):
+            if not reply.stored:
+                self.usage += Usage(
+                    prompt_tokens=reply.prompt_tokens,
+                    completion_tokens=reply.completion_tokens,
+                    cost_usd=reply.cost_usd,
+                )
 
 
 def _fault(error: Any, status: Any, answer: Any) -> str | None:
     """In a word or two, why a call has no reply; ``None`` where it has one."""
-    is_error = isinstance(answer, dict) and bool(answer.get("error")) and "choices" not in answer
-    if not error and status == 200 and not is_error:
+    if not error and status == 200 and not is_error(answer):
         return None
     code = error.get("code") if isinstance(error, dict) else None
     # Messages may quote the prompt; codes don't.

@@ -11,7 +11,6 @@ What a batch does not bring (expired, failed, refused) is left to the ordinary w
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from resources.llm.batch.claims import Claims
 from resources.llm.batch.following import Follower
@@ -20,15 +19,13 @@ from resources.llm.batch.pauses import beating, sleep
 from resources.llm.batch.provider import Provider
 from resources.llm.batch.results import Keeper
 from resources.llm.batch.sending import Sender
-from resources.llm.budget import Budget
+from resources.llm.batch.stage import Stage
 from resources.llm.capabilities import Capabilities
 from resources.llm.coordination import Coordination
 from resources.llm.errors import StoreError
-from resources.llm.prices import Price
 from resources.llm.request import Prepared
 from resources.llm.store import ReplyStore
 from resources.llm.types import Usage
-from resources.settings import Role
 
 # Seconds between two looks whether another process has made its batches.
 _TURN_S = 1.0
@@ -38,46 +35,24 @@ class BatchRunner:
     """Has the calls of one stage made in batches, at a role's first endpoint.
 
     Args:
-        role_name: tagger, scorer, refiner or judge.
-        role: The role's settings.
+        stage: Who asks, and of which model.
         store: Where batches and replies are kept.
         shared: What processes share.
-        home: The home; requests wait in its ``llm`` folder until they are at the provider.
-        stage: Asset that asks; kept with each reply.
-        dataset: Dataset that it asks for; kept with each reply.
-        run: The run that pays.
-        price: Price of the model, where known.
-        budget: What may be spent; ``None`` where there is no limit or no price.
         say: Takes a line for a person.
     """
 
     def __init__(
         self,
-        *,
-        role_name: str,
-        role: Role,
+        stage: Stage,
         store: ReplyStore,
         shared: Coordination,
-        home: Path,
-        stage: str,
-        dataset: str | None,
-        run: str | None,
-        price: Price | None,
-        budget: Budget | None,
         say: Callable[[str], None],
     ) -> None:
-        self._role_name = role_name
-        self._role = role
+        self._stage = stage
         self._store = store
         self._shared = shared
-        self._folder = home / "llm"
-        self._stage = stage
-        self._dataset = dataset
-        self._run = run
-        self._price = price
-        self._budget = budget
         self._say_line = say
-        self._lacks = Capabilities(shared, role.base_url, role.model, say).lacks
+        self._lacks = Capabilities(shared, stage.role.base_url, stage.role.model, say).lacks
         self._keeper = Keeper(store)
 
     @property
@@ -102,17 +77,10 @@ class BatchRunner:
         """
         ledger = Ledger(self._store.database)
         claims = Claims(self._shared, ledger)
-        with Provider(self._role_name, self._role) as provider:
+        with Provider(self._stage.role_name, self._stage.role) as provider:
             sender = Sender(
-                role_name=self._role_name,
-                role=self._role,
-                stage=self._stage,
-                dataset=self._dataset,
-                run=self._run,
-                price=self._price,
-                budget=self._budget,
+                self._stage,
                 lacks=self._lacks,
-                folder=self._folder,
                 store=self._store,
                 ledger=ledger,
                 claims=claims,
@@ -121,9 +89,7 @@ class BatchRunner:
                 submit=submit,
             )
             follower = Follower(
-                role=self._role,
-                price=self._price,
-                folder=self._folder,
+                self._stage,
                 ledger=ledger,
                 claims=claims,
                 provider=provider,
@@ -139,11 +105,13 @@ class BatchRunner:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One process at a time makes batches of a model, so that equal calls meet in one."""
-        name = f"batching {self._role.model_label}"
+        name = f"batching {self._stage.role.model_label}"
         waits = False
         while not self._shared.claim([name]):
             if not waits:
-                self._say_line(f"{self._role_name}: another process is making batches; waiting")
+                self._say_line(
+                    f"{self._stage.role_name}: another process is making batches; waiting"
+                )
             waits = True
             sleep(_TURN_S)
         try:
@@ -152,7 +120,7 @@ class BatchRunner:
             self._shared.claim([], [name])
 
     def _say(self, batch: Batch, line: str) -> None:
-        self._say_line(f"{self._role_name}: batch {batch.batch_id[:8]}: {line}")
+        self._say_line(f"{self._stage.role_name}: batch {batch.batch_id[:8]}: {line}")
 
 
 @contextmanager

@@ -4,18 +4,15 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from resources.llm.batch.claims import Claims
-from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger, chunked
+from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger
 from resources.llm.batch.pauses import sleep
 from resources.llm.batch.provider import Provider, Refused, Unreached, denies_batches
 from resources.llm.batch.sheet import Line, Sheet, url_of, written
-from resources.llm.budget import Budget
-from resources.llm.prices import Price
+from resources.llm.batch.stage import Stage
 from resources.llm.request import Prepared
-from resources.llm.store import ReplyStore, chunks
-from resources.settings import Role
+from resources.llm.store import ReplyStore, chunked
 
 # OpenAI's limits are 50,000 requests and 200 MB a file.
 MOST_CALLS = 50_000
@@ -31,15 +28,8 @@ class Sender:
     """Puts calls into batches and has the provider start these.
 
     Args:
-        role_name: tagger, scorer, refiner or judge.
-        role: The role's settings.
-        stage: Asset that asks.
-        dataset: Dataset that it asks for.
-        run: The run that pays.
-        price: Price of the model, where known.
-        budget: What may be spent; ``None`` where there is no limit or no price.
+        stage: Who asks, and of which model.
         lacks: What the endpoint does not have.
-        folder: Where requests wait until they are at the provider.
         store: The reply store.
         ledger: The batches in the store.
         claims: The batches that this process takes forward.
@@ -50,16 +40,9 @@ class Sender:
 
     def __init__(
         self,
+        stage: Stage,
         *,
-        role_name: str,
-        role: Role,
-        stage: str,
-        dataset: str | None,
-        run: str | None,
-        price: Price | None,
-        budget: Budget | None,
         lacks: Collection[str],
-        folder: Path,
         store: ReplyStore,
         ledger: Ledger,
         claims: Claims,
@@ -67,15 +50,8 @@ class Sender:
         say: Callable[[Batch, str], None],
         submit: bool,
     ) -> None:
-        self._role_name = role_name
-        self._role = role
         self._stage = stage
-        self._dataset = dataset
-        self._run = run
-        self._price = price
-        self._budget = budget
         self._lacks = lacks
-        self._folder = folder
         self._store = store
         self._ledger = ledger
         self._claims = claims
@@ -86,7 +62,9 @@ class Sender:
 
     def take_up(self) -> None:
         """Claim the batches that were left open, and see what became of them at the provider."""
-        for batch_id in self._ledger.open_ids(self._role.model_label, self._role.base_url):
+        for batch_id in self._ledger.open_ids(
+            self._stage.role.model_label, self._stage.role.base_url
+        ):
             self._claims.take(batch_id)
         adopt(
             self._provider,
@@ -111,7 +89,7 @@ class Sender:
                 batch.needed = True
                 if batch.state != "created":
                     if batch.sheet is None:
-                        batch.sheet = Sheet(self._folder)
+                        batch.sheet = Sheet(self._stage.folder)
                     if key not in batch.sheet:
                         batch.sheet.add(self._line(prepared))
             if not self._full:
@@ -120,8 +98,8 @@ class Sender:
             if batch.state != "created":
                 self._resume(batch)
         self._send_draft()
-        if self._budget:
-            self._budget.release()
+        if self._stage.budget:
+            self._stage.budget.release()
 
     def drop_draft(self) -> None:
         """Give back what a batch that was not written down has claimed and reserved."""
@@ -129,14 +107,14 @@ class Sender:
         if sheet is None:
             return
         with closing(sheet):
-            for keys in chunks(sheet.keys):
+            for keys in chunked(sheet.keys):
                 self._claims.shared.claim([], keys)
             self._unreserve(sheet)
 
     def _resume(self, batch: Batch) -> None:
         """Go on with a batch that the provider does not have, or give it up and place its calls."""
         sheet = batch.sheet
-        wanted = self._role.batch_from is not None
+        wanted = self._stage.role.batch_from is not None
         if wanted and sheet is not None and len(sheet) == len(self._ledger.keys(batch.batch_id)):
             batch.file_id = self._provider.find_file(_file_name(batch.batch_id))
             self._submit(batch)
@@ -151,7 +129,7 @@ class Sender:
     def _place_again(self, sheet: Sheet) -> None:
         """Put the calls of a batch that was given up into a new one."""
         mine: set[str] = set()
-        for keys in chunks(sheet.keys):
+        for keys in chunked(sheet.keys):
             mine |= self._claims.shared.claim(keys)
         unused = [each.key for each in sheet.added() if each.key in mine and not self._put(each)]
         self._claims.shared.claim([], unused)
@@ -171,14 +149,11 @@ class Sender:
         self._claims.shared.claim([], unused)
 
     def _may_fit(self, prepared: Prepared) -> bool:
-        """Whether a prompt is not surely too long; the ordinary way says so where it is.
-
-        No text of words has more than 8 bytes a token.
-        """
-        return prepared.prompt_bytes // 8 + prepared.max_tokens <= self._role.context
+        """Whether a prompt is not surely too long; the ordinary way says so where it is."""
+        return prepared.least_prompt_tokens + prepared.max_tokens <= self._stage.role.context
 
     def _line(self, prepared: Prepared) -> Line:
-        return written(prepared, self._role, self._lacks, self._price)
+        return written(prepared, self._stage.role, self._lacks, self._stage.price)
 
     def _put(self, line: Line) -> bool:
         """Put a call into the draft, which is sent first where it is full; whether it went in."""
@@ -193,14 +168,14 @@ class Sender:
             self._full = True
             return False
         if self._draft is None:
-            self._draft = Sheet(self._folder)
+            self._draft = Sheet(self._stage.folder)
         self._draft.add(line)
         return True
 
-    def _fits_budget(self, most: float | None) -> bool:
+    def _fits_budget(self, most: float) -> bool:
         """Reserve the most that a call can cost, in dollars; whether the budget has as much."""
-        budget = self._budget
-        if budget is None or most is None:
+        budget = self._stage.budget
+        if budget is None:
             return True
         return budget.reserve(most) or (budget.book(most) and budget.reserve(most))
 
@@ -211,14 +186,14 @@ class Sender:
             return
         batch = Batch(
             batch_id=uuid.uuid4().hex,
-            role=self._role_name,
-            stage=self._stage,
-            dataset=self._dataset,
-            run=self._run,
-            model=self._role.model_label,
-            endpoint=self._role.base_url,
+            role=self._stage.role_name,
+            stage=self._stage.name,
+            dataset=self._stage.dataset,
+            run=self._stage.run,
+            model=self._stage.role.model_label,
+            endpoint=self._stage.role.base_url,
             state="prepared",
-            most_usd=sheet.most_usd if self._price else None,
+            most_usd=sheet.most_usd if self._stage.price else None,
             created_at=time.time_ns() // 1_000,
             sheet=sheet,
             needed=True,
@@ -230,9 +205,9 @@ class Sender:
         self._submit(batch)
 
     def _unreserve(self, sheet: Sheet) -> None:
-        if self._budget:
-            self._budget.settle(sheet.most_usd, 0.0)
-            self._budget.release()
+        if self._stage.budget:
+            self._stage.budget.settle(sheet.most_usd, 0.0)
+            self._stage.budget.release()
 
     def _submit(self, batch: Batch) -> None:
         """Upload a batch's file and create the batch, what of it is not done yet."""
@@ -242,11 +217,11 @@ class Sender:
         sheet.forget_keys()
         try:
             file_id = batch.file_id or self._upload(batch, sheet)
-            self._ledger.change(batch, state="uploaded", file_id=file_id)
             if not self._claims.still_has(batch):
                 # Taken for dead, as after a machine's sleep, and another process has gone on.
                 sheet.close()
                 return
+            self._ledger.change(batch, state="uploaded", file_id=file_id)
             provider_id = self._create(batch, file_id, sheet.version)
         except Refused as error:
             self._refused(batch, error)
@@ -270,7 +245,9 @@ class Sender:
             return batch.provider_id
 
         return _insisting(
-            lambda: self._provider.create(url_of(self._role), file_id, batch.batch_id, version),
+            lambda: self._provider.create(
+                url_of(self._stage.role), file_id, batch.batch_id, version
+            ),
             found,
         )
 

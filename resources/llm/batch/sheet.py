@@ -1,6 +1,5 @@
 """The file of a batch's requests: written here, or as the provider has it."""
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +9,7 @@ from typing import Any
 import orjson
 
 from resources.llm.batch.spool import Spool
+from resources.llm.completion import decode
 from resources.llm.prices import Price
 from resources.llm.request import Prepared, request_body
 from resources.llm.types import Message
@@ -20,11 +20,11 @@ NO_VERSION = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A call as it stands in a batch's file."""
+    """A call as it stands in a batch's file; ``most_usd`` is 0 where the price is not known."""
 
     key: str
     data: bytes
-    most_usd: float | None
+    most_usd: float
     prompt_version: str
 
 
@@ -34,7 +34,7 @@ class Sheet(Spool):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.most_usd = 0.0
-        self._most: dict[str, float | None] = {}
+        self._most: dict[str, float] = {}
         self._first_version: str | None = None
         self._further_versions: dict[str, str] = {}
         self._places: dict[str, tuple[int, int]] | None = None
@@ -59,7 +59,7 @@ class Sheet(Spool):
         """Append a call."""
         self.write(line.data)
         self._most[line.key] = line.most_usd
-        self.most_usd += line.most_usd or 0.0
+        self.most_usd += line.most_usd
         self._first_version = self._first_version or line.prompt_version
         if line.prompt_version != self._first_version:
             self._further_versions[line.key] = line.prompt_version
@@ -122,27 +122,14 @@ def written(prepared: Prepared, role: Role, lacks: Collection[str], price: Price
     body = request_body(prepared, role, role.model, lacks)
     line = {"custom_id": prepared.key, "method": "POST", "url": url_of(role), "body": body}
     most = (
-        price.cost(prepared.most_prompt_tokens, prepared.max_tokens, batch=True) if price else None
+        price.cost(prepared.most_prompt_tokens, prepared.max_tokens, batch=True) if price else 0.0
     )
     return Line(prepared.key, orjson.dumps(line) + b"\n", most, prepared.call.prompt_version)
 
 
-def decoded(line: bytes) -> Any:
-    """The value of a line; ``None`` where it is no JSON."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        # Half a character in JSON's escapes is an error to orjson; the reply is good nonetheless.
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _request(line: bytes) -> tuple[str | None, dict[str, Any] | None]:
     """Key and body of a line of a batch's file; nothing where the file is not the platform's."""
-    found = decoded(line)
+    found = decode(line)
     key, body = (found.get(each) for each in ("custom_id", "body")) if found else (None, None)
     if not isinstance(key, str) or not isinstance(body, dict) or "messages" not in body:
         return None, None

@@ -35,13 +35,6 @@ class Spool:
             self._file.write(data)
         self.size += len(data)
 
-    def clear(self) -> None:
-        """Begin anew."""
-        with self._guard():
-            self._file.seek(0)
-            self._file.truncate()
-        self.size = 0
-
     def whole(self) -> IO[bytes]:
         """The file, at its start."""
         with self._guard():

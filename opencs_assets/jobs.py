@@ -36,17 +36,23 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
+    Family("benchmarks", ("benchmark_questions",), None, False, "Read the benchmarks' questions."),
     Family(
         "dataset",
         (
             "raw_dataset",
             "rejected_rows",
+            "near_duplicates",
+            "contaminated_samples",
             "cost_estimate",
             "open_tags",
+            "unparsable_tags",
             "normalized_tags",
             "tag_lineage",
             "sample_embeddings",
             "sample_clusters",
+            "unclustered_samples",
+            "representatives",
             "clusters",
             "score_comparisons",
             "contrastive_scores",
@@ -57,7 +63,6 @@ FAMILIES: tuple[Family, ...] = (
         "Read a dataset, tag, cluster and score its samples.",
     ),
     Family("selector", ("selected_subset",), "selector", True, "Choose a subset."),
-    Family("benchmarks", ("benchmark_questions",), None, False, "Read the benchmarks' questions."),
     Family(
         "experiment",
         ("checkpoint", "model_answers", "single_verdicts"),

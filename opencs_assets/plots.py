@@ -26,6 +26,13 @@ def figure(
     return drawn, made
 
 
+def label(text: str, characters: int) -> str:
+    """A text as a label, cut short."""
+    short = text if len(text) <= characters else text[: characters - 1] + "…"
+    # A dollar sign would begin a formula.
+    return short.replace("$", r"\$")
+
+
 def nothing_to_plot(title: str) -> Figure:
     """A figure that says that there is nothing to show."""
     drawn, (only,) = figure(title, size=(5.0, 1.2))

@@ -7,13 +7,19 @@ wrong and scales the constants with the data, so that 200 samples work as well a
 
 from dataclasses import dataclass
 
-from resources.settings import Method, Profile
+from resources.settings import Clusterer, Method, NormalizationStep, Profile
 
 PUBLISHED_SAMPLES = 52_000
 PUBLISHED_ALPHA = 20
 PUBLISHED_CLUSTERS = 50
 PUBLISHED_QUOTA = 20
 PUBLISHED_K = PUBLISHED_CLUSTERS * PUBLISHED_QUOTA
+PUBLISHED_SUPPORT = 40
+# Fewer samples say little about whether one tag always comes with another.
+LEAST_SUPPORT = 10
+# Merging before counting keeps "Math" 15 and "math" 15, which filtering first loses both.
+MERGE_FIRST: tuple[NormalizationStep, ...] = ("rule", "semantic", "association", "frequency")
+FILTER_FIRST: tuple[NormalizationStep, ...] = ("frequency", "rule", "semantic", "association")
 # OpenCS left 5,047 candidates to choose 1,000 from; fewer than five a choice is hardly a choice.
 CANDIDATES_PER_CHOICE = 5
 
@@ -36,17 +42,27 @@ class Constants:
 
     Attributes:
         profile: Name of the profile.
+        steps: Steps of normalization in order: ``corrected`` merges tags before counting them,
+            ``faithful`` drops rare ones first.
         alpha: Tags in fewer samples are dropped.
+        support: Fewest samples with two tags that let one merge into the other.
+        confidence: Share of a tag's samples that must carry the tag that it merges into.
+        semantic_distance: Cosine distance up to which two tags say the same.
+        semantic_neighbours: Tags within it, itself among them, that make a cluster grow.
+        clusterer: How tags are clustered.
         clusters: Number of clusters, K; ``corrected`` never takes more than unique tags.
+        automatic_clusters: Find K in the tags; ``clusters`` is only what quotas are reckoned with.
+        cluster_distance: DBSCAN's Euclidean distance between unit vectors.
+        cluster_neighbours: DBSCAN's fewest tags within it, itself among them.
         k: Samples in a subset.
         quota: Samples taken from a cluster in its turn.
-        merge_first: Merge tags before counting them, so that "Math" 15 and "math" 15 are 30 and
-            both live; ``faithful`` filters first and loses both.
         stem_words: Stem every word of a tag; ``faithful`` stems the phrase, which changes only
             its last word.
+        keep_symbols: Keep ``+`` and ``#`` in tags, so that C, C++ and C# stay three.
         readable_tags: Call a merged tag by its commonest form; ``faithful`` by its stem.
-        weigh_tags: Embed unique tags, weighted by their counts; ``faithful`` clusters every
-            occurrence.
+        count_occurrences: Count a tag's occurrences among DBSCAN's neighbours, as where every
+            occurrence is a point; ``corrected`` counts unique tags. (k-means weighs unique tags by
+            their counts in both, which has the same objective as occurrences.)
         one_cluster_each: Score a sample in its primary cluster only, so that it is paid for once;
             ``faithful`` scores it in each of its clusters.
         longest_only: Keep one candidate, the longest response, of a label set; ``corrected``
@@ -59,14 +75,23 @@ class Constants:
     """
 
     profile: Profile
+    steps: tuple[NormalizationStep, ...]
     alpha: Constant
+    support: Constant
+    confidence: float
+    semantic_distance: float
+    semantic_neighbours: int
+    clusterer: Clusterer
     clusters: Constant
+    automatic_clusters: bool
+    cluster_distance: float
+    cluster_neighbours: int
     k: Constant
     quota: Constant
-    merge_first: bool
     stem_words: bool
+    keep_symbols: bool
     readable_tags: bool
-    weigh_tags: bool
+    count_occurrences: bool
     one_cluster_each: bool
     longest_only: bool
     both_orders: bool
@@ -80,6 +105,7 @@ class Constants:
             f"| {name} | {constant.value:,} | {constant.reason} |"
             for name, constant in (
                 ("α (smallest tag)", self.alpha),
+                ("support (of a merge)", self.support),
                 ("K (clusters)", self.clusters),
                 ("k (subset)", self.k),
                 ("quota (a cluster)", self.quota),
@@ -93,7 +119,8 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
 
     ``corrected`` scales with n = samples / 52,000, the size that the published values were set
     at: α with n, so that it is the same share of the samples (0.04 %) and small data do not lose
-    most of their tags; K and quota each with the cube root of n, and so k = K · quota with n^(2/3).
+    most of their tags; the support of a merge likewise, and never under 10; K and quota each with
+    the cube root of n, and so k = K · quota with n^(2/3).
     K follows the rule of thumb for k-means, K ∝ √(points): the points are unique tags, whose
     number grows like n^(2/3) (Heaps' law). At 52,000 samples all are the published values.
 
@@ -114,7 +141,11 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
         return Constant(scaled, f"{published:,} × ({samples:,} / {PUBLISHED_SAMPLES:,}){exponent}")
 
     alpha = constant(method.alpha, PUBLISHED_ALPHA, 1, 1)
-    clusters = constant(method.clusters, PUBLISHED_CLUSTERS, 1 / 3, 2)
+    support = constant(method.support, PUBLISHED_SUPPORT, 1, LEAST_SUPPORT)
+    automatic = method.clusters == "auto"
+    clusters = constant(
+        None if method.clusters == "auto" else method.clusters, PUBLISHED_CLUSTERS, 1 / 3, 2
+    )
     k = constant(method.k, PUBLISHED_K, 2 / 3, 2)
     if method.quota is not None or profile == "faithful":
         quota = constant(method.quota, PUBLISHED_QUOTA, 1 / 3, 1)
@@ -123,14 +154,27 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
     corrected = profile == "corrected"
     return Constants(
         profile=profile,
+        steps=(
+            method.normalization
+            if method.normalization is not None
+            else (MERGE_FIRST if corrected else FILTER_FIRST)
+        ),
         alpha=alpha,
+        support=support,
+        confidence=method.confidence,
+        semantic_distance=method.semantic_distance,
+        semantic_neighbours=method.semantic_neighbours,
+        clusterer=method.clustering,
         clusters=clusters,
+        automatic_clusters=automatic,
+        cluster_distance=method.cluster_distance,
+        cluster_neighbours=method.cluster_neighbours,
         k=k,
         quota=quota,
-        merge_first=corrected,
         stem_words=corrected,
+        keep_symbols=corrected,
         readable_tags=corrected,
-        weigh_tags=corrected,
+        count_occurrences=not corrected,
         one_cluster_each=corrected,
         longest_only=not corrected or samples >= PUBLISHED_SAMPLES,
         both_orders=corrected,

@@ -172,15 +172,66 @@ NORMALIZED_TAGS = _table(
 TAG_LINEAGE = _table(
     "tag_lineage",
     ("dataset",),
-    ("raw_tag",),
+    ("raw_tag", "place"),
     {
         "raw_tag": Column(pl.String, "Tag as the tagger wrote it"),
         "count": Column(pl.Int64, "Samples that carry the raw tag"),
-        "rule_tag": Column(pl.String, "After lower-casing and stemming"),
-        "normalized_tag": Column(
-            pl.String, "What it became; null where it was dropped", nullable=True
+        "place": Column(pl.Int64, "0-based place of the step"),
+        "step": Column(
+            pl.String,
+            "Step of normalization that it reached: rule, semantic, association or frequency; "
+            "none where all are switched off",
         ),
-        "dropped_by": Column(pl.String, "Step that dropped it: blank, frequency", nullable=True),
+        "tag": Column(pl.String, "What it was before the step"),
+        "became": Column(
+            pl.String, "What the step made of it; null where it was dropped", nullable=True
+        ),
+        "became_count": Column(pl.Int64, "Samples that carry what it became", nullable=True),
+        "normalized_tag": Column(
+            pl.String, "What it is after all steps; null where one dropped it", nullable=True
+        ),
+    },
+)
+UNPARSABLE_TAGS = _table(
+    "unparsable_tags",
+    ("dataset",),
+    ("sample_id", "attempt"),
+    {
+        "sample_id": _SAMPLE_ID,
+        "attempt": Column(pl.Int64, "1-based attempt; there are at most three"),
+        "status": _STATUS,
+        "reason": Column(pl.String, "Why the reply could not be used, as the next prompt said it"),
+        "reply": Column(pl.String, "What the tagger replied"),
+        "reply_id": _REPLY_ID,
+        "model": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+    },
+)
+NEAR_DUPLICATES = _table(
+    "near_duplicates",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "group": Column(pl.Int64, "Group of samples that say nearly the same, by first row"),
+        "duplicate_of": Column(pl.String, "The group's first sample by row"),
+        "kind": Column(pl.String, "first, exact (equal words) or near"),
+        "similarity": Column(
+            pl.Float64, "Jaccard similarity of word 5-grams with the group's first sample"
+        ),
+    },
+)
+CONTAMINATED_SAMPLES = _table(
+    "contaminated_samples",
+    ("dataset",),
+    ("sample_id", "benchmark", "question_id", "turn"),
+    {
+        "sample_id": _SAMPLE_ID,
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "turn": Column(pl.Int64, "0-based turn of the question"),
+        "match": Column(pl.String, "equal (the same words) or 13-gram (13 words in a row)"),
+        "text": Column(pl.String, "What they share, at most 300 characters of it"),
     },
 )
 SAMPLE_EMBEDDINGS = _table(
@@ -207,13 +258,39 @@ SAMPLE_CLUSTERS = _table(
         ),
     },
 )
+UNCLUSTERED_SAMPLES = _table(
+    "unclustered_samples",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "reason": Column(
+            pl.String,
+            "Why it is in no cluster: not_tagged, all_infrequent, all_blank, or noise (DBSCAN put "
+            "none of its tags into a cluster)",
+        ),
+    },
+)
+REPRESENTATIVES = _table(
+    "representatives",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "label_set": Column(pl.List(pl.Int64), "Clusters of the sample, sorted"),
+        "cluster": Column(pl.Int64, "The one cluster in which it is scored"),
+        "place": Column(pl.Int64, "0-based place among its label set, longest response first"),
+        "length": Column(pl.Int64, "Characters of its response"),
+        "stands_for": Column(pl.Int64, "Samples with this label set"),
+    },
+)
 CLUSTERS = _table(
     "clusters",
     ("dataset",),
     ("cluster",),
     {
         "cluster": Column(pl.Int64, "Number of the cluster, 0-based"),
-        "name": Column(pl.String, "Its most characteristic tags"),
+        "name": Column(pl.String, "Its most characteristic tags by c-TF-IDF"),
         "tags": Column(pl.List(pl.String), "Normalized tags in it, most frequent first"),
         "members": Column(pl.Int64, "Samples with a tag in it"),
         "primary_members": Column(pl.Int64, "Samples whose primary cluster it is"),
@@ -431,11 +508,16 @@ TABLES: Mapping[str, Table] = {
     for table in (
         RAW_DATASET,
         REJECTED_ROWS,
+        NEAR_DUPLICATES,
+        CONTAMINATED_SAMPLES,
         OPEN_TAGS,
+        UNPARSABLE_TAGS,
         NORMALIZED_TAGS,
         TAG_LINEAGE,
         SAMPLE_EMBEDDINGS,
         SAMPLE_CLUSTERS,
+        UNCLUSTERED_SAMPLES,
+        REPRESENTATIVES,
         CLUSTERS,
         SCORE_COMPARISONS,
         CONTRASTIVE_SCORES,

@@ -153,7 +153,7 @@ def _counts(lake: Lake, dataset: str) -> Table:
     drawn.add_row("rejected rows", _number(height("rejected_rows")))
     if lake.exists("tag_lineage", {"dataset": dataset}):
         lineage = lake.read("tag_lineage", {"dataset": dataset})
-        drawn.add_row("tags before normalization", _number(lineage.height))
+        drawn.add_row("tags before normalization", _number(lineage["raw_tag"].n_unique()))
         drawn.add_row(
             "tags after normalization",
             _number(lineage["normalized_tag"].drop_nulls().n_unique()),

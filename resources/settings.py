@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,6 +31,8 @@ EMBEDDED_MODEL = "smollm2-135m-instruct"
 Reading = Literal["generated", "logprobs"]
 Structured = Literal["grammar", "json_schema", "tool", "none"]
 Profile = Literal["faithful", "corrected"]
+NormalizationStep = Literal["rule", "semantic", "association", "frequency"]
+Clusterer = Literal["kmeans", "dbscan"]
 
 
 class SettingsError(ValueError):
@@ -192,20 +201,53 @@ class Method(_Strict):
     """The method's settings that are not the profile's; ``None`` means the profile's value.
 
     Attributes:
+        normalization: Steps of normalization in their order, each at most once; leaving one out
+            switches it off.
         alpha: Tags in fewer samples are dropped.
-        clusters: Number of clusters, K.
+        support: Fewest samples with two tags that let one merge into the other.
+        confidence: Share of a tag's samples that must carry the other one, to merge into it.
+        semantic_distance: Cosine distance up to which two tags say the same; 0.05 is a similarity
+            of 0.95.
+        semantic_neighbours: Tags within the distance, itself among them, that make DBSCAN's
+            clusters grow.
+        clustering: ``kmeans``, or ``dbscan``, which leaves tags without near ones in no cluster.
+        clusters: Number of clusters, K; ``auto`` finds it in the tags.
+        cluster_distance: DBSCAN's Euclidean distance between unit vectors.
+        cluster_neighbours: DBSCAN's fewest tags within it, itself among them.
         k: Samples in a subset.
         quota: Samples taken from one cluster before the next.
+        exclude_contaminated: Keep samples that match a benchmark question out of subsets.
+        duplicate_similarity: Jaccard similarity of word 5-grams from which samples are
+            near-duplicates.
         seed: Seed of k-means, pairing order and sampling.
         embedder: ``all-minilm-l6-v2`` (embedded), or any sentence-transformers model or folder.
     """
 
+    normalization: tuple[NormalizationStep, ...] | None = None
     alpha: int | None = Field(None, ge=1)
-    clusters: int | None = Field(None, ge=1)
+    support: int | None = Field(None, ge=1)
+    confidence: float = Field(0.99, gt=0.5, le=1)
+    semantic_distance: float = Field(0.05, ge=0, lt=1)
+    semantic_neighbours: int = Field(2, ge=1)
+    clustering: Clusterer = "kmeans"
+    clusters: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
+    cluster_distance: float = Field(0.5, gt=0, lt=2)
+    cluster_neighbours: int = Field(5, ge=1)
     k: int | None = Field(None, ge=1)
     quota: int | None = Field(None, ge=1)
-    seed: int = 0
+    exclude_contaminated: bool = True
+    duplicate_similarity: float = Field(0.8, gt=0, le=1)
+    seed: int = Field(0, ge=0, lt=2**31)
     embedder: str = "all-minilm-l6-v2"
+
+    @field_validator("normalization")
+    @classmethod
+    def _each_step_once(
+        cls, steps: tuple[NormalizationStep, ...] | None
+    ) -> tuple[NormalizationStep, ...] | None:
+        if steps is not None and len(set(steps)) < len(steps):
+            raise ValueError("a step stands twice; name each at most once")
+        return steps
 
 
 class Settings(BaseSettings):

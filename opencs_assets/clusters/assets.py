@@ -1,4 +1,8 @@
-"""The assets ``sample_embeddings``, ``sample_clusters`` and ``clusters``."""
+"""The assets that embed and cluster a dataset's samples.
+
+``sample_embeddings``; and of one computation ``sample_clusters``, ``unclustered_samples``,
+``representatives`` and ``clusters``.
+"""
 
 from collections.abc import Iterator
 
@@ -8,6 +12,7 @@ import polars as pl
 from opencs_assets.automation import free_stage
 from opencs_assets.clusters import plots
 from opencs_assets.clusters.membership import cluster_samples
+from opencs_assets.embeddings import to_column
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import bullets, plot, table_metadata
 from opencs_assets.partitions import Partitions
@@ -42,7 +47,7 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         table = pl.DataFrame(
             {
                 "sample_id": raw_dataset["sample_id"],
-                "embedding": vectors.tolist(),
+                "embedding": to_column(vectors),
                 "model": [name] * raw_dataset.height,
             },
             schema=SAMPLE_EMBEDDINGS.schema,
@@ -51,33 +56,35 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             value=table, metadata={"model": name, "dimensions": vectors.shape[1]}
         )
 
+    def table_of(name: str, description: str) -> dg.AssetOut:
+        return dg.AssetOut(
+            io_manager_key="lake",
+            description=description,
+            kinds={"faiss", "parquet"},
+            owners=["team:data"],
+            group_name=GROUP,
+            metadata=table_metadata(name),
+            code_version="2",
+            automation_condition=free_stage(),
+        )
+
     @dg.multi_asset(
         name="sample_clusters",
         partitions_def=partitions.dataset,
         outs={
-            "sample_clusters": dg.AssetOut(
-                io_manager_key="lake",
-                description=(
+            name: table_of(name, description)
+            for name, description in {
+                "sample_clusters": (
                     "Which clusters each sample is in by its tags, and which samples are "
                     "candidates."
                 ),
-                kinds={"faiss", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("sample_clusters"),
-                code_version="1",
-                automation_condition=free_stage(),
-            ),
-            "clusters": dg.AssetOut(
-                io_manager_key="lake",
-                description="The clusters: names, tags and sizes.",
-                kinds={"faiss", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("clusters"),
-                code_version="1",
-                automation_condition=free_stage(),
-            ),
+                "unclustered_samples": "Samples that are in no cluster, each with the reason.",
+                "representatives": (
+                    "The samples that stand for a label set, by the longest responses; the "
+                    "scorer compares these."
+                ),
+                "clusters": "The clusters: names by their most characteristic tags, and sizes.",
+            }.items()
         },
     )
     def sample_clusters(
@@ -98,20 +105,39 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             )
         for note in found.notes:
             context.log.info(note)
-        candidates = found.samples.filter("is_candidate")["sample_id"].n_unique()
         yield dg.MaterializeResult(
             asset_key="sample_clusters",
             value=found.samples,
             metadata={
                 "clusters": found.clusters.height,
                 "samples": found.samples["sample_id"].n_unique(),
-                "label_sets": found.samples.select(
-                    pl.col("label_set").cast(pl.List(pl.String)).list.join(",")
-                )["label_set"].n_unique(),
-                "candidates": candidates,
+                "clusterer": constants.clusterer,
                 "constants": dg.MetadataValue.md(constants.table()),
                 **({"notes": bullets(found.notes)} if found.notes else {}),
+                **(
+                    {"number_of_clusters": plot(plots.criterion(found.curve))}
+                    if found.curve
+                    else {}
+                ),
                 "sizes": plot(plots.cluster_sizes(found.clusters)),
+                "map": plot(plots.tag_map(found.map, found.clusters)),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="unclustered_samples",
+            value=found.unclustered,
+            metadata={
+                "reasons": dict(
+                    found.unclustered["reason"].value_counts().sort("reason").iter_rows()
+                )
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="representatives",
+            value=found.representatives,
+            metadata={
+                "label_sets": found.representatives.filter(pl.col("place") == 0).height,
+                "clusters_a_representative": plot(plots.label_set_sizes(found.representatives)),
             },
         )
         yield dg.MaterializeResult(asset_key="clusters", value=found.clusters)

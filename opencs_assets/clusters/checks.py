@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 
 from opencs_assets.checks import Finding, build_check
+from opencs_assets.embeddings import to_matrix
 from opencs_assets.partitions import Partitions
 
 UNIT_TOLERANCE = 1e-3
@@ -12,8 +13,7 @@ UNIT_TOLERANCE = 1e-3
 
 def one_unit_vector_each(embeddings: pl.DataFrame, samples: pl.DataFrame) -> Finding:
     """Every sample has one finite embedding of length one."""
-    vectors = np.array(embeddings["embedding"].to_list(), dtype=np.float32)
-    lengths = np.linalg.norm(vectors, axis=1) if len(vectors) else np.zeros(0)
+    lengths = np.linalg.norm(to_matrix(embeddings["embedding"]), axis=1)
     wrong = int((~(np.abs(lengths - 1) < UNIT_TOLERANCE)).sum())
     missing = samples.join(embeddings, on="sample_id", how="anti").height
     return Finding(
@@ -24,17 +24,21 @@ def one_unit_vector_each(embeddings: pl.DataFrame, samples: pl.DataFrame) -> Fin
     )
 
 
-def every_tagged_sample(clusters: pl.DataFrame, tags: pl.DataFrame) -> Finding:
-    """Every sample with a tag is in a cluster, in exactly one of them primarily."""
-    tagged = tags.filter(pl.col("tags").list.len() > 0)
-    lost = tagged.join(clusters, on="sample_id", how="anti").height
+def every_sample_accounted_for(
+    clusters: pl.DataFrame, tags: pl.DataFrame, unclustered: pl.DataFrame
+) -> Finding:
+    """Every sample is in a cluster, exactly one of them primary, or has a row that says why not."""
+    elsewhere = tags.join(clusters, on="sample_id", how="anti")
+    lost = elsewhere.join(unclustered, on="sample_id", how="anti").height
+    both = unclustered.join(clusters, on="sample_id", how="semi").height
     primaries = clusters.group_by("sample_id").agg(pl.col("is_primary").sum())
     unclear = primaries.filter(pl.col("is_primary") != 1).height
     return Finding(
-        not lost and not unclear and clusters.height > 0,
-        f"{tagged.height} samples with tags, {lost} in no cluster, "
+        not lost and not both and not unclear and clusters.height > 0,
+        f"{tags.height} samples, {elsewhere.height} in no cluster, {lost} of them without a "
+        f"reason, {both} with a reason and yet in one, "
         f"{unclear} without exactly one primary cluster",
-        {"lost": lost, "unclear": unclear},
+        {"lost": lost, "both": both, "unclear": unclear},
     )
 
 
@@ -50,9 +54,12 @@ def build_cluster_checks(partitions: Partitions) -> list[dg.AssetChecksDefinitio
         ),
         build_check(
             "sample_clusters",
-            "every_tagged_sample",
-            every_tagged_sample,
+            "every_sample_accounted_for",
+            every_sample_accounted_for,
             partitions_def=partitions.dataset,
-            inputs={"normalized_tags": dg.AssetIn("normalized_tags")},
+            inputs={
+                "normalized_tags": dg.AssetIn("normalized_tags"),
+                "unclustered_samples": dg.AssetIn("unclustered_samples"),
+            },
         ),
     ]

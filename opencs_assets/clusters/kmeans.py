@@ -5,8 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ITERATIONS = 50
 RESTARTS = 5
+# With few clusters a restart costs little, and what it finds differs more from the next one's.
+MOST_RESTARTS = 20
+RESTARTED_CLUSTERS = 100
+# Below so many multiplications an iteration, threads wait for each other longer than they work.
+ONE_THREAD = 2e8
+# A restart is tried on so many points a cluster; which one is best is decided on all points.
+CORESET = 256
+TRIAL_ITERATIONS = 20
+# On all points: iterations between two looks at the objective, and when it stands still.
+CHUNK = 5
+MOST_CHUNKS = 20
+STILL = 1e-4
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -18,63 +29,119 @@ class KMeans:
 
     Attributes:
         labels: Cluster of each point, int64 (n,), numbered by first appearance without gaps.
+        centroids: Middle of each cluster, float32 (k, d), in the order of the labels.
         objective: Weighted sum of squared distances to the centroids.
     """
 
     labels: Ints
+    centroids: Floats
     objective: float
 
 
 def kmeans(points: Floats, weights: Floats, clusters: int, *, seed: int) -> KMeans:
     """Cluster weighted points.
 
+    Restarts begin with k-means++ and are tried on a sample of the points that is drawn by weight;
+    the one with the best objective over all points is refined on all points until the objective
+    stands still. The same seed gives the same result, on any number of threads.
+
     Args:
         points: float32 (n, d), finite.
-        weights: float32 (n,), positive.
+        weights: float32 (n,), positive and finite.
         clusters: Most clusters, at least 1 and at most n.
-        seed: Seed of the initial centroids.
+        seed: Seed of the sample and of the initial centroids.
 
     Returns:
         The best of the restarts. Clusters that no point is nearest to are left out.
 
     Raises:
-        ValueError: A point is not finite, or more clusters than points.
+        ValueError: A point or weight is not finite, or more clusters than points.
     """
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise ValueError(f"point {row} has a value that is not finite")
-    if clusters > len(points):
+    if weights.shape != (len(points),) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ValueError(f"weights must be {len(points)} positive numbers")
+    if not 1 <= clusters <= len(points):
         raise ValueError(f"{clusters} clusters can't be made of {len(points)} points")
     points = np.ascontiguousarray(points, dtype=np.float32)
     weights = np.ascontiguousarray(weights, dtype=np.float32)
-    distances, nearest = min(
-        (_lloyd(points, weights, clusters, seed + restart) for restart in range(RESTARTS)),
-        key=lambda found: float((found[0] * weights).sum()),
-    )
-    _, first, labels = np.unique(nearest, return_index=True, return_inverse=True)
-    renumbered = np.argsort(np.argsort(first))[labels]
-    return KMeans(
-        labels=renumbered.astype(np.int64),
-        objective=float((distances * weights).sum()),
-    )
+    from threadpoolctl import threadpool_limits
+
+    small = len(points) * points.shape[1] * clusters < ONE_THREAD
+    with threadpool_limits(1 if small else None):
+        objective, nearest, centroids = _best(points, weights, clusters, seed)
+    used, first, labels = np.unique(nearest, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return KMeans(np.argsort(order)[labels].astype(np.int64), centroids[used[order]], objective)
 
 
-def _lloyd(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[Floats, Ints]:
-    """One run: squared distance to the nearest centroid and its number, for each point."""
-    import faiss
+def _best(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[float, Ints, Floats]:
+    """Objective, nearest centroids and centroids of the best restart, refined."""
+    trial, trial_weights = _coreset(points, weights, clusters, seed)
+    restarts = max(RESTARTS, min(MOST_RESTARTS, RESTARTED_CLUSTERS // clusters))
+
+    def tried(restart: int) -> tuple[float, Ints, Floats]:
+        start = _start(trial, trial_weights, clusters, seed + restart)
+        centroids = _lloyd(trial, trial_weights, start, TRIAL_ITERATIONS)
+        return (*_assign(points, weights, centroids), centroids)
+
+    best = min(map(tried, range(restarts)), key=lambda each: each[0])
+    for _ in range(MOST_CHUNKS):
+        centroids = _lloyd(points, weights, best[2], CHUNK)
+        objective, nearest = _assign(points, weights, centroids)
+        gained = best[0] - objective
+        if gained <= 0:
+            break
+        still = gained < STILL * best[0]
+        best = objective, nearest, centroids
+        if still:
+            break
+    return best
+
+
+def _coreset(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[Floats, Floats]:
+    """So many points drawn by weight, which then count alike; all where there are no more."""
+    size = clusters * CORESET
+    if size >= len(points):
+        return points, weights
+    drawn = np.random.default_rng(seed).choice(
+        len(points), size, p=weights / weights.sum(dtype=np.float64)
+    )
+    rows, times = np.unique(drawn, return_counts=True)
+    return points[rows], times.astype(np.float32)
+
+
+def _start(points: Floats, weights: Floats, clusters: int, seed: int) -> Floats:
     from sklearn.cluster import kmeans_plusplus
 
     # faiss starts from random points, which leaves the objective some per cent above k-means++.
+    clusters = min(clusters, len(points))
     start, _ = kmeans_plusplus(points, clusters, sample_weight=weights, random_state=seed)
+    return np.ascontiguousarray(start, dtype=np.float32)
+
+
+def _lloyd(points: Floats, weights: Floats, start: Floats, iterations: int) -> Floats:
+    """Centroids after so many iterations of faiss, float32 (k, d)."""
+    import faiss
+
     model = faiss.Kmeans(
         points.shape[1],
-        clusters,
-        niter=ITERATIONS,
-        seed=seed,
+        len(start),
+        niter=iterations,
+        seed=0,
         # faiss takes a subsample by default, and warns below 39 points a centroid.
         min_points_per_centroid=1,
         max_points_per_centroid=len(points),
     )
     model.train(points, weights=weights, init_centroids=start)
-    distances, nearest = model.index.search(points, 1)
-    return distances[:, 0], nearest[:, 0]
+    return np.asarray(model.centroids, dtype=np.float32)
+
+
+def _assign(points: Floats, weights: Floats, centroids: Floats) -> tuple[float, Ints]:
+    """Weighted objective, and the nearest centroid of each point, int64 (n,)."""
+    import faiss
+
+    distances, nearest = faiss.knn(points, centroids, 1)
+    objective = np.dot(distances[:, 0].astype(np.float64), weights.astype(np.float64))
+    return float(objective), nearest[:, 0]

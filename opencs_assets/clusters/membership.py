@@ -1,4 +1,4 @@
-"""From clusters of tags to clusters of samples, and to the candidates that stand for them."""
+"""From clusters of tags to clusters of samples, and to the representatives that are scored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,31 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from opencs_assets.clusters.kmeans import Floats, kmeans
+from opencs_assets.clusters.automatic import Curve, choose_clusters
+from opencs_assets.clusters.kmeans import Floats, Ints, kmeans
+from opencs_assets.clusters.naming import name_clusters
+from opencs_assets.density import dbscan
 from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError
-from opencs_assets.schemas import CLUSTERS, SAMPLE_CLUSTERS
+from opencs_assets.schemas import (
+    CLUSTERS,
+    REPRESENTATIVES,
+    SAMPLE_CLUSTERS,
+    UNCLUSTERED_SAMPLES,
+)
 
-NAME_TAGS = 3
+
+@dataclass(frozen=True)
+class TagMap:
+    """Where the unique tags are, for a picture.
+
+    Attributes:
+        tags: ``tag``, ``count`` (samples) and ``cluster`` (null for DBSCAN's noise), commonest
+            first.
+        points: Their embeddings, float32 (t, d), in the same order.
+    """
+
+    tags: pl.DataFrame
+    points: Floats
 
 
 @dataclass(frozen=True)
@@ -19,12 +39,20 @@ class Clustering:
 
     Attributes:
         samples: One row a sample and cluster (schema ``SAMPLE_CLUSTERS``).
+        unclustered: One row a sample that is in none (schema ``UNCLUSTERED_SAMPLES``).
+        representatives: One row a sample that is scored (schema ``REPRESENTATIVES``).
         clusters: One row a cluster (schema ``CLUSTERS``).
+        map: The tags' embeddings and clusters.
+        curve: How K was found, where it was.
         notes: What was scaled or could not be had, for a person.
     """
 
     samples: pl.DataFrame
+    unclustered: pl.DataFrame
+    representatives: pl.DataFrame
     clusters: pl.DataFrame
+    map: TagMap
+    curve: Curve | None
     notes: tuple[str, ...]
 
 
@@ -39,59 +67,103 @@ def cluster_samples(
     Args:
         normalized: Rows of ``normalized_tags``; samples without tags get no cluster.
         response_lengths: ``sample_id``, ``row`` and ``length`` (characters of the response).
-        embed: Gives texts their float32 embeddings, (n, d).
+        embed: Gives texts their float32 embeddings, (n, d), of unit length.
         constants: K and the choices of the profile.
 
     Raises:
-        MethodError: No tags at all, or (``faithful``) fewer unique tags than K.
+        MethodError: No tags at all, (``faithful``) fewer unique tags than K, or all noise.
     """
     pairs = normalized.select("sample_id", tag="tags").explode("tag").drop_nulls()
     counts = (
-        pairs.group_by("tag").agg(count=pl.len()).sort(["count", "tag"], descending=[True, False])
+        pairs.group_by("tag")
+        .agg(count=pl.len().cast(pl.Int64))
+        .sort(["count", "tag"], descending=[True, False])
     )
-    unique = counts.height
-    if not unique:
+    if not counts.height:
         raise MethodError("no sample has a normalized tag, so there is nothing to cluster")
-    notes = []
-    wanted = constants.clusters.value
-    if wanted > unique:
-        if constants.profile == "faithful":
-            raise MethodError(
-                f"K = {wanted} clusters can't be made of {unique} unique tags; set "
-                'method.clusters lower, or profile = "corrected", which scales it with the data'
-            )
-        notes.append(f"K = {wanted} is more than the {unique} unique tags; K = {unique} is used")
-        wanted = unique
     points = embed(counts["tag"].to_list())
-    weights = counts["count"].to_numpy().astype(np.float32)
-    if constants.weigh_tags:
-        labels = kmeans(points, weights, wanted, seed=constants.seed).labels
-    else:
-        # Published: every occurrence is a point. The same work as weights, many times over.
-        repeated = np.repeat(np.arange(unique), counts["count"].to_numpy())
-        found = kmeans(
-            points[repeated], np.ones(len(repeated), np.float32), wanted, seed=constants.seed
-        )
-        labels = np.zeros(unique, np.int64)
-        labels[repeated] = found.labels
-    tag_clusters = counts.with_columns(cluster=pl.Series(labels))
+    notes: list[str] = []
+    labels, curve = _labels(points, counts["count"].to_numpy(), constants, notes)
+    tags = counts.with_columns(cluster=pl.Series(labels).replace(-1, None))
+    tag_clusters = tags.drop_nulls("cluster")
     members = _members(pairs, tag_clusters)
-    candidates, kept = _candidates(members, response_lengths, constants)
-    if not constants.longest_only:
+    ranked = _ranked(members, response_lengths)
+    kept = _kept_of_each(ranked, constants)
+    if kept > 1:
         notes.append(
             f"the {kept} longest responses of a label set are candidates, so that "
             f"{CANDIDATES_PER_CHOICE} stand behind each choice (published: 1)"
         )
+    representatives = ranked.filter(pl.col("place") < kept)
     samples = (
-        members.join(candidates, on="sample_id", how="left", maintain_order="left")
-        .with_columns(pl.col("is_candidate").fill_null(False))
+        members.with_columns(
+            is_candidate=pl.col("sample_id").is_in(representatives["sample_id"].implode())
+        )
         .select(list(SAMPLE_CLUSTERS.columns))
         .sort("sample_id", "cluster")
     )
-    return Clustering(samples, _describe(samples, tag_clusters), tuple(notes))
+    return Clustering(
+        samples=samples,
+        unclustered=_unclustered(normalized, samples),
+        representatives=representatives.select(list(REPRESENTATIVES.columns)).sort(
+            "cluster", "label_set", "place"
+        ),
+        clusters=_describe(samples, tag_clusters, pairs),
+        map=TagMap(tags, points),
+        curve=curve,
+        notes=tuple(notes),
+    )
+
+
+def _labels(
+    points: Floats, counts: Ints, constants: Constants, notes: list[str]
+) -> tuple[Ints, Curve | None]:
+    """Cluster of each tag, -1 for noise; and how K was found."""
+    if constants.clusterer == "dbscan":
+        labels = dbscan(
+            points,
+            distance=constants.cluster_distance,
+            neighbours=constants.cluster_neighbours,
+            metric="euclidean",
+            weights=counts if constants.count_occurrences else None,
+        )
+        noise = int((labels < 0).sum())
+        if noise == len(labels):
+            raise MethodError(
+                f"DBSCAN finds no cluster among {len(labels)} tags at distance "
+                f"{constants.cluster_distance} with {constants.cluster_neighbours} neighbours; "
+                'raise method.cluster_distance, or set method.clustering = "kmeans"'
+            )
+        if noise:
+            notes.append(f"{noise} of {len(labels)} tags are noise to DBSCAN and in no cluster")
+        return labels, None
+    weights = counts.astype(np.float32)
+    curve = None
+    if constants.automatic_clusters:
+        curve = choose_clusters(points, weights, seed=constants.seed)
+        wanted = curve.clusters
+        notes.append(f"K = {wanted} has the best {curve.criterion} of those that were tried")
+    else:
+        wanted = _possible(constants, len(points), notes)
+    # Published: every occurrence of a tag is a point, which has the same objective.
+    return kmeans(points, weights, wanted, seed=constants.seed).labels, curve
+
+
+def _possible(constants: Constants, tags: int, notes: list[str]) -> int:
+    wanted = constants.clusters.value
+    if wanted <= tags:
+        return wanted
+    if constants.profile == "faithful":
+        raise MethodError(
+            f"K = {wanted} clusters can't be made of {tags} unique tags; set "
+            'method.clusters lower, or profile = "corrected", which scales it with the data'
+        )
+    notes.append(f"K = {wanted} is more than the {tags} unique tags; K = {tags} is used")
+    return tags
 
 
 def _members(pairs: pl.DataFrame, tag_clusters: pl.DataFrame) -> pl.DataFrame:
+    """One row a sample and cluster, with the sample's primary cluster and label set."""
     counted = (
         pairs.join(tag_clusters.select("tag", "cluster"), on="tag")
         .group_by("sample_id", "cluster")
@@ -110,42 +182,58 @@ def _members(pairs: pl.DataFrame, tag_clusters: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _candidates(
-    members: pl.DataFrame, response_lengths: pl.DataFrame, constants: Constants
-) -> tuple[pl.DataFrame, int]:
-    ranked = (
-        members.select("sample_id", "label_set")
+def _ranked(members: pl.DataFrame, response_lengths: pl.DataFrame) -> pl.DataFrame:
+    """Every member with its place in its label set, the longest response first."""
+    label_set = pl.col("label_set").cast(pl.List(pl.String)).list.join(",")
+    return (
+        members.select("sample_id", "label_set", cluster="primary")
         .unique("sample_id")
         .join(response_lengths, on="sample_id")
         .sort(["length", "row"], descending=[True, False])
         .with_columns(
-            place=pl.int_range(pl.len()).over(
-                pl.col("label_set").cast(pl.List(pl.String)).list.join(",")
-            )
+            pl.col("length").cast(pl.Int64),
+            place=pl.int_range(pl.len()).over(label_set),
+            stands_for=pl.len().over(label_set).cast(pl.Int64),
         )
     )
-    kept = 1
-    if not constants.longest_only:
-        enough = min(CANDIDATES_PER_CHOICE * constants.k.value, ranked.height)
-        places = ranked["place"].sort()
-        kept = int(places[enough - 1]) + 1
+
+
+def _kept_of_each(ranked: pl.DataFrame, constants: Constants) -> int:
+    """How many of each label set are kept."""
+    if constants.longest_only or not ranked.height:
+        return 1
+    enough = min(CANDIDATES_PER_CHOICE * constants.k.value, ranked.height)
+    return int(ranked["place"].sort()[enough - 1]) + 1
+
+
+def _unclustered(normalized: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     return (
-        ranked.filter(pl.col("place") < kept).select("sample_id", is_candidate=pl.lit(True)),
-        kept,
+        normalized.join(samples, on="sample_id", how="anti")
+        .select("sample_id", reason=pl.col("reason").fill_null("noise"))
+        .select(list(UNCLUSTERED_SAMPLES.columns))
+        .sort("sample_id")
     )
 
 
-def _describe(samples: pl.DataFrame, tag_clusters: pl.DataFrame) -> pl.DataFrame:
+def _describe(
+    samples: pl.DataFrame, tag_clusters: pl.DataFrame, pairs: pl.DataFrame
+) -> pl.DataFrame:
     sizes = samples.group_by("cluster").agg(
         members=pl.len().cast(pl.Int64),
         primary_members=pl.col("is_primary").sum().cast(pl.Int64),
         candidates=(pl.col("is_primary") & pl.col("is_candidate")).sum().cast(pl.Int64),
     )
+    documents = (
+        samples.filter("is_primary")
+        .select("sample_id", "cluster")
+        .join(pairs, on="sample_id")
+        .select("cluster", "tag")
+    )
     return (
         tag_clusters.sort(["count", "tag"], descending=[True, False])
         .group_by("cluster", maintain_order=True)
         .agg(tags=pl.col("tag"))
-        .with_columns(name=pl.col("tags").list.head(NAME_TAGS).list.join(", "))
+        .join(name_clusters(tag_clusters.select("tag", "cluster"), documents), on="cluster")
         .join(sizes, on="cluster")
         .select(list(CLUSTERS.columns))
         .sort("cluster")

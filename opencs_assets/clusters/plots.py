@@ -1,12 +1,19 @@
 """Plots of clusters."""
 
+import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from opencs_assets.plots import BLUE, GREY, figure, nothing_to_plot
+from opencs_assets.clusters.automatic import Curve
+from opencs_assets.clusters.membership import TagMap
+from opencs_assets.plots import BLUE, GREY, ORANGE, figure, label, nothing_to_plot
 
 MOST_BARS = 40
 NAME_CHARACTERS = 40
+MAP_TAGS = 1500
+MAP_NAMES = 25
+# t-SNE: neighbours that a tag's place is fitted to.
+PERPLEXITY = 30
 
 
 def cluster_sizes(clusters: pl.DataFrame) -> Figure:
@@ -17,7 +24,7 @@ def cluster_sizes(clusters: pl.DataFrame) -> Figure:
     shown = clusters.sort(["members", "cluster"]).tail(MOST_BARS)
     drawn, (axes,) = figure(title, size=(7.0, 1.0 + 0.22 * shown.height))
     names = [
-        f"{cluster}: {name[:NAME_CHARACTERS]}"
+        f"{cluster}: {label(name, NAME_CHARACTERS)}"
         for cluster, name in shown.select("cluster", "name").iter_rows()
     ]
     axes.barh(names, shown["members"].to_list(), color=GREY, label="members")
@@ -27,4 +34,92 @@ def cluster_sizes(clusters: pl.DataFrame) -> Figure:
     axes.bar_label(bars, fontsize=7)
     axes.set_xlabel("samples")
     axes.legend(fontsize=8)
+    return drawn
+
+
+def label_set_sizes(representatives: pl.DataFrame) -> Figure:
+    """How many of the samples that stand for a label set are in 1, 2, ... clusters."""
+    title = "Clusters a representative"
+    if not representatives.height:
+        return nothing_to_plot(title)
+    counts = (
+        representatives.select(clusters=pl.col("label_set").list.len())["clusters"]
+        .value_counts()
+        .sort("clusters")
+    )
+    drawn, (axes,) = figure(title)
+    bars = axes.bar(counts["clusters"].to_list(), counts["count"].to_list(), color=BLUE)
+    axes.bar_label(bars, fontsize=7)
+    axes.set_xticks(counts["clusters"].to_list())
+    axes.set_xlabel("clusters")
+    axes.set_ylabel("representatives")
+    return drawn
+
+
+def criterion(curve: Curve) -> Figure:
+    """What each number of clusters was worth, and which one was taken."""
+    drawn, (axes,) = figure(f"Number of clusters: K = {curve.clusters}")
+    order = np.argsort(curve.tried)
+    tried, values = np.array(curve.tried)[order], np.array(curve.values)[order]
+    axes.plot(tried, values, color=BLUE, marker="o", markersize=4)
+    axes.axvline(curve.clusters, color=ORANGE, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xticks([int(tried[0]), curve.clusters, int(tried[-1])])
+    axes.set_xticklabels([str(int(tried[0])), str(curve.clusters), str(int(tried[-1]))])
+    axes.minorticks_off()
+    axes.set_xlabel("clusters K")
+    axes.set_ylabel(curve.criterion, fontsize=8)
+    return drawn
+
+
+def tag_map(tags: TagMap, clusters: pl.DataFrame) -> Figure:
+    """The commonest tags in two dimensions (t-SNE), coloured by cluster, large ones named."""
+    title = "Map of tags"
+    shown = tags.tags.head(MAP_TAGS)
+    if shown.height < 4:
+        return nothing_to_plot(title)
+    from sklearn.manifold import TSNE
+
+    places = TSNE(
+        perplexity=min(PERPLEXITY, (shown.height - 1) / 3),
+        init="pca",
+        random_state=0,
+        n_jobs=-1,
+    ).fit_transform(tags.points[: shown.height])
+    drawn, (axes,) = figure(
+        f"{title}: the {shown.height:,} commonest, coloured by cluster", size=(9.0, 6.5)
+    )
+    labels = shown["cluster"].fill_null(-1).to_numpy()
+    counts = shown["count"].to_numpy()
+    sizes = 4 + 60 * np.sqrt(counts / counts.max())
+    noise = labels < 0
+    axes.scatter(
+        places[noise, 0], places[noise, 1], s=sizes[noise], color=GREY, alpha=0.3, linewidths=0
+    )
+    axes.scatter(
+        places[~noise, 0],
+        places[~noise, 1],
+        s=sizes[~noise],
+        c=labels[~noise] % 20,
+        cmap="tab20",
+        alpha=0.7,
+        linewidths=0,
+    )
+    names = dict(clusters.select("cluster", "name").iter_rows())
+    largest = clusters.sort(["members", "cluster"], descending=[True, False])["cluster"]
+    for cluster in largest.head(MAP_NAMES):
+        own = np.flatnonzero(labels == cluster)
+        if len(own):
+            # The tag nearest to the middle of its own, so that the name stands among them.
+            middle = np.median(places[own], axis=0)
+            place = places[own[np.linalg.norm(places[own] - middle, axis=1).argmin()]]
+            axes.annotate(
+                label(names[cluster].split(", ")[0], NAME_CHARACTERS),
+                place,
+                fontsize=7,
+                ha="center",
+                bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.7},
+            )
+    axes.set_xticks([])
+    axes.set_yticks([])
     return drawn

@@ -1,4 +1,4 @@
-"""The assets ``open_tags``, ``normalized_tags`` and ``tag_lineage``."""
+"""The assets ``open_tags``, ``unparsable_tags``, ``normalized_tags`` and ``tag_lineage``."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,7 @@ from opencs_assets.open_tags.normalize import normalize
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.usage import usage_metadata
+from resources.embedder import EmbedderResource
 from resources.home import Home
 from resources.llm.resource import LLMResource
 
@@ -21,24 +22,42 @@ GROUP = "open_tags"
 
 def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that tag a dataset and normalize its tags."""
+    prompts = f"{tagging.prompt_version('compact')}+{tagging.prompt_version('explained')}"
 
-    @dg.asset(
+    @dg.multi_asset(
+        name="open_tags",
         partitions_def=partitions.dataset,
-        io_manager_key="lake",
-        description=(
-            "What the tagger calls each sample, in its own words. A sample whose replies could not "
-            "be read keeps a row that says why."
-        ),
-        kinds={"openai", "parquet"},
-        owners=["team:data"],
-        group_name=GROUP,
-        metadata=table_metadata("open_tags"),
-        code_version=f"{tagging.prompt_version('compact')}+{tagging.prompt_version('explained')}",
+        outs={
+            "open_tags": dg.AssetOut(
+                io_manager_key="lake",
+                description=(
+                    "What the tagger calls each sample, in its own words. A sample whose replies "
+                    "could not be read keeps a row that says why."
+                ),
+                kinds={"openai", "parquet"},
+                owners=["team:data"],
+                group_name=GROUP,
+                metadata=table_metadata("open_tags"),
+                code_version=prompts,
+            ),
+            "unparsable_tags": dg.AssetOut(
+                io_manager_key="lake",
+                description=(
+                    "Every reply of the tagger that could not be used, with the reason; it was "
+                    "asked again at most twice."
+                ),
+                kinds={"openai", "parquet"},
+                owners=["team:data"],
+                group_name=GROUP,
+                metadata=table_metadata("unparsable_tags"),
+                code_version=prompts,
+            ),
+        },
         pool="llm_api",
     )
     def open_tags(
         context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, llm: LLMResource
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.MaterializeResult]:
         queries = tagging.queries(raw_dataset)
         with (
             clear_failures(),
@@ -58,15 +77,27 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 max_attempts=tagging.MAX_ATTEMPTS,
             )
             table = tagging.tags_table(queries, outcomes, model=client.model_label, form=form)
+            unparsable = tagging.unparsable_table(
+                queries, outcomes, model=client.model_label, form=form
+            )
         names = table["tags"].explode().drop_nulls().struct.field("tag")
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
+            asset_key="open_tags",
             value=table,
             metadata={
                 "unique_tags": names.n_unique(),
                 "tags": len(names),
                 "not_tagged": table.filter(pl.col("status") != "ok").height,
                 **usage_metadata(client),
-                "tag_cloud": plot(plots.tag_cloud(names)),
+                "tag_cloud": plot(plots.tag_cloud(names, "Open tags")),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="unparsable_tags",
+            value=unparsable,
+            metadata={
+                "samples": unparsable["sample_id"].n_unique(),
+                "reasons": dict(unparsable["reason"].value_counts(sort=True).head(10).iter_rows()),
             },
         )
 
@@ -81,39 +112,50 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 owners=["team:data"],
                 group_name=GROUP,
                 metadata=table_metadata("normalized_tags"),
-                code_version="1",
+                code_version="2",
                 automation_condition=free_stage(),
             ),
             "tag_lineage": dg.AssetOut(
                 io_manager_key="lake",
-                description="What each raw tag became, and which step dropped it.",
+                description=(
+                    "What each step of normalization made of each raw tag, so that it can be "
+                    "asked why two tags are one."
+                ),
                 kinds={"polars", "parquet"},
                 owners=["team:data"],
                 group_name=GROUP,
                 metadata=table_metadata("tag_lineage"),
-                code_version="1",
+                code_version="2",
                 automation_condition=free_stage(),
             ),
         },
     )
     def normalized_tags(
-        context: dg.AssetExecutionContext, open_tags: pl.DataFrame, home: Home
+        context: dg.AssetExecutionContext,
+        open_tags: pl.DataFrame,
+        embedder: EmbedderResource,
+        home: Home,
     ) -> Iterator[dg.MaterializeResult]:
         with clear_failures():
             settings = home.settings()
             constants = resolve_constants(settings.profile, settings.method, open_tags.height)
-            found = normalize(open_tags, constants)
+            found = normalize(open_tags, constants, embedder.embed)
         context.log.info(constants.table())
-        after = found.lineage["normalized_tag"].drop_nulls().n_unique()
+        first, last = found.steps[0], found.steps[-1]
+        after = last.tags - last.merged - last.dropped
         yield dg.MaterializeResult(
             asset_key="normalized_tags",
             value=found.tags,
             metadata={
-                "raw_unique_tags": found.lineage.height,
+                "raw_unique_tags": first.tags,
                 "normalized_unique_tags": after,
                 "samples_without_tag": found.tags.filter(pl.col("reason").is_not_null()).height,
                 "profile": settings.profile,
+                "steps": dg.MetadataValue.md(found.table()),
                 "constants": dg.MetadataValue.md(constants.table()),
+                "tag_cloud": plot(
+                    plots.tag_cloud(found.tags["tags"].explode().drop_nulls(), "Normalized tags")
+                ),
                 "tags_a_sample": plot(plots.tags_a_sample(open_tags, found.tags)),
             },
         )
@@ -121,8 +163,9 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             asset_key="tag_lineage",
             value=found.lineage,
             metadata={
-                "merged": found.lineage["normalized_tag"].drop_nulls().len() - after,
-                "dropped": found.lineage["normalized_tag"].null_count(),
+                **{f"merged_by_{step.name}": step.merged for step in found.steps},
+                **{f"dropped_by_{step.name}": step.dropped for step in found.steps},
+                "heaviest_merges": plot(plots.heaviest_merges(found.lineage)),
             },
         )
 

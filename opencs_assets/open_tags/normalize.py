@@ -1,18 +1,44 @@
 """Normalization: from the tagger's own words to tags that can be compared.
 
-Two steps, each over unique raw tags with their counts, so that the work does not grow with the
-occurrences: *rule* (lower-case, non-word characters to a space, Porter stem; InsTag) and
-*frequency* (tags in fewer than α samples are dropped). ``corrected`` merges first and filters on
-merged counts.
+Four steps, each a pure function over pairs of samples and tags, named, ordered and switched by
+``method.normalization``: *rule*, *semantic*, *association* and *frequency*. A step works on unique
+tags and their counts and says what each tag becomes; what it costs does not grow with the
+occurrences of a tag, except in counting them.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
-import Stemmer
 
+from opencs_assets.open_tags.association import association
+from opencs_assets.open_tags.frequency import frequency
+from opencs_assets.open_tags.pairs import Pairs, pair_up, rename, tag_lists
+from opencs_assets.open_tags.rule import rule
+from opencs_assets.open_tags.semantic import Embed, semantic
 from opencs_assets.profiles import Constants, MethodError
-from opencs_assets.schemas import NORMALIZED_TAGS, TAG_LINEAGE
+from opencs_assets.schemas import TAG_LINEAGE
+
+NO_STEP = "none"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did.
+
+    Attributes:
+        name: Its name.
+        tags: Unique tags that it was given.
+        merged: Tags that became another one's.
+        dropped: Tags that it dropped.
+        note: What else is to be said, for a person; empty where nothing is.
+    """
+
+    name: str
+    tags: int
+    merged: int
+    dropped: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -21,147 +47,148 @@ class Normalization:
 
     Attributes:
         tags: One row a sample (schema ``NORMALIZED_TAGS``).
-        lineage: One row a raw tag (schema ``TAG_LINEAGE``).
+        lineage: One row a raw tag and step that it reached (schema ``TAG_LINEAGE``).
+        steps: What each step did, in order.
     """
 
     tags: pl.DataFrame
     lineage: pl.DataFrame
+    steps: tuple[Step, ...]
+
+    def table(self) -> str:
+        """The steps as a Markdown table."""
+        lines = [
+            f"| {step.name} | {step.tags:,} | {step.merged:,} | {step.dropped:,} "
+            f"| {step.tags - step.merged - step.dropped:,} | {step.note} |"
+            for step in self.steps
+        ]
+        head = ["| step | tags | merged | dropped | left | |", "|---|--:|--:|--:|--:|---|"]
+        return "\n".join(head + lines)
 
 
-def normalize(open_tags: pl.DataFrame, constants: Constants) -> Normalization:
+def normalize(open_tags: pl.DataFrame, constants: Constants, embed: Embed) -> Normalization:
     """Normalize the tags of a dataset.
 
     Args:
         open_tags: Rows of ``open_tags``; samples without tags keep a row that says why.
-        constants: α and the choices of the profile.
+        constants: The steps in order, and their constants.
+        embed: Gives texts their float32 embeddings, (n, d), of unit length.
 
     Raises:
-        MethodError: There are tags, but none is in α samples; the message names the largest α
-            that leaves something.
+        MethodError: There are tags, and none is left; the message says which α would leave one.
     """
-    pairs = (
-        open_tags.select("sample_id", raw_tag=pl.col("tags").list.eval(pl.element().struct["tag"]))
-        .explode("raw_tag")
-        .drop_nulls("raw_tag")
-        .unique(maintain_order=True)
-    )
-    lineage = _lineage(pairs, constants)
-    kept = (
-        pairs.join(
-            lineage.select("raw_tag", "normalized_tag").drop_nulls(),
-            on="raw_tag",
-            maintain_order="left",
+    raw = pair_up(open_tags["tags"].list.eval(pl.element().struct["tag"]))
+    pairs, current = raw, np.arange(len(raw.names))
+    steps: list[Step] = []
+    lineage: list[pl.DataFrame] = []
+    for name in constants.steps or (NO_STEP,):
+        became, note = _take(name, pairs, constants, embed)
+        after, numbers = rename(pairs, became)
+        alive = np.flatnonzero(current >= 0)
+        given = current[alive]
+        next_count = np.append(after.counts, 0)[numbers[given]]
+        lineage.append(
+            pl.DataFrame(
+                {
+                    "raw_tag": raw.names.gather(alive),
+                    "count": raw.counts[alive],
+                    "place": np.full(len(alive), len(steps), np.int64),
+                    "step": pl.repeat(name, len(alive), eager=True),
+                    "tag": pairs.names.gather(given),
+                    "became": became.gather(given),
+                    "became_count": next_count,
+                    "raw_number": alive,
+                }
+            )
         )
-        .group_by("sample_id")
-        .agg(tags=pl.col("normalized_tag").unique().sort())
-    )
-    if lineage.height and not kept.height:
-        raise MethodError(_nothing_left(pairs, lineage, constants))
-    not_blank = (
-        pairs.join(lineage.filter(pl.col("rule_tag") != ""), on="raw_tag", how="semi")
-        .select("sample_id")
-        .unique()
-        .with_columns(has_word=True)
-    )
-    raw_counts = pairs.group_by("sample_id").agg(raw_tags=pl.len().cast(pl.Int64))
-    tags = (
-        open_tags.select("sample_id")
-        .join(kept, on="sample_id", how="left", maintain_order="left")
-        .join(raw_counts, on="sample_id", how="left", maintain_order="left")
-        .join(not_blank, on="sample_id", how="left", maintain_order="left")
-        .with_columns(
-            pl.col("tags").fill_null([]),
-            pl.col("raw_tags").fill_null(0),
+        dropped = became.null_count()
+        steps.append(
+            Step(name, len(became), len(became) - dropped - len(after.names), dropped, note)
         )
-        .with_columns(
-            reason=pl.when(pl.col("tags").list.len() > 0)
-            .then(None)
-            .when(pl.col("raw_tags") == 0)
-            .then(pl.lit("not_tagged"))
-            .when(pl.col("has_word").is_null())
-            .then(pl.lit("all_blank"))
-            .otherwise(pl.lit("all_infrequent"))
+        current[alive] = numbers[given]
+        pairs = after
+    if len(raw.names) and not len(pairs.names):
+        raise MethodError(
+            "no tag has a letter or a digit, so none can be normalized; look at open_tags"
         )
-        .select(list(NORMALIZED_TAGS.columns))
+    return Normalization(
+        tags=_by_sample(open_tags, raw, pairs, lineage),
+        lineage=_lineage(lineage, pairs, current),
+        steps=tuple(steps),
     )
-    return Normalization(tags=tags, lineage=lineage)
 
 
-def rule(tags: pl.Series, *, stem_words: bool) -> pl.Series:
-    """Lower-case, turn what is not a letter, mark or digit into spaces, and stem (Porter).
+def _take(name: str, pairs: Pairs, constants: Constants, embed: Embed) -> tuple[pl.Series, str]:
+    """What each tag becomes in one step, and what is to be said about it."""
+    if not len(pairs.names):
+        return pairs.names, ""
+    if name == "rule":
+        became = rule(
+            pairs,
+            stem_words=constants.stem_words,
+            keep_symbols=constants.keep_symbols,
+            readable=constants.readable_tags,
+        )
+        return became, ""
+    if name == "semantic":
+        meanings = semantic(
+            pairs,
+            embed,
+            distance=constants.semantic_distance,
+            neighbours=constants.semantic_neighbours,
+        )
+        note = f"{meanings.unreadable} left alone: one vector for different texts"
+        return meanings.became, note if meanings.unreadable else ""
+    if name == "association":
+        found = association(pairs, support=constants.support.value, confidence=constants.confidence)
+        return found.became, f"{found.rounds} round{'s' if found.rounds > 1 else ''}"
+    if name == "frequency":
+        alpha = constants.alpha
+        return frequency(pairs, alpha=alpha.value, reason=alpha.reason), f"α = {alpha.value}"
+    return pairs.names, ""
 
-    Args:
-        tags: Raw tags (String), any script.
-        stem_words: Stem every word; otherwise the phrase as if it were one word, as the research
-            code does, which changes only its end.
 
-    Returns:
-        Stemmed tags (String), aligned with the input; empty where no word is left.
-    """
-    words = (
-        tags.str.to_lowercase()
-        .str.replace_all(r"[^\p{L}\p{M}\p{N}+#]+", " ")
-        .str.strip_chars()
-        .to_list()
+def _lineage(steps: list[pl.DataFrame], pairs: Pairs, current: np.ndarray) -> pl.DataFrame:
+    final = pl.Series([*pairs.names, None], dtype=pl.String).gather(
+        np.where(current >= 0, current, len(pairs.names))
     )
-    stemmer = Stemmer.Stemmer("porter")
-    if stem_words:
-        return pl.Series(
-            [" ".join(stemmer.stemWords(tag.split())) for tag in words], dtype=pl.String
-        )
-    return pl.Series(stemmer.stemWords(words), dtype=pl.String)
-
-
-def _lineage(pairs: pl.DataFrame, constants: Constants) -> pl.DataFrame:
-    alpha = constants.alpha.value
-    raw = (
-        pairs.group_by("raw_tag")
-        .agg(count=pl.len().cast(pl.Int64))
-        .sort(["count", "raw_tag"], descending=[True, False])
-    )
-    raw = raw.with_columns(rule_tag=rule(raw["raw_tag"], stem_words=constants.stem_words))
-    if constants.merge_first:
-        # Samples, not occurrences: one sample with "Math" and "math" counts once.
-        merged = (
-            pairs.join(raw, on="raw_tag")
-            .group_by("rule_tag")
-            .agg(merged_count=pl.col("sample_id").n_unique().cast(pl.Int64))
-        )
-        raw = raw.join(merged, on="rule_tag", how="left", maintain_order="left")
-    else:
-        raw = raw.with_columns(merged_count=pl.col("count"))
-    name = pl.col("rule_tag")
-    if constants.readable_tags:
-        # Rows are sorted by count: the first of a group is its commonest form.
-        name = (
-            pl.col("raw_tag")
-            .str.to_lowercase()
-            .str.replace_all(r"[^\p{L}\p{M}\p{N}+#]+", " ")
-            .str.strip_chars()
-            .first()
-            .over("rule_tag")
-        )
-    blank = pl.col("rule_tag") == ""
-    infrequent = pl.col("merged_count") < alpha
-    return raw.with_columns(
-        normalized_tag=pl.when(blank | infrequent).then(None).otherwise(name),
-        dropped_by=pl.when(blank)
-        .then(pl.lit("blank"))
-        .when(infrequent)
-        .then(pl.lit("frequency"))
-        .otherwise(None),
-    ).select(list(TAG_LINEAGE.columns))
-
-
-def _nothing_left(pairs: pl.DataFrame, lineage: pl.DataFrame, constants: Constants) -> str:
-    named = lineage.filter(pl.col("rule_tag") != "")
-    if not named.height:
-        return "no tag has a letter or a digit, so none can be normalized; look at open_tags"
-    by = "rule_tag" if constants.merge_first else "raw_tag"
-    per_tag = pairs.join(named, on="raw_tag").group_by(by).agg(pl.col("sample_id").n_unique())
-    largest = max(per_tag["sample_id"].to_list())
     return (
-        f"no tag is in α = {constants.alpha.value} samples or more ({constants.alpha.reason}), so "
-        f"nothing is left to cluster; the largest α that leaves something is {largest}. Set "
-        'method.alpha, or profile = "corrected", which scales it with the data.'
+        pl.concat(steps)
+        .with_columns(
+            normalized_tag=final.gather(pl.concat(steps)["raw_number"]),
+            became_count=pl.when(pl.col("became").is_not_null()).then("became_count"),
+        )
+        .sort(["count", "raw_tag", "place"], descending=[True, False, False])
+        .select(list(TAG_LINEAGE.columns))
     )
+
+
+def _by_sample(
+    open_tags: pl.DataFrame, raw: Pairs, pairs: Pairs, steps: list[pl.DataFrame]
+) -> pl.DataFrame:
+    samples = open_tags.height
+    blank = np.zeros(len(raw.names), bool)
+    for step in steps:
+        gone = step.filter((pl.col("step") == "rule") & pl.col("became").is_null())
+        blank[gone["raw_number"].to_numpy()] = True
+    raw_tags = np.bincount(raw.samples, minlength=samples)
+    blank_tags = np.bincount(raw.samples, weights=blank[raw.tags], minlength=samples)
+    left = np.bincount(pairs.samples, minlength=samples)
+    reason = (
+        pl.when(pl.col("left") > 0)
+        .then(None)
+        .when(pl.col("raw_tags") == 0)
+        .then(pl.lit("not_tagged"))
+        .when(pl.col("raw_tags") == pl.col("blank"))
+        .then(pl.lit("all_blank"))
+        .otherwise(pl.lit("all_infrequent"))
+    )
+    return pl.DataFrame(
+        {
+            "sample_id": open_tags["sample_id"],
+            "tags": tag_lists(pairs, samples),
+            "raw_tags": raw_tags.astype(np.int64),
+            "blank": blank_tags,
+            "left": left,
+        }
+    ).select("sample_id", "tags", "raw_tags", reason=reason)

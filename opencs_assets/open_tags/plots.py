@@ -3,14 +3,16 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from opencs_assets.plots import BLUE, ORANGE, figure, nothing_to_plot
+from opencs_assets.plots import BLUE, ORANGE, figure, label, nothing_to_plot
 
 CLOUD_TAGS = 120
+MOST_MERGES = 20
+MERGED_FROM = 3
+LABEL_CHARACTERS = 24
 
 
-def tag_cloud(tags: pl.Series) -> Figure:
+def tag_cloud(tags: pl.Series, title: str) -> Figure:
     """The most frequent tags, larger where more samples carry them."""
-    title = "Open tags"
     counts = dict(tags.value_counts(sort=True).head(CLOUD_TAGS).iter_rows())
     if not counts:
         return nothing_to_plot(title)
@@ -36,4 +38,39 @@ def tags_a_sample(open_tags: pl.DataFrame, normalized: pl.DataFrame) -> Figure:
         each.set_title(name, fontsize=9)
         each.set_xlabel("tags")
     axes[0].set_ylabel("samples")
+    return drawn
+
+
+def heaviest_merges(lineage: pl.DataFrame) -> Figure:
+    """The tags that were merged into others in the most samples, and the commonest of each."""
+    title = "Heaviest merges"
+    raw = lineage.unique(["raw_tag"], keep="first").filter(
+        pl.col("normalized_tag").is_not_null() & (pl.col("normalized_tag") != pl.col("raw_tag"))
+    )
+    merges = (
+        raw.sort(["count", "raw_tag"], descending=[True, False])
+        .group_by("normalized_tag", maintain_order=True)
+        .agg(samples=pl.col("count").sum(), tags=pl.len(), some=pl.col("raw_tag").head(MERGED_FROM))
+        .sort(["samples", "normalized_tag"], descending=[True, False])
+        .head(MOST_MERGES)
+        .reverse()
+    )
+    if not merges.height:
+        return nothing_to_plot(title)
+    drawn, (axes,) = figure(title, size=(8.0, 1.0 + 0.24 * merges.height))
+    names = [label(name, LABEL_CHARACTERS) for name in merges["normalized_tag"]]
+    places = list(range(merges.height))
+    bars = axes.barh(places, merges["samples"].to_list(), color=BLUE)
+    axes.set_yticks(places, names)
+    axes.bar_label(
+        bars,
+        [
+            f" {tags} tags: {', '.join(label(tag, LABEL_CHARACTERS) for tag in some)}"
+            + (", …" if tags > len(some) else "")
+            for tags, some in merges.select("tags", "some").iter_rows()
+        ],
+        fontsize=7,
+    )
+    axes.set_xlim(right=1.9 * max(merges["samples"].to_list()))
+    axes.set_xlabel("samples that carry a tag which was merged in")
     return drawn

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from opencs_assets.schemas import OPEN_TAGS
+from opencs_assets.schemas import OPEN_TAGS, UNPARSABLE_TAGS
 from resources.llm.errors import Unparsable
 from resources.llm.readings import parse_json_list
 from resources.llm.types import Call, Message, Outcome, Reply
@@ -156,6 +156,36 @@ def parse_tags(reply: Reply) -> list[dict[str, str]]:
     if not tags:
         raise Unparsable("the reply has no tag")
     return [{"tag": tag, "explanation": why} for tag, why in list(tags.items())[:MAX_TAGS]]
+
+
+def unparsable_table(
+    found: Sequence[Query],
+    outcomes: Sequence[Outcome[list[dict[str, str]]]],
+    *,
+    model: str,
+    form: Form,
+) -> pl.DataFrame:
+    """One row a reply that could not be used (schema ``UNPARSABLE_TAGS``).
+
+    A sample that a further attempt brought tags has rows here too: its earlier replies.
+    """
+    return pl.DataFrame(
+        [
+            {
+                "sample_id": query.sample_id,
+                "attempt": each.attempt + 1,
+                "status": each.status,
+                "reason": each.detail or each.status,
+                "reply": each.reply.text,
+                "reply_id": each.reply.reply_id,
+                "model": model,
+                "prompt_version": prompt_version(form),
+            }
+            for query, outcome in zip(found, outcomes, strict=True)
+            for each in outcome.unusable
+        ],
+        schema=UNPARSABLE_TAGS.schema,
+    )
 
 
 def _items(items: Sequence[Any]) -> Sequence[Any]:

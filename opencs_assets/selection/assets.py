@@ -13,7 +13,7 @@ from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.selection import plots
 from opencs_assets.selection.pins import read_pins
-from opencs_assets.selection.registry import METHODS, select
+from opencs_assets.selection.registry import METHODS, SelectionError, select
 from resources.home import Home
 from resources.lake import Lake
 
@@ -30,7 +30,11 @@ def build_selection_assets(
         partitions_def=partitions.dataset_selector,
         io_manager_key="lake",
         # A selector reads only the tables that it needs, so the others need not exist.
-        deps=[name for name in [*OTHER_TABLES, "sample_clusters"] if name != "raw_dataset"],
+        deps=[
+            name
+            for name in [*OTHER_TABLES, "sample_clusters", "contaminated_samples"]
+            if name != "raw_dataset"
+        ],
         description=(
             "The chosen samples in the order of choice, each with the reason. `pins.csv` in the "
             "home keeps or bans samples."
@@ -46,7 +50,12 @@ def build_selection_assets(
                 "size",
                 asset="selected_subset",
                 description="The subset has exactly the number of samples that was asked for.",
-            )
+            ),
+            dg.AssetCheckSpec(
+                "not_contaminated",
+                asset="selected_subset",
+                description="No chosen sample asks what a benchmark asks.",
+            ),
         ],
     )
     def selected_subset(
@@ -64,6 +73,7 @@ def build_selection_assets(
             return lake.read(name, {"dataset": keys["dataset"]})
 
         with clear_failures():
+            contaminated = _contaminated(lake, keys["dataset"])
             subset = select(
                 declared.method,
                 table,
@@ -72,10 +82,12 @@ def build_selection_assets(
                 quota=declared.quota or constants.quota.value,
                 refill=constants.refill,
                 seed=constants.seed if declared.seed is None else declared.seed,
+                contaminated=contaminated if settings.method.exclude_contaminated else frozenset(),
             )
         for note in subset.notes:
             context.log.info(note)
         primary = _primary_clusters(lake, keys["dataset"])
+        matching = subset.rows.filter(pl.col("sample_id").is_in(list(contaminated)))
         exact = subset.rows.height == subset.wanted
         yield dg.MaterializeResult(
             value=subset.rows,
@@ -93,11 +105,30 @@ def build_selection_assets(
                     severity=dg.AssetCheckSeverity.WARN,
                     description=f"{subset.rows.height} of {subset.wanted} samples"
                     + ("" if exact else f": {'; '.join(subset.notes)}"),
-                )
+                ),
+                dg.AssetCheckResult(
+                    check_name="not_contaminated",
+                    passed=not matching.height,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=f"{matching.height} of {subset.rows.height} chosen samples match "
+                    f"a benchmark question, {matching['pinned'].sum()} of them kept by pins.csv; "
+                    f"{len(contaminated)} of the dataset's do",
+                    metadata={"samples": ", ".join(matching["sample_id"].head(20))},
+                ),
             ],
         )
 
     return [selected_subset]
+
+
+def _contaminated(lake: Lake, dataset: str) -> frozenset[str]:
+    if not lake.exists("contaminated_samples", {"dataset": dataset}):
+        raise SelectionError(
+            f"contaminated_samples of {dataset} is not there, so samples that match a benchmark "
+            "can't be left out; materialize it first: "
+            f"opencs materialize contaminated_samples --dataset {dataset}"
+        )
+    return frozenset(lake.read("contaminated_samples", {"dataset": dataset})["sample_id"])
 
 
 def _primary_clusters(lake: Lake, dataset: str) -> pl.DataFrame:

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from opencs_assets.embeddings import to_matrix
 from opencs_assets.selection.choice import Choice, Request
 
 
@@ -52,7 +53,7 @@ def k_center(request: Request) -> list[Choice]:
     embeddings = embeddings.filter(pl.col("sample_id").is_in(allowed.to_list()))
     if not embeddings.height:
         return []
-    points = np.array(embeddings["embedding"].to_list(), dtype=np.float32)
+    points = to_matrix(embeddings["embedding"])
     first = int(np.random.default_rng(request.seed).integers(len(points)))
     picks, distances = k_center_greedy(points, min(request.k, len(points)), first)
     reasons = ["first centre, drawn with the seed"] + [

@@ -74,6 +74,7 @@ def select(
     quota: int,
     refill: bool,
     seed: int,
+    contaminated: frozenset[str] = frozenset(),
 ) -> Subset:
     """Choose a subset: the kept pins first, then the selector's choices up to k.
 
@@ -85,6 +86,8 @@ def select(
         quota: Samples from one cluster in its turn.
         refill: Whether a short cluster is made up for by the others.
         seed: Seed of all that is random.
+        contaminated: Samples that match a benchmark question and are left out, unless a pin
+            keeps them.
 
     Raises:
         SelectionError: The method is unknown, more is kept than k, or nothing could be chosen.
@@ -106,7 +109,7 @@ def select(
         refill=refill,
         seed=seed,
         taken=frozenset(pins.keep),
-        banned=frozenset(pins.ban),
+        banned=(contaminated - frozenset(pins.keep)) | frozenset(pins.ban),
     )
     choices = kept + METHODS[method].choose(request)
     if not choices:
@@ -119,6 +122,15 @@ def select(
         notes.append(
             f"{len(choices)} of {k} samples: no more candidates"
             + ("" if refill or method != "opencs" else " within the quota (profile faithful)")
+        )
+    if contaminated:
+        notes.append(
+            f"{len(contaminated)} samples that match a benchmark question are left out"
+            + (
+                f", but for {len(contaminated & set(pins.keep))} that pins.csv keeps"
+                if contaminated & set(pins.keep)
+                else ""
+            )
         )
     if pins.keep or pins.ban:
         notes.append(f"pins.csv kept {len(pins.keep)} and banned {len(pins.ban)} samples")

@@ -33,7 +33,7 @@ from resources.llm.report import CallReport
 from resources.llm.request import Prepared, asked_form, prepare, provider_of
 from resources.llm.store import ReadingRow, Record, ReplyStore, chunked, month_start
 from resources.llm.tokens import TokenCounter
-from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, Usage
+from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, Unusable, Usage
 from resources.models import ModelError, served_gguf
 from resources.progress import Reporter
 from resources.settings import Budget as BudgetSettings
@@ -251,7 +251,8 @@ class LLMClient:
         feed = _Feed()
 
         def read(ticket: _Ticket, reply: Reply) -> bool:
-            outcome = _outcome(reply, parse, ticket.attempt + 1)
+            earlier = outcomes[ticket.number].unusable if ticket.attempt else ()
+            outcome = _outcome(reply, parse, ticket.attempt + 1, earlier)
             outcomes[ticket.number] = outcome
             self._note(ticket.call, outcome)
             attempt = ticket.attempt + 1
@@ -613,10 +614,17 @@ def _built(
     return call
 
 
-def _outcome(reply: Reply, parse: Callable[[Reply], T], attempts: int) -> Outcome[T]:
-    if reply.status != "ok":
-        return Outcome(None, reply.status, reply.detail, attempts, reply)
-    try:
-        return Outcome(parse(reply), "ok", None, attempts, reply)
-    except Unparsable as error:
-        return Outcome(None, "unparsable", str(error), attempts, reply)
+def _outcome(
+    reply: Reply,
+    parse: Callable[[Reply], T],
+    attempts: int,
+    earlier: tuple[Unusable, ...],
+) -> Outcome[T]:
+    status, detail = str(reply.status), reply.detail
+    if reply.status == "ok":
+        try:
+            return Outcome(parse(reply), "ok", None, attempts, reply, earlier)
+        except Unparsable as error:
+            status, detail = "unparsable", str(error)
+    unusable = (*earlier, Unusable(attempts - 1, status, detail, reply))
+    return Outcome(None, status, detail, attempts, reply, unusable)

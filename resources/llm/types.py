@@ -148,6 +148,8 @@ class Outcome(Generic[T]):
         detail: Why there is no value, for a person.
         attempts: Calls made for the item, stored ones included.
         reply: The last reply.
+        unusable: Every attempt that had no value, in order; the last one is ``reply`` where
+            ``value`` is ``None``.
     """
 
     value: T | None
@@ -155,6 +157,24 @@ class Outcome(Generic[T]):
     detail: str | None
     attempts: int
     reply: Reply = field(repr=False)
+    unusable: tuple["Unusable", ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """One attempt whose reply could not be used.
+
+    Attributes:
+        attempt: 0-based.
+        status: ``unparsable``, or the reply's status.
+        detail: Why, for a person.
+        reply: The reply.
+    """
+
+    attempt: int
+    status: str
+    detail: str | None
+    reply: Reply
 
 
 def reply_key(

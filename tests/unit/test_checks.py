@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from opencs_assets.clusters.checks import every_tagged_sample, one_unit_vector_each
+from opencs_assets.clusters.checks import every_sample_accounted_for, one_unit_vector_each
 from opencs_assets.datasets.checks import few_rejected, sound_samples
 from opencs_assets.open_tags.checks import few_not_tagged, few_without_tag
 from opencs_assets.scores.checks import both_orders, every_candidate, few_unread
@@ -39,6 +39,10 @@ def members(*rows):
     )
 
 
+def unclustered(*samples):
+    return pl.DataFrame({"sample_id": samples}, schema={"sample_id": pl.String})
+
+
 def comparison(cluster, a, b, first):
     return {"cluster": cluster, "sample_a": a, "sample_b": b, "shown_first": first}
 
@@ -71,8 +75,8 @@ PASSING = {
     "tagged": lambda: few_not_tagged(statuses(9, 1)),
     "normalized": lambda: few_without_tag(tags(["x"], ["y"], [])),
     "embeddings": lambda: one_unit_vector_each(embeddings(UNIT), SAMPLES),
-    "clusters": lambda: every_tagged_sample(
-        members(("0", 1, True, True), ("0", 2, False, True)), tags(["x"], [])
+    "clusters": lambda: every_sample_accounted_for(
+        members(("0", 1, True, True), ("0", 2, False, True)), tags(["x"], []), unclustered("1")
     ),
     "orders": lambda: both_orders(pl.DataFrame(PAIR)),
     "read": lambda: few_unread(statuses(19, 1)),
@@ -93,9 +97,17 @@ FAILING = {
     "not unit": lambda: one_unit_vector_each(embeddings([[1.0, 1.0], *UNIT[1:]]), SAMPLES),
     "nan": lambda: one_unit_vector_each(embeddings([[float("nan"), 0.0], *UNIT[1:]]), SAMPLES),
     "embedding missing": lambda: one_unit_vector_each(embeddings(UNIT[:2]), SAMPLES),
-    "sample lost": lambda: every_tagged_sample(members(("0", 1, True, True)), tags(["x"], ["y"])),
-    "two primaries": lambda: every_tagged_sample(
-        members(("0", 1, True, True), ("0", 2, True, True)), tags(["x"])
+    "sample lost": lambda: every_sample_accounted_for(
+        members(("0", 1, True, True)), tags(["x"], ["y"]), unclustered()
+    ),
+    "untagged sample lost": lambda: every_sample_accounted_for(
+        members(("0", 1, True, True)), tags(["x"], []), unclustered()
+    ),
+    "clustered and not": lambda: every_sample_accounted_for(
+        members(("0", 1, True, True)), tags(["x"]), unclustered("0")
+    ),
+    "two primaries": lambda: every_sample_accounted_for(
+        members(("0", 1, True, True), ("0", 2, True, True)), tags(["x"]), unclustered()
     ),
     "one order": lambda: both_orders(pl.DataFrame(PAIR[:1])),
     "one order twice": lambda: both_orders(pl.DataFrame([PAIR[0], PAIR[0]])),

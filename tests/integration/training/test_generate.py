@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from opencs_assets.answers import generate
-from opencs_assets.answers.benchmarks import read_benchmarks
 from opencs_assets.answers.checks import one_answer_each
 from opencs_assets.answers.generate import Model, work
 from opencs_assets.answers.provenance import answer_fields
+from opencs_assets.benchmarks import read_benchmarks
 from opencs_assets.external import Channel, JobError
 from opencs_assets.provenance import content_hash, write_marker
 from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS

@@ -161,6 +161,23 @@ def write_selection(lake: Lake) -> None:
     lake.write("open_tags", table("open_tags", tagged, model=EMBEDDED), of_dataset)
     tags = [{"sample_id": "s0", "tags": ["math", "sums"]}]
     lake.write("normalized_tags", table("normalized_tags", tags), of_dataset)
+    steps = [
+        ("Maths", 5, 0, "rule", "Maths", "maths", "math"),
+        ("Maths", 5, 1, "semantic", "maths", "math", "math"),
+        ("Maths", 5, 2, "frequency", "math", "math", "math"),
+        ("math", 9, 0, "rule", "math", "math", "math"),
+        ("odd", 1, 0, "rule", "odd", "odd", None),
+        ("odd", 1, 2, "frequency", "odd", None, None),
+    ]
+    names = ("raw_tag", "count", "place", "step", "tag", "became", "normalized_tag")
+    lineage = [dict(zip(names, step, strict=True)) for step in steps]
+    lake.write("tag_lineage", table("tag_lineage", lineage), of_dataset)
+    matches = [
+        {"sample_id": "s0", "benchmark": "smoke", "question_id": "q2", "match": "equal"},
+        {"sample_id": "s1", "benchmark": "gone", "question_id": "q9", "match": "13-gram"},
+    ]
+    contaminated = table("contaminated_samples", matches, turn=0, text="what they share")
+    lake.write("contaminated_samples", contaminated, of_dataset)
     clusters = [{"cluster": 3, "name": "math, sums", "tags": ["math"]}]
     lake.write("clusters", table("clusters", clusters), of_dataset)
     scores = [

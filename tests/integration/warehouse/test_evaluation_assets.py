@@ -14,7 +14,15 @@ from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from resources.warehouse import Warehouse
 
-MARTS = {"selected_samples", "pair_outcomes", "win_rates", "mt_bench_scores", "llm_usage"}
+MARTS = {
+    "selected_samples",
+    "tag_merges",
+    "benchmark_matches",
+    "pair_outcomes",
+    "win_rates",
+    "mt_bench_scores",
+    "llm_usage",
+}
 
 
 def materialize(home: Path, **options) -> dg.ExecuteInProcessResult:

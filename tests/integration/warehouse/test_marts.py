@@ -12,7 +12,15 @@ from opencs_assets.verdicts.merging import RULES, Verdict
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import build_in, replies
 
-MARTS = {"selected_samples", "pair_outcomes", "win_rates", "mt_bench_scores", "llm_usage"}
+MARTS = {
+    "selected_samples",
+    "tag_merges",
+    "benchmark_matches",
+    "pair_outcomes",
+    "win_rates",
+    "mt_bench_scores",
+    "llm_usage",
+}
 MEANS = ("turn_1", "turn_2", "score")
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
 
@@ -111,6 +119,29 @@ def test_selected_samples_tell_why(published: Warehouse):
     assert second["tags"] == []
     assert second["scorer_model"] is None
     assert not second["filled_by_embedded"]
+
+
+def test_tag_merges_say_why_two_tags_are_one(published: Warehouse):
+    found = rows(published, "from tag_merges order by raw_tag")
+    assert [(row["raw_tag"], row["samples"], row["normalized_tag"]) for row in found] == [
+        ("Maths", 5, "math"),
+        ("math", 9, "math"),
+        ("odd", 1, None),
+    ]
+    assert [row["why"] for row in found] == [
+        'rule: "Maths" became "maths"; semantic: "maths" became "math"',
+        "unchanged",
+        'frequency dropped "odd"',
+    ]
+    assert [row["dropped_by"] for row in found] == [None, None, "frequency"]
+
+
+def test_benchmark_matches_name_the_subsets_that_hold_the_sample(published: Warehouse):
+    gone, known = rows(published, "from benchmark_matches order by benchmark")
+    assert (known["instruction"], known["match"]) == ("do s0", "equal")
+    assert known["question"]
+    assert known["chosen_by"] == ["opencs"]
+    assert (gone["question"], gone["chosen_by"]) == (None, ["random"])
 
 
 def test_what_the_embedded_model_filled_says_so(published: Warehouse):

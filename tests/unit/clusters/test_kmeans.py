@@ -56,3 +56,69 @@ def test_equal_points_leave_no_gap_in_the_numbers():
     points = np.ones((10, 4), np.float32)
     labels = kmeans(points, np.ones(10, np.float32), 3, seed=0).labels
     assert sorted(set(labels)) == list(range(len(set(labels))))
+
+
+def test_centroids_are_the_middles_of_their_points():
+    points = blobs()
+    weights = np.random.default_rng(0).uniform(1, 5, 120).astype(np.float32)
+    found = kmeans(points, weights, 4, seed=0)
+    for cluster, centroid in enumerate(found.centroids):
+        own = found.labels == cluster
+        middle = np.average(points[own], axis=0, weights=weights[own])
+        assert np.allclose(centroid, middle, atol=1e-3)
+    distances = ((points - found.centroids[found.labels]) ** 2).sum(axis=1)
+    assert found.objective == pytest.approx(float(distances @ weights), rel=1e-4)
+
+
+def test_more_points_than_are_tried_on_is_not_worse_than_scikit_learn():
+    from sklearn.cluster import KMeans
+
+    points = blobs(seed=4, each=400, centres=12, dimensions=16) / 10
+    weights = np.random.default_rng(1).integers(1, 20, len(points)).astype(np.float32)
+    reference = KMeans(8, n_init=5, random_state=0).fit(points, sample_weight=weights)
+    assert kmeans(points, weights, 8, seed=0).objective <= reference.inertia_ * 1.01
+
+
+@pytest.mark.parametrize("weights", [[1, 0], [1, -1], [1, np.nan], [1]])
+def test_bad_weights_are_an_error(weights):
+    with pytest.raises(ValueError, match="2 positive numbers"):
+        kmeans(np.eye(2, dtype=np.float32), np.array(weights, np.float32), 1, seed=0)
+
+
+THREADS = """
+import hashlib
+import numpy as np
+from opencs_assets.clusters.kmeans import kmeans
+from opencs_assets.density import dbscan
+
+rng = np.random.default_rng(5)
+points = rng.normal(size=(9000, 96))
+points[4500:] = points[:4500] + 0.02 * rng.normal(size=(4500, 96))
+points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+weights = rng.zipf(1.5, 9000).clip(1, 1000).astype(np.float32)
+for labels in (
+    kmeans(points, weights, 30, seed=0).labels,
+    dbscan(points, distance=0.05, neighbours=2),
+):
+    assert labels.max() > 20
+    print(hashlib.sha256(labels.tobytes()).hexdigest())
+"""
+
+
+def test_the_same_on_one_or_two_threads():
+    import os
+    import subprocess
+    import sys
+
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", THREADS],
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    ]
+    assert len(said[0].split()) == 2
+    assert said[0] == said[1]

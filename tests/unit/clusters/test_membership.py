@@ -3,10 +3,19 @@ import hashlib
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opencs_assets.clusters.membership import cluster_samples
 from opencs_assets.profiles import MethodError, resolve_constants
-from opencs_assets.schemas import CLUSTERS, NORMALIZED_TAGS, SAMPLE_CLUSTERS, conform
+from opencs_assets.schemas import (
+    CLUSTERS,
+    NORMALIZED_TAGS,
+    REPRESENTATIVES,
+    SAMPLE_CLUSTERS,
+    UNCLUSTERED_SAMPLES,
+    conform,
+)
 from resources.settings import Method
 
 CALLS = []
@@ -23,7 +32,8 @@ def embed(texts):
             np.random.default_rng(seed).normal(size=8)
             + 0.01 * np.random.default_rng(own).normal(size=8)
         )
-    return np.array(vectors, np.float32)
+    points = np.array(vectors, np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 def normalized(tags_by_sample):
@@ -59,6 +69,8 @@ def run(tags_by_sample, profile="corrected", samples=None, **method):
     )
     conform(found.samples, SAMPLE_CLUSTERS)
     conform(found.clusters, CLUSTERS)
+    conform(found.unclustered, UNCLUSTERED_SAMPLES)
+    conform(found.representatives, REPRESENTATIVES)
     return found
 
 
@@ -129,3 +141,99 @@ def test_faithful_and_weighted_agree_on_what_is_clear():
     weighted = run(DATA, clusters=3).samples.select("sample_id", "label_set").unique()
     plain = run(DATA, "faithful", clusters=3).samples.select("sample_id", "label_set").unique()
     assert weighted.height == plain.height
+
+
+def test_samples_in_no_cluster_say_why():
+    assert run(DATA, clusters=3).unclustered.rows() == [("s5", "not_tagged")]
+
+
+def test_noise_of_dbscan_is_no_cluster():
+    tags = {f"m{i}": [f"math{i}"] for i in range(6)} | {f"c{i}": [f"cooking{i}"] for i in range(6)}
+    found = run(tags | {"alone": ["zebra"], "both": ["zebra", "math0"]}, clustering="dbscan")
+    assert found.clusters.height == 2
+    assert found.unclustered.rows() == [("alone", "noise")]
+    assert found.samples.filter(pl.col("sample_id") == "both").height == 1
+    assert found.samples["cluster"].min() == 0
+    assert any("1 of 13 tags are noise" in note for note in found.notes)
+
+
+def test_dbscan_that_finds_nothing_says_what_to_change():
+    with pytest.raises(MethodError, match=r"no cluster among 5 tags at distance 0\.001"):
+        run(DATA, clustering="dbscan", cluster_distance=0.001)
+
+
+def test_faithful_dbscan_counts_occurrences():
+    tags = {f"s{i}": ["math"] for i in range(5)} | {"t": ["zebra"]}
+    assert run(tags, "faithful", clustering="dbscan").clusters.height == 1
+    with pytest.raises(MethodError, match="finds no cluster"):
+        run(tags, clustering="dbscan")
+
+
+def test_automatic_number_of_clusters_finds_what_is_there():
+    tags = {f"{kind}{i}": [f"{kind}{i}"] for kind in "abcdefg" for i in range(12)}
+    found = run(tags, clusters="auto")
+    assert found.clusters.height == 7
+    assert found.curve.clusters == 7
+    assert any("K = 7 has the best simplified silhouette" in note for note in found.notes)
+
+
+def test_representatives_are_the_longest_of_each_label_set():
+    found = run(DATA, samples=52_000, clusters=3)
+    rows = found.representatives
+    assert rows["label_set"].cast(pl.List(pl.String)).list.join(",").n_unique() == rows.height
+    assert rows["stands_for"].sum() == found.samples["sample_id"].n_unique()
+    of_length = {f"s{i}": 10 * (i + 1) for i in range(6)}
+    for sample, label_set, length in rows.select("sample_id", "label_set", "length").iter_rows():
+        alike = found.samples.filter(pl.col("label_set") == pl.lit(label_set, pl.List(pl.Int64)))
+        assert length == max(of_length[name] for name in alike["sample_id"])
+        assert of_length[sample] == length
+    assert set(rows["sample_id"]) == set(found.samples.filter("is_candidate")["sample_id"])
+
+
+def test_embeddings_that_are_not_finite_are_an_error():
+    def broken(texts):
+        points = embed(texts)
+        points[2, 3] = np.nan
+        return points
+
+    constants = resolve_constants("corrected", Method(clusters=3), 6)
+    with pytest.raises(ValueError, match="point 2 has a value that is not finite"):
+        cluster_samples(normalized(DATA), lengths(list(DATA)), broken, constants)
+
+
+TAGS = st.lists(
+    st.sampled_from(["math", "maths", "cakes", "cooking", "poems", "数学", "🎉", "x" * 1000]),
+    unique=True,
+    max_size=4,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(TAGS, min_size=1, max_size=15),
+    st.sampled_from(["kmeans", "dbscan"]),
+    st.sampled_from([1, 2, 50, "auto"]),
+    st.randoms(use_true_random=False),
+)
+def test_no_sample_disappears_and_order_does_not_matter(rows, clustering, clusters, random):
+    tags = {f"s{row}": each for row, each in enumerate(rows)}
+    constants = resolve_constants(
+        "corrected",
+        Method(clustering=clustering, clusters=clusters, cluster_neighbours=2),
+        len(tags),
+    )
+    table, rows = normalized(tags), lengths(list(tags))
+    try:
+        found = cluster_samples(table, rows, embed, constants)
+    except MethodError:
+        return
+    clustered, not_clustered = set(found.samples["sample_id"]), set(found.unclustered["sample_id"])
+    assert clustered | not_clustered == set(tags)
+    assert not clustered & not_clustered
+    assert found.clusters["members"].sum() == found.samples.height
+    assert found.clusters["primary_members"].sum() == len(clustered)
+    shuffled = list(range(table.height))
+    random.shuffle(shuffled)
+    other = cluster_samples(table[shuffled], rows.reverse(), embed, constants)
+    for name in ("samples", "clusters", "unclustered", "representatives"):
+        assert getattr(other, name).equals(getattr(found, name)), name

@@ -216,3 +216,24 @@ def test_pins_are_read(tmp_path):
 def test_bad_pins_name_the_line(tmp_path, text, message):
     with pytest.raises(PinsError, match=message):
         read_pins(pins_file(tmp_path, text), IDS)
+
+
+def test_samples_that_match_a_benchmark_are_left_out():
+    subset = chosen(k=8, contaminated=frozenset({"s05", "s08"}))
+    assert not {"s05", "s08"} & set(subset.rows["sample_id"])
+    assert subset.rows.height == 8
+    assert any("2 samples that match a benchmark question are left out" in n for n in subset.notes)
+
+
+@pytest.mark.parametrize("method", ["opencs", "longest", "random", "alpagasus", "k_center"])
+def test_every_selector_leaves_them_out(method):
+    contaminated = frozenset(SAMPLES[:10:2])
+    subset = chosen(method, k=5, contaminated=contaminated)
+    assert not contaminated & set(subset.rows["sample_id"])
+
+
+def test_a_pin_keeps_a_sample_that_matches_a_benchmark():
+    pins = Pins(keep={"s05": "wanted"}, ban={})
+    subset = chosen(pins=pins, contaminated=frozenset({"s05", "s08"}))
+    assert subset.rows["sample_id"][0] == "s05"
+    assert any("but for 1 that pins.csv keeps" in note for note in subset.notes)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from opencs_assets.answers.benchmarks import BenchmarkError, read_benchmark, read_benchmarks
+from opencs_assets.benchmarks import BenchmarkError, read_benchmark, read_benchmarks
 
 
 @pytest.fixture

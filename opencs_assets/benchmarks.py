@@ -17,7 +17,7 @@ import polars as pl
 from opencs_assets.provenance import content_hash
 from opencs_assets.schemas import BENCHMARK_QUESTIONS, conform
 
-PACKAGED = Path(__file__).parent / "benchmarks"
+PACKAGED = Path(__file__).parent / "benchmark_data"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 GENERIC = "generic"
 DERIVED_ID = 16

@@ -1,0 +1,128 @@
+"""Samples that ask what a benchmark asks, and would teach a model its questions."""
+
+import numpy as np
+import polars as pl
+
+from opencs_assets.datasets.words import shingle_hashes, words
+from opencs_assets.schemas import CONTAMINATED_SAMPLES
+
+# Brown et al. 2020 (GPT-3), appendix C.
+GRAM = 13
+# A part of a request with fewer words than this is equal to many by chance.
+LEAST_WORDS_OF_A_PART = 4
+TEXT_CHARACTERS = 300
+_CHUNK = 20_000
+
+
+def find_contaminated(samples: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
+    """Samples in which a user asks what a benchmark asks.
+
+    A message matches a question's turn when both have the same words, or share 13 words in a row
+    (Brown et al. 2020). Equal is also a message's part before its first blank line, where
+    Alpaca's ``input`` follows the instruction, if it has at least four words. What the assistant
+    says is not looked at.
+
+    Args:
+        samples: ``sample_id`` and ``messages`` of ``raw_dataset``.
+        questions: ``benchmark``, ``question_id`` and ``turns`` of ``benchmark_questions``.
+
+    Returns:
+        One row a sample and turn that match (schema ``CONTAMINATED_SAMPLES``), by key; an equal
+        one wins over a shared 13-gram.
+    """
+    turns = (
+        questions.select("benchmark", "question_id", text="turns")
+        .with_columns(turn=pl.int_ranges(pl.col("text").list.len()).cast(pl.List(pl.Int64)))
+        .explode("text", "turn")
+        .drop_nulls("text")
+    )
+    turns = turns.with_columns(words=words(turns["text"])).filter(pl.col("words").list.len() > 0)
+    parts = [
+        _matches(samples[start : start + _CHUNK], turns)
+        for start in range(0, samples.height, _CHUNK)
+        if turns.height
+    ]
+    if not parts:
+        return CONTAMINATED_SAMPLES.empty()
+    key = list(CONTAMINATED_SAMPLES.key)
+    return (
+        pl.concat(parts)
+        .sort([*key, "match", "text"], descending=[False] * len(key) + [True, False])
+        .unique(key, keep="first", maintain_order=True)
+        .select(list(CONTAMINATED_SAMPLES.columns))
+    )
+
+
+def _matches(samples: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
+    asked = (
+        samples.select("sample_id", "messages")
+        .explode("messages")
+        .drop_nulls("messages")
+        .unnest("messages")
+        .filter(pl.col("role") == "user")
+        .select("sample_id", text="content")
+    )
+    asked = asked.with_columns(words=words(asked["text"]))
+    return pl.concat([_equal(asked, turns), _shared(asked, turns)])
+
+
+def _equal(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
+    heads = asked.filter(pl.col("text").str.contains("\n\n", literal=True)).with_columns(
+        pl.col("text").str.strip_chars().str.split("\n\n").list.first()
+    )
+    heads = heads.with_columns(words=words(heads["text"])).filter(
+        pl.col("words").list.len() >= LEAST_WORDS_OF_A_PART
+    )
+    joined = pl.col("words").list.join(" ")
+    return (
+        pl.concat([asked, heads])
+        .with_columns(joined=joined)
+        .join(turns.drop("text").with_columns(joined=joined), on="joined")
+        .select(*_KEY, match=pl.lit("equal"), text=pl.col("text").str.head(TEXT_CHARACTERS))
+    )
+
+
+def _shared(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
+    """Messages that share 13 words in a row with a turn; hashes find them, words decide."""
+    hashes, message, place = shingle_hashes(asked["words"], GRAM)
+    wanted, turn, at = shingle_hashes(turns["words"], GRAM)
+    hit = np.isin(hashes, wanted)
+    runs = pl.DataFrame({"hash": hashes[hit], "message": message[hit], "place": place[hit]})
+    grams = pl.DataFrame({"hash": wanted, "turn_row": turn, "at": at})
+    found = runs.join(grams, on="hash").with_columns(
+        # Runs that go on in both texts are one: their places move together.
+        shift=pl.col("place") - pl.col("at")
+    )
+    rows = []
+    for (number, row, shift), run in found.sort("place").group_by(
+        "message", "turn_row", "shift", maintain_order=True
+    ):
+        mine = asked["words"][int(str(number))].to_list()
+        its = turns["words"][int(str(row))].to_list()
+        best: list[str] = []
+        for start in run["place"]:
+            end = start
+            while (
+                end < len(mine)
+                and end - int(str(shift)) < len(its)
+                and mine[end] == its[end - int(str(shift))]
+            ):
+                end += 1
+            if end - start >= GRAM and end - start > len(best):
+                best = mine[start:end]
+        if best:
+            rows.append(
+                {
+                    "sample_id": asked["sample_id"][int(str(number))],
+                    **turns.select("benchmark", "question_id", "turn").row(
+                        int(str(row)), named=True
+                    ),
+                    "match": f"{GRAM}-gram",
+                    "text": " ".join(best)[:TEXT_CHARACTERS],
+                }
+            )
+    schema = {name: CONTAMINATED_SAMPLES.schema[name] for name in (*_KEY, "match", "text")}
+    return pl.DataFrame(rows, schema=schema)
+
+
+_KEY = ("sample_id", "benchmark", "question_id", "turn")

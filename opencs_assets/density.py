@@ -1,0 +1,106 @@
+"""DBSCAN over unit vectors without a matrix of all distances."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+# Rows and columns of a block of inner products: 4096 x 4096 float32 are 64 MB.
+BLOCK = 4096
+# Inner products this near to the limit are computed again in double precision.
+MARGIN = 1e-5
+# Neighbours that a graph may hold, at 12 bytes each.
+MOST_NEIGHBOURS = 100_000_000
+
+
+def dbscan(
+    points: Floats,
+    *,
+    distance: float,
+    neighbours: int,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    weights: Ints | None = None,
+) -> Ints:
+    """Cluster unit vectors by density (Ester et al. 1996), as scikit-learn does.
+
+    Neighbours are found in blocks of inner products and kept as a sparse graph, on which
+    scikit-learn's DBSCAN then works: memory grows with the neighbours, not with n². Equal vectors
+    are one point with their number as its weight.
+
+    Args:
+        points: float32 (n, d), rows of unit length.
+        distance: Largest distance of neighbours.
+        neighbours: Fewest points within the distance, itself among them, that make a point a core.
+        metric: ``cosine`` (1 - inner product) or ``euclidean``.
+        weights: How many points each row stands for, (n,); unset: one.
+
+    Returns:
+        Cluster of each point, int64 (n,), numbered by first appearance; -1 is noise: no cluster.
+
+    Raises:
+        ValueError: A point is not finite, or the distance makes nearly all points neighbours.
+    """
+    if not len(points):
+        return np.zeros(0, np.int64)
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"point {int(np.flatnonzero(~finite)[0])} has a value that is not finite")
+    from scipy import sparse
+    from sklearn.cluster import DBSCAN
+
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    unique, inverse = np.unique(points, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    sizes = np.bincount(inverse, weights=weights, minlength=len(unique))
+    # Unit vectors: |a - b|² = 2 (1 - ab).
+    least = 1 - distance if metric == "cosine" else 1 - distance**2 / 2
+    parts = list(_near_pairs(unique, least, distance))
+    own = np.arange(len(unique), dtype=np.int32)
+    lower = np.concatenate([rows for rows, _ in parts])
+    upper = np.concatenate([columns for _, columns in parts])
+    rows, columns = np.concatenate([lower, upper, own]), np.concatenate([upper, lower, own])
+    # DBSCAN only asks which entries are there: any distance within the limit will do.
+    within = np.full(len(rows), distance / 2, np.float32)
+    graph = sparse.csr_matrix((within, (rows, columns)), shape=(len(unique), len(unique)))
+    model = DBSCAN(eps=max(distance, 1e-12), min_samples=neighbours, metric="precomputed")
+    labels = model.fit(graph, sample_weight=sizes).labels_[inverse]
+    return _by_first_appearance(labels.astype(np.int64))
+
+
+def _near_pairs(points: Floats, least: float, distance: float) -> Iterator[tuple[Ints, Ints]]:
+    """Pairs i < j whose inner product is at least ``least``, block by block."""
+    total = 0
+    for top in range(0, len(points), BLOCK):
+        rows = points[top : top + BLOCK]
+        for left in range(top, len(points), BLOCK):
+            products = rows @ points[left : left + BLOCK].T
+            i, j = np.nonzero(products >= least - MARGIN)
+            near, i, j = products[i, j], i + top, j + left
+            kept = i < j
+            near, i, j = near[kept], i[kept], j[kept]
+            unsure = np.flatnonzero(near < least + MARGIN)
+            exact = np.einsum("ij,ij->i", points[i[unsure]], points[j[unsure]], dtype=np.float64)
+            keep = np.ones(len(i), bool)
+            keep[unsure] = exact >= least
+            total += int(keep.sum())
+            if 2 * total > MOST_NEIGHBOURS:
+                raise ValueError(
+                    f"at distance {distance} more than {MOST_NEIGHBOURS:,} pairs of "
+                    f"{len(points):,} points are neighbours, so that nearly all are one cluster; "
+                    "set a smaller distance"
+                )
+            yield i[keep].astype(np.int32), j[keep].astype(np.int32)
+
+
+def _by_first_appearance(labels: Ints) -> Ints:
+    clustered = labels[labels >= 0]
+    found, first = np.unique(clustered, return_index=True)
+    number = np.full(len(found), -1)
+    number[np.argsort(first)] = np.arange(len(found))
+    renumbered = labels.copy()
+    renumbered[labels >= 0] = number[np.searchsorted(found, clustered)]
+    return renumbered

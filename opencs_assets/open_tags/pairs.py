@@ -1,0 +1,85 @@
+"""The tags of samples as numbers, so that a step of normalization costs array operations."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which sample carries which tag; each pair once.
+
+    Attributes:
+        samples: Number of the sample (its row), int64 (p,), ascending.
+        tags: Number of the tag in ``names``, int64 (p,), ascending within a sample.
+        names: The tags (String, (t,)), unique and sorted, so that their numbers do not depend on
+            the order of the samples; each is carried by at least one sample.
+    """
+
+    samples: Ints
+    tags: Ints
+    names: pl.Series
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Samples that carry each tag, int64 (t,)."""
+        return np.bincount(self.tags, minlength=len(self.names)).astype(np.int64)
+
+
+def pair_up(tags: pl.Series) -> Pairs:
+    """The pairs of samples and their tags.
+
+    Args:
+        tags: List of String, one a sample; repeated ones count once, nulls not at all.
+    """
+    flat = tags.explode(empty_as_null=False, keep_nulls=False)
+    samples = np.repeat(np.arange(len(tags)), tags.list.len().fill_null(0).to_numpy())
+    if flat.null_count():
+        samples = samples[flat.is_not_null().to_numpy()]
+        flat = flat.drop_nulls()
+    return _coded(samples.astype(np.int64), np.arange(len(flat)), flat)
+
+
+def rename(pairs: Pairs, became: pl.Series) -> tuple[Pairs, Ints]:
+    """Give tags other names; equal names become one tag, which a sample then carries once.
+
+    Args:
+        pairs: The pairs.
+        became: New name of each tag (String, (t,)), null where it is dropped.
+
+    Returns:
+        The pairs, and the new number of each old tag, int64 (t,), -1 where it was dropped.
+    """
+    renamed = _coded(pairs.samples, pairs.tags, became)
+    return renamed, _numbers(became, renamed.names)
+
+
+def tag_lists(pairs: Pairs, samples: int) -> pl.Series:
+    """The pairs as one sorted list of tags a sample (List of String, (samples,))."""
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs.samples, minlength=samples))])
+    values = pairs.names.gather(pairs.tags).to_arrow().cast(pa.large_string())
+    lists = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
+    return pl.Series("tags", lists, dtype=pl.List(pl.String))
+
+
+def _coded(samples: Ints, places: Ints, names: pl.Series) -> Pairs:
+    """Pairs of samples and ``names[place]``, those without a name left out."""
+    unique = names.drop_nulls().unique().sort()
+    tags = _numbers(names, unique)[places]
+    # One number a pair. Sorting finds the equal ones several times faster than np.unique, which
+    # hashes.
+    width = max(len(unique), 1)
+    keys = np.sort((samples * width + tags)[tags >= 0])
+    keys = keys[np.diff(keys, prepend=-1) != 0]
+    return Pairs(keys // width, keys % width, unique)
+
+
+def _numbers(names: pl.Series, unique: pl.Series) -> Ints:
+    coded = names.cast(pl.Enum(unique)).to_physical().cast(pl.Int64)
+    return coded.fill_null(-1).to_numpy()

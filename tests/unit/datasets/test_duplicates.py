@@ -1,0 +1,161 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opencs_assets.datasets import duplicates
+from opencs_assets.datasets.canonical import read_dataset
+from opencs_assets.datasets.duplicates import bands_for, find_duplicates
+from opencs_assets.schemas import MESSAGES, NEAR_DUPLICATES, conform
+
+LONG = " ".join(f"word{number}" for number in range(60))
+
+
+def samples(*texts):
+    """Samples of one user message each, named and numbered in order."""
+    return pl.DataFrame(
+        {
+            "sample_id": [f"s{row}" for row in range(len(texts))],
+            "row": list(range(len(texts))),
+            "messages": [[{"role": "user", "content": text}] for text in texts],
+        },
+        schema={"sample_id": pl.String, "row": pl.Int64, "messages": MESSAGES},
+    )
+
+
+def found_in(*texts, **given_):
+    found = find_duplicates(samples(*texts), **given_)
+    conform(found, NEAR_DUPLICATES)
+    return found.rows()
+
+
+def test_equal_but_for_case_and_punctuation_is_exact():
+    assert found_in("Write a poem!", "other words here", "write  a POEM") == [
+        ("s0", 0, "s0", "first", 1.0),
+        ("s2", 0, "s0", "exact", 1.0),
+    ]
+
+
+def test_nearly_equal_is_near_with_its_similarity():
+    # 56 runs of five words; the last word's change spoils one: 55 of 57.
+    changed = LONG.removesuffix("word59") + "another"
+    (_, near) = found_in(LONG, "nothing like it at all, really", changed)
+    assert near == ("s2", 0, "s0", "near", pytest.approx(55 / 57))
+
+
+def test_what_is_half_alike_is_not_near():
+    assert found_in(LONG, " ".join(LONG.split()[:30] + [f"x{n}" for n in range(30)])) == []
+
+
+def test_the_whole_conversation_counts():
+    table = pl.DataFrame(
+        {
+            "sample_id": ["a", "b"],
+            "row": [0, 1],
+            "messages": [
+                [{"role": "user", "content": "hi"}, {"role": "assistant", "content": LONG}],
+                [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "no"}],
+            ],
+        },
+        schema={"sample_id": pl.String, "row": pl.Int64, "messages": MESSAGES},
+    )
+    assert find_duplicates(table).height == 0
+
+
+def test_a_chain_is_one_group_named_by_its_first():
+    words = LONG.split()
+    second = " ".join([*words[4:], *[f"y{n}" for n in range(4)]])
+    third = " ".join([*words[8:], *[f"y{n}" for n in range(8)]])
+    found = found_in("nothing", LONG, second, third, similarity=0.8)
+    assert [(row[0], row[2], row[3]) for row in found] == [
+        ("s1", "s1", "first"),
+        ("s2", "s1", "near"),
+        ("s3", "s1", "near"),
+    ]
+    assert found[2][4] < 0.8
+
+
+@pytest.mark.parametrize("text", ["🎉🎉", "你好世界", "مرحبا بالعالم", "!!!", "x" * 10_000, "a"])
+def test_any_text(text):
+    assert [row[3] for row in found_in(text, "quite another one", text)] == ["first", "exact"]
+
+
+def test_texts_without_words_are_not_all_one():
+    assert found_in("🎉", "🚀", "!!!", "???") == []
+
+
+def test_many_equal_and_many_alike_are_one_group_each(monkeypatch):
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 5)
+    found = find_duplicates(samples(*[LONG] * 500, *[f"{LONG} end {n}" for n in range(300)]))
+    assert found["group"].n_unique() == 1
+    assert found["kind"].value_counts().sort("kind").rows() == [
+        ("exact", 499),
+        ("first", 1),
+        ("near", 300),
+    ]
+
+
+def test_nothing():
+    assert found_in() == []
+    assert found_in("alone") == []
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.7, 0.8, 0.9, 1.0])
+def test_bands_miss_few_at_the_limit(similarity):
+    bands = bands_for(similarity)
+    rows = duplicates.PERMUTATIONS // bands
+    assert bands * rows == duplicates.PERMUTATIONS
+    assert (1 - similarity**rows) ** bands < 1e-3
+
+
+TEXTS = st.lists(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=12).map(" ".join), max_size=10
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, st.sampled_from([0.6, 0.8, 1.0]), st.randoms(use_true_random=False))
+def test_is_what_comparing_all_with_all_finds(texts, similarity, random):
+    def shingles(text):
+        words = text.split()
+        if len(words) < 5:
+            return {tuple(words)}
+        return {tuple(words[at : at + 5]) for at in range(len(words) - 4)}
+
+    table = samples(*texts)
+    found = find_duplicates(table, similarity=similarity)
+    group = {row: row for row in range(len(texts))}
+    for row in range(len(texts)):
+        for other in range(row):
+            mine, its = shingles(texts[row]), shingles(texts[other])
+            if len(mine & its) / len(mine | its) >= similarity:
+                old, new = max(group[row], group[other]), min(group[row], group[other])
+                group = {at: new if root == old else root for at, root in group.items()}
+    sizes = np.bincount(list(group.values())) if texts else []
+    expected = sorted((f"s{row}", f"s{root}") for row, root in group.items() if sizes[root] > 1)
+    assert sorted(found.select("sample_id", "duplicate_of").rows()) == expected
+    for sample, of, kind, alike in found.select(
+        "sample_id", "duplicate_of", "kind", "similarity"
+    ).iter_rows():
+        mine, its = shingles(texts[int(sample[1:])]), shingles(texts[int(of[1:])])
+        assert alike == pytest.approx(len(mine & its) / len(mine | its))
+        assert (kind == "near") == (texts[int(sample[1:])] != texts[int(of[1:])])
+    order = list(range(len(texts)))
+    random.shuffle(order)
+    assert find_duplicates(table[order], similarity=similarity).equals(found)
+
+
+def test_alpaca(shared_data):
+    read = read_dataset(shared_data / "alpaca" / "alpaca_52k.json").samples.head(8000)
+    twice = pl.concat(
+        [
+            read.select("sample_id", "row", "messages"),
+            read.head(100).select(pl.col("sample_id") + "again", pl.col("row") + 8000, "messages"),
+        ]
+    )
+    found = find_duplicates(twice)
+    again = found.filter(pl.col("sample_id").str.ends_with("again"))
+    assert again.height == 100
+    assert set(again["kind"]) <= {"exact", "near"}
+    assert (again["similarity"] >= 0.8).all()

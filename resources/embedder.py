@@ -40,7 +40,7 @@ class Embedder:
             float32, shape (len(texts), dimensions), rows of unit length, in the texts' order.
 
         Raises:
-            ModelError: The model can't be loaded.
+            ModelError: The model can't be loaded, or an embedding is not finite.
         """
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         vectors = self._encode(list(numbers))
@@ -57,7 +57,16 @@ class Embedder:
             convert_to_numpy=True,
             normalize_embeddings=True,
         )
-        return np.asarray(vectors, np.float32)
+        found = np.asarray(vectors, np.float32)
+        finite = np.isfinite(found).all(axis=1)
+        if not finite.all():
+            text = unique[int(np.flatnonzero(~finite)[0])]
+            raise ModelError(
+                f"embedder {self.name!r} gives {int((~finite).sum())} of {len(unique)} texts an "
+                f"embedding that is not finite, the first of them {text[:80]!r}; set "
+                "method.embedder to another model"
+            )
+        return found
 
     @cached_property
     def _model(self) -> Any:

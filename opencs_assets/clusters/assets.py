@@ -137,7 +137,9 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             value=found.representatives,
             metadata={
                 "label_sets": found.representatives.filter(pl.col("place") == 0).height,
-                "clusters_a_representative": plot(plots.label_set_sizes(found.representatives)),
+                "tags_a_representative": plot(
+                    plots.tags_a_representative(found.representatives, normalized_tags)
+                ),
             },
         )
         yield dg.MaterializeResult(asset_key="clusters", value=found.clusters)

@@ -37,22 +37,24 @@ def cluster_sizes(clusters: pl.DataFrame) -> Figure:
     return drawn
 
 
-def label_set_sizes(representatives: pl.DataFrame) -> Figure:
-    """How many of the samples that stand for a label set are in 1, 2, ... clusters."""
-    title = "Clusters a representative"
-    if not representatives.height:
+def tags_a_representative(representatives: pl.DataFrame, normalized: pl.DataFrame) -> Figure:
+    """How many normalized tags a sample has, of one sample a label set (as published)."""
+    title = "Tags a sample, one sample a label set"
+    first = representatives.filter(pl.col("place") == 0).select("sample_id")
+    if not first.height:
         return nothing_to_plot(title)
     counts = (
-        representatives.select(clusters=pl.col("label_set").list.len())["clusters"]
+        first.join(normalized, on="sample_id")
+        .select(tags=pl.col("tags").list.len())["tags"]
         .value_counts()
-        .sort("clusters")
+        .sort("tags")
     )
     drawn, (axes,) = figure(title)
-    bars = axes.bar(counts["clusters"].to_list(), counts["count"].to_list(), color=BLUE)
+    bars = axes.bar(counts["tags"].to_list(), counts["count"].to_list(), color=ORANGE)
     axes.bar_label(bars, fontsize=7)
-    axes.set_xticks(counts["clusters"].to_list())
-    axes.set_xlabel("clusters")
-    axes.set_ylabel("representatives")
+    axes.set_xticks(counts["tags"].to_list())
+    axes.set_xlabel("tags")
+    axes.set_ylabel("label sets")
     return drawn
 
 

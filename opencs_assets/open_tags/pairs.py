@@ -43,7 +43,8 @@ def pair_up(tags: pl.Series) -> Pairs:
     if flat.null_count():
         samples = samples[flat.is_not_null().to_numpy()]
         flat = flat.drop_nulls()
-    return _coded(samples.astype(np.int64), np.arange(len(flat)), flat)
+    names = flat.unique().sort()
+    return _distinct(samples, _numbers(flat, names), names)
 
 
 def rename(pairs: Pairs, became: pl.Series) -> tuple[Pairs, Ints]:
@@ -56,8 +57,15 @@ def rename(pairs: Pairs, became: pl.Series) -> tuple[Pairs, Ints]:
     Returns:
         The pairs, and the new number of each old tag, int64 (t,), -1 where it was dropped.
     """
-    renamed = _coded(pairs.samples, pairs.tags, became)
-    return renamed, _numbers(became, renamed.names)
+    names = became.drop_nulls().unique().sort()
+    numbers = _numbers(became, names)
+    tags = numbers[pairs.tags]
+    kept = tags >= 0
+    samples, tags = (pairs.samples, tags) if kept.all() else (pairs.samples[kept], tags[kept])
+    if (np.diff(numbers[numbers >= 0]) > 0).all():
+        # Nothing was merged and the order is kept: so are the pairs.
+        return Pairs(samples, tags, names), numbers
+    return _distinct(samples, tags, names), numbers
 
 
 def tag_lists(pairs: Pairs, samples: int) -> pl.Series:
@@ -68,16 +76,15 @@ def tag_lists(pairs: Pairs, samples: int) -> pl.Series:
     return pl.Series("tags", lists, dtype=pl.List(pl.String))
 
 
-def _coded(samples: Ints, places: Ints, names: pl.Series) -> Pairs:
-    """Pairs of samples and ``names[place]``, those without a name left out."""
-    unique = names.drop_nulls().unique().sort()
-    tags = _numbers(names, unique)[places]
+def _distinct(samples: Ints, tags: Ints, names: pl.Series) -> Pairs:
+    """The pairs in order, each once."""
     # One number a pair. Sorting finds the equal ones several times faster than np.unique, which
     # hashes.
-    width = max(len(unique), 1)
-    keys = np.sort((samples * width + tags)[tags >= 0])
+    width = max(len(names), 1)
+    keys = np.sort(samples * width + tags)
     keys = keys[np.diff(keys, prepend=-1) != 0]
-    return Pairs(keys // width, keys % width, unique)
+    samples = keys // width
+    return Pairs(samples, keys - samples * width, names)
 
 
 def _numbers(names: pl.Series, unique: pl.Series) -> Ints:

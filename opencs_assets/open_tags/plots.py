@@ -35,6 +35,7 @@ def tags_a_sample(open_tags: pl.DataFrame, normalized: pl.DataFrame) -> Figure:
         counts = table.select(tags=pl.col("tags").list.len())["tags"].value_counts().sort("tags")
         bars = each.bar(counts["tags"].to_list(), counts["count"].to_list(), color=colour)
         each.bar_label(bars, fontsize=7)
+        each.set_xticks(counts["tags"].to_list())
         each.set_title(name, fontsize=9)
         each.set_xlabel("tags")
     axes[0].set_ylabel("samples")
@@ -65,12 +66,12 @@ def heaviest_merges(lineage: pl.DataFrame) -> Figure:
     axes.bar_label(
         bars,
         [
-            f" {tags} tags: {', '.join(label(tag, LABEL_CHARACTERS) for tag in some)}"
+            f" {tags:,}: {', '.join(label(tag, LABEL_CHARACTERS) for tag in some)}"
             + (", …" if tags > len(some) else "")
             for tags, some in merges.select("tags", "some").iter_rows()
         ],
         fontsize=7,
     )
     axes.set_xlim(right=1.9 * max(merges["samples"].to_list()))
-    axes.set_xlabel("samples that carry a tag which was merged in")
+    axes.set_xlabel("samples that carry a merged tag; beside it how many tags, and the commonest")
     return drawn

@@ -7,6 +7,9 @@ import polars as pl
 from opencs_assets.embeddings import to_matrix
 from opencs_assets.selection.choice import Choice, Request
 
+# Centres whose distances are computed together.
+AHEAD = 32
+
 
 def longest(request: Request) -> list[Choice]:
     """The longest responses, in characters; of equal ones the earlier row."""
@@ -82,11 +85,28 @@ def k_center_greedy(
     norms = np.einsum("ij,ij->i", points, points)
     nearest = np.full(len(points), np.inf, np.float32)
     picks, distances = [first], [0.0]
+    ahead: dict[int, npt.NDArray[np.float32]] = {}
     for _ in range(k - 1):
         last = picks[-1]
-        squared = norms + norms[last] - 2 * (points @ points[last])
+        if last not in ahead:
+            ahead = _inner_products(points, last, nearest)
+        squared = norms + norms[last] - 2 * ahead.pop(last)
         np.minimum(nearest, np.maximum(squared, 0), out=nearest)
         nearest[picks] = -1
         picks.append(int(nearest.argmax()))
         distances.append(float(np.sqrt(max(nearest[picks[-1]], 0.0))))
     return np.array(picks, np.int64), np.array(distances, np.float32)
+
+
+def _inner_products(
+    points: npt.NDArray[np.float32], last: int, nearest: npt.NDArray[np.float32]
+) -> dict[int, npt.NDArray[np.float32]]:
+    """Inner products of all points with the last centre and those that may well come next.
+
+    One product of matrices reads the points once for many centres; one centre at a time, reading
+    them is what takes the time. The farthest points now are mostly the next centres.
+    """
+    likely = np.argpartition(nearest, -min(AHEAD, len(nearest)))[-AHEAD:]
+    centres = list(dict.fromkeys([last, *likely.tolist()]))
+    products = points[centres] @ points.T
+    return dict(zip(centres, products, strict=True))

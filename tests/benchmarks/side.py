@@ -5,6 +5,7 @@ data and gives back the work; only the work is timed.
 """
 
 import importlib
+import os
 import pickle
 import resource
 import subprocess
@@ -40,6 +41,7 @@ def measure(module: str, function: str, size: int) -> Side:
         subprocess.run(
             [sys.executable, "-m", __spec__.name, module, function, str(size), str(out)],
             cwd=ROOT,
+            env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
             check=True,
         )
         return pickle.loads(out.read_bytes())

@@ -239,6 +239,10 @@ def test_unusable_replies_are_asked_again_with_the_reason(make_client, server):
     assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "ok", "too_long"]
     assert [outcome.attempts for outcome in outcomes] == [1, 2, 2, 2, 1]
     assert "was notjson (the reply has no complete JSON list)" in server.stats()["prompts"]
+    unusable = [[each.status for each in outcome.unusable] for outcome in outcomes]
+    assert unusable == [[], ["unparsable"], ["refused"], ["truncated"], ["too_long"]]
+    assert outcomes[1].unusable[0].reply.text
+    assert outcomes[1].unusable[0].detail == "the reply has no complete JSON list"
 
     before = server.stats()["requests"]
     with make_client() as client:

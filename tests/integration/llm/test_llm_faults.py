@@ -103,6 +103,11 @@ def test_an_unusable_reply_is_kept_retried_by_rule_and_then_missing(
     assert (mended.status, mended.attempts) == ("ok", 3)
     assert (missing.status, missing.value, missing.attempts) == (status, None, 3)
     assert missing.detail
+    # Every attempt that had no value is told, in order, also where one after it had.
+    assert [each.attempt for each in mended.unusable] == [0, 1]
+    assert [each.attempt for each in missing.unusable] == [0, 1, 2]
+    assert {each.status for each in missing.unusable} == {status}
+    assert missing.unusable[-1].reply == missing.reply
     before = server.stats()["requests"]
     assert before == 6
     with make_client() as client:
@@ -110,6 +115,7 @@ def test_an_unusable_reply_is_kept_retried_by_rule_and_then_missing(
         # It was paid for knowingly, and is not paid for again.
         assert client.usage.stored == 6
     assert [each.status for each in again] == ["ok", status]
+    assert [len(each.unusable) for each in again] == [2, 3]
     assert server.stats()["requests"] == before
 
 

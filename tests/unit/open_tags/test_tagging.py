@@ -2,9 +2,9 @@ import polars as pl
 import pytest
 
 from opencs_assets.open_tags import tagging
-from opencs_assets.schemas import MESSAGES, OPEN_TAGS, conform
+from opencs_assets.schemas import MESSAGES, OPEN_TAGS, UNPARSABLE_TAGS, conform
 from resources.llm.errors import Unparsable
-from resources.llm.types import Outcome, Reply
+from resources.llm.types import Outcome, Reply, Unusable
 
 
 def reply(text):
@@ -89,3 +89,21 @@ def test_untagged_samples_keep_a_row():
     conform(table, OPEN_TAGS)
     assert table["status"].to_list() == ["ok", "unparsable"]
     assert table["tags"].list.len().to_list() == [1, 0]
+
+
+def test_every_reply_that_could_not_be_used_is_a_row():
+    queries = [tagging.Query("a", "x"), tagging.Query("b", "y"), tagging.Query("c", "z")]
+    first = Unusable(0, "unparsable", "the reply has no list", reply("poetry, nature"))
+    second = Unusable(1, "truncated", None, reply('["poetry", "na'))
+    outcomes = [
+        Outcome([{"tag": "t", "explanation": ""}], "ok", None, 1, reply("")),
+        Outcome([{"tag": "t", "explanation": ""}], "ok", None, 2, reply(""), (first,)),
+        Outcome(None, "truncated", None, 2, reply(""), (first, second)),
+    ]
+    table = tagging.unparsable_table(queries, outcomes, model="m", form="compact")
+    conform(table, UNPARSABLE_TAGS)
+    assert table.select("sample_id", "attempt", "status", "reason", "reply").rows() == [
+        ("b", 1, "unparsable", "the reply has no list", "poetry, nature"),
+        ("c", 1, "unparsable", "the reply has no list", "poetry, nature"),
+        ("c", 2, "truncated", "truncated", '["poetry", "na'),
+    ]

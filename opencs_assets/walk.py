@@ -86,7 +86,8 @@ def plan(
         known_assets = ", ".join(sorted(key.to_user_string() for key in graph.get_all_asset_keys()))
         raise PlanError(
             f"{selection!r} is not a selection of assets. Write names and Dagster's operators "
-            f"(`+name`, `name+`, `group:name`, `a or b`, `*`); the assets are {known_assets}"
+            "(`+name`, `name+`, `group:name`, `key:a or key:b`, `*`); the assets are "
+            f"{known_assets}"
         ) from None
     if not keys:
         raise PlanError(f"{selection!r} selects no asset; see `opencs materialize --help`")

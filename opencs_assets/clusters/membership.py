@@ -142,7 +142,14 @@ def _labels(
     if constants.automatic_clusters:
         curve = choose_clusters(points, weights, seed=constants.seed)
         wanted = curve.clusters
-        notes.append(f"K = {wanted} has the best {curve.criterion} of those that were tried")
+        notes.append(
+            f"K = {wanted} has the best {curve.criterion} of those that were tried"
+            + (
+                "; it is the largest of them, so the tags have no clear number of clusters"
+                if wanted == curve.tried[-1] and len(curve.tried) > 1
+                else ""
+            )
+        )
     else:
         wanted = _possible(constants, len(points), notes)
     # Published: every occurrence of a tag is a point, which has the same objective.

@@ -24,6 +24,8 @@ merges as (
         ) as why,
         max(step) filter (became is null) as dropped_by
     from {{ source('lake', 'tag_lineage') }}
+    -- Rows of 0.1.0 do not tell steps; they are written anew with the dataset's next run.
+    where step is not null
     group by dataset, normalized_tag, raw_tag
 )
 

@@ -87,7 +87,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     )
     write_pairs(lake, grid)
     write_singles(lake)
-    write_selection(lake)
+    write_selection(lake, home)
     write_replies(lake)
     return build_in(home)
 
@@ -142,7 +142,7 @@ def write_singles(lake: Lake) -> None:
     lake.write("single_verdicts", partial, {"dataset": "2024", "experiment": "two@base"})
 
 
-def write_selection(lake: Lake) -> None:
+def write_selection(lake: Lake, home: Path) -> None:
     """Two samples, one chosen for a cluster and one at random."""
     of_dataset = {"dataset": "2024"}
     samples = [
@@ -172,6 +172,10 @@ def write_selection(lake: Lake) -> None:
     names = ("raw_tag", "count", "place", "step", "tag", "became", "normalized_tag")
     lineage = [dict(zip(names, step, strict=True)) for step in steps]
     lake.write("tag_lineage", table("tag_lineage", lineage), of_dataset)
+    old = home / "lake" / "tag_lineage" / "dataset=of_0_1_0" / "part.parquet"
+    old.parent.mkdir(parents=True)
+    columns = {"raw_tag": "x", "count": 1, "rule_tag": "x", "normalized_tag": None}
+    pl.DataFrame([{**columns, "dropped_by": "frequency"}]).write_parquet(old)
     matches = [
         {"sample_id": "s0", "benchmark": "smoke", "question_id": "q2", "match": "equal"},
         {"sample_id": "s1", "benchmark": "gone", "question_id": "q9", "match": "13-gram"},

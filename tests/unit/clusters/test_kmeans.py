@@ -85,6 +85,61 @@ def test_bad_weights_are_an_error(weights):
         kmeans(np.eye(2, dtype=np.float32), np.array(weights, np.float32), 1, seed=0)
 
 
+def test_planted_clusters_are_all_found_in_more_points_than_are_tried_on():
+    # k-means++ with its own number of trials merges two of these in one seed of three.
+    points = blobs(seed=3, each=300, centres=40, dimensions=32)
+    for seed in range(3):
+        found = kmeans(points, np.ones(len(points), np.float32), 40, seed=seed)
+        assert all(len(set(own)) == 1 for own in found.labels.reshape(40, 300))
+        assert len(found.centroids) == 40
+
+
+def test_light_points_get_clusters_beside_a_few_very_heavy_ones():
+    # 2,048 draws by weight are only ever the three heavy points.
+    points = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
+    weights = np.full(3000, 1e-3, np.float32)
+    weights[:3] = 1e6
+    assert len(kmeans(points, weights, 8, seed=0).centroids) == 8
+
+
+@pytest.mark.parametrize(
+    ("points", "clusters", "found"),
+    [
+        (np.eye(6), 1, 1),
+        (np.eye(6), 6, 6),
+        (np.eye(6)[:1], 1, 1),
+        (np.zeros((50, 3)), 5, 1),
+        (np.repeat(np.eye(3), 10, axis=0), 8, 3),
+        (np.repeat(np.eye(3), 1000, axis=0), 8, 3),
+    ],
+)
+def test_no_more_clusters_than_kinds_of_points_and_no_noise_on_stderr(
+    points, clusters, found, capfd
+):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = kmeans(points.astype(np.float32), np.ones(len(points), np.float32), clusters, seed=0)
+    assert len(made.centroids) == found
+    assert set(made.labels) == set(range(found))
+    assert np.isfinite(made.centroids).all()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shape", [(5, 0), (5,)])
+def test_points_without_values_are_an_error(shape):
+    with pytest.raises(ValueError, match="at least one value"):
+        kmeans(np.zeros(shape, np.float32), np.ones(5, np.float32), 2, seed=0)
+
+
+def test_an_infinite_point_is_named():
+    points = blobs()
+    points[7, 1] = np.inf
+    with pytest.raises(ValueError, match="point 7"):
+        kmeans(points, np.ones(120, np.float32), 4, seed=0)
+
+
 THREADS = """
 import hashlib
 import numpy as np

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 RESTARTS = 5
 # With few clusters a restart costs little, and what it finds differs more from the next one's.
@@ -72,7 +73,8 @@ def kmeans(points: Floats, weights: Floats, clusters: int, *, seed: int) -> KMea
         raise ValueError(f"{clusters} clusters can't be made of {len(points)} points")
     points = np.ascontiguousarray(points, dtype=np.float32)
     weights = np.ascontiguousarray(weights, dtype=np.float32)
-    from threadpoolctl import threadpool_limits
+    # Loaded first: threads of what is loaded later are not limited.
+    import faiss  # noqa: F401
 
     small = len(points) * points.shape[1] * clusters < ONE_THREAD
     with threadpool_limits(1 if small else None):
@@ -86,8 +88,6 @@ def _best(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[fl
     """Objective, nearest centroids and centroids of the best restart, refined."""
     trial, trial_weights = _coreset(points, weights, clusters, seed)
     restarts = max(RESTARTS, min(MOST_RESTARTS, RESTARTED_CLUSTERS // clusters))
-    from threadpoolctl import threadpool_limits
-
     # k-means++ makes many small products, on which threads wait: ten times and more its work, where
     # something else has a core.
     with threadpool_limits(1):

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from opencs_assets.clusters.automatic import Curve
 from opencs_assets.clusters.membership import TagMap
@@ -82,12 +83,10 @@ def tag_map(tags: TagMap, clusters: pl.DataFrame) -> Figure:
         return nothing_to_plot(title)
     from sklearn.manifold import TSNE
 
-    places = TSNE(
-        perplexity=min(PERPLEXITY, (shown.height - 1) / 3),
-        init="pca",
-        random_state=0,
-        n_jobs=-1,
-    ).fit_transform(tags.points[: shown.height])
+    model = TSNE(perplexity=min(PERPLEXITY, (shown.height - 1) / 3), init="pca", random_state=0)
+    # So few points are drawn sooner by one thread than by several that wait for each other.
+    with threadpool_limits(1):
+        places = model.fit_transform(tags.points[: shown.height])
     drawn, (axes,) = figure(
         f"{title}: the {shown.height:,} commonest, coloured by cluster", size=(9.0, 6.5)
     )

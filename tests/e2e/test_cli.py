@@ -40,11 +40,11 @@ def test_dry_run_prints_the_plan_in_order(data):
     ran = opencs(data, "materialize", "*", "--all", "--dry-run", "--json")
     plan = json.loads(ran.stdout)
     families = [step["family"] for step in plan]
-    assert families[0] == "dataset"
+    assert families[0] == "benchmarks"
     assert families[-1] == "warehouse"
     assert families == sorted(
         families,
-        key=["dataset", "selector", "benchmarks", "experiment", "matchup", "warehouse"].index,
+        key=["benchmarks", "dataset", "selector", "experiment", "matchup", "warehouse"].index,
     )
     one = opencs(
         data, "materialize", "+selected_subset", "--selector", "random", "--dry-run", "--json"

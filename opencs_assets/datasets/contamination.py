@@ -1,5 +1,7 @@
 """Samples that ask what a benchmark asks, and would teach a model its questions."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -89,40 +91,35 @@ def _shared(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
     hit = np.isin(hashes, wanted)
     runs = pl.DataFrame({"hash": hashes[hit], "message": message[hit], "place": place[hit]})
     grams = pl.DataFrame({"hash": wanted, "turn_row": turn, "at": at})
-    found = runs.join(grams, on="hash").with_columns(
-        # Runs that go on in both texts are one: their places move together.
-        shift=pl.col("place") - pl.col("at")
+    # Runs that go on in both texts are one: their places move together, without a gap.
+    pair = ["message", "turn_row"]
+    found = (
+        runs.join(grams, on="hash")
+        .with_columns(shift=pl.col("place") - pl.col("at"))
+        .sort(*pair, "shift", "place")
+        .with_columns(step=pl.col("place") - pl.int_range(pl.len()))
+        .group_by(*pair, "shift", "step")
+        .agg(start=pl.col("place").min(), length=pl.len().cast(pl.Int64) + GRAM - 1)
+        .sort(*pair, "length", "start", "shift", descending=[False, False, True, False, False])
     )
-    rows = []
-    for (number, row, shift), run in found.sort("place").group_by(
-        "message", "turn_row", "shift", maintain_order=True
-    ):
-        mine = asked["words"][int(str(number))].to_list()
-        its = turns["words"][int(str(row))].to_list()
-        best: list[str] = []
-        for start in run["place"]:
-            end = start
-            while (
-                end < len(mine)
-                and end - int(str(shift)) < len(its)
-                and mine[end] == its[end - int(str(shift))]
-            ):
-                end += 1
-            if end - start >= GRAM and end - start > len(best):
-                best = mine[start:end]
-        if best:
-            rows.append(
-                {
-                    "sample_id": asked["sample_id"][int(str(number))],
-                    **turns.select("benchmark", "question_id", "turn").row(
-                        int(str(row)), named=True
-                    ),
-                    "match": f"{GRAM}-gram",
-                    "text": " ".join(best)[:TEXT_CHARACTERS],
-                }
-            )
+    key = turns.select("benchmark", "question_id", "turn")
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for number, row, shift, start, length in found.select(
+        *pair, "shift", "start", "length"
+    ).iter_rows():
+        if (number, row) in rows:
+            continue
+        mine = asked["words"][number][start : start + length].to_list()
+        its = turns["words"][row][start - shift : start - shift + length].to_list()
+        if mine == its:
+            rows[number, row] = {
+                "sample_id": asked["sample_id"][number],
+                **key.row(row, named=True),
+                "match": f"{GRAM}-gram",
+                "text": " ".join(mine)[:TEXT_CHARACTERS],
+            }
     schema = {name: CONTAMINATED_SAMPLES.schema[name] for name in (*_KEY, "match", "text")}
-    return pl.DataFrame(rows, schema=schema)
+    return pl.DataFrame(list(rows.values()), schema=schema)
 
 
 _KEY = ("sample_id", "benchmark", "question_id", "turn")

@@ -86,7 +86,6 @@ def test_bad_weights_are_an_error(weights):
 
 
 def test_planted_clusters_are_all_found_in_more_points_than_are_tried_on():
-    # k-means++ with its own number of trials merges two of these in one seed of three.
     points = blobs(seed=3, each=300, centres=40, dimensions=32)
     for seed in range(3):
         found = kmeans(points, np.ones(len(points), np.float32), 40, seed=seed)

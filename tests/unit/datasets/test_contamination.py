@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opencs_assets.datasets import contamination
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.contamination import GRAM, find_contaminated
+from opencs_assets.datasets.words import shingle_hashes
 from opencs_assets.schemas import CONTAMINATED_SAMPLES, MESSAGES, conform
 
 THIRTEEN = "one two three four five six seven eight nine ten eleven twelve thirteen"
@@ -62,8 +64,28 @@ def test_thirteen_words_in_a_row_and_not_twelve():
 
 def test_the_text_is_the_longest_run():
     more = THIRTEEN + " fourteen fifteen"
-    found = find_contaminated(samples(a=[f"x {more} y", "ok"]), questions([f"z {more} w"]))
+    short = more.replace("e", "o")[: len(THIRTEEN)]
+    found = find_contaminated(
+        samples(a=[f"{short} x {more} y", "ok"]), questions([f"{short} z {more} w"])
+    )
     assert found["text"].to_list() == [more]
+
+
+def test_equal_hashes_of_other_words_are_no_match(monkeypatch):
+    def same(lists, size):
+        hashes, text, place = shingle_hashes(lists, size)
+        return hashes * 0, text, place
+
+    monkeypatch.setattr(contamination, "shingle_hashes", same)
+    other = THIRTEEN.replace("e", "o")
+    assert matches(find_contaminated(samples(a=[f"{THIRTEEN} x", "ok"]), questions([other]))) == []
+
+
+@pytest.mark.timeout(30)
+def test_a_word_said_very_often_is_no_burden():
+    asked = samples(a=["ha " * 1000 + "x", "ok"])
+    found = find_contaminated(asked, questions(["ha " * 1000 + "y"]))
+    assert matches(found) == [("a", "q0", 0, "13-gram")]
 
 
 def test_a_run_does_not_go_on_into_the_next_message():
@@ -115,7 +137,9 @@ def test_nothing_to_compare():
     assert matches(find_contaminated(asked.clear(), questions(["write a poem"]))) == []
 
 
-WORDS = st.lists(st.sampled_from("ab"), min_size=1, max_size=30).map(" ".join)
+# Pieces long enough that texts often share 13 words.
+PIECES = ["a", "b", "a b b a a b a b", "b a b b b a a"]
+WORDS = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map(" ".join)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,6 +160,19 @@ def test_is_what_comparing_all_with_all_finds(asked, wanted):
         questions(*[[question] for question in wanted]),
     )
     assert matches(found) == sorted(expected)
+    for sample, question, text in (
+        found.filter(pl.col("match") == "13-gram").select("sample_id", "question_id", "text").rows()
+    ):
+        mine, its = asked[int(sample[1:])].split(), wanted[int(question[1:])].split()
+        assert len(text.split()) == max(
+            size
+            for size in range(GRAM, len(mine) + 1)
+            if any(
+                mine[at : at + size] == its[to : to + size]
+                for at in range(len(mine) - size + 1)
+                for to in range(len(its) - size + 1)
+            )
+        )
 
 
 def test_alpaca_has_four_lima_prompts_word_for_word_and_none_of_vicuna(shared_data):

@@ -96,6 +96,72 @@ def test_many_equal_and_many_alike_are_one_group_each(monkeypatch):
     ]
 
 
+def filled(number):
+    """A template filled in: each shares 0.73 of its runs with any other."""
+    return " ".join([*LONG.split()[:52], *[f"f{number}x{place}" for place in range(9)]])
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_a_near_pair_is_found_among_many_that_are_not_near(monkeypatch, most):
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", most)
+    last = filled(299)
+    found = found_in(*[filled(number) for number in range(300)], f"{last} more")
+    assert [(row[0], row[2]) for row in found] == [("s299", "s299"), ("s300", "s299")]
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """The pairs whose sets were compared."""
+    pairs = []
+    jaccard = duplicates.jaccard
+    monkeypatch.setattr(duplicates, "jaccard", lambda *sets: pairs.append(1) or jaccard(*sets))
+    return pairs
+
+
+@pytest.mark.timeout(30)
+def test_many_alike_are_compared_a_few_times_each(compared):
+    found = find_duplicates(samples(*[f"{LONG} end{number}" for number in range(10_000)]))
+    assert found.height == 10_000
+    assert found["group"].n_unique() == 1
+    assert len(compared) < 5 * 10_000
+
+
+def test_all_of_a_bucket_are_compared(monkeypatch):
+    monkeypatch.setattr(
+        duplicates,
+        "_signatures",
+        lambda sets, seed: np.zeros((len(sets), duplicates.PERMUTATIONS), np.uint32),
+    )
+    other = " ".join(f"other{number}" for number in range(60))
+    found = found_in(other, LONG, f"{LONG} more")
+    assert [(row[0], row[2]) for row in found] == [("s1", "s1"), ("s2", "s1")]
+
+
+def test_a_late_sample_joins_two_groups():
+    words = [f"w{number}" for number in range(100)]
+    found = found_in(*[" ".join(words[4 * at : 4 * at + 60]) for at in (0, 1, 3, 4, 2)])
+    assert [(row[0], row[1], row[2]) for row in found] == [(f"s{n}", 0, "s0") for n in range(5)]
+
+
+def test_many_filled_templates_are_compared_so_often_and_no_more(monkeypatch, compared):
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 10)
+    assert find_duplicates(samples(*[filled(number) for number in range(300)])).height == 0
+    assert 300 < len(compared) <= 10 * 300
+
+
+def test_exactly_at_the_limit_is_near():
+    # 0.55 * 100 is a little more than 55 in floating point.
+    words = [f"w{number}" for number in range(104)]
+    (_, near) = found_in(" ".join(words), " ".join(words[:59]), similarity=0.55)
+    assert near == ("s1", 0, "s0", "near", 0.55)
+
+
+@pytest.mark.parametrize("similarity", [0, -0.1, 1.1, float("nan")])
+def test_a_similarity_that_is_none(similarity):
+    with pytest.raises(ValueError, match="above 0 and at most 1"):
+        found_in("a", "b", similarity=similarity)
+
+
 def test_nothing():
     assert found_in() == []
     assert found_in("alone") == []

@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 BLOCK = 4096
 # Inner products this near to the limit are computed again in double precision.
 MARGIN = 1e-5
-# Neighbours that a graph may hold, at 12 bytes each.
+# Neighbours that a graph may hold, at 12 bytes each; a pair is two.
 MOST_NEIGHBOURS = 100_000_000
 
 
@@ -89,7 +89,7 @@ def _near_pairs(points: Floats, least: float, distance: float) -> Iterator[tuple
             total += int(keep.sum())
             if 2 * total > MOST_NEIGHBOURS:
                 raise ValueError(
-                    f"at distance {distance} more than {MOST_NEIGHBOURS:,} pairs of "
+                    f"at distance {distance} more than {MOST_NEIGHBOURS // 2:,} pairs of "
                     f"{len(points):,} points are neighbours, so that nearly all are one cluster; "
                     "set a smaller distance"
                 )

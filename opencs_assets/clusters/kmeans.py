@@ -16,7 +16,7 @@ ONE_THREAD = 2e8
 # objective 1 to 2 per cent above at next to the same cost: going over the points takes longer.
 TRIED_STARTS = 12
 # A restart is tried on so many points a cluster; which one is best is decided on all points.
-CORESET = 256
+CORESET = 128
 TRIAL_ITERATIONS = 20
 # On all points: iterations between two looks at the objective, and when it stands still.
 CHUNK = 5

@@ -94,7 +94,7 @@ def test_planted_clusters_are_all_found_in_more_points_than_are_tried_on():
 
 
 def test_light_points_get_clusters_beside_a_few_very_heavy_ones():
-    # 2,048 draws by weight are only ever the three heavy points.
+    # 1,024 draws by weight are only ever the three heavy points.
     points = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
     weights = np.full(3000, 1e-3, np.float32)
     weights[:3] = 1e6

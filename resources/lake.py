@@ -80,9 +80,11 @@ class Lake:
                 arrow = pq.read_table(file)
         except FileNotFoundError:
             where = "|".join(partition[key] for key in table.dimensions)
+            # A matchup is materialized by the experiments that it compares.
+            options = [f" --{key} {partition[key]}" for key in table.dimensions if key != "matchup"]
             raise LakeError(
                 f"{name} has no rows for {where or 'its one partition'} yet ({path} is not there); "
-                f"materialize {name} first"
+                f"materialize it first: opencs materialize {name}{''.join(options)}"
             ) from None
         frame = pl.DataFrame(pl.from_arrow(arrow))
         return frame.with_columns(pl.lit(partition[key]).alias(key) for key in table.dimensions)

@@ -13,7 +13,7 @@ from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.selection import plots
 from opencs_assets.selection.pins import read_pins
-from opencs_assets.selection.registry import METHODS, SelectionError, select
+from opencs_assets.selection.registry import METHODS, select
 from resources.home import Home
 from resources.lake import Lake
 
@@ -73,7 +73,7 @@ def build_selection_assets(
             return lake.read(name, {"dataset": keys["dataset"]})
 
         with clear_failures():
-            contaminated = _contaminated(lake, keys["dataset"])
+            contaminated = frozenset(table("contaminated_samples")["sample_id"])
             subset = select(
                 declared.method,
                 table,
@@ -119,16 +119,6 @@ def build_selection_assets(
         )
 
     return [selected_subset]
-
-
-def _contaminated(lake: Lake, dataset: str) -> frozenset[str]:
-    if not lake.exists("contaminated_samples", {"dataset": dataset}):
-        raise SelectionError(
-            f"contaminated_samples of {dataset} is not there, so samples that match a benchmark "
-            "can't be left out; materialize it first: "
-            f"opencs materialize contaminated_samples --dataset {dataset}"
-        )
-    return frozenset(lake.read("contaminated_samples", {"dataset": dataset})["sample_id"])
 
 
 def _primary_clusters(lake: Lake, dataset: str) -> pl.DataFrame:

@@ -88,7 +88,7 @@ def print_works(console: Console) -> bool:
 def print_tags(console: Console) -> bool:
     """From tags to clusters; a target that was missed is shown, and is no failure."""
     table = Table(
-        title="From open tags to clusters (each side in its own process; once)",
+        title="From open tags to clusters (each side in its own process; normalizing: best of 5)",
         title_justify="left",
     )
     for name in ("work", "size", "seconds", "MB", "plain way", "MB", "ratio", "same result"):

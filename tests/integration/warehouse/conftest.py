@@ -15,6 +15,15 @@ from resources.warehouse import Warehouse
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
 # Two orders that disagree do not cancel out, so that the rules can be told apart.
 SCORES = {"a": (8.0, 3.0), "b": (4.0, 6.0), "tie": (5.0, 5.0), None: (None, None)}
+MARTS = {
+    "selected_samples",
+    "tag_merges",
+    "benchmark_matches",
+    "pair_outcomes",
+    "win_rates",
+    "mt_bench_scores",
+    "llm_usage",
+}
 EMBEDDED = "embedded:smollm2-135m-instruct"
 
 

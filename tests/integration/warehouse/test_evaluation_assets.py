@@ -13,16 +13,7 @@ from resources.lake import LakeIOManager
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from resources.warehouse import Warehouse
-
-MARTS = {
-    "selected_samples",
-    "tag_merges",
-    "benchmark_matches",
-    "pair_outcomes",
-    "win_rates",
-    "mt_bench_scores",
-    "llm_usage",
-}
+from tests.integration.warehouse.conftest import MARTS
 
 
 def materialize(home: Path, **options) -> dg.ExecuteInProcessResult:

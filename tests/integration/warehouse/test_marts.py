@@ -10,17 +10,8 @@ import pytest
 from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.verdicts.merging import RULES, Verdict
 from resources.warehouse import Warehouse
-from tests.integration.warehouse.conftest import build_in, replies
+from tests.integration.warehouse.conftest import MARTS, build_in, replies
 
-MARTS = {
-    "selected_samples",
-    "tag_merges",
-    "benchmark_matches",
-    "pair_outcomes",
-    "win_rates",
-    "mt_bench_scores",
-    "llm_usage",
-}
 MEANS = ("turn_1", "turn_2", "score")
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
 

@@ -79,6 +79,8 @@ ENDPOINTS = sa.Table(
 
 # Seconds of a limit that may be used at once; less than the shallowest bucket that providers have.
 DEPTH_S = 0.25
+# What is let through and taken by nobody for so long goes to whoever asks, fair or not.
+_IDLE_S = 0.05
 # Limits that nobody has used or told for so long may have changed, and are not kept to.
 _FORGOTTEN_S = 3_600.0
 # A user of a bucket that asked within so many seconds counts when it is shared out; those who
@@ -125,6 +127,8 @@ class Coordination:
         self._ahead = 0.0
         self._seen_at: float | None = None
         self._patient_until = 0.0
+        # Until when this owner has had its share of each limit.
+        self._served_until: dict[str, float] = {}
         try:
             with self.database.preparing() as connection:
                 _METADATA.create_all(connection)
@@ -199,7 +203,8 @@ class Coordination:
         """Take calls out of a key's rate limit.
 
         The limit is a bucket that is ``DEPTH_S`` deep (or one call, where that is more). Users
-        that ask at the same time get equal shares of what is in it.
+        that ask at the same time get equal shares of what flows through it, however often each
+        asks; what one leaves the others take.
 
         Args:
             name: Name of the limit, the same for all processes that share it.
@@ -221,12 +226,15 @@ class Coordination:
             users = max(connection.scalar(asking) or 1, 1)
             stored = _stored_limits(row, now)
             requests_rate, tokens_rate = limits[0] or stored[0], limits[1] or stored[1]
-            requests_at = max(row["requests_at"], now)
             tokens_at = row["tokens_at"] + (owed / tokens_rate if tokens_rate else 0.0)
-            tokens_at = max(tokens_at, now)
+            idle = max(row["requests_at"], tokens_at) < now - _IDLE_S
+            share = DEPTH_S / users
+            requests_at = max(row["requests_at"], now - _left_over(share, 1, requests_rate))
+            largest = max(tokens, default=0.0)
+            tokens_at = max(tokens_at, now - _left_over(share, largest, tokens_rate))
+            served = max(self._served_until.get(name, now), now - DEPTH_S)
             granted, wait = 0, max(row["resume_at"] - now, 0.0)
             taken_tokens = 0.0
-            share = DEPTH_S / users
             for size in tokens if not wait else ():
                 wait = max(
                     _wait(requests_at, granted, 1, requests_rate, share, now),
@@ -234,8 +242,18 @@ class Coordination:
                 )
                 if wait > 0:
                     break
+                turn = users * max(
+                    1 / requests_rate if requests_rate else 0.0,
+                    size / tokens_rate if tokens_rate else 0.0,
+                )
+                ahead = served + turn - now - max(DEPTH_S, turn)
+                if ahead > 0 and users > 1 and not idle:
+                    wait = min(ahead, _IDLE_S)
+                    break
+                served += turn
                 granted += 1
                 taken_tokens += size
+            self._served_until[name] = served
             values: dict[str, Any] = {}
             if requests_rate and granted:
                 values["requests_at"] = requests_at + granted / requests_rate
@@ -456,6 +474,16 @@ def _wait(
     # A bucket holds at least one call, however slow its limit.
     deep = max(share, more / rate)
     return max(used_until + (taken + more) / rate - now - deep, 0.0)
+
+
+def _left_over(share: float, most: float, rate: float | None) -> float:
+    """Seconds back from which what was left is still there.
+
+    With several users, the share that one may have leaves room for that in the bucket.
+    """
+    if not rate:
+        return 0.0
+    return min(max(DEPTH_S - max(share, most / rate), 0.0), 2 * _IDLE_S)
 
 
 def _beside(replies_url: str) -> str:

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -36,6 +37,28 @@ def column_schema(table: Table) -> dg.TableSchema:
 def table_metadata(name: str) -> dict[str, dg.TableSchema]:
     """Definition metadata of the asset that writes the table of this name."""
     return {"dagster/column_schema": column_schema(TABLES[name])}
+
+
+def table_out(
+    name: str,
+    description: str,
+    *,
+    group: str,
+    kinds: set[str],
+    code_version: str,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+) -> dg.AssetOut:
+    """One of several tables that one computation writes to the lake."""
+    return dg.AssetOut(
+        io_manager_key="lake",
+        description=description,
+        kinds=kinds,
+        owners=["team:data"],
+        group_name=group,
+        metadata=table_metadata(name),
+        code_version=code_version,
+        automation_condition=automation_condition,
+    )
 
 
 def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MarkdownMetadataValue:

@@ -14,7 +14,7 @@ from opencs_assets.clusters import plots
 from opencs_assets.clusters.membership import cluster_samples
 from opencs_assets.embeddings import to_column
 from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import bullets, plot, table_metadata
+from opencs_assets.metadata import bullets, plot, table_metadata, table_out
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.schemas import SAMPLE_EMBEDDINGS
@@ -56,23 +56,18 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             value=table, metadata={"model": name, "dimensions": vectors.shape[1]}
         )
 
-    def table_of(name: str, description: str) -> dg.AssetOut:
-        return dg.AssetOut(
-            io_manager_key="lake",
-            description=description,
-            kinds={"faiss", "parquet"},
-            owners=["team:data"],
-            group_name=GROUP,
-            metadata=table_metadata(name),
-            code_version="2",
-            automation_condition=free_stage(),
-        )
-
     @dg.multi_asset(
         name="sample_clusters",
         partitions_def=partitions.dataset,
         outs={
-            name: table_of(name, description)
+            name: table_out(
+                name,
+                description,
+                group=GROUP,
+                kinds={"faiss", "parquet"},
+                code_version="2",
+                automation_condition=free_stage(),
+            )
             for name, description in {
                 "sample_clusters": (
                     "Which clusters each sample is in by its tags, and which samples are "

@@ -62,13 +62,11 @@ def tags_a_representative(representatives: pl.DataFrame, normalized: pl.DataFram
 def criterion(curve: Curve) -> Figure:
     """What each number of clusters was worth, and which one was taken."""
     drawn, (axes,) = figure(f"Number of clusters: K = {curve.clusters}")
-    order = np.argsort(curve.tried)
-    tried, values = np.array(curve.tried)[order], np.array(curve.values)[order]
-    axes.plot(tried, values, color=BLUE, marker="o", markersize=4)
+    axes.plot(curve.tried, curve.values, color=BLUE, marker="o", markersize=4)
     axes.axvline(curve.clusters, color=ORANGE, linestyle="--", linewidth=1)
     axes.set_xscale("log")
-    axes.set_xticks([int(tried[0]), curve.clusters, int(tried[-1])])
-    axes.set_xticklabels([str(int(tried[0])), str(curve.clusters), str(int(tried[-1]))])
+    marked = [curve.tried[0], curve.clusters, curve.tried[-1]]
+    axes.set_xticks(marked, [str(each) for each in marked])
     axes.minorticks_off()
     axes.set_xlabel("clusters K")
     axes.set_ylabel(curve.criterion, fontsize=8)

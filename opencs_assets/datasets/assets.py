@@ -16,7 +16,7 @@ from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.contamination import find_contaminated
 from opencs_assets.datasets.duplicates import find_duplicates
 from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, preview, table_metadata
+from opencs_assets.metadata import plot, preview, table_metadata, table_out
 from opencs_assets.partitions import Partitions
 from resources.home import Home
 
@@ -41,26 +41,20 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         name="raw_dataset",
         partitions_def=partitions.dataset,
         outs={
-            "raw_dataset": dg.AssetOut(
-                io_manager_key="lake",
-                description=(
-                    "The dataset's samples in one canonical form, whatever shape the file had: "
-                    "conversation, instruction, response, and the prompt template that was "
-                    "stripped."
-                ),
+            "raw_dataset": table_out(
+                "raw_dataset",
+                "The dataset's samples in one canonical form, whatever shape the file had: "
+                "conversation, instruction, response, and the prompt template that was "
+                "stripped.",
+                group=GROUP,
                 kinds={"python", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("raw_dataset"),
                 code_version="1",
             ),
-            "rejected_rows": dg.AssetOut(
-                io_manager_key="lake",
-                description="Rows of the file that are not samples, each with the reason.",
+            "rejected_rows": table_out(
+                "rejected_rows",
+                "Rows of the file that are not samples, each with the reason.",
+                group=GROUP,
                 kinds={"python", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("rejected_rows"),
                 code_version="1",
             ),
         },

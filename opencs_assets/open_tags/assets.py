@@ -7,7 +7,7 @@ import polars as pl
 
 from opencs_assets.automation import free_stage
 from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.metadata import plot, table_out
 from opencs_assets.open_tags import plots, tagging
 from opencs_assets.open_tags.normalize import normalize
 from opencs_assets.partitions import Partitions
@@ -28,28 +28,20 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         name="open_tags",
         partitions_def=partitions.dataset,
         outs={
-            "open_tags": dg.AssetOut(
-                io_manager_key="lake",
-                description=(
-                    "What the tagger calls each sample, in its own words. A sample whose replies "
-                    "could not be read keeps a row that says why."
-                ),
+            "open_tags": table_out(
+                "open_tags",
+                "What the tagger calls each sample, in its own words. A sample whose replies "
+                "could not be read keeps a row that says why.",
+                group=GROUP,
                 kinds={"openai", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("open_tags"),
                 code_version=prompts,
             ),
-            "unparsable_tags": dg.AssetOut(
-                io_manager_key="lake",
-                description=(
-                    "Every reply of the tagger that could not be used, with the reason; it was "
-                    "asked again at most twice."
-                ),
+            "unparsable_tags": table_out(
+                "unparsable_tags",
+                "Every reply of the tagger that could not be used, with the reason; it was "
+                "asked again at most twice.",
+                group=GROUP,
                 kinds={"openai", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("unparsable_tags"),
                 code_version=prompts,
             ),
         },
@@ -105,26 +97,20 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         name="normalized_tags",
         partitions_def=partitions.dataset,
         outs={
-            "normalized_tags": dg.AssetOut(
-                io_manager_key="lake",
-                description="Each sample's tags after merging equal ones and dropping rare ones.",
+            "normalized_tags": table_out(
+                "normalized_tags",
+                "Each sample's tags after merging equal ones and dropping rare ones.",
+                group=GROUP,
                 kinds={"polars", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("normalized_tags"),
                 code_version="2",
                 automation_condition=free_stage(),
             ),
-            "tag_lineage": dg.AssetOut(
-                io_manager_key="lake",
-                description=(
-                    "What each step of normalization made of each raw tag, so that it can be "
-                    "asked why two tags are one."
-                ),
+            "tag_lineage": table_out(
+                "tag_lineage",
+                "What each step of normalization made of each raw tag, so that it can be "
+                "asked why two tags are one.",
+                group=GROUP,
                 kinds={"polars", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("tag_lineage"),
                 code_version="2",
                 automation_condition=free_stage(),
             ),

@@ -152,10 +152,10 @@ def _lineage(steps: list[pl.DataFrame], pairs: Pairs, current: np.ndarray) -> pl
     final = pl.Series([*pairs.names, None], dtype=pl.String).gather(
         np.where(current >= 0, current, len(pairs.names))
     )
+    rows = pl.concat(steps)
     return (
-        pl.concat(steps)
-        .with_columns(
-            normalized_tag=final.gather(pl.concat(steps)["raw_number"]),
+        rows.with_columns(
+            normalized_tag=final.gather(rows["raw_number"]),
             became_count=pl.when(pl.col("became").is_not_null()).then("became_count"),
         )
         .sort(["count", "raw_tag", "place"], descending=[True, False, False])

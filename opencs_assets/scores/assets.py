@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
+from opencs_assets.metadata import plot, table_metadata, table_out
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.scores import contrast, plots, single
@@ -30,25 +30,19 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         partitions_def=partitions.dataset,
         pool="llm_api",
         outs={
-            "score_comparisons": dg.AssetOut(
-                io_manager_key="lake",
-                description="Every question to the scorer: two samples, their order, two scores.",
+            "score_comparisons": table_out(
+                "score_comparisons",
+                "Every question to the scorer: two samples, their order, two scores.",
+                group=GROUP,
                 kinds={"openai", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("score_comparisons"),
                 code_version=contrast_version,
             ),
-            "contrastive_scores": dg.AssetOut(
-                io_manager_key="lake",
-                description=(
-                    "Each candidate's mean score among the samples of its cluster. It ranks within "
-                    "a cluster only."
-                ),
+            "contrastive_scores": table_out(
+                "contrastive_scores",
+                "Each candidate's mean score among the samples of its cluster. It ranks within "
+                "a cluster only.",
+                group=GROUP,
                 kinds={"openai", "parquet"},
-                owners=["team:data"],
-                group_name=GROUP,
-                metadata=table_metadata("contrastive_scores"),
                 code_version=contrast_version,
             ),
         },

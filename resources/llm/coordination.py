@@ -226,7 +226,7 @@ class Coordination:
             users = max(connection.scalar(asking) or 1, 1)
             stored = _stored_limits(row, now)
             requests_rate, tokens_rate = limits[0] or stored[0], limits[1] or stored[1]
-            tokens_at = row["tokens_at"] + (owed / tokens_rate if tokens_rate else 0.0)
+            tokens_at = row["tokens_at"] + _takes(owed, tokens_rate)
             idle = max(row["requests_at"], tokens_at) < now - _IDLE_S
             share = DEPTH_S / users
             requests_at = max(row["requests_at"], now - _left_over(share, 1, requests_rate))
@@ -242,10 +242,7 @@ class Coordination:
                 )
                 if wait > 0:
                     break
-                turn = users * max(
-                    1 / requests_rate if requests_rate else 0.0,
-                    size / tokens_rate if tokens_rate else 0.0,
-                )
+                turn = users * max(_takes(1, requests_rate), _takes(size, tokens_rate))
                 ahead = served + turn - now - max(DEPTH_S, turn)
                 if ahead > 0 and users > 1 and not idle:
                     wait = min(ahead, _IDLE_S)
@@ -474,6 +471,11 @@ def _wait(
     # A bucket holds at least one call, however slow its limit.
     deep = max(share, more / rate)
     return max(used_until + (taken + more) / rate - now - deep, 0.0)
+
+
+def _takes(amount: float, rate: float | None) -> float:
+    """Seconds in which a limit lets so much through; 0 without one."""
+    return amount / rate if rate else 0.0
 
 
 def _left_over(share: float, most: float, rate: float | None) -> float:

@@ -43,6 +43,7 @@ out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True)
 SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
 HOST = "127.0.0.1"
+DEMO_ASSETS = "not (key:whole_set_scores or key:whole_set_comparisons or key:refined_samples)"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -107,15 +108,19 @@ def demo(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first rows.")] = None,
 ) -> None:
-    """Run the whole chain on the sample dataset, or on your own file, and sum it up."""
+    """Run the whole chain on the sample dataset, or on your own file, and sum it up.
+
+    Refinement and the ablation that compares the whole set are left out: they take the small model
+    many minutes.
+    """
     from opencs_assets.summary import print_summary
 
     source = _add(file or SAMPLE, None)
     started = time.monotonic()
     seconds = _materialize(
-        "*",
+        DEMO_ASSETS,
         datasets=[source.name],
-        selectors=[],
+        selectors=_quick_selectors(),
         experiments=[],
         limit=limit,
         everything=True,
@@ -164,7 +169,8 @@ def estimate(
 ) -> None:
     """Say what tagging and scoring a dataset would take: calls, tokens, dollars, time."""
     from opencs_assets.datasets.canonical import read_dataset
-    from opencs_assets.estimate import estimate_dataset
+    from opencs_assets.estimate import estimate_dataset, known_clusters
+    from resources.lake import Lake
     from resources.llm.resource import LLMResource
 
     settings = _prepare()
@@ -174,8 +180,45 @@ def estimate(
         read_dataset(source.path, limit=limit).samples,
         settings,
         lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
+        None if limit else known_clusters(Lake(settings.lake), dataset),
     )
     _print_rows(f"Estimate for {dataset}", [each.row() for each in stages], as_json)
+
+
+@app.command("what-if")
+def what_if(
+    dataset: Annotated[str, typer.Argument(help="A dataset that has been tagged.")],
+    alpha: Annotated[int | None, typer.Option(help="Tags in fewer samples are dropped.")] = None,
+    clusters: Annotated[str | None, typer.Option(help="Number of clusters, or auto.")] = None,
+    quota: Annotated[int | None, typer.Option(help="Samples from a cluster in its turn.")] = None,
+    k: Annotated[int | None, typer.Option(help="Samples in the subset.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of clusters, pairs and ties.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what other settings would choose, and how many new calls they would make; makes none.
+
+    The subset is that of method opencs, chosen from the tags and comparisons that are kept.
+    """
+    from opencs_assets.what_if import what_if as ask
+    from resources.embedder import EmbedderResource
+    from resources.llm.resource import LLMResource
+
+    settings = _prepare()
+    _source(settings.home, dataset)
+    given = {"alpha": alpha, "clusters": clusters, "quota": quota, "k": k, "seed": seed}
+    change = {name: value for name, value in given.items() if value is not None}
+    home = str(settings.home)
+    found = ask(
+        dataset,
+        settings,
+        change,
+        EmbedderResource(home=home).embed,
+        lambda: LLMResource(home=home).client(
+            "scorer", stage="contrastive_scores", dataset=dataset, ask_endpoints=False
+        ),
+    )
+    told = ", ".join(f"{name} = {value}" for name, value in change.items()) or "nothing changed"
+    _print_rows(f"{dataset}, if {told}", [found.row()], as_json)
 
 
 @app.command()
@@ -417,6 +460,9 @@ def show_reply(
 
 def main() -> None:
     """Run the command; a known error is one message, not a traceback."""
+    from opencs_assets.profiles import MethodError
+    from opencs_assets.selection.choice import SelectionError
+    from opencs_assets.selection.pins import PinsError
     from resources.instance import HomeError
     from resources.lake import LakeError
     from resources.llm.errors import LLMError
@@ -430,7 +476,10 @@ def main() -> None:
         HomeError,
         LakeError,
         LLMError,
+        MethodError,
         ModelError,
+        PinsError,
+        SelectionError,
         SettingsError,
         WarehouseError,
     )
@@ -453,6 +502,19 @@ def _open_store() -> Any:
     from resources.llm.store import ReplyStore
 
     return ReplyStore(_prepare().replies)
+
+
+def _quick_selectors() -> list[str]:
+    """The selectors whose subsets the demo can make."""
+    from opencs_assets.selection.registry import METHODS
+
+    slow = {name for name, method in METHODS.items() if "whole_set_scores" in method.needs}
+    declared = load_experiments(_prepare().home).selectors
+    return [
+        name
+        for name, selector in declared.items()
+        if not selector.refine and selector.method not in slow
+    ]
 
 
 def _size(count: int) -> str:

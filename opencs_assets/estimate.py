@@ -1,7 +1,7 @@
 """What tagging and scoring a dataset would take, before anything is paid for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -10,7 +10,7 @@ import polars as pl
 from opencs_assets.failures import clear_failures
 from opencs_assets.open_tags import tagging
 from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import CANDIDATES_PER_CHOICE, resolve_constants
+from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, resolve_constants
 from opencs_assets.scores import contrast, pairing, single
 from resources.home import Home
 from resources.lake import Lake
@@ -50,17 +50,20 @@ def estimate_dataset(
     samples: pl.DataFrame,
     settings: Settings,
     client: Callable[[str, str], LLMClient],
+    clustered: pl.DataFrame | None = None,
 ) -> list[StageEstimate]:
     """Estimate the calls of tagging and scoring from the prompts that would be sent.
 
-    Tagging and single scoring are exact in number. Which samples will be candidates is known only
-    after clustering: as many as five a choice, the longest ones, are taken, so the comparisons are
-    an upper estimate. Retries of unreadable replies are not counted.
+    Tagging, single scoring and comparing the whole set are exact in number; so are the comparisons
+    within clusters, where the clusters are known. Otherwise as many candidates as five a choice,
+    the longest samples, are taken: an upper estimate. With a budget for comparisons, it is the
+    number. Retries of unreadable replies are not counted.
 
     Args:
         samples: Rows of ``raw_dataset``.
         settings: The home's settings.
         client: Gives the client of a role for a stage.
+        clustered: Rows of ``sample_clusters`` of these samples, where there are any.
     """
     constants = resolve_constants(settings.profile, settings.method, samples.height)
     texts = {
@@ -70,7 +73,9 @@ def estimate_dataset(
         ).iter_rows()
     }
     longest = (
-        samples.sort(pl.col("response").str.len_chars(), descending=True)
+        clustered
+        if clustered is not None
+        else samples.sort(pl.col("response").str.len_chars(), descending=True)
         .head(CANDIDATES_PER_CHOICE * constants.k.value)
         .select(
             "sample_id",
@@ -79,18 +84,25 @@ def estimate_dataset(
             is_primary=True,
         )
     )
-    asked = pairing.comparisons(longest, samples, constants)
+    asked = {
+        "contrastive_scores": pairing.candidates(longest, constants),
+        "whole_set_scores": pairing.whole_set(samples),
+    }
 
     def tags(opened: LLMClient) -> Sequence[Call]:
         form: tagging.Form = "compact" if opened.structured == "grammar" else "explained"
         return [tagging.build_call(each, 0, None, form) for each in tagging.queries(samples)]
 
     def pairs(opened: LLMClient) -> Sequence[Call]:
-        return [contrast.build_call(each, texts, opened.reading, 0, None) for each in asked]
+        return [
+            contrast.build_call(each, texts, opened.reading, 0, None)
+            for each in pairing.comparisons(asked[opened.stage], samples, constants)
+        ]
 
     def singles(opened: LLMClient) -> Sequence[Call]:
         return [
-            single.build_call(instruction, response, opened.reading, 0, None)
+            single.build_call(instruction, response, criterion, opened.reading, 0, None)
+            for criterion in settings.method.single_criteria
             for instruction, response in texts.values()
         ]
 
@@ -98,13 +110,47 @@ def estimate_dataset(
     for stage, role, calls in (
         ("open_tags", "tagger", tags),
         ("contrastive_scores", "scorer", pairs),
+        ("whole_set_scores", "scorer", pairs),
         ("single_scores", "scorer", singles),
     ):
         with client(role, stage) as opened:
-            found.append(
-                StageEstimate(stage, role, opened.model_label, opened.estimate(calls(opened)))
-            )
+            estimate = opened.estimate(calls(opened))
+            if stage in asked:
+                estimate = within_budget(estimate, constants)
+            found.append(StageEstimate(stage, role, opened.model_label, estimate))
     return found
+
+
+def known_clusters(lake: Lake, dataset: str) -> pl.DataFrame | None:
+    """Rows of ``sample_clusters`` of a dataset, ``None`` where there are none yet."""
+    where = {"dataset": dataset}
+    return lake.read("sample_clusters", where) if lake.exists("sample_clusters", where) else None
+
+
+def within_budget(found: Estimate, constants: Constants) -> Estimate:
+    """The comparisons that a budget lets be made, at the size and price of those estimated.
+
+    Args:
+        found: What comparing each candidate with two others would take.
+        constants: What the budget is, if there is any.
+    """
+    new = found.calls - found.stored
+    limits = [] if constants.comparisons is None else [constants.comparisons]
+    if constants.comparisons_usd is not None and found.cost_usd:
+        limits.append(int(constants.comparisons_usd / (found.cost_usd / new)))
+    if not limits or not new:
+        return found
+    most = min(limits)
+    share = max(most - found.stored, 0) / new
+    return replace(
+        found,
+        calls=most,
+        stored=min(found.stored, most),
+        prompt_tokens=round(found.prompt_tokens * share),
+        completion_tokens=round(found.completion_tokens * share),
+        cost_usd=None if found.cost_usd is None else found.cost_usd * share,
+        seconds=None if found.seconds is None else found.seconds * share,
+    )
 
 
 def estimate_table(stages: Sequence[StageEstimate]) -> str:
@@ -145,12 +191,14 @@ def build_estimate_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         settings = home.settings()
         dataset = context.partition_key
         with clear_failures():
+            lake, where = Lake(settings.lake), {"dataset": dataset}
             stages = estimate_dataset(
-                Lake(settings.lake).read("raw_dataset", {"dataset": dataset}),
+                lake.read("raw_dataset", where),
                 settings,
                 lambda role, stage: llm.client(
                     role, stage=stage, dataset=dataset, ask_endpoints=False
                 ),
+                known_clusters(lake, dataset),
             )
         return dg.MaterializeResult(
             metadata={

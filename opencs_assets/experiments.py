@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from resources.settings import Criterion, LengthUnit, Profile
+
 PACKAGED = Path(__file__).parent / "experiments.yaml"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
@@ -32,12 +34,36 @@ class Selector(_Entry):
         k: Samples to choose; unset: the method settings' or the profile's.
         quota: Samples from one cluster; unset likewise.
         seed: Seed; unset: the method settings'.
+        profile: Profile whose rules of choice it follows (k, quota, refilling, what of a sample's
+            clusters count); unset: the settings'. What is scored is the dataset's.
+        refine: Refine what was chosen: a better response, then a better instruction for it.
+        file: The set that was chosen elsewhere, for method ``fixed``; relative to the home.
+        criterion: Which single score ``alpagasus`` and ``no_contrast`` read.
+        length: What ``longest`` counts a response in; tokens are those of GPT-4.
+        export: Folder that its files are written to, in ``exports/<dataset>`` of the home; unset:
+            the selector's name.
     """
 
     method: str
     k: int | None = Field(None, ge=1)
     quota: int | None = Field(None, ge=1)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    profile: Profile | None = None
+    refine: bool = False
+    file: Path | None = None
+    criterion: Criterion = "helpfulness"
+    length: LengthUnit = "characters"
+    export: str | None = Field(None, pattern=NAME_PATTERN)
+
+    @model_validator(mode="after")
+    def _file_of_fixed(self) -> "Selector":
+        if (self.method == "fixed") != (self.file is not None):
+            raise ValueError(
+                "method fixed needs the file of the set, as in {method: fixed, file: lima.jsonl}"
+                if self.method == "fixed"
+                else f"only method fixed reads a file, not {self.method}"
+            )
+        return self
 
 
 class BaseModelEntry(_Entry):
@@ -151,6 +177,15 @@ class Experiments(_Entry):
         for where, name, table in wanted:
             if name not in table:
                 raise ValueError(f"{where}: there is no {name!r}; known: {', '.join(table)}")
+        folders: dict[str, str] = {}
+        for name, selector in self.selectors.items():
+            folder = selector.export or name
+            if folder in folders:
+                raise ValueError(
+                    f"selectors.{name} and selectors.{folders[folder]} would both be exported to "
+                    f"{folder!r}; give one of them another `export`"
+                )
+            folders[folder] = name
         for name, entry in self.matchups.items():
             if entry.model_a == entry.model_b:
                 raise ValueError(f"matchups.{name}: both sides are {entry.model_a!r}")

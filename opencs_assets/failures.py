@@ -12,8 +12,9 @@ from opencs_assets.experiments import ExperimentsError
 from opencs_assets.profiles import MethodError
 from opencs_assets.provenance import ProvenanceError
 from opencs_assets.schemas import SchemaError
+from opencs_assets.selection.choice import SelectionError
 from opencs_assets.selection.pins import PinsError
-from opencs_assets.selection.registry import SelectionError
+from opencs_assets.subset import SubsetError
 from resources.lake import LakeError
 from resources.llm.errors import LLMError
 from resources.models import ModelError
@@ -33,6 +34,7 @@ MENDABLE = (
     SchemaError,
     SelectionError,
     SettingsError,
+    SubsetError,
 )
 
 

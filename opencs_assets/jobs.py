@@ -57,12 +57,31 @@ FAMILIES: tuple[Family, ...] = (
             "score_comparisons",
             "contrastive_scores",
             "single_scores",
+            "stability_samples",
+            "stability_runs",
         ),
         None,
         True,
         "Read a dataset, tag, cluster and score its samples.",
     ),
-    Family("selector", ("selected_subset",), "selector", True, "Choose a subset."),
+    # A family of its own: comparing the whole set costs many times what comparing within clusters
+    # does, so nothing but an explicit wish starts it.
+    Family(
+        "whole_set",
+        ("whole_set_comparisons", "whole_set_scores"),
+        None,
+        True,
+        "Compare the whole set, for the ablation without clusters.",
+    ),
+    Family(
+        "selector",
+        ("selected_subset", "unselected_samples", "outside_samples"),
+        "selector",
+        True,
+        "Choose a subset.",
+    ),
+    Family("refined", ("refined_samples",), "refined", True, "Refine a subset's samples."),
+    Family("export", ("subset_exports",), "selector", True, "Write a subset as files."),
     Family(
         "experiment",
         ("checkpoint", "model_answers", "single_verdicts"),

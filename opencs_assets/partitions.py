@@ -27,16 +27,24 @@ class Partitions:
     Attributes:
         dataset: One key a dataset; keys are added when data arrives.
         dataset_selector: Dataset × selector.
+        dataset_refined: Dataset × selector that refines.
         dataset_experiment: Dataset × experiment.
         dataset_matchup: Dataset × matchup.
+        selector_to_refined: From a subset to its refinement, where its selector refines.
+        refined_to_selector: From a refinement to what is made of its selector's subset.
+        refined_to_experiment: From a refinement to the experiments that train on it.
         selector_to_experiment: From a subset to the experiments that train on it.
         experiment_to_matchup: From an experiment to the matchups that it is in.
     """
 
     dataset: dg.DynamicPartitionsDefinition
     dataset_selector: dg.MultiPartitionsDefinition
+    dataset_refined: dg.MultiPartitionsDefinition
     dataset_experiment: dg.MultiPartitionsDefinition
     dataset_matchup: dg.MultiPartitionsDefinition
+    selector_to_refined: dg.MultiPartitionMapping
+    refined_to_selector: dg.MultiPartitionMapping
+    refined_to_experiment: dg.MultiPartitionMapping
     selector_to_experiment: dg.MultiPartitionMapping
     experiment_to_matchup: dg.MultiPartitionMapping
 
@@ -51,6 +59,8 @@ def build_partitions(experiments: Experiments) -> Partitions:
         of_experiment[matchup.model_a].add(name)
         of_experiment[matchup.model_b].add(name)
 
+    refining = [name for name, selector in experiments.selectors.items() if selector.refine]
+
     def by(dimension: str, keys: list[str]) -> dg.MultiPartitionsDefinition:
         return dg.MultiPartitionsDefinition(
             {"dataset": DATASET, dimension: dg.StaticPartitionsDefinition(keys)}
@@ -59,8 +69,18 @@ def build_partitions(experiments: Experiments) -> Partitions:
     return Partitions(
         dataset=DATASET,
         dataset_selector=by("selector", list(experiments.selectors)),
+        dataset_refined=by("refined", refining),
         dataset_experiment=by("experiment", list(experiments.experiments)),
         dataset_matchup=by("matchup", list(experiments.matchups)),
+        selector_to_refined=_other_dimension(
+            "selector", "refined", {name: {name} for name in refining}
+        ),
+        refined_to_selector=_other_dimension(
+            "refined", "selector", {name: {name} for name in refining}
+        ),
+        refined_to_experiment=_other_dimension(
+            "refined", "experiment", {name: of_selector[name] for name in refining}
+        ),
         selector_to_experiment=_other_dimension("selector", "experiment", of_selector),
         experiment_to_matchup=_other_dimension("experiment", "matchup", of_experiment),
     )

@@ -7,7 +7,7 @@ wrong and scales the constants with the data, so that 200 samples work as well a
 
 from dataclasses import dataclass
 
-from resources.settings import Clusterer, Method, NormalizationStep, Profile
+from resources.settings import Aggregate, Clusterer, ClusterSize, Method, NormalizationStep, Profile
 
 PUBLISHED_SAMPLES = 52_000
 PUBLISHED_ALPHA = 20
@@ -70,6 +70,11 @@ class Constants:
         both_orders: Show each pair in both orders.
         ring: Compare each candidate with two others, so that none is left out; ``faithful`` pairs
             neighbours, and the odd one drops out.
+        aggregate: How comparisons become a score; ``faithful`` takes the mean.
+        cluster_size: What makes a cluster small, whose turn comes first.
+        comparisons: Most calls for comparisons, in rounds; ``None``: as ``ring`` and
+            ``both_orders`` say.
+        comparisons_usd: The same in dollars.
         refill: Where a cluster can't fill its quota, take the next best of the others.
         seed: Seed of k-means, pairing and sampling.
     """
@@ -96,6 +101,10 @@ class Constants:
     longest_only: bool
     both_orders: bool
     ring: bool
+    aggregate: Aggregate
+    cluster_size: ClusterSize
+    comparisons: int | None
+    comparisons_usd: float | None
     refill: bool
     seed: int
 
@@ -179,6 +188,10 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
         longest_only=not corrected or samples >= PUBLISHED_SAMPLES,
         both_orders=corrected,
         ring=corrected,
+        aggregate=method.aggregate or ("bradley_terry" if corrected else "mean"),
+        cluster_size=method.cluster_size,
+        comparisons=method.comparisons,
+        comparisons_usd=method.comparisons_usd,
         refill=corrected,
         seed=method.seed,
     )

@@ -108,6 +108,11 @@ _STATUS = Column(
 _BENCHMARK = Column(pl.String, "Benchmark that the question is from")
 _QUESTION_ID = Column(pl.String, "Stable id of the question within its benchmark")
 
+_CUT = Column(
+    pl.Float64, "Value of the last one that was chosen of those ranked with it", nullable=True
+)
+_LEFT = "was left as it was: unparsable, truncated, refused, failed, too_long, several_turns"
+
 RAW_DATASET = _table(
     "raw_dataset",
     ("dataset",),
@@ -308,6 +313,7 @@ SCORE_COMPARISONS = _table(
         "shown_first": Column(pl.String, "a or b: which one the prompt showed first"),
         "score_a": Column(pl.Float64, "Score of sample_a in [1, 100]", nullable=True),
         "score_b": Column(pl.Float64, "Score of sample_b in [1, 100]", nullable=True),
+        "round": Column(pl.Int64, "0-based round in which the scorer was asked"),
         "status": _STATUS,
         "reading": _READING,
         "reply_id": _REPLY_ID,
@@ -323,22 +329,35 @@ CONTRASTIVE_SCORES = _table(
         "cluster": Column(pl.Int64, "Cluster that the score holds in"),
         "sample_id": _SAMPLE_ID,
         "score": Column(
-            pl.Float64, "Mean score in [1, 100]; null where no reply could be read", nullable=True
+            pl.Float64,
+            "Score in [1, 100] beside the average of the cluster; null where no reply could be "
+            "read",
+            nullable=True,
         ),
+        "low": Column(pl.Float64, "Lower end of the score's 95 % interval", nullable=True),
+        "high": Column(pl.Float64, "Upper end of the score's 95 % interval", nullable=True),
         "comparisons": Column(pl.Int64, "Readable comparisons behind the score"),
+        "opponents": Column(pl.Int64, "Different samples that it was readably compared with"),
         "missing": Column(pl.Int64, "Comparisons whose reply could not be read"),
         "order_gap": Column(
             pl.Float64, "Mean score when shown first minus when shown second", nullable=True
         ),
     },
 )
+WHOLE_SET_COMPARISONS = _table(
+    "whole_set_comparisons", ("dataset",), SCORE_COMPARISONS.key, SCORE_COMPARISONS.columns
+)
+WHOLE_SET_SCORES = _table(
+    "whole_set_scores", ("dataset",), CONTRASTIVE_SCORES.key, CONTRASTIVE_SCORES.columns
+)
 SINGLE_SCORES = _table(
     "single_scores",
     ("dataset",),
-    ("sample_id",),
+    ("sample_id", "criterion"),
     {
         "sample_id": _SAMPLE_ID,
-        "score": Column(pl.Float64, "Score in [0, 5]", nullable=True),
+        "criterion": Column(pl.String, "helpfulness (0 to 5), complexity or quality (0 to 6)"),
+        "score": Column(pl.Float64, "Score by the criterion", nullable=True),
         "status": _STATUS,
         "reading": _READING,
         "reply_id": _REPLY_ID,
@@ -355,8 +374,110 @@ SELECTED_SUBSET = _table(
         "sample_id": _SAMPLE_ID,
         "cluster": Column(pl.Int64, "Cluster it was chosen for", nullable=True),
         "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
+        "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
+        "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
+        "cut": _CUT,
+        "scored_by": Column(
+            pl.String, "Table that the score is from, where a model gave it", nullable=True
+        ),
         "reason": Column(pl.String, "Why it was chosen, for a person"),
         "pinned": Column(pl.Boolean, "Kept by pins.csv"),
+    },
+)
+UNSELECTED_SAMPLES = _table(
+    "unselected_samples",
+    ("dataset", "selector"),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "cluster": Column(pl.Int64, "Cluster in which it stands best, if any", nullable=True),
+        "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
+        "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
+        "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
+        "cut": _CUT,
+        "reason": Column(pl.String, "Why it was not chosen, for a person"),
+    },
+)
+OUTSIDE_SAMPLES = _table(
+    "outside_samples",
+    ("dataset", "selector"),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "row": Column(pl.Int64, "0-based row in the set's file"),
+        "system": RAW_DATASET.columns["system"],
+        "messages": RAW_DATASET.columns["messages"],
+        "instruction": RAW_DATASET.columns["instruction"],
+        "response": RAW_DATASET.columns["response"],
+    },
+)
+REFINED_SAMPLES = _table(
+    "refined_samples",
+    ("dataset", "refined"),
+    ("sample_id",),
+    {
+        "rank": Column(pl.Int64, "0-based order of choice"),
+        "sample_id": _SAMPLE_ID,
+        "instruction_before": Column(pl.String, "The instruction as it was"),
+        "instruction": Column(pl.String, "The instruction to train on"),
+        "response_before": Column(pl.String, "The response as it was"),
+        "response": Column(pl.String, "The response to train on"),
+        "response_status": Column(pl.String, f"ok, or why the response {_LEFT}"),
+        "response_detail": Column(pl.String, f"Why the response {_LEFT}", nullable=True),
+        "instruction_status": Column(pl.String, f"ok, or why the instruction {_LEFT}"),
+        "instruction_detail": Column(pl.String, f"Why the instruction {_LEFT}", nullable=True),
+        "response_reply_id": _REPLY_ID,
+        "instruction_reply_id": _REPLY_ID,
+        "model": _MODEL,
+        "prompt_version": _PROMPT_VERSION,
+    },
+)
+SUBSET_EXPORTS = _table(
+    "subset_exports",
+    ("dataset", "selector"),
+    ("file",),
+    {
+        "file": Column(pl.String, "Name of the file"),
+        "path": Column(pl.String, "Where it is"),
+        "rows": Column(
+            pl.Int64, "Samples in it; null of the card and the description", nullable=True
+        ),
+        "bytes": Column(pl.Int64, "Its size"),
+        "sha256": Column(pl.String, "Hex SHA-256 of its bytes"),
+    },
+)
+STABILITY_SAMPLES = _table(
+    "stability_samples",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": _SAMPLE_ID,
+        "chosen": Column(pl.Boolean, "Chosen with the settings as they are"),
+        "runs": Column(pl.Int64, "Runs with other settings"),
+        "times": Column(pl.Int64, "Runs that chose it"),
+        "inclusion": Column(pl.Float64, "Share of the runs that chose it", nullable=True),
+    },
+)
+STABILITY_RUNS = _table(
+    "stability_runs",
+    ("dataset",),
+    ("run",),
+    {
+        "run": Column(pl.Int64, "Number of the run"),
+        "factor": Column(pl.String, "What it varies: seed, clusters, alpha or quota"),
+        "seed": Column(pl.Int64, "Its seed"),
+        "alpha": Column(pl.Int64, "Its α"),
+        "clusters": Column(pl.Int64, "Its K"),
+        "quota": Column(pl.Int64, "Its quota"),
+        "chosen": Column(pl.Int64, "Samples that it chose"),
+        "candidates": Column(pl.Int64, "Candidates that it chose from"),
+        "unscored": Column(pl.Int64, "Of these, without a kept comparison in their cluster"),
+        "jaccard": Column(
+            pl.Float64,
+            "Jaccard index with the subset as it is; null where it failed",
+            nullable=True,
+        ),
+        "failed": Column(pl.String, "Why it chose nothing", nullable=True),
     },
 )
 CHECKPOINT = _table(
@@ -521,8 +642,16 @@ TABLES: Mapping[str, Table] = {
         CLUSTERS,
         SCORE_COMPARISONS,
         CONTRASTIVE_SCORES,
+        WHOLE_SET_COMPARISONS,
+        WHOLE_SET_SCORES,
         SINGLE_SCORES,
         SELECTED_SUBSET,
+        UNSELECTED_SAMPLES,
+        OUTSIDE_SAMPLES,
+        REFINED_SAMPLES,
+        SUBSET_EXPORTS,
+        STABILITY_SAMPLES,
+        STABILITY_RUNS,
         CHECKPOINT,
         BENCHMARK_QUESTIONS,
         MODEL_ANSWERS,

@@ -5,6 +5,7 @@ and partition, in the order of the families.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import dagster as dg
 from opencs_assets.experiments import Experiments
 from opencs_assets.jobs import family_assets
 from opencs_assets.partitions import DATASET
+from opencs_assets.selection.registry import METHODS
 
 
 class PlanError(ValueError):
@@ -112,6 +114,9 @@ def plan(
         "experiment": list(chosen_experiments)
         or (list(experiments.experiments) if everything else []),
     }
+    methods = {experiments.selectors[name].method for name in wanted["selector"]}
+    keys -= _scores_for_nothing(graph, keys, methods)
+    wanted["refined"] = [name for name in wanted["selector"] if experiments.selectors[name].refine]
     wanted["matchup"] = [
         name
         for name, matchup in experiments.matchups.items()
@@ -128,7 +133,10 @@ def plan(
             seconds = [""]
             if family.dimension:
                 seconds = wanted[family.dimension]
-                if not seconds and not everything:
+                if family.dimension == "refined" and wanted["selector"]:
+                    # These selectors refine nothing.
+                    pass
+                elif not seconds and not everything:
                     raise PlanError(
                         f"{', '.join(assets)}: say which with --{_option(family.dimension)}, "
                         "or --all"
@@ -231,8 +239,33 @@ def _selectors(
     return list(experiments.selectors) if everything else []
 
 
+def _scores_for_nothing(
+    graph: Any, keys: AbstractSet[dg.AssetKey], methods: AbstractSet[str]
+) -> set[dg.AssetKey]:
+    """Scores that only stand before subsets whose selectors read others; each costs calls.
+
+    Args:
+        graph: The asset graph (Dagster has no public type for it).
+        keys: The selected assets.
+        methods: Methods of the selectors whose subsets are wanted.
+    """
+    subset = dg.AssetKey("selected_subset")
+    needed = {name for method in methods & METHODS.keys() for name in METHODS[method].needs}
+    found: set[dg.AssetKey] = set()
+    for scores in {method.scores for method in METHODS.values() if method.scores} - needed:
+        together = {
+            member
+            for member in graph.get_execution_set_asset_and_check_keys(dg.AssetKey(scores))
+            if isinstance(member, dg.AssetKey)
+        }
+        readers = {child for member in together for child in graph.get(member).child_keys} & keys
+        if subset in readers and readers <= graph.get(subset).execution_set_asset_keys:
+            found |= together
+    return found
+
+
 def _option(dimension: str) -> str:
-    return "experiment" if dimension == "matchup" else dimension
+    return {"matchup": "experiment", "refined": "selector"}.get(dimension, dimension)
 
 
 def register_dataset(instance: dg.DagsterInstance, name: str) -> None:

@@ -81,7 +81,11 @@ class Lake:
         except FileNotFoundError:
             where = "|".join(partition[key] for key in table.dimensions)
             # A matchup is materialized by the experiments that it compares.
-            options = [f" --{key} {partition[key]}" for key in table.dimensions if key != "matchup"]
+            options = [
+                f" --{'selector' if key == 'refined' else key} {partition[key]}"
+                for key in table.dimensions
+                if key != "matchup"
+            ]
             raise LakeError(
                 f"{name} has no rows for {where or 'its one partition'} yet ({path} is not there); "
                 f"materialize it first: opencs materialize {name}{''.join(options)}"

@@ -33,6 +33,10 @@ Structured = Literal["grammar", "json_schema", "tool", "none"]
 Profile = Literal["faithful", "corrected"]
 NormalizationStep = Literal["rule", "semantic", "association", "frequency"]
 Clusterer = Literal["kmeans", "dbscan"]
+Aggregate = Literal["bradley_terry", "mean"]
+ClusterSize = Literal["candidates", "members"]
+LengthUnit = Literal["characters", "words", "tokens"]
+Criterion = Literal["helpfulness", "complexity", "quality"]
 
 
 class SettingsError(ValueError):
@@ -77,7 +81,9 @@ class Role(_Strict):
         reading: How a judgement is read: the ``generated`` text, or ``logprobs`` of the labels.
             Unset: ``logprobs`` for the embedded model, ``generated`` for any other.
         temperature: Sampling temperature.
-        max_tokens: Most tokens of a reply, where the prompt does not set its own.
+        max_tokens: Most tokens of a reply, where the prompt does not set its own: of a refined
+            text, which has twice the room at each further attempt. Unset: 128 for the embedded
+            model, 1,024 for any other.
         context: Tokens that prompt and reply may take together; a prompt that does not fit is
             refused and counted before it is sent, never cut. Unset: 4096 for the embedded model,
             128,000 for any other.
@@ -104,7 +110,7 @@ class Role(_Strict):
     endpoints: tuple[FurtherEndpoint, ...] = ()
     reading: Reading | None = None
     temperature: float = Field(0.0, ge=0, le=2)
-    max_tokens: int = Field(1024, ge=1)
+    max_tokens: int = Field(128, ge=1)
     context: int = Field(4096, ge=128)
     concurrency: int | None = Field(None, ge=1)
     requests_per_minute: float | None = Field(None, gt=0)
@@ -143,9 +149,9 @@ class Role(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _context_by_endpoint(cls, given: Any) -> Any:
+    def _room_by_endpoint(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("base_url", EMBEDDED) != EMBEDDED:
-            return {"context": 128_000, **given}
+            return {"context": 128_000, "max_tokens": 1024, **given}
         return given
 
     @model_validator(mode="after")
@@ -216,6 +222,15 @@ class Method(_Strict):
         cluster_neighbours: DBSCAN's fewest tags within it, itself among them.
         k: Samples in a subset.
         quota: Samples taken from one cluster before the next.
+        cluster_size: What makes a cluster small, whose turn comes first: its ``candidates``, or
+            its ``members``.
+        aggregate: How comparisons become a score: ``bradley_terry``, or the ``mean`` of what was
+            said.
+        comparisons: Most calls for a dataset's contrastive scores, in rounds near what a cluster's
+            quota leaves out. Unset (and ``comparisons_usd`` too): each candidate with two others.
+        comparisons_usd: The same in dollars.
+        single_criteria: What samples are scored by alone: ``helpfulness`` (0 to 5, AlpaGasus),
+            ``complexity`` and ``quality`` (0 to 6).
         exclude_contaminated: Keep samples that match a benchmark question out of subsets.
         duplicate_similarity: Jaccard similarity of word 5-grams from which samples are
             near-duplicates.
@@ -235,19 +250,22 @@ class Method(_Strict):
     cluster_neighbours: int = Field(5, ge=1)
     k: int | None = Field(None, ge=1)
     quota: int | None = Field(None, ge=1)
+    cluster_size: ClusterSize = "candidates"
+    aggregate: Aggregate | None = None
+    comparisons: int | None = Field(None, ge=1)
+    comparisons_usd: float | None = Field(None, gt=0)
+    single_criteria: tuple[Criterion, ...] = Field(("helpfulness",), min_length=1)
     exclude_contaminated: bool = True
     duplicate_similarity: float = Field(0.8, gt=0, le=1)
     seed: int = Field(0, ge=0, lt=2**31)
     embedder: str = "all-minilm-l6-v2"
 
-    @field_validator("normalization")
+    @field_validator("normalization", "single_criteria")
     @classmethod
-    def _each_step_once(
-        cls, steps: tuple[NormalizationStep, ...] | None
-    ) -> tuple[NormalizationStep, ...] | None:
-        if steps is not None and len(set(steps)) < len(steps):
-            raise ValueError("a step stands twice; name each at most once")
-        return steps
+    def _each_once(cls, named: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if named is not None and len(set(named)) < len(named):
+            raise ValueError("one stands twice; name each at most once")
+        return named
 
 
 class Settings(BaseSettings):
@@ -264,6 +282,7 @@ class Settings(BaseSettings):
         budget: Ceilings for money.
         landing: What happens with new data.
         method: The method's settings.
+        licenses: Licence of each dataset, as a Hugging Face identifier, for the cards of exports.
     """
 
     model_config = SettingsConfigDict(
@@ -280,6 +299,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     landing: Landing = Landing()
     method: Method = Method()
+    licenses: Mapping[str, str] = {}
 
     @classmethod
     def settings_customise_sources(

@@ -8,13 +8,15 @@ import polars as pl
 
 from opencs_assets.checkpoints import plots
 from opencs_assets.checkpoints.checks import whole_subset_same_steps
-from opencs_assets.checkpoints.job import checkpoint_row, subset_samples, training_job
+from opencs_assets.checkpoints.job import checkpoint_row, training_job
 from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
 from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
+from opencs_assets.subset import subset_of
 from resources.home import Home
+from resources.lake import Lake
 from resources.launcher import LocalLauncher
 from resources.models import embedded_base_model
 from resources.settings import EMBEDDED, Settings
@@ -42,6 +44,10 @@ def build_checkpoint_assets(
     @dg.asset(
         partitions_def=partitions.dataset_experiment,
         ins={"selected_subset": dg.AssetIn(partition_mapping=partitions.selector_to_experiment)},
+        deps=[
+            dg.AssetDep("outside_samples", partition_mapping=partitions.selector_to_experiment),
+            dg.AssetDep("refined_samples", partition_mapping=partitions.refined_to_experiment),
+        ],
         io_manager_key="lake",
         # Told, because with a check in the asset Dagster takes the annotation for "no value".
         dagster_type=dg.Any,
@@ -79,7 +85,14 @@ def build_checkpoint_assets(
         force = config.force or context.run.tags.get(FORCE_TAG) == "true"
         with clear_failures():
             job = training_job(
-                subset_samples(selected_subset, raw_dataset),
+                subset_of(
+                    Lake(home.settings().lake),
+                    keys["dataset"],
+                    experiment.selector,
+                    selected_subset,
+                    raw_dataset,
+                    refines=experiments.selectors[experiment.selector].refine,
+                ).select("sample_id", "system", "messages"),
                 experiments.recipes[experiment.recipe],
                 base_model_folder(
                     experiments.base_models[experiment.base_model].source, home.settings()

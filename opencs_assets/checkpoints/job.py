@@ -58,38 +58,13 @@ class TrainingJob:
         }
 
 
-def subset_samples(subset: pl.DataFrame, raw_dataset: pl.DataFrame) -> pl.DataFrame:
-    """The subset's conversations in the order of choice.
-
-    Args:
-        subset: Rows of ``selected_subset``.
-        raw_dataset: Rows of ``raw_dataset`` of the same dataset.
-
-    Raises:
-        ProvenanceError: The subset names samples that the dataset does not have.
-    """
-    lost = subset.join(raw_dataset, on="sample_id", how="anti")
-    if lost.height:
-        raise ProvenanceError(
-            f"{lost.height} of {subset.height} samples of the subset are not in the dataset, "
-            f"first {lost['sample_id'][0]}: it was chosen from an older version; materialize "
-            "selected_subset again"
-        )
-    return (
-        subset.select("rank", "sample_id")
-        .join(raw_dataset.select("sample_id", "system", "messages"), on="sample_id", how="left")
-        .sort("rank")
-        .select("sample_id", "system", "messages")
-    )
-
-
 def training_job(
     samples: pl.DataFrame, recipe: Recipe, base_model: Path, folder: Path
 ) -> TrainingJob:
     """Resolve the job of an experiment.
 
     Args:
-        samples: See ``subset_samples``.
+        samples: The subset's conversations (``subset_content``).
         recipe: The experiment's recipe.
         base_model: The base model's folder.
         folder: Folder of the experiment's checkpoints on this dataset.

@@ -129,16 +129,20 @@ def _coreset(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple
 
 
 def _start(points: Floats, weights: Floats, clusters: int, seed: int) -> Floats:
+    import sklearn
     from sklearn.cluster import kmeans_plusplus
 
-    # faiss starts from random points, which leaves the objective some per cent above k-means++.
-    start, _ = kmeans_plusplus(
-        points,
-        clusters,
-        sample_weight=weights,
-        random_state=seed,
-        n_local_trials=TRIED_STARTS,
-    )
+    # It looks at all points for each of its many small steps; that they are numbers is known.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        # faiss starts from random points, which leaves the objective some per cent above
+        # k-means++.
+        start, _ = kmeans_plusplus(
+            points,
+            clusters,
+            sample_weight=weights,
+            random_state=seed,
+            n_local_trials=TRIED_STARTS,
+        )
     return np.ascontiguousarray(start, dtype=np.float32)
 
 

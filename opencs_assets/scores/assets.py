@@ -1,6 +1,11 @@
-"""The assets ``score_comparisons``, ``contrastive_scores`` and ``single_scores``."""
+"""The assets that score samples.
 
-from collections.abc import Iterator
+``score_comparisons`` and ``contrastive_scores``; for the ablation without clusters
+``whole_set_comparisons`` and ``whole_set_scores``; and ``single_scores``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import get_args
 
 import dagster as dg
@@ -9,45 +14,50 @@ import polars as pl
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata, table_out
 from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import resolve_constants
-from opencs_assets.scores import contrast, plots, single
-from opencs_assets.scores.pairing import comparisons
+from opencs_assets.profiles import Constants, resolve_constants
+from opencs_assets.scores import contrast, pairing, plots, single
+from opencs_assets.scores.aggregate import contrastive_scores
+from opencs_assets.scores.pairing import Comparison
+from opencs_assets.scores.rounds import Budget, compare_in_rounds
 from opencs_assets.usage import usage_metadata
 from resources.home import Home
+from resources.llm.client import LLMClient
 from resources.llm.resource import LLMResource
-from resources.settings import Reading
+from resources.settings import Criterion, Reading
 
 GROUP = "scores"
 
 
 def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that score a dataset's samples."""
-    contrast_version = "+".join(map(contrast.prompt_version, get_args(Reading)))
-    single_version = "+".join(map(single.prompt_version, get_args(Reading)))
+    contrast_version = "2+" + "+".join(map(contrast.prompt_version, get_args(Reading)))
+    single_version = "2+" + "+".join(
+        single.prompt_version(criterion, reading)
+        for criterion in single.SCALES
+        for reading in get_args(Reading)
+    )
+
+    compared_table = partial(
+        table_out, group=GROUP, kinds={"openai", "parquet"}, code_version=contrast_version
+    )
 
     @dg.multi_asset(
         name="contrastive_scores",
         partitions_def=partitions.dataset,
         pool="llm_api",
         outs={
-            "score_comparisons": table_out(
+            "score_comparisons": compared_table(
                 "score_comparisons",
                 "Every question to the scorer: two samples, their order, two scores.",
-                group=GROUP,
-                kinds={"openai", "parquet"},
-                code_version=contrast_version,
             ),
-            "contrastive_scores": table_out(
+            "contrastive_scores": compared_table(
                 "contrastive_scores",
-                "Each candidate's mean score among the samples of its cluster. It ranks within "
-                "a cluster only.",
-                group=GROUP,
-                kinds={"openai", "parquet"},
-                code_version=contrast_version,
+                "Each candidate's score among the samples of its cluster, with its interval. It "
+                "ranks within a cluster only.",
             ),
         },
     )
-    def contrastive_scores(
+    def clustered_scores(
         context: dg.AssetExecutionContext,
         raw_dataset: pl.DataFrame,
         sample_clusters: pl.DataFrame,
@@ -56,64 +66,54 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult]:
         settings = home.settings()
         constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
-        asked = comparisons(sample_clusters, raw_dataset, constants)
-        texts = {
-            sample: (instruction, response)
-            for sample, instruction, response in raw_dataset.select(
-                "sample_id", "instruction", "response"
-            ).iter_rows()
-        }
-        with (
-            clear_failures(),
-            llm.client(
-                "scorer",
-                stage="contrastive_scores",
-                dataset=context.partition_key,
-                log=context.log.info,
-            ) as client,
-        ):
-            reading = client.reading
-            outcomes = client.complete_parsed(
-                asked,
-                lambda item, attempt, reason: contrast.build_call(
-                    item, texts, reading, attempt, reason
-                ),
-                lambda reply: contrast.parse_scores(reply, reading),
-                label="comparisons",
-                max_attempts=contrast.MAX_ATTEMPTS,
-            )
-            table = contrast.comparison_table(
-                asked, outcomes, model=client.model_label, reading=reading
-            )
-        scored_in = sample_clusters.filter("is_candidate")
-        if constants.one_cluster_each:
-            scored_in = scored_in.filter("is_primary")
-        scores = contrast.contrastive_scores(table, scored_in)
-        yield dg.MaterializeResult(
-            asset_key="score_comparisons",
-            value=table,
-            metadata={
-                "pairs": table.select("cluster", "sample_a", "sample_b").n_unique(),
-                "reading": reading,
-                **usage_metadata(client),
-            },
+        scored = pairing.candidates(sample_clusters, constants)
+        yield from _contrast(
+            context,
+            llm,
+            ("score_comparisons", "contrastive_scores"),
+            raw_dataset,
+            scored,
+            constants.quota.value,
+            constants,
         )
-        yield dg.MaterializeResult(
-            asset_key="contrastive_scores",
-            value=scores,
-            metadata={
-                "unscored": scores["score"].null_count(),
-                "reading": reading,
-                "model": client.model_label,
-                "scores": plot(plots.score_distribution(scores, contrast.LOW, contrast.HIGH)),
-                "position": plot(plots.order_gap(scores)),
-            },
+
+    @dg.multi_asset(
+        name="whole_set_scores",
+        partitions_def=partitions.dataset,
+        pool="llm_api",
+        outs={
+            "whole_set_comparisons": compared_table(
+                "whole_set_comparisons",
+                "For the ablation without clusters: pairs of the whole set that were compared.",
+            ),
+            "whole_set_scores": compared_table(
+                "whole_set_scores",
+                "For the ablation without clusters: each sample's score among all.",
+            ),
+        },
+    )
+    def whole_set_scores(
+        context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, home: Home, llm: LLMResource
+    ) -> Iterator[dg.MaterializeResult]:
+        settings = home.settings()
+        constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
+        yield from _contrast(
+            context,
+            llm,
+            ("whole_set_comparisons", "whole_set_scores"),
+            raw_dataset,
+            pairing.whole_set(raw_dataset),
+            constants.k.value,
+            constants,
         )
 
     @dg.asset(
         partitions_def=partitions.dataset,
         io_manager_key="lake",
-        description="Each sample scored alone, 0 to 5, for the AlpaGasus baseline.",
+        description=(
+            "Each sample scored alone, by each criterion of `method.single_criteria`; for the "
+            "AlpaGasus baseline and the ablation without comparisons."
+        ),
         kinds={"openai", "parquet"},
         owners=["team:data"],
         group_name=GROUP,
@@ -122,9 +122,9 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         pool="llm_api",
     )
     def single_scores(
-        context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, llm: LLMResource
+        context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, home: Home, llm: LLMResource
     ) -> dg.MaterializeResult:
-        items = list(raw_dataset.select("instruction", "response").iter_rows())
+        criteria = home.settings().method.single_criteria
         with (
             clear_failures(),
             llm.client(
@@ -135,20 +135,8 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             ) as client,
         ):
             reading = client.reading
-            outcomes = client.complete_parsed(
-                items,
-                lambda item, attempt, reason: single.build_call(
-                    item[0], item[1], reading, attempt, reason
-                ),
-                lambda reply: single.parse_rating(reply, reading),
-                label="single scores",
-                max_attempts=single.MAX_ATTEMPTS,
-            )
-            table = single.score_table(
-                raw_dataset["sample_id"].to_list(),
-                outcomes,
-                model=client.model_label,
-                reading=reading,
+            table = pl.concat(
+                _scored_alone(client, raw_dataset, criterion) for criterion in criteria
             )
         return dg.MaterializeResult(
             value=table,
@@ -156,8 +144,127 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "unscored": table["score"].null_count(),
                 "reading": reading,
                 **usage_metadata(client),
-                "scores": plot(plots.score_distribution(table, single.LOW, single.HIGH)),
+                **{
+                    criterion: plot(
+                        plots.score_distribution(
+                            table.filter(pl.col("criterion") == criterion),
+                            single.LOW,
+                            single.SCALES[criterion].high,
+                        )
+                    )
+                    for criterion in criteria
+                },
             },
         )
 
-    return [contrastive_scores, single_scores]
+    return [clustered_scores, whole_set_scores, single_scores]
+
+
+def _scored_alone(client: LLMClient, samples: pl.DataFrame, criterion: Criterion) -> pl.DataFrame:
+    """Each sample scored by one criterion, as rows of ``single_scores``."""
+    reading = client.reading
+    outcomes = client.complete_parsed(
+        list(samples.select("instruction", "response").iter_rows()),
+        lambda item, attempt, reason: single.build_call(
+            item[0], item[1], criterion, reading, attempt, reason
+        ),
+        lambda reply: single.parse_rating(reply, reading, criterion),
+        label=f"single scores ({criterion})",
+        max_attempts=single.MAX_ATTEMPTS,
+    )
+    return single.score_table(
+        samples["sample_id"].to_list(),
+        criterion,
+        outcomes,
+        model=client.model_label,
+        reading=reading,
+    )
+
+
+def _contrast(
+    context: dg.AssetExecutionContext,
+    llm: LLMResource,
+    names: tuple[str, str],
+    samples: pl.DataFrame,
+    scored: pl.DataFrame,
+    cut: int,
+    constants: Constants,
+) -> Iterator[dg.MaterializeResult]:
+    """Have candidates compared, and give the tables of comparisons and of scores."""
+    comparisons_name, scores_name = names
+    budget = Budget(constants.comparisons, constants.comparisons_usd)
+    with (
+        clear_failures(),
+        llm.client(
+            "scorer", stage=scores_name, dataset=context.partition_key, log=context.log.info
+        ) as client,
+    ):
+        ask = _asker(client, samples, budget)
+        if budget.limited:
+            table = compare_in_rounds(scored, cut, ask, budget)
+        else:
+            table = ask(pairing.comparisons(scored, samples, constants))
+    found = contrastive_scores(table, scored, constants.aggregate)
+    yield dg.MaterializeResult(
+        asset_key=comparisons_name,
+        value=table,
+        metadata={
+            "pairs": table.select("cluster", "sample_a", "sample_b").n_unique(),
+            "rounds": table["round"].n_unique(),
+            "reading": client.reading,
+            **usage_metadata(client),
+        },
+    )
+    position = {} if found.position is None else {"position_points": round(found.position, 2)}
+    yield dg.MaterializeResult(
+        asset_key=scores_name,
+        value=found.table,
+        metadata={
+            "unscored": found.table["score"].null_count(),
+            "aggregate": constants.aggregate,
+            "reading": client.reading,
+            "model": client.model_label,
+            **position,
+            "scores": plot(plots.score_distribution(found.table, contrast.LOW, contrast.HIGH)),
+            "intervals": plot(plots.interval_widths(found.table)),
+            "position": plot(plots.order_gap(found.table)),
+        },
+    )
+
+
+def _asker(
+    client: LLMClient, samples: pl.DataFrame, budget: Budget
+) -> Callable[[Sequence[Comparison]], pl.DataFrame]:
+    """What has comparisons made, and gives their rows of ``score_comparisons``."""
+    texts = {
+        sample: (instruction, response)
+        for sample, instruction, response in samples.select(
+            "sample_id", "instruction", "response"
+        ).iter_rows()
+    }
+    reading = client.reading
+
+    def ask(asked: Sequence[Comparison]) -> pl.DataFrame:
+        outcomes = client.complete_parsed(
+            asked,
+            lambda item, attempt, reason: contrast.build_call(
+                item, texts, reading, attempt, reason
+            ),
+            lambda reply: contrast.parse_scores(reply, reading),
+            label=f"comparisons, round {asked[0].round + 1}" if budget.limited else "comparisons",
+            max_attempts=contrast.MAX_ATTEMPTS,
+        )
+        budget.note(
+            len(asked),
+            [
+                reply.cost_usd
+                for outcome in outcomes
+                for reply in {
+                    each.reply_id: each
+                    for each in (*(bad.reply for bad in outcome.unusable), outcome.reply)
+                }.values()
+            ],
+        )
+        return contrast.comparison_table(asked, outcomes, model=client.model_label, reading=reading)
+
+    return ask

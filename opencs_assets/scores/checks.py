@@ -7,18 +7,55 @@ from opencs_assets.checks import Finding, build_check
 from opencs_assets.partitions import Partitions
 
 MOST_UNREAD = 0.1
+MOST_UNBALANCED = 0.1
+# Shares of the comparisons that the sample shown first wins, between which it is the samples that
+# decide and not where they stand.
+LEAST_FIRST, MOST_FIRST = 0.1, 0.9
 
 
-def both_orders(comparisons: pl.DataFrame) -> Finding:
-    """Every pair was shown in both orders, once each."""
-    pairs = comparisons.group_by("cluster", "sample_a", "sample_b").agg(
-        orders=pl.col("shown_first").n_unique(), rows=pl.len()
+def balanced_orders(comparisons: pl.DataFrame) -> Finding:
+    """Nearly all samples are shown first about as often as second."""
+    samples = (
+        pl.concat(
+            comparisons.select(
+                "cluster",
+                sample_id=f"sample_{side}",
+                lead=pl.when(pl.col("shown_first") == side).then(1).otherwise(-1),
+            )
+            for side in ("a", "b")
+        )
+        .group_by("cluster", "sample_id")
+        .agg(shown=pl.len(), lead=pl.col("lead").sum().abs())
     )
-    wrong = pairs.filter((pl.col("orders") != 2) | (pl.col("rows") != 2)).height
+    shown, lead = pl.col("shown"), pl.col("lead")
+    # Of an odd number one is over; shown once, a sample has stood in one position only.
+    unbalanced = (lead > pl.max_horizontal(shown % 2, shown // 3)) | (shown == 1)
+    wrong = samples.filter(unbalanced).height
     return Finding(
-        not wrong,
-        f"{pairs.height} pairs, {wrong} not judged once in each order",
-        {"pairs": pairs.height, "wrong": wrong},
+        wrong <= MOST_UNBALANCED * samples.height,
+        f"{samples.height} samples, {wrong} shown in one position much oftener than in the other",
+        {"samples": samples.height, "wrong": wrong, "limit": MOST_UNBALANCED},
+    )
+
+
+def decided_by_quality(comparisons: pl.DataFrame) -> Finding:
+    """The scorer tells samples apart, and not by which of the two is shown first."""
+    a_first = pl.col("shown_first") == "a"
+    ahead = pl.col("score_a") - pl.col("score_b")
+    leads = comparisons.drop_nulls(["score_a", "score_b"]).select(
+        lead=pl.when(a_first).then(ahead).otherwise(-ahead)
+    )["lead"]
+    told_apart = leads.filter(leads != 0)
+    first = (told_apart > 0).mean()
+    share = float(first) if isinstance(first, float) else None
+    return Finding(
+        not leads.len() or (share is not None and LEAST_FIRST <= share <= MOST_FIRST),
+        f"{leads.len()} readable comparisons, {leads.len() - told_apart.len()} of them equal"
+        + ("" if share is None else f"; the sample shown first wins {share:.0%} of the others"),
+        {
+            "equal": leads.len() - told_apart.len(),
+            **({} if share is None else {"first_wins": share}),
+        },
     )
 
 
@@ -52,11 +89,19 @@ def build_score_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]
     """The checks on comparisons, contrastive and single scores."""
     dataset = partitions.dataset
     return [
-        # Judging in one order is what profile faithful does, so it is shown and does not block.
-        build_check(
-            "score_comparisons", "both_orders", both_orders, partitions_def=dataset, blocking=False
+        # Comparing in one order is what profile faithful does, so it is shown and does not block.
+        *(
+            build_check(table, name, find, partitions_def=dataset, blocking=False)
+            for table in ("score_comparisons", "whole_set_comparisons")
+            for name, find in (
+                ("balanced_orders", balanced_orders),
+                ("decided_by_quality", decided_by_quality),
+            )
         ),
-        build_check("score_comparisons", "few_unread", few_unread, partitions_def=dataset),
+        *(
+            build_check(table, "few_unread", few_unread, partitions_def=dataset)
+            for table in ("score_comparisons", "whole_set_comparisons", "single_scores")
+        ),
         build_check(
             "contrastive_scores",
             "every_candidate",
@@ -64,5 +109,4 @@ def build_score_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]
             partitions_def=dataset,
             inputs={"sample_clusters": dg.AssetIn("sample_clusters")},
         ),
-        build_check("single_scores", "few_unread", few_unread, partitions_def=dataset),
     ]

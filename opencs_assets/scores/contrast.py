@@ -1,4 +1,4 @@
-"""Contrastive scores: two samples in one prompt, and the mean of what was said of each.
+"""Contrasting: two samples in one prompt, and what the reply says of each.
 
 Two readings of one question. ``generated``: the scorer writes a score in [1, 100] for each
 (published, criteria in the project's own words). ``logprobs``: it answers A or B, and the
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from opencs_assets.schemas import CONTRASTIVE_SCORES, SCORE_COMPARISONS
+from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores.pairing import Comparison
 from resources.llm.readings import parse_score_pair, preference
 from resources.llm.types import Call, Outcome, Reply
@@ -130,6 +130,7 @@ def comparison_table(
                 "shown_first": comparison.shown_first,
                 "score_a": second if swapped else first,
                 "score_b": first if swapped else second,
+                "round": comparison.round,
                 "status": outcome.status,
                 "reading": reading,
                 "reply_id": outcome.reply.reply_id,
@@ -138,39 +139,3 @@ def comparison_table(
             }
         )
     return pl.DataFrame(rows, schema=SCORE_COMPARISONS.schema)
-
-
-def contrastive_scores(comparisons: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    """The mean score of each candidate in each cluster that it was to be compared in.
-
-    Args:
-        comparisons: Rows of ``score_comparisons``.
-        samples: ``cluster`` and ``sample_id`` of the candidates; one without any readable
-            comparison keeps a row with a null score.
-
-    Returns:
-        One row a cluster and sample (schema ``CONTRASTIVE_SCORES``).
-    """
-    sides = pl.concat(
-        comparisons.select(
-            "cluster",
-            sample_id=pl.col(f"sample_{side}"),
-            score=pl.col(f"score_{side}"),
-            first=pl.col("shown_first") == side,
-        )
-        for side in ("a", "b")
-    )
-    score, first = pl.col("score"), pl.col("first")
-    summed = sides.group_by("cluster", "sample_id").agg(
-        score=score.mean(),
-        comparisons=score.count().cast(pl.Int64),
-        missing=score.null_count().cast(pl.Int64),
-        order_gap=score.filter(first).mean() - score.filter(~first).mean(),
-    )
-    return (
-        samples.select("cluster", "sample_id")
-        .join(summed, on=["cluster", "sample_id"], how="left")
-        .with_columns(pl.col("comparisons", "missing").fill_null(0))
-        .select(list(CONTRASTIVE_SCORES.columns))
-        .sort("cluster", "sample_id")
-    )

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from opencs_assets.profiles import Constants
+
+# Number of the one cluster where there are none.
+WHOLE_SET = -1
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,14 @@ class Comparison:
         sample_a: First sample of the pair.
         sample_b: Second sample of the pair.
         shown_first: ``a`` or ``b``.
+        round: 0-based round in which it is asked.
     """
 
     cluster: int
     sample_a: str
     sample_b: str
     shown_first: str
+    round: int = 0
 
 
 def adjacent_pairs(count: int) -> list[tuple[int, int]]:
@@ -40,31 +44,44 @@ def ring_pairs(count: int) -> list[tuple[int, int]]:
     return [(first, (first + 1) % count) for first in range(count)]
 
 
-def comparisons(
-    samples: pl.DataFrame, rows: pl.DataFrame, constants: Constants
-) -> list[Comparison]:
-    """The comparisons for a dataset.
+def candidates(samples: pl.DataFrame, constants: Constants) -> pl.DataFrame:
+    """In which clusters which samples are scored: ``cluster`` and ``sample_id``, sorted by both.
 
     Args:
-        samples: Rows of ``sample_clusters``; only candidates are compared.
-        rows: ``sample_id`` and ``row``, the order in the source file.
-        constants: The choices of the profile: in which clusters a sample is compared, with
-            whom, and in which orders.
-
-    Returns:
-        Comparisons by cluster; the order of the input's rows does not matter.
+        samples: Rows of ``sample_clusters``; only candidates are scored.
+        constants: The choices of the profile.
     """
     chosen = samples.filter("is_candidate")
     if constants.one_cluster_each:
         chosen = chosen.filter("is_primary")
-    ordered = chosen.join(rows.select("sample_id", "row"), on="sample_id").sort("cluster", "row")
+    return chosen.select("cluster", "sample_id").sort("cluster", "sample_id")
+
+
+def whole_set(samples: pl.DataFrame) -> pl.DataFrame:
+    """All samples in one cluster: the candidates of the ablation without clusters."""
+    return samples.select(cluster=pl.lit(WHOLE_SET, dtype=pl.Int64), sample_id="sample_id").sort(
+        "sample_id"
+    )
+
+
+def comparisons(scored: pl.DataFrame, rows: pl.DataFrame, constants: Constants) -> list[Comparison]:
+    """The comparisons for a dataset.
+
+    Args:
+        scored: ``cluster`` and ``sample_id`` of the candidates.
+        rows: ``sample_id`` and ``row``, the order in the source file.
+        constants: The choices of the profile: with whom a sample is compared, and in which orders.
+
+    Returns:
+        Comparisons by cluster; the order of the input's rows does not matter.
+    """
+    # Neighbours in a file are often alike or duplicates. Ids are hashes, so their order parts them
+    # as a shuffle does; and it stays when a cluster's other samples change, so that most pairs do.
+    order = "sample_id" if constants.ring else "row"
+    ordered = scored.join(rows.select("sample_id", "row"), on="sample_id").sort("cluster", order)
     found = []
     for (cluster,), group in ordered.group_by("cluster", maintain_order=True):
         members = group["sample_id"].to_list()
-        if constants.ring:
-            # Neighbours in a file are often alike or duplicates; a seeded shuffle parts them.
-            rng = np.random.default_rng([constants.seed, int(str(cluster))])
-            members = [members[place] for place in rng.permutation(len(members))]
         pairs = (ring_pairs if constants.ring else adjacent_pairs)(len(members))
         found += [
             Comparison(int(str(cluster)), members[first], members[second], shown_first)

@@ -21,6 +21,23 @@ def score_distribution(scores: pl.DataFrame, low: float, high: float) -> Figure:
     return drawn
 
 
+def interval_widths(scores: pl.DataFrame) -> Figure:
+    """Scores in order, each with its interval: what is sure and what is not."""
+    title = "Scores with their 95 % intervals, by rank"
+    shown = scores.drop_nulls(["score", "low", "high"]).sort("score", descending=True)
+    if not shown.height:
+        return nothing_to_plot(title)
+    drawn, (axes,) = figure(title)
+    rank = list(range(1, shown.height + 1))
+    axes.fill_between(
+        rank, shown["low"].to_list(), shown["high"].to_list(), color=BLUE, alpha=0.25, linewidth=0
+    )
+    axes.plot(rank, shown["score"].to_list(), color=BLUE)
+    axes.set_xlabel("rank over all clusters")
+    axes.set_ylabel("score")
+    return drawn
+
+
 def order_gap(scores: pl.DataFrame) -> Figure:
     """What being shown first is worth: the score when first minus the score when second."""
     title = "Position: score when shown first minus when shown second"

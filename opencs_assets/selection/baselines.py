@@ -1,71 +1,200 @@
-"""The baselines that OpenCS is compared with: longest, random, AlpaGasus, k-center greedy."""
+"""The baselines that OpenCS is compared with: each a rule of one's own for the whole dataset."""
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from opencs_assets.embeddings import to_matrix
-from opencs_assets.selection.choice import Choice, Request
+from opencs_assets.selection.choice import (
+    CONSIDERED,
+    Answer,
+    Request,
+    SelectionError,
+    first_of,
+    in_words,
+)
+from resources.llm.tokens import TokenCounter
+from resources.settings import LengthUnit
 
 # Centres whose distances are computed together.
 AHEAD = 32
+# Whose tokens a length in tokens is counted in.
+TOKENS_OF = "gpt-4"
 
 
-def longest(request: Request) -> list[Choice]:
-    """The longest responses, in characters; of equal ones the earlier row."""
-    samples = (
+def longest(request: Request) -> Answer:
+    """The longest responses; of equal ones the earlier row."""
+    unit = request.options.length
+    samples = request.open_rows(
         request.table("raw_dataset")
-        .select("sample_id", "row", length=pl.col("response").str.len_chars())
-        .sort(["length", "row"], descending=[True, False])
+        .select("sample_id", "row", score=response_lengths(request.table("raw_dataset"), unit))
+        .sort(["score", "row"], descending=[True, False])
     )
-    lengths = dict(samples.select("sample_id", "length").iter_rows())
-    return [
-        Choice(sample, f"response of {lengths[sample]:,} characters", score=float(lengths[sample]))
-        for sample in request.open_samples(samples["sample_id"]).head(request.k)
-    ]
-
-
-def random(request: Request) -> list[Choice]:
-    """A seeded sample without replacement; the same whatever the order of the input."""
-    samples = request.open_samples(request.table("raw_dataset")["sample_id"].sort())
-    picked = np.random.default_rng(request.seed).permutation(len(samples))[: request.k]
-    return [Choice(samples[int(place)], f"drawn with seed {request.seed}") for place in picked]
-
-
-def alpagasus(request: Request) -> list[Choice]:
-    """The best single scores; of equal ones a seeded draw decides, unscored ones are left out."""
-    scores = request.table("single_scores").drop_nulls("score").sort("sample_id")
-    scores = (
-        scores.with_columns(
-            draw=pl.Series(np.random.default_rng(request.seed).permutation(scores.height))
+    length = pl.col("score").cast(pl.Int64)
+    return Answer(
+        first_of(
+            samples,
+            request.options.k,
+            chosen=pl.format(f"response of {{}} {unit}", length),
+            passed=pl.format(
+                f"response of {{}} {unit}, place {{}} of {{}}; the last one chosen has {{}}",
+                length,
+                "place",
+                "places",
+                pl.col("cut").cast(pl.Int64),
+            ),
         )
-        .sort(["score", "draw"], descending=[True, False])
-        .select("sample_id", "score")
     )
-    values = dict(scores.iter_rows())
-    return [
-        Choice(sample, f"single score {values[sample]:.2f} of 5", score=values[sample])
-        for sample in request.open_samples(scores["sample_id"]).head(request.k)
-    ]
 
 
-def k_center(request: Request) -> list[Choice]:
+def response_lengths(samples: pl.DataFrame, unit: LengthUnit) -> pl.Series:
+    """Length of each response (Int64, aligned).
+
+    Args:
+        samples: Rows of ``raw_dataset``.
+        unit: ``characters``; ``words``, which white space stands between; or ``tokens`` of GPT-4.
+    """
+    responses = samples["response"]
+    if unit == "characters":
+        lengths = responses.str.len_chars()
+    elif unit == "words":
+        lengths = responses.str.count_matches(r"\S+")
+    else:
+        counter = TokenCounter(TOKENS_OF)
+        frame = counter.count([""])
+        lengths = pl.Series([counter.count([text]) - frame for text in responses])
+    return lengths.cast(pl.Int64)
+
+
+def random(request: Request) -> Answer:
+    """A seeded sample without replacement; the same whatever the order of the input."""
+    samples = request.open_rows(request.table("raw_dataset").select("sample_id").sort("sample_id"))
+    order = np.random.default_rng(request.options.seed).permutation(samples.height)
+    drawn = pl.lit(f"drawn with seed {request.options.seed}")
+    return Answer(
+        first_of(
+            samples[order],
+            request.options.k,
+            chosen=drawn,
+            passed=pl.lit(f"not drawn with seed {request.options.seed}"),
+        )
+    )
+
+
+def alpagasus(request: Request) -> Answer:
+    """The best single scores; of equal ones a seeded draw decides, unscored ones are left out."""
+    criterion = request.options.criterion
+    scores = single_scores(request).select("sample_id", "score").drop_nulls()
+    return best_scores(request, scores, f"{criterion} score", decimals=2)
+
+
+def no_clusters(request: Request) -> Answer:
+    """The ablation without clusters: the best contrastive scores over the whole set."""
+    scores = request.table("whole_set_scores").select("sample_id", "score").drop_nulls()
+    return best_scores(request, scores, "contrastive score over the whole set", decimals=1)
+
+
+def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int) -> Answer:
+    """The highest scores; of equal ones a seeded draw decides.
+
+    Args:
+        request: What is asked for.
+        scores: ``sample_id`` and ``score``.
+        name: What the score is called, for a person.
+        decimals: Of the score, in words.
+    """
+    drawn = scores.sort("sample_id")
+    draw = np.random.default_rng(request.options.seed).permutation(drawn.height)
+    ordered = drawn.with_columns(draw=pl.Series(draw)).sort(
+        ["score", "draw"], descending=[True, False]
+    )
+    value = in_words(pl.col("score"), decimals)
+    scored = dict.fromkeys(scores["sample_id"], "")
+    return Answer(
+        first_of(
+            request.open_rows(ordered),
+            request.options.k,
+            chosen=pl.format(f"{name} {{}}, place {{}} of {{}}", value, "place", "places"),
+            passed=pl.format(
+                f"{name} {{}}, place {{}} of {{}}; the last one chosen has {{}}",
+                value,
+                "place",
+                "places",
+                in_words(pl.col("cut"), decimals),
+            ),
+        ),
+        otherwise={
+            sample: f"no {name} could be read"
+            for sample in request.table("raw_dataset")["sample_id"]
+            if sample not in scored
+        },
+    )
+
+
+def single_scores(request: Request) -> pl.DataFrame:
+    """The single scores by the criterion that is asked for.
+
+    Raises:
+        SelectionError: None was scored by it.
+    """
+    criterion = request.options.criterion
+    table = request.table("single_scores")
+    found = table.filter(pl.col("criterion") == criterion)
+    if table.height and not found.height:
+        known = ", ".join(table["criterion"].unique().sort())
+        raise SelectionError(
+            f"no sample has a single score by {criterion!r}, only by {known}; add it to "
+            "method.single_criteria and materialize single_scores"
+        )
+    return found
+
+
+def full(request: Request) -> Answer:
+    """Every sample, or where a k is set the first k, in the file's order."""
+    samples = request.open_rows(request.table("raw_dataset").sort("row").select("sample_id"))
+    k = request.options.k
+    return Answer(
+        first_of(
+            samples,
+            k,
+            chosen=pl.lit("the whole dataset" if k >= samples.height else f"among the first {k}"),
+            passed=pl.lit(f"not among the first {k}"),
+        )
+    )
+
+
+def k_center(request: Request) -> Answer:
     """k-center greedy over instruction embeddings: each next one is farthest from those chosen."""
-    embeddings = request.table("sample_embeddings").sort("sample_id")
-    allowed = request.open_samples(embeddings["sample_id"])
-    embeddings = embeddings.filter(pl.col("sample_id").is_in(allowed.to_list()))
+    embeddings = request.open_rows(request.table("sample_embeddings").sort("sample_id"))
     if not embeddings.height:
-        return []
+        return Answer(pl.DataFrame(schema=CONSIDERED))
     points = to_matrix(embeddings["embedding"])
-    first = int(np.random.default_rng(request.seed).integers(len(points)))
-    picks, distances = k_center_greedy(points, min(request.k, len(points)), first)
-    reasons = ["first centre, drawn with the seed"] + [
-        f"distance {distance:.3f} from those chosen before" for distance in distances[1:]
-    ]
-    return [
-        Choice(embeddings["sample_id"][int(pick)], reason)
-        for pick, reason in zip(picks, reasons, strict=True)
-    ]
+    first = int(np.random.default_rng(request.options.seed).integers(len(points)))
+    picks, distances = k_center_greedy(points, min(request.options.k, len(points)), first)
+    rest = np.setdiff1d(np.arange(len(points)), picks)
+    ordered = pl.DataFrame(
+        {
+            "sample_id": embeddings["sample_id"].gather(np.concatenate([picks, rest])),
+            # The first centre is far from nothing.
+            "score": [None, *distances[1:].tolist(), *[None] * len(rest)],
+        },
+        schema_overrides={"score": pl.Float64},
+    )
+    return Answer(
+        first_of(
+            ordered,
+            len(picks),
+            chosen=pl.when(pl.col("score").is_null())
+            .then(pl.lit("first centre, drawn with the seed"))
+            .otherwise(
+                pl.format("distance {} from those chosen before", in_words(pl.col("score"), 3))
+            ),
+            passed=pl.format(
+                "no centre: the last centre was {} from those before it, this is nearer",
+                in_words(pl.col("cut"), 3),
+            ),
+        )
+    )
 
 
 def k_center_greedy(

@@ -7,14 +7,15 @@ from opencs_assets.checks import Finding, build_check
 from opencs_assets.partitions import Partitions
 
 
-def sound_subset(subset: pl.DataFrame, samples: pl.DataFrame) -> Finding:
-    """The subset is not empty, has each sample once, and each is a sample of the dataset."""
+def sound_subset(subset: pl.DataFrame, samples: pl.DataFrame, outside: pl.DataFrame) -> Finding:
+    """The subset is not empty and has each sample once, of the dataset or of the set's own file."""
     repeated = subset.height - subset["sample_id"].n_unique()
-    foreign = subset.join(samples, on="sample_id", how="anti").height
+    known = pl.concat([samples["sample_id"], outside["sample_id"]])
+    foreign = subset.filter(~pl.col("sample_id").is_in(known.implode())).height
     gaps = sorted(subset["rank"].to_list()) != list(range(subset.height))
     return Finding(
         subset.height > 0 and not repeated and not foreign and not gaps,
-        f"{subset.height} samples, {repeated} repeated, {foreign} not in the dataset"
+        f"{subset.height} samples, {repeated} repeated, {foreign} found nowhere"
         + (", ranks have gaps" if gaps else ""),
         {"samples": subset.height, "repeated": repeated, "foreign": foreign},
     )
@@ -28,6 +29,9 @@ def build_selection_checks(partitions: Partitions) -> list[dg.AssetChecksDefinit
             "sound_subset",
             sound_subset,
             partitions_def=partitions.dataset_selector,
-            inputs={"raw_dataset": dg.AssetIn("raw_dataset")},
+            inputs={
+                "raw_dataset": dg.AssetIn("raw_dataset"),
+                "outside_samples": dg.AssetIn("outside_samples"),
+            },
         ),
     ]

@@ -1,101 +1,118 @@
 """OpenCS's choice: clusters in ascending order of size, the best of each up to a quota."""
 
-from dataclasses import dataclass
-
+import numpy as np
 import polars as pl
 
-from opencs_assets.selection.choice import Choice
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    cluster: int
-    name: str
-    place: int
-    size: int
-    sample_id: str
-    score: float | None
+from opencs_assets.selection.choice import CONSIDERED, Options, in_words
 
 
 def choose_by_quota(
-    scores: pl.DataFrame,
-    clusters: pl.DataFrame,
-    *,
-    k: int,
-    quota: int,
-    refill: bool,
-    taken: frozenset[str],
-    banned: frozenset[str],
-) -> list[Choice]:
-    """Choose from each cluster, the smallest first.
+    scores: pl.DataFrame, clusters: pl.DataFrame, options: Options, excluded: frozenset[str]
+) -> pl.DataFrame:
+    """Choose from each cluster, the smallest first, the best of each up to the quota.
 
-    A score ranks within its cluster only: scores of different clusters are not on one scale.
-    Where scores are equal or missing, the sample id decides (missing ones come last).
+    A score ranks within its cluster only: scores of different clusters are not on one scale. Where
+    scores are equal or missing, a draw with the seed decides (missing ones come last). With
+    ``refill``, when every cluster has had its turn and k is not reached, it goes round again with
+    the same quota until nothing is left.
 
     Args:
-        scores: Rows of ``contrastive_scores``.
-        clusters: Rows of ``clusters``; size is the number of scored samples.
-        k: Samples to choose.
-        quota: Samples from a cluster in its turn.
-        refill: When every cluster has had its turn and k is not reached, go round again with the
-            same quota until nothing is left.
-        taken: Samples chosen already; they count towards nothing here and are passed over.
-        banned: Samples that may not be chosen.
+        scores: ``cluster``, ``sample_id`` and ``score``.
+        clusters: Rows of ``clusters``.
+        options: k, quota, refill, seed and what makes a cluster small.
+        excluded: Samples that may not be chosen; they keep their place in the ranking.
 
     Returns:
-        At most k choices in order.
+        One row a scored sample (schema ``CONSIDERED``), the chosen ones first.
     """
-    names = dict(clusters.select("cluster", "name").iter_rows())
-    queues = _queues(scores, names, banned | taken)
-    chosen: list[Choice] = []
-    seen: set[str] = set()
-    turn = 0
-    while len(chosen) < k and any(queues) and (turn == 0 or refill):
-        for queue in queues:
-            room = min(quota, k - len(chosen))
-            while room and queue:
-                ranked = queue.pop(0)
-                if ranked.sample_id in seen:
-                    continue
-                seen.add(ranked.sample_id)
-                room -= 1
-                chosen.append(_choice(ranked, turn))
-        turn += 1
-    return chosen
-
-
-def _queues(
-    scores: pl.DataFrame, names: dict[int, str], excluded: frozenset[str]
-) -> list[list[_Ranked]]:
-    queues = []
-    ordered = scores.sort(
-        ["cluster", "score", "sample_id"], descending=[False, True, False], nulls_last=True
+    ranked = _ranked(scores, clusters, options)
+    if not ranked.height:
+        return pl.DataFrame(schema=CONSIDERED)
+    choice, turn = _take_turns(ranked, options, excluded)
+    return _told(
+        ranked.with_columns(choice=pl.Series(choice).replace(-1, None), turn=pl.Series(turn))
     )
-    for (cluster,), group in ordered.group_by("cluster", maintain_order=True):
-        number = int(str(cluster))
-        queues.append(
-            [
-                _Ranked(number, names.get(number, str(number)), place, group.height, sample, score)
-                for place, (sample, score) in enumerate(
-                    group.select("sample_id", "score").iter_rows(), start=1
-                )
-                if sample not in excluded
-            ]
+
+
+def _ranked(scores: pl.DataFrame, clusters: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """Every score with its place in its cluster; clusters in the order of their turns."""
+    drawn = scores.select("cluster", "sample_id", "score").sort("cluster", "sample_id")
+    draw = np.random.default_rng(options.seed).permutation(drawn.height)
+    column = {"candidates": "places", "members": "members"}[options.cluster_size]
+    names = clusters.select(
+        "cluster", "name", *(["members"] if options.cluster_size == "members" else [])
+    )
+    return (
+        drawn.with_columns(draw=pl.Series(draw), places=pl.len().over("cluster").cast(pl.Int64))
+        .join(names, on="cluster", how="left")
+        .with_columns(pl.col("name").fill_null(pl.col("cluster").cast(pl.String)))
+        .sort(
+            [column, "cluster", "score", "draw"],
+            descending=[False, False, True, False],
+            nulls_last=True,
         )
-    return sorted(
-        (queue for queue in queues if queue), key=lambda queue: (queue[0].size, queue[0].cluster)
+        .with_columns(place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("cluster"))
     )
 
 
-def _choice(ranked: _Ranked, turn: int) -> Choice:
-    scored = "not scored" if ranked.score is None else f"score {ranked.score:.1f}"
-    again = f", refill round {turn}" if turn else ""
-    return Choice(
-        sample_id=ranked.sample_id,
-        reason=(
-            f"place {ranked.place} of {ranked.size} in cluster {ranked.cluster} "
-            f"({ranked.name}), {scored}{again}"
-        ),
-        cluster=ranked.cluster,
-        score=ranked.score,
+def _take_turns(
+    ranked: pl.DataFrame, options: Options, excluded: frozenset[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Place in the subset and turn of each row, int64 (r,); -1 where it is not chosen."""
+    names = ranked["sample_id"].unique(maintain_order=True)
+    number = ranked["sample_id"].cast(pl.Enum(names)).to_physical().to_numpy()
+    gone = names.is_in(pl.Series(sorted(excluded), dtype=pl.String).implode()).to_numpy().copy()
+    starts = np.flatnonzero(ranked["place"].to_numpy() == 1)
+    queues = [rows[~gone[number[rows]]] for rows in np.split(np.arange(ranked.height), starts[1:])]
+    choice, turn = np.full(ranked.height, -1), np.full(ranked.height, -1)
+    chosen, turns = 0, 0
+    while chosen < options.k and any(len(queue) for queue in queues):
+        if turns and not options.refill:
+            break
+        for place, queue in enumerate(queues):
+            # In several clusters, a sample may be gone since its queue was made.
+            queue = queue[~gone[number[queue]]]
+            taken = queue[: min(options.quota, options.k - chosen)]
+            choice[taken] = chosen + np.arange(len(taken))
+            turn[taken] = turns
+            gone[number[taken]] = True
+            chosen += len(taken)
+            queues[place] = queue[len(taken) :]
+        turns += 1
+    return choice, turn
+
+
+def _told(ranked: pl.DataFrame) -> pl.DataFrame:
+    """One row a sample, with the reason in words."""
+    chosen = pl.col("choice").is_not_null()
+    cut = pl.col("score").filter(chosen).min().over("cluster")
+    ranked = ranked.with_columns(cut=cut).with_columns(
+        standing=pl.format(
+            "place {} of {} in cluster {} ({}), {}",
+            "place",
+            "places",
+            "cluster",
+            "name",
+            pl.when(pl.col("score").is_null())
+            .then(pl.lit("not scored"))
+            .otherwise(pl.format("score {}", in_words(pl.col("score"), 1))),
+        )
+    )
+    reason = (
+        pl.when(chosen & (pl.col("turn") > 0))
+        .then(pl.format("{}, refill round {}", "standing", "turn"))
+        .when(chosen)
+        .then("standing")
+        .when(pl.col("cut").is_null())
+        .then(pl.format("{}; none of the cluster was chosen: the subset was full", "standing"))
+        .otherwise(
+            pl.format("{}; the last one chosen has {}", "standing", in_words(pl.col("cut"), 1))
+        )
+    )
+    return (
+        ranked.with_columns(reason=reason)
+        # A sample of several clusters is told where it was chosen, else where it stands best.
+        .sort(["choice", "place", "cluster"], nulls_last=True)
+        .unique("sample_id", keep="first", maintain_order=True)
+        .select(list(CONSIDERED))
     )

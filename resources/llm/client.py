@@ -118,7 +118,7 @@ class LLMClient:
         self._store = store
         self._home = home
         self._models = models
-        self._stage = stage
+        self.stage = stage
         self._dataset = dataset
         self._budget = budget or BudgetSettings()
         # What one client spends is limited too where it is in no run.
@@ -403,7 +403,7 @@ class LLMClient:
         return Record(
             reply=sent.reply,
             role=self.role_name,
-            stage=self._stage,
+            stage=self.stage,
             dataset=self._dataset,
             run=self._run,
             model=self.role.model_label,
@@ -436,7 +436,7 @@ class LLMClient:
 
     def _scopes(self, store: ReplyStore) -> dict[str, tuple[float, Callable[[], float]]]:
         """Each scope that has a ceiling: its dollars, and what tells those spent in it so far."""
-        run, stage, month = self._run, self._stage, month_start()
+        run, stage, month = self._run, self.stage, month_start()
         budget = self._budget
         known: dict[str, tuple[float | None, Callable[[], float]]] = {
             f"run {run}": (budget.max_cost_usd, lambda: store.spent(run=run)),
@@ -474,7 +474,7 @@ class LLMClient:
         if not submit and not open_batches_hold(self._store, role.model_label, plan.keys):
             return
         stage = Stage(
-            name=self._stage,
+            name=self.stage,
             dataset=self._dataset,
             run=self._run,
             role_name=self.role_name,

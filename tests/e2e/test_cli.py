@@ -31,7 +31,7 @@ def failed(home: Path, *words: str, code: int = 1) -> str:
 
 def test_help_names_every_command(home):
     said = opencs(home, "--help").stdout
-    words = "add materialize estimate doctor sql ui demo models replies"
+    words = "add materialize estimate doctor sql ui demo models replies what-if"
     for command in words.split():
         assert command in said
 
@@ -44,12 +44,45 @@ def test_dry_run_prints_the_plan_in_order(data):
     assert families[-1] == "warehouse"
     assert families == sorted(
         families,
-        key=["benchmarks", "dataset", "selector", "experiment", "matchup", "warehouse"].index,
+        key=[
+            "benchmarks",
+            "dataset",
+            "whole_set",
+            "selector",
+            "refined",
+            "export",
+            "experiment",
+            "matchup",
+            "warehouse",
+        ].index,
     )
     one = opencs(
         data, "materialize", "+selected_subset", "--selector", "random", "--dry-run", "--json"
     )
     assert [step["partition"] for step in json.loads(one.stdout)] == ["mine", "mine|random"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "scores"),
+    [
+        ("random", set()),
+        ("opencs", {"contrastive_scores"}),
+        ("alpagasus", {"single_scores"}),
+        ("no_clusters", {"whole_set_scores"}),
+    ],
+)
+def test_a_subset_brings_only_the_scores_that_its_selector_reads(data, selector, scores):
+    ran = opencs(
+        data, "materialize", "+selected_subset", "--selector", selector, "--dry-run", "--json"
+    )
+    planned = {name for step in json.loads(ran.stdout) for name in step["assets"].split(", ")}
+    assert planned & {"contrastive_scores", "single_scores", "whole_set_scores"} == scores
+
+
+def test_what_if_before_tags_says_what_to_materialize(data):
+    said = failed(data, "what-if", "mine", "--k", "3")
+    assert "opencs materialize" in said
+    assert "method.k" in failed(data, "what-if", "mine", "--k", "0")
 
 
 def test_an_experiment_brings_its_selector(data):

@@ -1,91 +1,29 @@
 """From open tags to a subset, through the platform's own assets; no language model is asked."""
 
-import json
-
 import dagster as dg
 import polars as pl
 import pytest
 
-from definitions import build_defs
-from opencs_assets import walk
-from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import OPEN_TAGS
-from resources.lake import Lake
+from tests.integration.tagged import QUESTION, Platform
 
 TOPICS = ("cooking", "poetry", "algebra", "travel", "history")
-QUESTION = "Please write a short poem about the sea in autumn."
 
 
-class Platform:
-    """A home with a dataset of fifty samples that is tagged already."""
-
-    def __init__(self, home):
-        self.home = home
-        rows = [
-            {
-                "instruction": f"Tell me fact {row} of {TOPICS[row % 5]}",
-                "output": f"Fact {row} is " + "long " * row,
-            }
-            for row in range(50)
-        ]
-        rows[7]["instruction"] = QUESTION.upper()
-        (home / "benchmarks").mkdir(parents=True)
-        (home / "benchmarks" / "poems.jsonl").write_text(
-            json.dumps({"question_id": "p1", "turns": [QUESTION]}) + "\n"
-        )
-        self.file = home / "facts.json"
-        self.file.write_text(json.dumps(rows))
-        self.defs = build_defs(home)
-        self.lake = Lake(str(home / "lake"))
-        self.instance = dg.DagsterInstance.ephemeral()
-        walk.register_dataset(self.instance, "facts")
-        from opencs_assets.datasets import catalog
-
-        catalog.add_source(home, self.file, "facts")
-        self.run("raw_dataset")
-        samples = self.read("raw_dataset")
-        tags = [
-            {
-                "sample_id": sample,
-                "tags": [
-                    {"tag": topic.upper() if row % 2 else topic, "explanation": ""}
-                    for topic in [TOPICS[row % 5], *(["facts"] if row % 3 else [])]
-                    if row
-                ],
-                "status": "ok" if row else "unparsable",
-                "detail": None,
-                "attempts": 1,
-                "reply_id": "r",
-                "model": "m",
-                "prompt_version": "v",
-            }
-            for row, sample in enumerate(samples["sample_id"])
-        ]
-        self.lake.write(
-            "open_tags", pl.DataFrame(tags, schema=OPEN_TAGS.schema), {"dataset": "facts"}
-        )
-        self.matching = samples.filter(pl.col("row") == 7)["sample_id"][0]
-
-    def run(self, selection, **given):
-        """Materialize a selection; the results, whose runs must all have succeeded."""
-        steps = walk.plan(self.defs, self.instance, load_experiments(self.home), selection, **given)
-        results = [walk.run(self.defs, self.instance, step) for step in steps]
-        assert [result.error for result in results] == [None] * len(results)
-        return results
-
-    def read(self, name, **partition):
-        return self.lake.read(name, {"dataset": "facts", **partition})
-
-    def check(self, asset, name):
-        """The last evaluation of a check."""
-        key = dg.AssetCheckKey(dg.AssetKey(asset), name)
-        record = self.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])
-        return record[key].event.dagster_event.event_specific_data
+def facts():
+    rows = [
+        {
+            "instruction": f"Tell me fact {row} of {TOPICS[row % 5]}",
+            "output": f"Fact {row} is " + "long " * row,
+        }
+        for row in range(50)
+    ]
+    rows[7]["instruction"] = QUESTION.upper()
+    return rows
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory):
-    built = Platform(tmp_path_factory.mktemp("home") / "h")
+    built = Platform(tmp_path_factory.mktemp("home") / "h", facts())
     built.run("normalized_tags")
     built.run("sample_clusters")
     return built
@@ -161,6 +99,6 @@ def test_dbscan_and_an_automatic_number_of_clusters_by_setting(platform):
     platform.run("sample_clusters")
     assert platform.read("sample_clusters")["cluster"].min() >= 0
     settings.write_text('[method]\nnormalization = ["rule", "rule"]\n')
-    with pytest.raises(AssertionError, match="a step stands twice"):
+    with pytest.raises(AssertionError, match="stands twice"):
         platform.run("normalized_tags")
     settings.unlink()

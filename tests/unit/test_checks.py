@@ -6,7 +6,12 @@ import pytest
 from opencs_assets.clusters.checks import every_sample_accounted_for, one_unit_vector_each
 from opencs_assets.datasets.checks import few_rejected, sound_samples
 from opencs_assets.open_tags.checks import few_not_tagged, few_without_tag
-from opencs_assets.scores.checks import both_orders, every_candidate, few_unread
+from opencs_assets.scores.checks import (
+    balanced_orders,
+    decided_by_quality,
+    every_candidate,
+    few_unread,
+)
 from opencs_assets.selection.checks import sound_subset
 
 SAMPLES = pl.DataFrame(
@@ -65,6 +70,22 @@ def scores(value):
     return pl.DataFrame({"cluster": [0], "sample_id": ["a"], "score": [value]})
 
 
+def leads(values):
+    """Comparisons with these leads of the sample shown first, by turns a and b."""
+    return pl.DataFrame(
+        [
+            {
+                "shown_first": "ab"[number % 2],
+                "score_a": None if lead is None else 50.0 + lead * (1 - 2 * (number % 2)),
+                "score_b": None if lead is None else 50.0,
+            }
+            for number, lead in enumerate(values)
+        ],
+        schema={"shown_first": pl.String, "score_a": pl.Float64, "score_b": pl.Float64},
+    )
+
+
+OUTSIDE = pl.DataFrame({"sample_id": ["out"]})
 PAIR = [comparison(0, "a", "b", "a"), comparison(0, "a", "b", "b")]
 UNIT = [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]
 
@@ -78,12 +99,17 @@ PASSING = {
     "clusters": lambda: every_sample_accounted_for(
         members(("0", 1, True, True), ("0", 2, False, True)), tags(["x"], []), unclustered("1")
     ),
-    "orders": lambda: both_orders(pl.DataFrame(PAIR)),
+    "orders": lambda: balanced_orders(pl.DataFrame(PAIR)),
+    "decided": lambda: decided_by_quality(leads([3, -2, 4, -1])),
+    "nothing to decide": lambda: decided_by_quality(leads([None])),
     "read": lambda: few_unread(statuses(19, 1)),
     "no comparisons": lambda: few_unread(statuses(0, 0)),
     "candidates": lambda: every_candidate(scores(50.0), members(("a", 0, True, True))),
     "unscored candidate": lambda: every_candidate(scores(None), members(("a", 0, True, True))),
-    "subset": lambda: sound_subset(subset(["a", "b"]), SAMPLES),
+    "subset with one from its own file": lambda: sound_subset(
+        subset(["a", "out"]), SAMPLES, OUTSIDE
+    ),
+    "subset": lambda: sound_subset(subset(["a", "b"]), SAMPLES, OUTSIDE),
 }
 FAILING = {
     "no samples": lambda: sound_samples(SAMPLES.clear()),
@@ -109,17 +135,20 @@ FAILING = {
     "two primaries": lambda: every_sample_accounted_for(
         members(("0", 1, True, True), ("0", 2, True, True)), tags(["x"]), unclustered()
     ),
-    "one order": lambda: both_orders(pl.DataFrame(PAIR[:1])),
-    "one order twice": lambda: both_orders(pl.DataFrame([PAIR[0], PAIR[0]])),
+    "one order": lambda: balanced_orders(pl.DataFrame(PAIR[:1])),
+    "one order twice": lambda: balanced_orders(pl.DataFrame([PAIR[0], PAIR[0]])),
+    "always the first": lambda: decided_by_quality(leads([30, 20, 25, 30, 9])),
+    "always the second": lambda: decided_by_quality(leads([-30, -20, -25, -30, -9])),
+    "all equal": lambda: decided_by_quality(leads([0, 0, 0])),
     "many unread": lambda: few_unread(statuses(8, 2)),
     "candidate lost": lambda: every_candidate(
         scores(50.0), members(("a", 0, True, True), ("b", 0, True, True))
     ),
     "score out of range": lambda: every_candidate(scores(0.0), members(("a", 0, True, True))),
-    "empty subset": lambda: sound_subset(subset([]), SAMPLES),
-    "chosen twice": lambda: sound_subset(subset(["a", "a"]), SAMPLES),
-    "not of the dataset": lambda: sound_subset(subset(["a", "q"]), SAMPLES),
-    "rank gap": lambda: sound_subset(subset(["a", "b"], [0, 2]), SAMPLES),
+    "empty subset": lambda: sound_subset(subset([]), SAMPLES, OUTSIDE),
+    "chosen twice": lambda: sound_subset(subset(["a", "a"]), SAMPLES, OUTSIDE),
+    "not of the dataset": lambda: sound_subset(subset(["a", "q"]), SAMPLES, OUTSIDE),
+    "rank gap": lambda: sound_subset(subset(["a", "b"], [0, 2]), SAMPLES, OUTSIDE),
 }
 
 

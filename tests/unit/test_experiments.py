@@ -50,3 +50,29 @@ def test_bad_entries_name_file_and_entry(tmp_path, text, message):
         load_experiments(own(tmp_path, text))
     assert message in str(error.value)
     assert "experiments.yaml" in str(error.value)
+
+
+def test_two_selectors_may_not_be_exported_to_one_folder(tmp_path):
+    own(tmp_path, "selectors:\n  mine: {method: random, export: longest}\n")
+    with pytest.raises(
+        ExperimentsError, match=r"selectors.mine and selectors.longest .* exported to 'longest'"
+    ):
+        load_experiments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{method: fixed}", "needs the file of the set"),
+        ("{method: random, file: a.json}", "only method fixed reads a file"),
+        ("{method: random, export: ../up}", "export"),
+        ("{method: random, profile: other}", "profile"),
+        ("{method: longest, length: lines}", "length"),
+        ("{method: alpagasus, criterion: style}", "criterion"),
+    ],
+)
+def test_a_selector_that_can_not_be_used_is_named(tmp_path, entry, says):
+    own(tmp_path, f"selectors:\n  mine: {entry}\n")
+    with pytest.raises(ExperimentsError, match=says) as caught:
+        load_experiments(tmp_path)
+    assert "mine" in str(caught.value)

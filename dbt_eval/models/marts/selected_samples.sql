@@ -1,18 +1,25 @@
--- What ranked a sample chosen for a cluster is its contrastive score there; a sample that was not
--- chosen for a cluster but carries its single score was ranked by that.
+-- Of a set chosen elsewhere, a sample may be outside the dataset: its text comes from the set's file.
 with ranked as (
     select
         subset.*,
+        trace.* exclude (dataset, sample_id),
+        trace.sample_id is null as outside_dataset,
+        contrastive.low,
+        contrastive.high,
         contrastive.comparisons,
-        case
-            when subset.score is null then null
-            when subset.cluster is not null then contrastive.model
-            when single.score = subset.score then single.model
+        case subset.scored_by
+            when 'single_scores' then trace.single_scores[1].model
+            when 'contrastive_scores' then trace.compared_with[1].model
+            when 'whole_set_scores' then trace.compared_with[1].model
         end as scorer_model
     from {{ source('lake', 'selected_subset') }} as subset
-    left join {{ ref('stg_contrastive_scores') }} as contrastive
-        using (dataset, cluster, sample_id)
-    left join {{ source('lake', 'single_scores') }} as single using (dataset, sample_id)
+    left join {{ ref('stg_sample_traces') }} as trace using (dataset, sample_id)
+    left join {{ source('lake', 'contrastive_scores') }} as contrastive
+        on
+            subset.scored_by = 'contrastive_scores'
+            and subset.dataset = contrastive.dataset
+            and subset.cluster = contrastive.cluster
+            and subset.sample_id = contrastive.sample_id
 )
 
 select
@@ -20,24 +27,32 @@ select
     ranked.selector,
     ranked.rank,
     ranked.sample_id,
-    sample.row,
-    sample.instruction,
-    sample.response,
-    coalesce(normalized.tags, []::varchar[]) as tags,
+    coalesce(ranked.row, outside.row) as row,
+    coalesce(ranked.instruction, outside.instruction) as instruction,
+    coalesce(ranked.response, outside.response) as response,
+    coalesce(ranked.tags, []::varchar[]) as tags,
     ranked.cluster,
     cluster.name as cluster_name,
     ranked.score,
+    ranked.low as score_low,
+    ranked.high as score_high,
     ranked.comparisons,
+    ranked.place,
+    ranked.places,
+    ranked.cut,
     ranked.reason,
     ranked.pinned,
-    length(sample.response) as response_chars,
+    ranked.outside_dataset,
+    length(coalesce(ranked.response, outside.response)) as response_chars,
+    ranked.tag_lineage,
+    ranked.clusters,
+    ranked.compared_with,
+    ranked.single_scores,
     ranked.scorer_model,
-    tagged.model as tagger_model,
-    {{ filled_by_embedded(['ranked.scorer_model', 'tagged.model']) }} as filled_by_embedded,
-    {{ embedded_note(['ranked.scorer_model', 'tagged.model']) }} as note
+    ranked.tagger_model,
+    {{ filled_by_embedded(['ranked.scorer_model', 'ranked.tagger_model']) }} as filled_by_embedded,
+    {{ embedded_note(['ranked.scorer_model', 'ranked.tagger_model']) }} as note
 from ranked
-left join {{ source('lake', 'raw_dataset') }} as sample using (dataset, sample_id)
-left join {{ source('lake', 'normalized_tags') }} as normalized using (dataset, sample_id)
-left join {{ source('lake', 'open_tags') }} as tagged using (dataset, sample_id)
+left join {{ source('lake', 'outside_samples') }} as outside using (dataset, selector, sample_id)
 left join {{ source('lake', 'clusters') }} as cluster using (dataset, cluster)
 order by ranked.dataset, ranked.selector, ranked.rank

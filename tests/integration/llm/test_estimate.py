@@ -17,5 +17,5 @@ def test_an_estimate_asks_no_endpoint(server: TestServer, tmp_path: Path):
     assert opencs(home, "add", str(file)).returncode == 0
     ran = opencs(home, "estimate", "few", "--json")
     assert ran.returncode == 0, ran.stderr
-    assert [row["stored"] for row in json.loads(ran.stdout)] == [0, 0, 0]
+    assert [row["stored"] for row in json.loads(ran.stdout)] == [0, 0, 0, 0]
     assert server.stats()["requests"] == 0

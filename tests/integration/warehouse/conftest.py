@@ -17,6 +17,11 @@ ORDERS = list(product(["a", "b", "tie", None], repeat=2))
 SCORES = {"a": (8.0, 3.0), "b": (4.0, 6.0), "tie": (5.0, 5.0), None: (None, None)}
 MARTS = {
     "selected_samples",
+    "rejected_samples",
+    "refinements",
+    "subset_overlap",
+    "selection_stability",
+    "stability_by_factor",
     "tag_merges",
     "benchmark_matches",
     "pair_outcomes",
@@ -194,7 +199,14 @@ def write_selection(lake: Lake, home: Path) -> None:
     clusters = [{"cluster": 3, "name": "math, sums", "tags": ["math"]}]
     lake.write("clusters", table("clusters", clusters), of_dataset)
     scores = [
-        {"cluster": cluster, "sample_id": "s0", "score": score, "comparisons": comparisons}
+        {
+            "cluster": cluster,
+            "sample_id": "s0",
+            "score": score,
+            "low": score - 5,
+            "high": score + 5,
+            "comparisons": comparisons,
+        }
         for cluster, score, comparisons in ((3, 80.0, 4), (5, 10.0, 2))
     ]
     lake.write("contrastive_scores", table("contrastive_scores", scores), of_dataset)
@@ -204,8 +216,14 @@ def write_selection(lake: Lake, home: Path) -> None:
     ]
     lake.write("score_comparisons", table("score_comparisons", compared), of_dataset)
     chosen = {
-        "opencs": {"sample_id": "s0", "cluster": 3, "score": 80.0, "reason": "1st of cluster 3"},
-        "random": {"sample_id": "s1", "cluster": None, "score": None, "reason": "at random"},
+        "opencs": {
+            "sample_id": "s0",
+            "cluster": 3,
+            "score": 80.0,
+            "scored_by": "contrastive_scores",
+            "reason": "1st of cluster 3",
+        },
+        "random": {"sample_id": "s1", "cluster": None, "score": None, "scored_by": None},
     }
     for selector, row in chosen.items():
         lake.write(

@@ -4,7 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.checkpoints.job import subset_samples, training_job
+from opencs_assets.checkpoints.job import training_job
 from opencs_assets.checkpoints.provenance import (
     BaseModelError,
     base_model_identity,
@@ -19,7 +19,7 @@ from opencs_assets.provenance import (
     verify,
     write_marker,
 )
-from opencs_assets.schemas import MESSAGES, RAW_DATASET, SELECTED_SUBSET
+from opencs_assets.schemas import MESSAGES
 
 FIELDS = {"what": "a test"}
 
@@ -94,45 +94,6 @@ def test_a_base_model_without_weights_is_refused(model, tmp_path):
         base_model_identity(model)
     with pytest.raises(BaseModelError, match="safetensors"):
         base_model_identity(tmp_path / "nowhere")
-
-
-def test_subset_comes_in_order_of_choice_with_its_conversations():
-    raw = pl.DataFrame(
-        [
-            {
-                "sample_id": name,
-                "row": row,
-                "system": None,
-                "messages": [{"role": "user", "content": name}],
-                "instruction": name,
-                "response": "",
-                "turns": 1,
-                "template": None,
-                "source_format": "openai",
-            }
-            for row, name in enumerate("abc")
-        ],
-        schema=RAW_DATASET.schema,
-    )
-    subset = pl.DataFrame(
-        [
-            {
-                "rank": rank,
-                "sample_id": name,
-                "cluster": None,
-                "score": None,
-                "reason": "",
-                "pinned": False,
-            }
-            for rank, name in ((1, "a"), (0, "c"))
-        ],
-        schema=SELECTED_SUBSET.schema,
-    )
-    chosen = subset_samples(subset, raw)
-    assert chosen["sample_id"].to_list() == ["c", "a"]
-    assert chosen["messages"][0].to_list() == [{"role": "user", "content": "c"}]
-    with pytest.raises(ProvenanceError, match=r"1 of 2 samples.*first c"):
-        subset_samples(subset, raw.filter(pl.col("sample_id") != "c"))
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 import math
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.schemas import CONTRASTIVE_SCORES, SCORE_COMPARISONS, SINGLE_SCORES, conform
+from opencs_assets.schemas import SCORE_COMPARISONS, SINGLE_SCORES, conform
 from opencs_assets.scores import contrast, single
 from opencs_assets.scores.pairing import Comparison
 from resources.llm.errors import Unparsable
@@ -16,6 +15,10 @@ TEXTS = {"x": ("Ask X", "Answer X"), "y": ("Ask Y", "Answer Y")}
 
 def outcome(value, status="ok"):
     return Outcome(value, status, None, 1, Reply(reply_id="r", status="ok"))
+
+
+def replied(text):
+    return Reply(reply_id="r", status="ok", text=text)
 
 
 def labels(log_odds):
@@ -46,27 +49,13 @@ def test_scores_of_the_second_order_are_swapped_back():
 
 
 def test_an_unreadable_reply_is_missing_not_zero():
-    asked = [Comparison(0, "x", "y", "a"), Comparison(0, "x", "y", "b")]
     table = contrast.comparison_table(
-        asked, [outcome((90.0, 10.0)), outcome(None, "unparsable")], model="m", reading="generated"
+        [Comparison(0, "x", "y", "a")],
+        [outcome(None, "unparsable")],
+        model="m",
+        reading="generated",
     )
-    members = pl.DataFrame({"cluster": [0, 0, 0], "sample_id": ["x", "y", "z"]})
-    scores = contrast.contrastive_scores(table, members)
-    conform(scores, CONTRASTIVE_SCORES)
-    assert scores["score"].to_list() == [90.0, 10.0, None]
-    assert scores["comparisons"].to_list() == [1, 1, 0]
-    assert scores["missing"].to_list() == [1, 1, 0]
-
-
-def test_order_gap_is_what_being_first_is_worth():
-    asked = [Comparison(0, "x", "y", "a"), Comparison(0, "x", "y", "b")]
-    table = contrast.comparison_table(
-        asked, [outcome((80.0, 20.0)), outcome((80.0, 20.0))], model="m", reading="generated"
-    )
-    members = pl.DataFrame({"cluster": [0, 0], "sample_id": ["x", "y"]})
-    scores = contrast.contrastive_scores(table, members)
-    assert scores["score"].to_list() == [50.0, 50.0]
-    assert scores["order_gap"].to_list() == [60.0, 60.0]
+    assert table.select("score_a", "score_b", "status").row(0) == (None, None, "unparsable")
 
 
 @given(st.floats(-30, 30))
@@ -77,34 +66,80 @@ def test_probabilities_become_scores_in_range(log_odds):
     assert (first > second) == (log_odds > 0) or abs(log_odds) < 1e-6
 
 
-def test_parser_reads_what_the_prompt_asks_for():
-    text = Reply(reply_id="r", status="ok", text="85 40\nSample A is complete.")
-    assert contrast.parse_scores(text, "generated") == (85.0, 40.0)
-    for bad in ("", "Both are good.", "850 40", "85"):
-        with pytest.raises(Unparsable):
-            contrast.parse_scores(Reply(reply_id="r", status="ok", text=bad), "generated")
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("85 40\nSample A is complete.", (85.0, 40.0)),
+        # A scorer may give its reasons in another language; the numbers are the same.
+        ("85 40\n样本 A 更完整。", (85.0, 40.0)),
+        ("85, 40\nПервый ответ полнее.", (85.0, 40.0)),
+        ("72.5 1", (72.5, 1.0)),
+    ],
+)
+def test_parser_reads_what_the_prompt_asks_for(text, scores):
+    assert contrast.parse_scores(replied(text), "generated") == scores
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Both are good.",
+        "850 40",
+        "85",
+        "I'm sorry, but I can't compare these samples.",
+        "两个样本都很好。",
+        "Das erste Beispiel ist besser.",
+    ],
+)
+def test_what_holds_no_two_scores_is_unparsable(text):
+    with pytest.raises(Unparsable):
+        contrast.parse_scores(replied(text), "generated")
 
 
 def test_a_changed_prompt_is_another_version(monkeypatch):
-    before = contrast.prompt_version("logprobs"), single.prompt_version("generated")
+    versions = {
+        contrast.prompt_version("logprobs"),
+        *(
+            single.prompt_version(criterion, reading)
+            for criterion in single.SCALES
+            for reading in ("generated", "logprobs")
+        ),
+    }
+    assert len(versions) == 7
     monkeypatch.setattr(contrast, "_LOGPROBS", "Else?")
     monkeypatch.setattr(single, "_GENERATED", "Else.")
-    assert contrast.prompt_version("logprobs") != before[0]
-    assert single.prompt_version("generated") != before[1]
+    assert contrast.prompt_version("logprobs") not in versions
+    assert single.prompt_version("helpfulness", "generated") not in versions
 
 
 def test_single_scores_keep_unread_samples_as_missing():
     table = single.score_table(
-        ["x", "y"], [outcome(4.5), outcome(None, "unparsable")], model="m", reading="generated"
+        ["x", "y"],
+        "quality",
+        [outcome(4.5), outcome(None, "unparsable")],
+        model="m",
+        reading="generated",
     )
     conform(table, SINGLE_SCORES)
     assert table["score"].to_list() == [4.5, None]
+    assert table["criterion"].unique().to_list() == ["quality"]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "low", "high"), [("helpfulness", 0, 5), ("complexity", 0, 6), ("quality", 0, 6)]
+)
+def test_each_criterion_has_its_scale_in_prompt_and_parser(criterion, low, high):
+    prompt = single.build_call("Ask", "Answer", criterion, "generated", 0, None).messages[0]
+    assert f"from {low} " in prompt["content"]
+    assert f"to {high} " in prompt["content"]
+    for value in (low, high):
+        assert single.parse_rating(replied(f"{value}\nWhy."), "generated", criterion) == value
+    with pytest.raises(Unparsable):
+        single.parse_rating(replied(str(high + 1)), "generated", criterion)
 
 
 def test_single_rating_by_probabilities_is_the_expected_value():
     half = math.log(0.5)
-    found = single.parse_rating(
-        Reply(reply_id="r", status="ok", text="5", logprobs=((("5", half), ("0", half)),)),
-        "logprobs",
-    )
-    assert found == pytest.approx(2.5)
+    reply = Reply(reply_id="r", status="ok", text="5", logprobs=((("5", half), ("0", half)),))
+    assert single.parse_rating(reply, "logprobs", "helpfulness") == pytest.approx(2.5)

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opencs_assets.profiles import resolve_constants
-from opencs_assets.scores.pairing import adjacent_pairs, comparisons, ring_pairs
+from opencs_assets.scores.pairing import (
+    adjacent_pairs,
+    candidates,
+    comparisons,
+    ring_pairs,
+    whole_set,
+)
 from resources.settings import Method
 
 
@@ -42,7 +48,8 @@ def table(clusters):
 
 def asked(profile, clusters):
     samples, rows = table(clusters)
-    return comparisons(samples, rows, resolve_constants(profile, Method(), 100))
+    constants = resolve_constants(profile, Method(), 100)
+    return comparisons(candidates(samples, constants), rows, constants)
 
 
 def test_the_odd_sample_is_compared_in_corrected_and_dropped_in_faithful():
@@ -55,11 +62,13 @@ def test_the_odd_sample_is_compared_in_corrected_and_dropped_in_faithful():
     assert faithful == {"a", "b"}
 
 
-def test_corrected_asks_in_both_orders():
+def test_corrected_asks_two_opponents_in_both_orders():
     found = asked("corrected", {0: ["a", "b", "c", "d"]})
     orders = Counter((each.sample_a, each.sample_b) for each in found)
     assert set(orders.values()) == {2}
     assert {each.shown_first for each in found} == {"a", "b"}
+    met = Counter(side for pair in orders for side in pair)
+    assert set(met.values()) == {2}
     assert {each.shown_first for each in asked("faithful", {0: ["a", "b"]})} == {"a"}
 
 
@@ -70,13 +79,33 @@ def test_a_sample_in_two_clusters_is_paid_for_once():
     assert {each.cluster for each in both} == {0, 1}
 
 
-def test_same_seed_same_pairs_whatever_the_order_of_the_rows():
+def test_same_pairs_whatever_the_order_of_the_rows():
     samples, rows = table({0: [f"s{i}" for i in range(9)], 1: [f"t{i}" for i in range(4)]})
     constants = resolve_constants("corrected", Method(), 100)
-    assert comparisons(samples, rows, constants) == comparisons(
-        samples.reverse(), rows.reverse(), constants
-    )
+    mixed = comparisons(candidates(samples.reverse(), constants), rows.reverse(), constants)
+    assert mixed == comparisons(candidates(samples, constants), rows, constants)
+
+
+def test_one_more_sample_changes_few_pairs():
+    names = [f"s{i:03}" for i in range(100)]
+    before = {frozenset((each.sample_a, each.sample_b)) for each in asked("corrected", {0: names})}
+    after = {
+        frozenset((each.sample_a, each.sample_b))
+        for each in asked("corrected", {0: [*names, "s050x"]})
+    }
+    assert len(before - after) == 1
+    assert len(after - before) == 2
 
 
 def test_a_cluster_of_one_makes_no_comparison():
     assert asked("corrected", {0: ["a"]}) == []
+
+
+def test_the_whole_set_is_one_cluster():
+    _, rows = table({0: ["a", "b"], 1: ["c"]})
+    found = comparisons(whole_set(rows), rows, resolve_constants("corrected", Method(), 3))
+    assert {(each.sample_a, each.sample_b) for each in found} == {
+        ("a", "b"),
+        ("b", "c"),
+        ("c", "a"),
+    }

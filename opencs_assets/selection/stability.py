@@ -1,0 +1,192 @@
+"""Stability: how much of a subset other seeds, K, α and quotas would choose too."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from threadpoolctl import threadpool_limits
+
+from opencs_assets.profiles import Constant, Constants, MethodError
+from opencs_assets.schemas import STABILITY_RUNS, STABILITY_SAMPLES
+
+RUNS = 100
+# Shares of the runs, by what they vary; each varies the seed too.
+FACTORS = {"seed": 0.4, "clusters": 0.2, "alpha": 0.2, "quota": 0.2}
+# K, α and quota are drawn between so many times less and more.
+SPAN = 1.5
+VALUES = 5
+RESAMPLES = 1_000
+MOST_AT_ONCE = 4
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run's constants.
+
+    Attributes:
+        factor: What it varies besides the seed.
+        constants: The constants.
+    """
+
+    factor: str
+    constants: Constants
+
+
+class Chosen(Protocol):
+    """What a run chose (``rerun.Outcome``)."""
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """The chosen samples."""
+
+    @property
+    def scored(self) -> pl.DataFrame:
+        """The candidates."""
+
+    @property
+    def missing(self) -> int:
+        """Candidates that no kept comparison tells anything of."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What the runs say.
+
+    Attributes:
+        samples: One row a sample that any run chose (schema ``STABILITY_SAMPLES``).
+        runs: One row a run (schema ``STABILITY_RUNS``).
+        jaccard: Mean Jaccard index of two runs, and its interval (low, high).
+    """
+
+    samples: pl.DataFrame
+    runs: pl.DataFrame
+    jaccard: tuple[float, float, float]
+
+
+def variants(base: Constants, runs: int = RUNS) -> Iterator[Variant]:
+    """Constants of the runs, drawn with the base's seed.
+
+    K, α and quota take few values, evenly spaced on a logarithmic scale, each with several seeds,
+    so that what they move is told from what the seed moves.
+    """
+    counts = {factor: round(share * runs) for factor, share in FACTORS.items()}
+    times = SPAN ** np.linspace(-1, 1, VALUES)
+    for factor, count in counts.items():
+        for place in range(count):
+            changed: dict[str, Any] = {"seed": base.seed + 1 + place}
+            if factor != "seed":
+                value = _scaled(getattr(base, factor), float(times[place % VALUES]))
+                changed = {"seed": base.seed + 1 + place // VALUES, factor: value}
+            yield Variant(factor, replace(base, **changed))
+
+
+def _scaled(constant: Constant, times: float) -> Constant:
+    return Constant(max(round(constant.value * times), 1), f"{constant.value} × {times:.2f}")
+
+
+def measure(
+    base: frozenset[str],
+    tried: Sequence[Variant],
+    choose: Callable[[Constants], "Chosen"],
+    seed: int,
+) -> Stability:
+    """Choose anew with each variant.
+
+    Args:
+        base: The subset as it is.
+        tried: The variants.
+        choose: Chooses with a variant's constants.
+        seed: Seed of the interval's resampling.
+    """
+
+    def attempt(variant: Variant) -> Chosen | MethodError:
+        try:
+            return choose(variant.constants)
+        except MethodError as error:
+            return error
+
+    # A run is many short steps, of which each uses a core or none.
+    with threadpool_limits(1), ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
+        found = list(pool.map(attempt, tried))
+    subsets = [each.chosen for each in found if not isinstance(each, MethodError)]
+    rows = [
+        {
+            "run": number,
+            "factor": variant.factor,
+            "seed": variant.constants.seed,
+            "alpha": variant.constants.alpha.value,
+            "clusters": variant.constants.clusters.value,
+            "quota": variant.constants.quota.value,
+            **_told(outcome, base),
+        }
+        for number, (variant, outcome) in enumerate(zip(tried, found, strict=True))
+    ]
+    names = sorted(base.union(*subsets)) if subsets else sorted(base)
+    places = {name: place for place, name in enumerate(names)}
+    chosen_in = np.zeros((len(subsets), len(names)), bool)
+    for run, subset in enumerate(subsets):
+        chosen_in[run, [places[name] for name in subset]] = True
+    return Stability(
+        samples=pl.DataFrame(
+            {
+                "sample_id": names,
+                "chosen": [name in base for name in names],
+                "runs": [len(subsets)] * len(names),
+                "times": chosen_in.sum(axis=0),
+                "inclusion": chosen_in.mean(axis=0) if subsets else [None] * len(names),
+            },
+            schema=STABILITY_SAMPLES.schema,
+        ),
+        runs=pl.DataFrame(rows, schema=STABILITY_RUNS.schema),
+        jaccard=between_runs(chosen_in, seed),
+    )
+
+
+def _told(outcome: "Chosen | MethodError", base: frozenset[str]) -> dict[str, Any]:
+    if isinstance(outcome, MethodError):
+        return {"chosen": 0, "candidates": 0, "unscored": 0, "failed": str(outcome)}
+    return {
+        "chosen": len(outcome.chosen),
+        "candidates": outcome.scored.height,
+        "unscored": outcome.missing,
+        "jaccard": _jaccard(outcome.chosen, base),
+    }
+
+
+def between_runs(chosen: np.ndarray, seed: int) -> tuple[float, float, float]:
+    """Mean Jaccard index of two different runs, and its bootstrap interval over runs.
+
+    Args:
+        chosen: Whether each run chose each sample, bool (r, n).
+        seed: Seed of the resampling.
+
+    Returns:
+        The mean, and the interval's ends; NaN with fewer than two runs.
+    """
+    runs = len(chosen)
+    if runs < 2:
+        return (float("nan"),) * 3
+    counts = chosen.sum(axis=1)
+    shared = chosen.astype(np.float64) @ chosen.T.astype(np.float64)
+    union = counts[:, None] + counts[None, :] - shared
+    index = np.divide(shared, union, out=np.ones_like(shared), where=union > 0)
+    other = ~np.eye(runs, dtype=bool)
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(runs, size=runs)
+        # A run is drawn several times; beside itself it says nothing.
+        apart = drawn[:, None] != drawn[None, :]
+        if apart.any():
+            means.append(float(index[np.ix_(drawn, drawn)][apart].mean()))
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(index[other].mean()), float(low), float(high)
+
+
+def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other) if one | other else 1.0

@@ -1,0 +1,119 @@
+"""What a model is trained on: a subset's conversations, wherever their text comes from.
+
+From the dataset; from the file of a set that was chosen elsewhere; or refined. Training and exports
+read the same.
+"""
+
+import polars as pl
+
+from opencs_assets.schemas import MESSAGES
+from resources.lake import Lake
+
+CONTENT = ("sample_id", "system", "messages", "instruction", "response")
+
+
+class SubsetError(ValueError):
+    """A subset does not fit its samples; the message says what to materialize again."""
+
+
+def subset_content(
+    subset: pl.DataFrame,
+    samples: pl.DataFrame,
+    outside: pl.DataFrame,
+    refined: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The subset's conversations in the order of choice.
+
+    Args:
+        subset: Rows of ``selected_subset``.
+        samples: Rows of ``raw_dataset`` of the same dataset.
+        outside: Rows of ``outside_samples``.
+        refined: Rows of ``refined_samples`` where the selector refines.
+
+    Returns:
+        ``sample_id``, ``system``, ``messages``, ``instruction`` and ``response``.
+
+    Raises:
+        SubsetError: The subset names samples that are nowhere, or that were not refined.
+    """
+    known = pl.concat([samples.select(CONTENT), outside.select(CONTENT)]).unique(
+        "sample_id", keep="first"
+    )
+    lost = subset.join(known, on="sample_id", how="anti")
+    if lost.height:
+        raise SubsetError(
+            f"{lost.height} of {subset.height} samples of the subset are not in the dataset, "
+            f"first {lost['sample_id'][0]}: it was chosen from an older version; materialize "
+            "selected_subset again"
+        )
+    found = (
+        subset.select("rank", "sample_id")
+        .join(known, on="sample_id", how="left")
+        .sort("rank")
+        .select(CONTENT)
+    )
+    return found if refined is None else _refined(found, refined)
+
+
+def _refined(content: pl.DataFrame, refined: pl.DataFrame) -> pl.DataFrame:
+    """The conversations with the first turn replaced by what refinement made of it."""
+    lost = content.join(refined, on="sample_id", how="anti")
+    if lost.height:
+        raise SubsetError(
+            f"{lost.height} of {content.height} samples of the subset were not refined, first "
+            f"{lost['sample_id'][0]}: materialize refined_samples again"
+        )
+    better = content.select("sample_id", "system", "messages").join(
+        refined.select("sample_id", "instruction", "response"),
+        on="sample_id",
+        how="left",
+        maintain_order="left",
+    )
+    messages = [
+        [
+            {"role": "user", "content": instruction},
+            {"role": "assistant", "content": response},
+            *messages[2:],
+        ]
+        for messages, instruction, response in better.select(
+            "messages", "instruction", "response"
+        ).iter_rows()
+    ]
+    return better.with_columns(messages=pl.Series(messages, dtype=MESSAGES)).select(CONTENT)
+
+
+def subset_of(
+    lake: Lake,
+    dataset: str,
+    selector: str,
+    subset: pl.DataFrame,
+    samples: pl.DataFrame,
+    *,
+    refines: bool,
+) -> pl.DataFrame:
+    """The subset's conversations, what is not in the dataset read from the lake.
+
+    Args:
+        lake: The lake.
+        dataset: Name of the dataset.
+        selector: Name of the selector.
+        subset: Rows of ``selected_subset``.
+        samples: Rows of ``raw_dataset``.
+        refines: Whether the selector refines.
+
+    Raises:
+        LakeError: The samples have not been refined yet.
+        SubsetError: As in ``subset_content``.
+    """
+    outside = lake.read("outside_samples", {"dataset": dataset, "selector": selector})
+    refined = read_refined(lake, dataset, selector) if refines else None
+    return subset_content(subset, samples, outside, refined)
+
+
+def read_refined(lake: Lake, dataset: str, selector: str) -> pl.DataFrame:
+    """The refined samples of a selector that refines.
+
+    Raises:
+        LakeError: They have not been materialized.
+    """
+    return lake.read("refined_samples", {"dataset": dataset, "refined": selector})

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from opencs_assets.scores.bradley_terry import Comparisons, fit, inverse_diagonal, maximize
+
+
+def simulated(samples, count, seed, position=0.0, sharpness=1.0):
+    """Comparisons of samples whose strengths are drawn from a normal; 0 or 1 each."""
+    rng = np.random.default_rng(seed)
+    strengths = rng.normal(size=samples) * sharpness
+    first = rng.integers(samples, size=count)
+    second = (first + rng.integers(1, samples, size=count)) % samples
+    chance = expit(strengths[first] - strengths[second] + position)
+    share = (rng.random(count) < chance).astype(float)
+    return Comparisons(first, second, share, samples), strengths
+
+
+def by_scikit_learn(compared, ridge, position_ridge):
+    """The same model as a penalized logistic regression.
+
+    It has one penalty for all columns, so the position's is scaled to have its own.
+    """
+    design = np.zeros((len(compared.share), compared.samples + 1))
+    rows = np.arange(len(compared.share))
+    design[rows, compared.first] = 1
+    design[rows, compared.second] = -1
+    scale = np.sqrt(ridge / position_ridge)
+    design[:, -1] = scale
+    model = LogisticRegression(
+        C=1 / ridge, tol=1e-12, max_iter=10_000, solver="newton-cholesky", fit_intercept=False
+    ).fit(design, compared.share)
+    return model.coef_[0, :-1], model.coef_[0, -1] * scale
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1.0, 25.0])
+@pytest.mark.parametrize("position", [0.0, 1.5])
+def test_agrees_with_a_logistic_regression(ridge, position):
+    compared, _ = simulated(30, 400, 3, position)
+    strengths, found = maximize(compared, ridge, 0.2, np.zeros(30), 0.0)
+    expected, other = by_scikit_learn(compared, ridge, 0.2)
+    assert strengths == pytest.approx(expected, abs=1e-6)
+    assert found == pytest.approx(other, abs=1e-6)
+
+
+def test_strengths_and_position_are_recovered():
+    compared, strengths = simulated(200, 20_000, 0, position=0.8)
+    known = fit(compared)
+    assert np.corrcoef(known.strengths, strengths)[0, 1] > 0.98
+    assert known.position == pytest.approx(0.8, abs=0.1)
+    assert known.spread == pytest.approx(1, abs=0.15)
+    assert known.noise == pytest.approx(1, abs=0.1)
+
+
+def test_intervals_hold_as_often_as_they_say():
+    held = []
+    for seed in range(20):
+        compared, strengths = simulated(80, 800, seed)
+        known = fit(compared)
+        gap = known.strengths - (strengths - strengths.mean())
+        held.append(np.mean(np.abs(gap) < 1.96 * known.deviations))
+    assert 0.92 < np.mean(held) < 0.98
+
+
+def test_a_cycle_makes_equals():
+    cycle = Comparisons(np.array([0, 1, 2]), np.array([1, 2, 0]), np.ones(3), 3)
+    known = fit(cycle)
+    assert known.strengths == pytest.approx([0, 0, 0], abs=1e-8)
+
+
+def test_one_that_always_answers_the_first_tells_of_the_position_only():
+    pairs = np.array([(a, b) for a in range(6) for b in range(6) if a != b])
+    known = fit(Comparisons(pairs[:, 0], pairs[:, 1], np.ones(30), 6))
+    assert known.strengths == pytest.approx(np.zeros(6), abs=1e-6)
+    assert known.position > 3
+
+
+def test_all_equal_makes_equals():
+    pairs = np.array([(a, b) for a in range(6) for b in range(6) if a != b])
+    known = fit(Comparisons(pairs[:, 0], pairs[:, 1], np.full(30, 0.5), 6))
+    assert known.strengths == pytest.approx(np.zeros(6), abs=1e-9)
+    assert np.isfinite(known.deviations).all()
+
+
+def test_one_that_was_never_compared_keeps_what_was_known_before():
+    compared, _ = simulated(10, 100, 1)
+    known = fit(Comparisons(compared.first, compared.second, compared.share, 11))
+    assert known.strengths[10] == pytest.approx(0, abs=1e-9)
+    assert known.deviations[10] == pytest.approx(known.spread)
+    assert (known.deviations[:10] < known.spread).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 10_000), st.sampled_from([0.0, 9.0]))
+def test_whatever_was_answered_the_fit_is_finite(samples, count, seed, position):
+    compared, _ = simulated(samples, count, seed, position, sharpness=9.0)
+    known = fit(compared)
+    assert np.isfinite([*known.strengths, *known.deviations, known.position]).all()
+    assert (known.deviations > 0).all()
+
+
+def test_nothing_compared():
+    nothing = np.zeros(0, np.int64)
+    known = fit(Comparisons(nothing, nothing, np.zeros(0), 3))
+    assert known.strengths.tolist() == [0, 0, 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 1000))
+def test_turning_all_comparisons_round_turns_the_strengths(samples, count, seed):
+    compared, _ = simulated(samples, count, seed)
+    turned = Comparisons(compared.second, compared.first, compared.share, samples)
+    ridge = 0.5
+    strengths, position = maximize(compared, ridge, 0.1, np.zeros(samples), 0.0)
+    others, other = maximize(turned, ridge, 0.1, np.zeros(samples), 0.0)
+    # The one shown second is the first of the turned ones: all that is said turns round.
+    assert others == pytest.approx(-strengths, abs=1e-6)
+    assert other == pytest.approx(position, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 1000))
+def test_the_order_of_comparisons_does_not_matter(samples, count, seed):
+    compared, _ = simulated(samples, count, seed)
+    order = np.random.default_rng(seed).permutation(count)
+    mixed = Comparisons(
+        compared.first[order], compared.second[order], compared.share[order], samples
+    )
+    assert fit(mixed).strengths == pytest.approx(fit(compared).strengths, abs=1e-6)
+
+
+def test_variances_of_parts_are_those_of_the_inverse():
+    compared, _ = simulated(40, 60, 5)
+    weight = np.random.default_rng(5).random(60)
+    information = np.eye(40) * 0.3
+    for first, second, each in zip(compared.first, compared.second, weight, strict=True):
+        information[[first, second], [first, second]] += each
+        information[first, second] -= each
+        information[second, first] -= each
+    expected = np.diag(np.linalg.inv(information))
+    assert inverse_diagonal(compared, weight, 0.3) == pytest.approx(expected)
+
+
+def test_variances_of_a_large_block_are_those_of_the_inverse():
+    compared, _ = simulated(150, 2_000, 5)
+    weight = np.random.default_rng(5).random(2_000)
+    information = np.eye(150) * 0.3
+    np.add.at(information, (compared.first, compared.first), weight)
+    np.add.at(information, (compared.second, compared.second), weight)
+    np.add.at(information, (compared.first, compared.second), -weight)
+    np.add.at(information, (compared.second, compared.first), -weight)
+    expected = np.diag(np.linalg.inv(information))
+    assert inverse_diagonal(compared, weight, 0.3) == pytest.approx(expected)
+
+
+def test_variances_of_large_parts_are_near_those_of_the_inverse():
+    compared, _ = simulated(300, 3_000, 5)
+    weight = np.full(3_000, 0.2)
+    exact = inverse_diagonal(compared, weight, 0.3)
+    probed = inverse_diagonal(compared, weight, 0.3, dense=10)
+    wrong = np.abs(np.sqrt(probed / exact) - 1)
+    assert np.median(wrong) < 0.05
+    assert wrong.max() < 0.2

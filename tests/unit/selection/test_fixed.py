@@ -1,0 +1,94 @@
+import json
+
+import polars as pl
+import pytest
+
+from opencs_assets.selection.choice import WHOLE, Options, SelectionError
+from opencs_assets.selection.pins import Pins
+from opencs_assets.selection.registry import select
+from tests.unit.selection.test_select import samples
+
+DATASET = samples(
+    [
+        ("s0", "Add 1 and 2.", "It is 3."),
+        ("s1", "Name a colour.", "Red."),
+        ("s2", "Say hi.", "Hi!"),
+    ]
+)
+
+
+def chosen(tmp_path, rows, **options):
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(rows))
+    tables = {"raw_dataset": DATASET}
+    given = Options(k=WHOLE, file=path)
+    for name, value in options.items():
+        given = Options(**{**vars(given), name: value})
+    return select("fixed", tables.__getitem__, Pins({}, {}), given)
+
+
+def row(instruction, output, given_input=""):
+    return {"instruction": instruction, "input": given_input, "output": output}
+
+
+def test_samples_are_found_by_their_words_in_the_order_of_the_file(tmp_path):
+    subset = chosen(tmp_path, [row("say hi", "hi"), row("Add 1 and 2.", "It is 3.")])
+    assert subset.rows["sample_id"].to_list() == ["s2", "s0"]
+    assert subset.rows["reason"][0] == "row 0 of set.json"
+    assert not subset.outside.height
+
+
+def test_samples_that_the_dataset_lacks_come_from_the_file(tmp_path):
+    subset = chosen(tmp_path, [row("Name a colour.", "Red."), row("Name a fruit.", "Pear.")])
+    assert subset.rows.height == subset.wanted == 2
+    assert subset.outside["instruction"].to_list() == ["Name a fruit."]
+    assert subset.outside["sample_id"].to_list() == [subset.rows["sample_id"][1]]
+    assert "2 samples of set.json, 1 not in the dataset" in subset.notes
+
+
+def test_the_same_instruction_with_another_response_is_another_sample(tmp_path):
+    subset = chosen(tmp_path, [row("Name a colour.", "Blue.")])
+    assert subset.outside.height == 1
+
+
+def test_one_sample_twice_is_chosen_once_and_said(tmp_path):
+    subset = chosen(tmp_path, [row("Say hi.", "Hi!"), row("say hi", "Hi")])
+    assert subset.rows["sample_id"].to_list() == ["s2"]
+    assert any("same sample twice" in note for note in subset.notes)
+
+
+def test_k_takes_the_first(tmp_path):
+    subset = chosen(tmp_path, [row("Say hi.", "Hi!"), row("Name a colour.", "Red.")], k=1)
+    assert subset.rows["sample_id"].to_list() == ["s2"]
+    reasons = dict(subset.unselected.select("sample_id", "reason").iter_rows())
+    assert reasons["s1"] == "in set.json, but k leaves it out"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("gone.json", None, "gone.json"),
+        ("bad.json", "{", "bad.json"),
+        ("set.txt", "hello", "set.txt"),
+    ],
+)
+def test_a_file_that_can_not_be_read_is_one_clear_error(tmp_path, name, text, says):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    tables = {"raw_dataset": DATASET}
+    with pytest.raises(SelectionError, match=f"selector method fixed can't be read: .*{says}"):
+        select("fixed", tables.__getitem__, Pins({}, {}), Options(k=WHOLE, file=path))
+
+
+def test_without_a_file_it_says_how_to_name_one():
+    tables = {"raw_dataset": DATASET}
+    with pytest.raises(SelectionError, match=r"method: fixed, file: lima.jsonl"):
+        select("fixed", tables.__getitem__, Pins({}, {}), Options(k=WHOLE))
+
+
+def test_the_dataset_keeps_its_own_sample_where_ids_are_equal(tmp_path):
+    given = DATASET.select("instruction", output="response").head(1).to_dicts()
+    subset = chosen(tmp_path, given)
+    assert subset.rows["sample_id"].to_list() == ["s0"]
+    assert isinstance(subset.unselected, pl.DataFrame)

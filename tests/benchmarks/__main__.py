@@ -2,21 +2,22 @@
 
 A row is the same work done by the platform and by the plain way, in one run, with equal results
 checked; its figure is the ratio. Where there is no plain way, only the platform's time is given.
-From tags to clusters (``tags``), each side runs in a process of its own. Calls to language models
-have a table of their own (``calls``): what is reached of what can be.
+From tags to clusters (``tags``) and from scores to subsets (``selecting``), each side runs in a
+process of its own. Whom to compare (``contests``) is measured in recall, with a simulated scorer.
+Calls to language models have a table of their own (``calls``): what is reached of what can be.
 """
 
 import argparse
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import calls, tags, works
+from tests.benchmarks import calls, contests, published, scorer, selecting, tags, works
 
 REPEATS = 3
 # Where it is not a terminal that says how wide it is, such as a log.
@@ -56,7 +57,15 @@ def best(run: Callable[[], Any], repeats: int = REPEATS) -> tuple[Any, float]:
 
 def main() -> None:
     """Print the tables; exits with 1 if a result differs from the plain way's."""
-    tables = {"works": print_works, "tags": print_tags, "calls": print_calls}
+    tables = {
+        "works": print_works,
+        "tags": print_tags,
+        "selecting": print_selecting,
+        "contests": print_contests,
+        "published": print_published,
+        "scorer": print_scorer,
+        "calls": print_calls,
+    }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("tables", nargs="*", choices=[*tables, []], metavar="|".join(tables))
     console = Console()
@@ -86,19 +95,31 @@ def print_works(console: Console) -> bool:
 
 
 def print_tags(console: Console) -> bool:
-    """From tags to clusters; a target that was missed is shown, and is no failure."""
-    table = Table(
-        title="From open tags to clusters (each side in its own process; normalizing: best of 5)",
-        title_justify="left",
+    """From tags to clusters."""
+    title = "From open tags to clusters (each side in its own process; normalizing: best of 5)"
+    same = print_rows(console, title, tags.all_rows())
+    for missing in tags.left_out():
+        console.print(missing)
+    return same
+
+
+def print_selecting(console: Console) -> bool:
+    """From scores to subsets."""
+    return print_rows(
+        console, "From scores to subsets (each side in its own process)", selecting.all_rows()
     )
+
+
+def print_rows(console: Console, title: str, rows: Iterator[tags.Row]) -> bool:
+    """Rows of two sides; a target that was missed is shown, and is no failure."""
+    table = Table(title=title, title_justify="left")
     for name in ("work", "size", "seconds", "MB", "plain way", "MB", "ratio", "same result"):
         table.add_column(name, justify="left" if name in ("work", "size") else "right")
     table.add_column("to reach")
     table.add_column("met")
     same = True
-    rows = tags.all_rows()
     while True:
-        with console.status("tags"):
+        with console.status(title):
             row = next(rows, None)
         if row is None:
             break
@@ -117,9 +138,60 @@ def print_tags(console: Console) -> bool:
             {True: "yes", False: "NO", None: ""}[row.met],
         )
     console.print(table)
-    for missing in tags.left_out():
-        console.print(missing)
     return same
+
+
+def print_contests(console: Console) -> bool:
+    """Which pairs to ask about, with a simulated scorer; a target missed is no failure."""
+    with console.status("contests"):
+        every = contests.reference()
+        rows = list(contests.all_rows())
+    table = Table(
+        title=f"Recall of the best {contests.CUT} of {contests.SIZE} by a simulated scorer, and "
+        f"how many of the 95 % intervals hold ({contests.SEEDS} seeds; all "
+        f"{contests.EVERY:,} ordered pairs: {every.recall:.1%}, {every.coverage:.1%})",
+        title_justify="left",
+    )
+    table.add_column("calls")
+    for name in contests.WAYS:
+        table.add_column(name)
+    for row in rows:
+        told = [
+            f"{each.recall:.1%} ± {each.error:.1%}, {each.coverage:.0%} hold"
+            + (f", {each.calls:,.0f} made" if round(each.calls) < row.calls else "")
+            for each in row.by_way.values()
+        ]
+        table.add_row(row.what, *told)
+    console.print(table)
+    for told, met in contests.verdicts(rows, every):
+        console.print(f"{told}: {'yes' if met else 'NO'}")
+    return True
+
+
+def print_published(console: Console) -> bool:
+    """Published subsets of Alpaca beside ours, where the data is at hand."""
+    if not published.LONGEST.exists():
+        console.print(f"Published subsets are left out: {published.LONGEST} is not there.")
+        return True
+    table = Table(title="Published subsets of Alpaca", title_justify="left")
+    for name in ("published", "ours", "shared", "what of the rest"):
+        table.add_column(name)
+    with console.status("published"):
+        for row in published.all_rows():
+            table.add_row(row.published, row.ours, f"{row.shared} of {row.size:,}", row.told)
+    console.print(table)
+    return True
+
+
+def print_scorer(console: Console) -> bool:
+    """The embedded scorer on the sample dataset."""
+    with console.status("scorer"):
+        found = scorer.measure()
+    console.print(
+        f"The embedded scorer puts the good sample first in {found.right:.1%} of {found.pairs:,} "
+        f"pairs of a good and a bad sample of one cluster (p = {found.chance:.4f} by shuffling)."
+    )
+    return True
 
 
 def print_calls(console: Console) -> bool:

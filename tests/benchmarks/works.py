@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from opencs_assets.datasets.canonical import read_dataset
-from opencs_assets.selection.quota import choose_by_quota
 
 SAMPLES = 52_000
-CENTRES = 1000
-CLUSTERS = 50
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,6 @@ class Work:
 def all_works() -> Iterator[Work]:
     """The benchmarks, each made only when it is its turn."""
     yield _reading()
-    yield _choosing()
 
 
 def _reading() -> Work:
@@ -56,33 +51,4 @@ def _reading() -> Work:
         "read a dataset (Alpaca JSON)",
         f"{SAMPLES:,} rows, {path.stat().st_size / 1e6:.0f} MB",
         lambda: read_dataset(path).samples.height,
-    )
-
-
-def _choosing() -> Work:
-    rng = np.random.default_rng(4)
-    scores = pl.DataFrame(
-        {
-            "cluster": rng.integers(CLUSTERS, size=SAMPLES),
-            "sample_id": [str(row) for row in range(SAMPLES)],
-            "score": rng.uniform(1, 100, SAMPLES),
-        }
-    )
-    clusters = pl.DataFrame(
-        {"cluster": list(range(CLUSTERS)), "name": [f"c{each}" for each in range(CLUSTERS)]}
-    )
-    return Work(
-        f"choose {CENTRES:,} by quota",
-        f"{SAMPLES:,} samples, {CLUSTERS} clusters",
-        lambda: len(
-            choose_by_quota(
-                scores,
-                clusters,
-                k=CENTRES,
-                quota=20,
-                refill=True,
-                taken=frozenset(),
-                banned=frozenset(),
-            )
-        ),
     )

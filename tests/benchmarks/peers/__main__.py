@@ -37,6 +37,8 @@ class Peer:
     environment: str = ""
     packages: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    # Installed without the packages that they ask for.
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,14 @@ def python_of(peer: Peer) -> Path:
         return Path(sys.executable)
     folder = ENVIRONMENTS / peer.environment
     python, done = folder / "bin" / "python", folder / "packages.txt"
-    wanted = "\n".join(peer.packages)
+    wanted = "\n".join([*peer.packages, *peer.alone])
     if not done.exists() or done.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        result = subprocess.run([*pip, *peer.packages], capture_output=True, text=True)
-        if result.returncode:
-            raise RuntimeError(f"not installed: {last_line(result.stderr)}")
+        for packages in (peer.packages, *[("--no-deps", package) for package in peer.alone]):
+            result = subprocess.run([*pip, *packages], capture_output=True, text=True)
+            if result.returncode:
+                raise RuntimeError(f"not installed: {last_line(result.stderr)}")
         done.write_text(wanted)
     return python
 
@@ -158,17 +161,23 @@ def end(process: "subprocess.Popen[str]") -> None:
     process.wait()
 
 
-def run_once(command: list[Any], env: dict[str, str], kill_at: int | None, url: str) -> Any:
+def run_once(
+    command: list[Any],
+    env: dict[str, str],
+    kill_at: int | None,
+    url: str,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
     """The client's figures; with ``kill_at`` it is killed once so many prompts were received."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=out, stderr=err, text=True, start_new_session=True
         )
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         try:
             while process.poll() is None:
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"did not finish in {TIMEOUT_S} s")
+                    raise RuntimeError(f"did not finish in {timeout_s} s")
                 if kill_at is not None and stats_of(url)["requests"] >= kill_at:
                     return None
                 time.sleep(0.05)

@@ -74,7 +74,15 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name=GROUP,
         owners=OWNERS,
         kinds={"polars", "parquet"},
-        deps=["open_tags", "contrastive_scores", "single_verdicts", "pairwise_verdicts"],
+        deps=[
+            "open_tags",
+            "contrastive_scores",
+            "whole_set_scores",
+            "single_scores",
+            "refined_samples",
+            "single_verdicts",
+            "pairwise_verdicts",
+        ],
         metadata=table_metadata("llm_replies"),
         automation_condition=automation.warehouse(),
     )

@@ -169,18 +169,20 @@ def estimate(
 ) -> None:
     """Say what tagging and scoring a dataset would take: calls, tokens, dollars, time."""
     from opencs_assets.datasets.canonical import read_dataset
-    from opencs_assets.estimate import estimate_dataset, known_clusters
+    from opencs_assets.estimate import estimate_dataset, kept_comparisons, known_clusters
     from resources.lake import Lake
     from resources.llm.resource import LLMResource
 
     settings = _prepare()
     source = _source(settings.home, dataset)
+    lake = Lake(settings.lake)
     llm = LLMResource(home=str(settings.home))
     stages = estimate_dataset(
         read_dataset(source.path, limit=limit).samples,
         settings,
         lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
-        None if limit else known_clusters(Lake(settings.lake), dataset),
+        None if limit else known_clusters(lake, dataset),
+        lambda stage: kept_comparisons(lake, dataset, stage),
     )
     _print_rows(f"Estimate for {dataset}", [each.row() for each in stages], as_json)
 

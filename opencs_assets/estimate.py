@@ -1,7 +1,8 @@
 """What tagging and scoring a dataset would take, before anything is paid for."""
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -10,14 +11,21 @@ import polars as pl
 from opencs_assets.failures import clear_failures
 from opencs_assets.open_tags import tagging
 from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, resolve_constants
+from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError, resolve_constants
+from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores import contrast, pairing, single
+from opencs_assets.scores.rounds import kept_calls
 from resources.home import Home
 from resources.lake import Lake
 from resources.llm.client import LLMClient
 from resources.llm.resource import LLMResource
 from resources.llm.types import Call, Estimate
 from resources.settings import Settings
+
+COMPARISONS_OF = {
+    "contrastive_scores": "score_comparisons",
+    "whole_set_scores": "whole_set_comparisons",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ def estimate_dataset(
     settings: Settings,
     client: Callable[[str, str], LLMClient],
     clustered: pl.DataFrame | None = None,
+    kept: Callable[[str], pl.DataFrame] = lambda stage: SCORE_COMPARISONS.empty(),
 ) -> list[StageEstimate]:
     """Estimate the calls of tagging and scoring from the prompts that would be sent.
 
@@ -64,6 +73,7 @@ def estimate_dataset(
         settings: The home's settings.
         client: Gives the client of a role for a stage.
         clustered: Rows of ``sample_clusters`` of these samples, where there are any.
+        kept: Gives the comparisons that are kept of a stage; used with a budget.
     """
     constants = resolve_constants(settings.profile, settings.method, samples.height)
     texts = {
@@ -116,7 +126,11 @@ def estimate_dataset(
         with client(role, stage) as opened:
             estimate = opened.estimate(calls(opened))
             if stage in asked:
-                estimate = within_budget(estimate, constants)
+                cut = (constants.k if stage == "whole_set_scores" else constants.quota).value
+                # A budget that is too small is refused by the run, before it asks anything; what
+                # comparing takes without it is still worth knowing.
+                with contextlib.suppress(MethodError):
+                    estimate = within_budget(estimate, constants, asked[stage], cut, kept(stage))
             found.append(StageEstimate(stage, role, opened.model_label, estimate))
     return found
 
@@ -127,29 +141,49 @@ def known_clusters(lake: Lake, dataset: str) -> pl.DataFrame | None:
     return lake.read("sample_clusters", where) if lake.exists("sample_clusters", where) else None
 
 
-def within_budget(found: Estimate, constants: Constants) -> Estimate:
+def kept_comparisons(lake: Lake, dataset: str, stage: str = "contrastive_scores") -> pl.DataFrame:
+    """The comparisons that a stage has made of a dataset; none before it was materialized."""
+    table, where = COMPARISONS_OF[stage], {"dataset": dataset}
+    return lake.read(table, where) if lake.exists(table, where) else SCORE_COMPARISONS.empty()
+
+
+def within_budget(
+    found: Estimate, constants: Constants, scored: pl.DataFrame, cut: int, kept: pl.DataFrame
+) -> Estimate:
     """The comparisons that a budget lets be made, at the size and price of those estimated.
 
     Args:
         found: What comparing each candidate with two others would take.
         constants: What the budget is, if there is any.
+        scored: ``cluster`` and ``sample_id`` of the candidates.
+        cut: How many of a cluster are to be chosen.
+        kept: Rows of ``score_comparisons`` that are kept.
+
+    Returns:
+        The estimate; new calls are at most so many, since rounds end early where cuts are stable.
+
+    Raises:
+        MethodError: The budget is less than the first round takes.
     """
     new = found.calls - found.stored
     limits = [] if constants.comparisons is None else [constants.comparisons]
     if constants.comparisons_usd is not None and found.cost_usd:
         limits.append(int(constants.comparisons_usd / (found.cost_usd / new)))
-    if not limits or not new:
+    if not limits:
         return found
     most = min(limits)
-    share = max(most - found.stored, 0) / new
-    return replace(
-        found,
-        calls=most,
-        stored=min(found.stored, most),
-        prompt_tokens=round(found.prompt_tokens * share),
-        completion_tokens=round(found.completion_tokens * share),
-        cost_usd=None if found.cost_usd is None else found.cost_usd * share,
-        seconds=None if found.seconds is None else found.seconds * share,
+    stored, is_all = kept_calls(scored, cut, kept, most)
+    if is_all:
+        return Estimate(stored, stored, 0, 0, 0.0, 0.0)
+    # Without a new call among those estimated there is nothing to tell the price from.
+    times = (most - stored) / new if new else None
+    return Estimate(
+        most,
+        stored,
+        round(found.prompt_tokens * (times or 0)),
+        round(found.completion_tokens * (times or 0)),
+        None if times is None or found.cost_usd is None else found.cost_usd * times,
+        None if times is None or found.seconds is None else found.seconds * times,
     )
 
 
@@ -199,6 +233,7 @@ def build_estimate_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                     role, stage=stage, dataset=dataset, ask_endpoints=False
                 ),
                 known_clusters(lake, dataset),
+                lambda stage: kept_comparisons(lake, dataset, stage),
             )
         return dg.MaterializeResult(
             metadata={

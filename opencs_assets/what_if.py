@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
 from pydantic import ValidationError
 
 from opencs_assets.clusters.kmeans import Floats
-from opencs_assets.estimate import within_budget
+from opencs_assets.estimate import kept_comparisons, within_budget
 from opencs_assets.profiles import Constants, resolve_constants
 from opencs_assets.rerun import Kept, Reruns
-from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores import contrast
 from opencs_assets.selection.pins import read_pins
 from resources.lake import Lake
@@ -93,12 +93,11 @@ def what_if(
         if settings.method.exclude_contaminated
         else ()
     )
-    compared = lake.exists("score_comparisons", where)
     reruns = Reruns(
         Kept(
             samples,
             lake.read("open_tags", where),
-            lake.read("score_comparisons", where) if compared else SCORE_COMPARISONS.empty(),
+            kept_comparisons(lake, dataset),
             frozenset(contaminated),
             read_pins(settings.home / "pins.csv", samples["sample_id"].to_list()),
             embed,
@@ -110,14 +109,16 @@ def what_if(
     return WhatIf(
         constants=then,
         candidates=chosen.scored.height,
-        estimate=_estimate(reruns, then, scorer),
+        estimate=_estimate(reruns, then, chosen.scored, scorer),
         uncompared=chosen.missing,
         now=reruns.run(now).chosen,
         then=chosen.chosen,
     )
 
 
-def _estimate(reruns: Reruns, constants: Constants, scorer: Callable[[], LLMClient]) -> Estimate:
+def _estimate(
+    reruns: Reruns, constants: Constants, scored: pl.DataFrame, scorer: Callable[[], LLMClient]
+) -> Estimate:
     samples = reruns.kept.samples.select("sample_id", "instruction", "response")
     texts = {sample: (asked, answered) for sample, asked, answered in samples.iter_rows()}
     with scorer() as client:
@@ -125,4 +126,5 @@ def _estimate(reruns: Reruns, constants: Constants, scorer: Callable[[], LLMClie
             contrast.build_call(each, texts, client.reading, 0, None)
             for each in reruns.comparisons(constants)
         ]
-        return within_budget(client.estimate(calls), constants)
+        found = client.estimate(calls)
+    return within_budget(found, constants, scored, constants.quota.value, reruns.kept.comparisons)

@@ -308,6 +308,57 @@ def in_rounds(
             pairs = next_round(contest, known, asked, -(-max(room(), 0) // left))
 
 
+class _NotKeptError(Exception):
+    """A round asks what was not asked before."""
+
+
+def kept_calls(
+    candidates: pl.DataFrame, cut: int, kept: pl.DataFrame, calls: int
+) -> tuple[int, bool]:
+    """How far comparing in rounds would come by what is kept.
+
+    Args:
+        candidates: As in ``compare_in_rounds``.
+        cut: Likewise.
+        kept: Rows of ``score_comparisons``, in whatever clusters they were made.
+        calls: Most comparisons.
+
+    Returns:
+        How many comparisons would be found, and whether they are all that would be asked.
+
+    Raises:
+        MethodError: The budget is less than the first round takes.
+    """
+    shown = ["sample_a", "sample_b", "shown_first"]
+    turned = kept.select(
+        pl.exclude("sample_a", "sample_b", "score_a", "score_b", "shown_first"),
+        sample_a="sample_b",
+        sample_b="sample_a",
+        score_a="score_b",
+        score_b="score_a",
+        shown_first=pl.col("shown_first").replace({"a": "b", "b": "a"}),
+    )
+    either = pl.concat([kept, turned], how="diagonal").unique(shown)
+    budget, found = Budget(calls, None), 0
+
+    def look_up(asked: list[Comparison]) -> pl.DataFrame:
+        nonlocal found
+        wanted = pl.DataFrame([{name: getattr(each, name) for name in shown} for each in asked])
+        table = wanted.join(either, on=shown, how="left", maintain_order="left")
+        here = table.filter(pl.col("status").is_not_null()).height
+        found += here
+        if here < len(asked):
+            raise _NotKeptError
+        budget.note(len(asked), [])
+        return table.select(list(SCORE_COMPARISONS.columns))
+
+    try:
+        compare_in_rounds(candidates, cut, look_up, budget)
+    except _NotKeptError:
+        return found, False
+    return found, True
+
+
 def compare_in_rounds(
     candidates: pl.DataFrame,
     cut: int,

@@ -46,7 +46,8 @@ def fixed(request: Request) -> Answer:
     notes = [f"{given.height} samples of {path.name}, {outside.height} not in the dataset"]
     if len(ordered) < given.height:
         notes.append(f"{given.height - ordered.height} of them are the dataset's same sample twice")
-    return Answer(considered, outside=outside, notes=tuple(notes))
+    others = dict.fromkeys(request.table("raw_dataset")["sample_id"], f"not in {path.name}")
+    return Answer(considered, outside=outside, notes=tuple(notes), otherwise=others)
 
 
 def match_samples(given: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:

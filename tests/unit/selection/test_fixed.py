@@ -62,6 +62,7 @@ def test_k_takes_the_first(tmp_path):
     assert subset.rows["sample_id"].to_list() == ["s2"]
     reasons = dict(subset.unselected.select("sample_id", "reason").iter_rows())
     assert reasons["s1"] == "in set.json, but k leaves it out"
+    assert reasons["s0"] == "not in set.json"
 
 
 @pytest.mark.parametrize(

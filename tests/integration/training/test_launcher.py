@@ -16,7 +16,7 @@ from opencs_assets.checkpoints.assets import build_checkpoint_assets
 from opencs_assets.checkpoints.checks import build_checkpoint_checks
 from opencs_assets.experiments import load_experiments
 from opencs_assets.partitions import build_partitions
-from opencs_assets.schemas import RAW_DATASET, SELECTED_SUBSET
+from opencs_assets.schemas import OUTSIDE_SAMPLES, RAW_DATASET, SELECTED_SUBSET
 from resources.home import Home
 from resources.lake import Lake, LakeIOManager
 from resources.launcher import LocalLauncher
@@ -73,7 +73,9 @@ class Platform:
             for rank, place in enumerate(places)
         ]
         subset = pl.DataFrame(rows, schema=SELECTED_SUBSET.schema)
-        self.lake.write("selected_subset", subset, {"dataset": "d", "selector": "random"})
+        where = {"dataset": "d", "selector": "random"}
+        self.lake.write("selected_subset", subset, where)
+        self.lake.write("outside_samples", OUTSIDE_SAMPLES.empty(), where)
 
     def run(self, *names: str, force: bool = False, raises: bool = True):
         experiments = load_experiments(self.home)

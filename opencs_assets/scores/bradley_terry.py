@@ -152,6 +152,7 @@ def maximize(
         tolerance: It ends when no value moves by more.
     """
     design, share = _design(compared), compared.share
+    absolute = abs(design)
     penalty = np.append(np.full(compared.samples, ridge), position_ridge)
 
     def objective(values: Floats) -> float:
@@ -164,7 +165,9 @@ def maximize(
     for _ in range(NEWTON_STEPS):
         chance = expit(design @ values)
         slope = design.T @ (share - chance) - penalty * values
-        step = _newton_step(design, chance * (1 - chance), penalty, slope)
+        weight = chance * (1 - chance)
+        curvature = absolute.T @ weight + penalty
+        step = _newton_step(design, weight, penalty, slope, curvature)
         size = 1.0
         # At the top, what is left of a rise is less than rounding makes of it.
         least = reached - ROUNDING * abs(reached)
@@ -190,10 +193,10 @@ def _design(compared: Comparisons) -> sparse.csr_array:
 
 
 def _newton_step(
-    design: sparse.csr_array, weight: Floats, penalty: Floats, slope: Floats
+    design: sparse.csr_array, weight: Floats, penalty: Floats, slope: Floats, curvature: Floats
 ) -> Floats:
     size = len(penalty)
-    scale = 1 / (abs(design).T @ weight + penalty)
+    scale = 1 / curvature
     step, _ = cg(
         LinearOperator(
             (size, size),

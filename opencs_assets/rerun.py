@@ -100,14 +100,7 @@ class Reruns:
             "opencs",
             tables.__getitem__,
             self.kept.pins,
-            Options(
-                k=constants.k.value,
-                quota=constants.quota.value,
-                refill=constants.refill,
-                seed=constants.seed,
-                one_cluster_each=constants.one_cluster_each,
-                cluster_size=constants.cluster_size,
-            ),
+            Options.of(constants),
             self.kept.contaminated,
         )
         return Outcome(subset, scored, scores.filter(pl.col("comparisons") == 0).height)

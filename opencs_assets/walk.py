@@ -133,10 +133,8 @@ def plan(
             seconds = [""]
             if family.dimension:
                 seconds = wanted[family.dimension]
-                if family.dimension == "refined" and wanted["selector"]:
-                    # These selectors refine nothing.
-                    pass
-                elif not seconds and not everything:
+                refines_nothing = family.dimension == "refined" and wanted["selector"]
+                if not seconds and not everything and not refines_nothing:
                     raise PlanError(
                         f"{', '.join(assets)}: say which with --{_option(family.dimension)}, "
                         "or --all"

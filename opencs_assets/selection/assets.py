@@ -5,6 +5,7 @@ Of one computation ``selected_subset``, ``unselected_samples`` and ``outside_sam
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
@@ -307,14 +308,14 @@ def build_selection_assets(
 def options_of(declared: Selector, constants: Constants, home: Home) -> Options:
     """What is set of a selector: its own, else the dataset's."""
     method = METHODS.get(declared.method)
-    return Options(
+    whole = method is not None and method.whole
+    own = Options.of(constants)
+    return replace(
+        own,
         # What takes a whole set takes it all unless its own k says otherwise.
-        k=declared.k or (WHOLE if method and method.whole else constants.k.value),
-        quota=declared.quota or constants.quota.value,
-        refill=constants.refill,
-        seed=constants.seed if declared.seed is None else declared.seed,
-        one_cluster_each=constants.one_cluster_each,
-        cluster_size=constants.cluster_size,
+        k=declared.k or (WHOLE if whole else own.k),
+        quota=declared.quota or own.quota,
+        seed=own.seed if declared.seed is None else declared.seed,
         criterion=declared.criterion,
         length=declared.length,
         file=None if declared.file is None else home.folder / declared.file.expanduser(),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from opencs_assets.profiles import Constants
 from resources.settings import ClusterSize, Criterion, LengthUnit
 
 
@@ -59,6 +60,18 @@ class Options:
     criterion: Criterion = "helpfulness"
     length: LengthUnit = "characters"
     file: Path | None = None
+
+    @classmethod
+    def of(cls, constants: Constants) -> "Options":
+        """What the dataset's constants say of every selector."""
+        return cls(
+            k=constants.k.value,
+            quota=constants.quota.value,
+            refill=constants.refill,
+            seed=constants.seed,
+            one_cluster_each=constants.one_cluster_each,
+            cluster_size=constants.cluster_size,
+        )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ EXIT_JOB_ERROR = 2
 EXIT_CRASH = 1
 EXIT_INTERRUPTED = 130
 EXIT_ORPHANED = 131
+# EX_TEMPFAIL of sysexits.h: told to stop, saved, and a repeat goes on from there.
+EXIT_STOPPED = 75
 PARENT_POLL_S = 1.0
 LINE_EVERY_S = 10.0
 
@@ -30,6 +32,10 @@ Job = Mapping[str, Any]
 
 class JobError(RuntimeError):
     """The job can't be done and a repeat would not mend it; the message is for a person."""
+
+
+class StoppedError(RuntimeError):
+    """The job was told to stop and kept what it had; a repeat goes on from there."""
 
 
 class Channel:
@@ -61,7 +67,8 @@ def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequen
         arguments: Command line after the program: the path of the job file, nothing else.
 
     Returns:
-        Exit status: 0, ``EXIT_JOB_ERROR`` for what a repeat can't mend, ``EXIT_CRASH`` otherwise.
+        Exit status: 0, ``EXIT_JOB_ERROR`` for what a repeat can't mend, ``EXIT_STOPPED`` where
+        it was told to stop, ``EXIT_CRASH`` otherwise.
     """
     with _channel() as channel:
         try:
@@ -70,6 +77,10 @@ def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequen
             print(f"error: {error}", file=sys.stderr, flush=True)
             channel.send("error", {"message": str(error), "final": True})
             return EXIT_JOB_ERROR
+        except StoppedError as stop:
+            print(f"stopped: {stop}", file=sys.stderr, flush=True)
+            channel.send("error", {"message": str(stop), "final": False})
+            return EXIT_STOPPED
         except KeyboardInterrupt:
             channel.send("error", {"message": "interrupted", "final": True})
             return EXIT_INTERRUPTED

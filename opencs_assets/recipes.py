@@ -20,7 +20,9 @@ class RecipeError(ValueError):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Defaults too: a default 15 of a float must be the 15.0 that a job file gives back, for both
+    # are hashed.
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Adapter(_Strict):

@@ -153,7 +153,7 @@ def test_an_empty_subset_is_refused_before_any_work(make_job, samples, tmp_path)
 
 def test_a_subset_without_a_usable_sample_is_refused(make_job, samples_of):
     job, content = make_job(samples_of([UNUSABLE] * 3))
-    with pytest.raises(JobError, match="none of the 3 samples can be trained on.*max_length 96"):
+    with pytest.raises(JobError, match=r"none of the 3 samples can be trained on.*max_length 96"):
         work(content, Channel())
     assert not Path(job.output).exists()
 

@@ -6,7 +6,7 @@ import polars as pl
 from opencs_assets.answers import plots
 from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
 from opencs_assets.answers.store import read_answers
-from opencs_assets.benchmarks import read_benchmarks
+from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata

@@ -1,4 +1,4 @@
-"""The assets ``benchmark_questions`` and ``model_answers``."""
+"""The assets ``benchmark_questions``, ``model_answers`` and ``outside_answers``."""
 
 import dagster as dg
 import polars as pl

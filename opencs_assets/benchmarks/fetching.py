@@ -121,7 +121,8 @@ def _have(
         _write(target, content)
         return Fetched(benchmark.name, target, place, len(content))
     raise BenchmarkError(
-        f"{file.name} of {benchmark.name} can't be had; nothing was kept. " + "; ".join(said)
+        f"{file.name} of {benchmark.name} can't be had; nothing was kept. "
+        + "; ".join(said)
         + f". Put the file into {target.parent}, or name a folder that has it with --from"
     )
 

@@ -190,7 +190,9 @@ def _references_beside(folder: Path, name: str, path: Path) -> Path | None:
 def _remedy(home: Path, name: str) -> str:
     known = DECLARED.get(name)
     if known and known.file:
-        return f"run `opencs benchmarks fetch {name}`, or put {known.file.name} into {home / FOLDER}"
+        return (
+            f"run `opencs benchmarks fetch {name}`, or put {known.file.name} into {home / FOLDER}"
+        )
     return f"put its questions into {home / FOLDER / name}.jsonl"
 
 
@@ -244,7 +246,9 @@ def _question_id(found: Row, known: Declared | None, turns: Sequence[str], where
     if given is None:
         return content_hash(list(turns))[:DERIVED_ID]
     if isinstance(given, bool) or not isinstance(given, str | int) or not str(given).strip():
-        raise BenchmarkError(f"{where}: the question's id must be a text or a number, not {given!r}")
+        raise BenchmarkError(
+            f"{where}: the question's id must be a text or a number, not {given!r}"
+        )
     return str(given)
 
 

@@ -106,9 +106,7 @@ def served(root, url, monkeypatch):
 
 
 def kept(home: Path) -> list[str]:
-    return sorted(
-        path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()
-    )
+    return sorted(path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file())
 
 
 def test_files_come_from_where_they_are_and_are_not_fetched_twice(served, url, tmp_path):
@@ -151,7 +149,9 @@ def test_a_file_with_another_hash_is_refused_and_not_kept(served, root, tmp_path
 
 
 def test_nobody_listening_is_one_clear_error(served, tmp_path):
-    with pytest.raises(BenchmarkError, match=r"ConnectError.*name a folder that has it with --from"):
+    with pytest.raises(
+        BenchmarkError, match=r"ConnectError.*name a folder that has it with --from"
+    ):
         list(fetch(tmp_path, ["koala"], source="http://127.0.0.1:9"))
 
 

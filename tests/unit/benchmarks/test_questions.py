@@ -144,7 +144,7 @@ def test_a_changed_file_is_not_passed_off_as_the_published_one(published, tmp_pa
     folder.mkdir()
     text = (published / "benchmarks" / "koala_test_set.jsonl").read_text()
     (folder / "koala_test_set.jsonl").write_text("\n".join(text.split("\n")[:20]))
-    with pytest.raises(BenchmarkError, match="not the published koala.*opencs benchmarks fetch"):
+    with pytest.raises(BenchmarkError, match=r"not the published koala.*opencs benchmarks fetch"):
         read_benchmarks(tmp_path, {})
     (folder / "koala_test_set.jsonl").rename(folder / "koala_20.jsonl")
     assert read_benchmarks(tmp_path, {}).filter(benchmark="koala_20").height == 20
@@ -152,9 +152,7 @@ def test_a_changed_file_is_not_passed_off_as_the_published_one(published, tmp_pa
 
 def test_mt_bench_without_its_references_is_refused(published, tmp_path):
     (tmp_path / "benchmarks" / "mt_bench").mkdir(parents=True)
-    shutil.copy(
-        published / "benchmarks/mt_bench/question.jsonl", tmp_path / "benchmarks/mt_bench"
-    )
+    shutil.copy(published / "benchmarks/mt_bench/question.jsonl", tmp_path / "benchmarks/mt_bench")
     with pytest.raises(BenchmarkError, match="has no reference answers"):
         read_benchmarks(tmp_path, {})
 
@@ -275,7 +273,10 @@ def test_the_homes_benchmarks_join_or_replace_the_packages(write, tmp_path):
 
 
 def test_a_benchmark_that_is_not_there_says_where_it_belongs(tmp_path):
-    with pytest.raises(BenchmarkError, match=r"matchups\.x names the benchmark 'mt_bench'.*benchmarks fetch mt_bench.*smoke"):
+    with pytest.raises(
+        BenchmarkError,
+        match=r"matchups\.x names the benchmark 'mt_bench'.*benchmarks fetch mt_bench.*smoke",
+    ):
         read_benchmarks(tmp_path, {"matchups.x": "mt_bench"})
 
 

@@ -73,7 +73,7 @@ def build_defs(
         *build_score_checks(partitions),
         *build_selection_checks(partitions),
         *build_checkpoint_checks(partitions),
-        *build_answer_checks(partitions),
+        *build_answer_checks(experiments, partitions),
         *build_verdict_checks(experiments, partitions),
     ]
     keys = frozenset(key for definition in assets for key in definition.keys)

@@ -318,8 +318,8 @@ def _read(path: Path) -> dict[str, Any]:
     ):
         raise ExperimentsError(
             f"{path}: the top level must be selectors, base_models, recipes, experiments, "
-            "matchups, outside_models and endpoints, each a mapping of names to entries, and benchmarks, a "
-            "list of names"
+            "matchups, outside_models and endpoints, each a mapping of names to entries, and "
+            "benchmarks, a list of names"
         )
     return {
         kind: entries if kind == BENCHMARKS else dict(entries) for kind, entries in content.items()

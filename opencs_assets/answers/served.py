@@ -189,7 +189,8 @@ class ServedModel:
                 f"{self._place.base_url} read {asked} tokens of a prompt of {len(prompt.ids)}: it "
                 "does not take the prompt as it is sent, or has another tokenizer"
             )
-        return Reply(text.strip(), said, reason)
+        # Servers count the token that ended it.
+        return Reply(text.strip(), max(said - (reason == "stop"), 0), reason)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """One request; what another try may mend is tried again, after a wait."""

@@ -94,12 +94,17 @@ QUESTIONS = pl.DataFrame(
 def job(url, configure, checkpoint, tmp_path):
     """Makes a job of all questions for the server."""
 
-    def job(folder: Path = checkpoint, place: dict | None = None, **more) -> dict:
+    def job(
+        folder: Path = checkpoint,
+        place: dict | None = None,
+        questions: pl.DataFrame = QUESTIONS,
+        **more,
+    ) -> dict:
         file = tmp_path / "questions.parquet"
-        QUESTIONS.write_parquet(file)
+        questions.write_parquet(file)
         fields = answer_fields(
             PROVENANCE,
-            QUESTIONS,
+            questions,
             sampling_of("own"),
             max_new_tokens=TOKENS,
             seed=0,
@@ -230,9 +235,9 @@ def test_a_real_server_says_what_the_checkpoint_says_here(job, models_dir, embed
     server = EmbeddedServer(embedded_home, models.served_gguf(models_dir))
     with server.lease():
         place = {"base_url": f"{server.url()}/v1", "model": EMBEDDED_MODEL, "timeout_s": 60}
-        work(job(folder, place), Channel())
+        work(job(folder, place, QUESTIONS.head(3)), Channel())
         there = answers(job())
-    work({**job(folder), "endpoint": None, "force": True}, Channel())
+    work({**job(folder, None, QUESTIONS.head(3)), "endpoint": None, "force": True}, Channel())
     here = answers(job())
     same = ["question_id", "turn", "prompt_tokens", "seed", "temperature"]
     first = pl.col("turn") == 1

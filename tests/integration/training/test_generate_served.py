@@ -1,4 +1,4 @@
-"""Answers from an endpoint that serves the checkpoint: what is sent, what is kept, what is refused."""
+"""Answers from an endpoint with the checkpoint: what is sent, what is kept, what is refused."""
 
 import json
 import subprocess
@@ -170,7 +170,8 @@ def test_the_prompt_is_the_checkpoints_own_template_and_sampling_is_the_benchmar
 
 
 @pytest.mark.parametrize(
-    ("reason", "text", "tokens"), [("length", " cut", 4), ("stop", "", 3), ("content_filter", "", 4)]
+    ("reason", "text", "tokens"),
+    [("length", " cut", 4), ("stop", "", 3), ("content_filter", "", 4)],
 )
 def test_cut_and_empty_answers_are_kept_with_their_reason(job, configure, reason, text, tokens):
     configure(reason=reason, text=text)
@@ -191,7 +192,9 @@ def test_an_endpoint_that_keeps_failing_ends_the_job_and_the_next_one_goes_on(
 ):
     monkeypatch.setattr(served, "TRIES", 2)
     configure(faults=[200, 200, *[500] * 50])
-    with pytest.raises(EndpointError, match=r"HTTP 500: .*told to say 500.*answers so far are kept"):
+    with pytest.raises(
+        EndpointError, match=r"HTTP 500: .*told to say 500.*answers so far are kept"
+    ):
         work(job(), Channel())
     configure()
     counts = work(job(), Channel())
@@ -208,8 +211,16 @@ def test_an_endpoint_that_keeps_failing_ends_the_job_and_the_next_one_goes_on(
 @pytest.mark.parametrize(
     ("place", "settings", "says"),
     [
-        ({"model": "other"}, {}, r"serves no model 'other' \(it serves: d/e\).*--served-model-name"),
-        ({}, {"root": "/checkpoints/d/e/0000000000000000"}, r"serves /checkpoints/.* and not the ch"),
+        (
+            {"model": "other"},
+            {},
+            r"serves no model 'other' \(it serves: d/e\).*--served-model-name",
+        ),
+        (
+            {},
+            {"root": "/checkpoints/d/e/0000000000000000"},
+            r"serves /checkpoints/.* and not the ch",
+        ),
         ({}, {"extra": 1}, r"read \d+ tokens of a prompt of \d+"),
         ({}, {"faults": [400] * 20}, "HTTP 400: .*told to say 400"),
         ({}, {"faults": [401] * 20}, "HTTP 401"),

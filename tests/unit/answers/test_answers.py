@@ -8,6 +8,7 @@ import pytest
 
 from opencs_assets.answers.checks import few_empty, of_one_checkpoint, one_answer_each
 from opencs_assets.answers.decoding import Sampler
+from opencs_assets.answers.outside import asked
 from opencs_assets.answers.plots import answer_lengths
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.answers.sampling import answer_seed
@@ -65,9 +66,7 @@ def test_every_answer_has_a_seed_of_its_own():
 
 
 def fields(checkpoint="c", questions=QUESTIONS, sampling=BY_CATEGORY, tokens=96, seed=0, **more):
-    return answer_fields(
-        checkpoint, questions, sampling, max_new_tokens=tokens, seed=seed, **more
-    )
+    return answer_fields(checkpoint, questions, sampling, max_new_tokens=tokens, seed=seed, **more)
 
 
 def test_what_the_model_does_not_see_does_not_change_the_answers():
@@ -129,6 +128,14 @@ def test_a_missing_a_repeated_and_an_unknown_answer_are_found():
     assert "first missing ('b', 'q1', 1)" in missing.description
     assert not one_answer_each(pl.concat([ANSWERS, ANSWERS.head(1)]), QUESTIONS).passed
     assert not one_answer_each(ANSWERS, QUESTIONS.head(1)).passed
+
+
+def test_only_the_named_benchmarks_are_asked_for():
+    both = pl.concat([QUESTIONS, QUESTIONS.with_columns(benchmark=pl.lit("other"))])
+    assert asked(both, None).equals(both)
+    assert asked(both, ("b",)).equals(QUESTIONS)
+    assert one_answer_each(ANSWERS, asked(both, ("b",))).passed
+    assert not one_answer_each(ANSWERS, asked(both, None)).passed
 
 
 def test_answers_of_another_checkpoint_are_found():

@@ -167,6 +167,14 @@ def build_answer_assets(
             },
         )
 
+    return [benchmark_questions, model_answers]
+
+
+def build_outside_assets(
+    experiments: Experiments, partitions: Partitions
+) -> list[dg.AssetsDefinition]:
+    """The asset that has outside models answer the benchmarks."""
+
     @dg.asset(
         partitions_def=partitions.outside_model,
         io_manager_key="lake",
@@ -208,7 +216,7 @@ def build_answer_assets(
             },
         )
 
-    return [benchmark_questions, model_answers, outside_answers]
+    return [outside_answers]
 
 
 def _served(endpoint: Endpoint | None, keys: Mapping[str, str]) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ def few_failed(answers: pl.DataFrame) -> Finding:
 def build_answer_checks(
     experiments: Experiments, partitions: Partitions
 ) -> list[dg.AssetChecksDefinition]:
-    """The checks on ``model_answers`` and ``outside_answers``.
+    """The checks on ``model_answers``.
 
     Args:
         experiments: What is declared, among it the benchmarks that models answer.
@@ -81,27 +81,7 @@ def build_answer_checks(
         """Every turn of every question asked has exactly one answer, or a row that says why not."""
         return one_answer_each(answers, asked(questions, experiments.benchmarks))
 
-    def one_answer_each_outside(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
-        """Every turn of every question asked has exactly one answer, or a row that says why not."""
-        names = answers["outside_model"].unique().to_list()
-        wanted = experiments.asked_of(names[0]) if names else experiments.benchmarks
-        return one_answer_each(answers, asked(questions, wanted))
-
     return [
-        build_check(
-            "outside_answers",
-            "one_answer_each",
-            one_answer_each_outside,
-            partitions_def=partitions.outside_model,
-            inputs={"benchmark_questions": dg.AssetIn("benchmark_questions")},
-        ),
-        build_check(
-            "outside_answers",
-            "few_failed",
-            few_failed,
-            partitions_def=partitions.outside_model,
-            blocking=False,
-        ),
         build_check(
             "model_answers",
             "one_answer_each",
@@ -122,6 +102,40 @@ def build_answer_checks(
             few_empty,
             partitions_def=partitions.dataset_experiment,
             # A model that says nothing is a result to be seen, not broken data.
+            blocking=False,
+        ),
+    ]
+
+
+def build_outside_checks(
+    experiments: Experiments, partitions: Partitions
+) -> list[dg.AssetChecksDefinition]:
+    """The checks on ``outside_answers``.
+
+    Args:
+        experiments: What is declared.
+        partitions: The partition families.
+    """
+
+    def one_answer_each_outside(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
+        """Every turn of every question asked has exactly one answer, or a row that says why not."""
+        names = answers["outside_model"].unique().to_list()
+        wanted = experiments.asked_of(names[0]) if names else experiments.benchmarks
+        return one_answer_each(answers, asked(questions, wanted))
+
+    return [
+        build_check(
+            "outside_answers",
+            "one_answer_each",
+            one_answer_each_outside,
+            partitions_def=partitions.outside_model,
+            inputs={"benchmark_questions": dg.AssetIn("benchmark_questions")},
+        ),
+        build_check(
+            "outside_answers",
+            "few_failed",
+            few_failed,
+            partitions_def=partitions.outside_model,
             blocking=False,
         ),
     ]

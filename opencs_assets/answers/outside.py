@@ -15,7 +15,7 @@ from resources.llm.types import Call, Message, Reply
 # No prompt of ours: what is asked is the benchmark's question, turn by turn.
 PROMPT_VERSION = "answer-1"
 # Statuses of replies in the words of finish reasons; after these the next turn is not asked.
-UNANSWERED = frozenset({TOO_LONG, "failed", "garbled"})
+UNANSWERED = frozenset({TOO_LONG, "refused", "failed", "garbled"})
 SEED_DIGITS = 7
 
 Key = tuple[str, str, int]

@@ -35,8 +35,8 @@ LABEL_GRAMMAR = 'root ::= "A" | "B"'
 DIGITS = (1, 9)
 DIGIT_GRAMMAR = "root ::= [1-9]"
 NO_ANSWER = "no_answer"
-# Finish reasons of turns that the model has not answered; an empty answer is one.
-UNANSWERED = ("too_long", "failed", "garbled")
+# Finish reasons of turns without an answer; an empty answer that simply ended is one.
+UNANSWERED = ("too_long", "refused", "failed", "garbled")
 _PARSERS = {"single": "score-1..10/digit-1..9", "pair": "scores-1..10/log-odds-A-B"}
 
 Side = Literal["a", "b"]

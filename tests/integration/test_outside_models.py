@@ -204,6 +204,8 @@ def test_a_call_that_fails_is_a_row_that_says_why_and_is_asked_again(platform):
     assert bad.height in (1, 2)
     assert "400" in bad["detail"][0]
     assert table.height == 5
+    # A turn is not asked after one that has no answer.
+    assert len(platform.asked()) == 5 - bad.height
     platform.configure()
     assert platform.run("outside_answers") is None
     assert set(platform.outside()["finish_reason"]) == {"stop"}

@@ -105,7 +105,7 @@ class TestExpectedJudgments:
         assert tasks[0].answers_a == ("says q1.1", "says q1.2")
         assert tasks[0].answers_b == ("says q1.1", "says q1.2")
 
-    @pytest.mark.parametrize("reason", ["too_long", "failed", "garbled"])
+    @pytest.mark.parametrize("reason", ["too_long", "refused", "failed", "garbled"])
     def test_a_turn_that_was_not_answered_is_not_judged_as_an_empty_answer(self, reason):
         tasks = single_tasks(
             question_frame("q1"),

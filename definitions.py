@@ -10,8 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from opencs_assets.answers.assets import build_answer_assets
-from opencs_assets.answers.checks import build_answer_checks
+from opencs_assets.answers.assets import build_answer_assets, build_outside_assets
+from opencs_assets.answers.checks import build_answer_checks, build_outside_checks
 from opencs_assets.checkpoints.assets import build_checkpoint_assets
 from opencs_assets.checkpoints.checks import build_checkpoint_checks
 from opencs_assets.clusters.assets import build_cluster_assets
@@ -63,6 +63,7 @@ def build_defs(
         *build_selection_assets(experiments, partitions),
         *build_checkpoint_assets(experiments, partitions),
         *build_answer_assets(experiments, partitions),
+        *build_outside_assets(experiments, partitions),
         *build_verdict_assets(experiments, partitions),
         *build_evaluation_assets(settings),
     ]
@@ -73,7 +74,8 @@ def build_defs(
         *build_score_checks(partitions),
         *build_selection_checks(partitions),
         *build_checkpoint_checks(partitions),
-        *build_answer_checks(partitions),
+        *build_answer_checks(experiments, partitions),
+        *build_outside_checks(experiments, partitions),
         *build_verdict_checks(experiments, partitions),
     ]
     keys = frozenset(key for definition in assets for key in definition.keys)

@@ -36,6 +36,10 @@ replies = typer.Typer(
     help="Look after the models' replies: copy them out and in, clean up, look at one.",
 )
 app.add_typer(replies, name="replies")
+benchmarks = typer.Typer(
+    no_args_is_help=True, help="List the benchmarks, and fetch them from their public sources."
+)
+app.add_typer(benchmarks, name="benchmarks")
 # Into a file or a pipe there is no width to keep to.
 PIPE_WIDTH = 160
 WHOLE = 10_000
@@ -299,6 +303,50 @@ def models() -> None:
     fetch(_prepare().models, lambda line: err.print(line, highlight=False))
 
 
+@benchmarks.command("list")
+def list_benchmarks(as_json: JsonOption = False) -> None:
+    """List the benchmarks: how many questions, where from, and whether they are there."""
+    from opencs_assets.benchmarks.fetching import list_benchmarks as listed
+
+    rows = listed(_prepare().home)
+    shown = [
+        {name: value for name, value in row.items() if as_json or name != "file"} for row in rows
+    ]
+    _print_rows("Benchmarks", shown, as_json, cut=WHOLE)
+
+
+@benchmarks.command("fetch")
+def fetch_benchmarks(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; unset: all.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="A folder that has the files, or the URL of one (a mirror)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch benchmarks; a file is kept only if it is the published one, by its SHA-256."""
+    from opencs_assets.benchmarks.fetching import fetch
+
+    rows = [
+        {
+            "benchmark": each.benchmark,
+            "file": each.path.name,
+            "bytes": each.bytes,
+            "state": each.state,
+            "source": each.source,
+        }
+        for each in fetch(
+            _prepare().home,
+            names or [],
+            source=source,
+            say=lambda line: err.print(line, highlight=False, markup=False),
+        )
+    ]
+    _print_rows("Benchmarks", rows, as_json, cut=WHOLE)
+
+
 @replies.command("export")
 def export_replies(
     file: Annotated[Path, typer.Argument(help="File to write: .parquet, .jsonl or .jsonl.gz.")],
@@ -462,6 +510,7 @@ def show_reply(
 
 def main() -> None:
     """Run the command; a known error is one message, not a traceback."""
+    from opencs_assets.benchmarks.errors import BenchmarkError
     from opencs_assets.profiles import MethodError
     from opencs_assets.selection.choice import SelectionError
     from opencs_assets.selection.pins import PinsError
@@ -473,6 +522,7 @@ def main() -> None:
 
     warnings.filterwarnings("ignore")
     known = (
+        BenchmarkError,
         DatasetError,
         ExperimentsError,
         HomeError,

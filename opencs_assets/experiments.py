@@ -1,5 +1,8 @@
 """Selectors, base models, recipes, experiments and matchups, as declared in ``experiments.yaml``.
 
+Outside models, endpoints that serve checkpoints and the benchmarks to answer are declared there
+too.
+
 The package's own file is overlaid by the user's ``experiments.yaml`` in the home: entries with new
 names are added, entries with the same name replaced. Each is typed and checked before anything
 runs; a new one is one entry in one place.
@@ -13,10 +16,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from opencs_assets.recipes import Recipe
-from resources.settings import Criterion, LengthUnit, Profile
+from resources.settings import Criterion, LengthUnit, Profile, Role
 
 PACKAGED = Path(__file__).parent / "experiments.yaml"
 BUDGETS = frozenset({"epochs", "steps", "tokens"})
+BENCHMARKS = "benchmarks"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
 
@@ -105,12 +109,49 @@ class Matrix(_Entry):
     recipe: str | None = None
 
 
-class Matchup(_Entry):
-    """Two experiments compared on one benchmark.
+class Endpoint(_Entry):
+    """Where an experiment's checkpoint is served, so that its answers come from there.
+
+    It must serve that checkpoint by OpenAI's completions protocol, as vLLM does:
+    ``vllm serve <the checkpoint's folder> --served-model-name <model>``.
 
     Attributes:
-        model_a: One experiment.
-        model_b: Another.
+        base_url: Base URL, such as ``http://vllm:8000/v1``.
+        model: Name that it knows the checkpoint by; ``{dataset}`` and ``{experiment}`` stand for
+            those of the partition.
+        api_key_env: Environment variable that holds its key; unset: it needs none.
+        concurrency: Most requests in flight at once.
+        timeout_s: Deadline of one request, in seconds.
+    """
+
+    base_url: str = Field(pattern=r"^https?://")
+    model: str = "{dataset}/{experiment}"
+    api_key_env: str | None = None
+    concurrency: int = Field(64, ge=1)
+    timeout_s: float = Field(600.0, gt=0)
+
+
+class OutsideModel(Role):
+    """A model that is not trained here, such as GPT-4 as a baseline; set like a role.
+
+    How long its answers are, and at which temperature, is the benchmark's.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sampling_is_the_benchmarks(cls, given: Any) -> Any:
+        for name in ("temperature", "max_tokens", "reading", "structured"):
+            if isinstance(given, Mapping) and name in given:
+                raise ValueError(f"{name} can't be set: how it answers is the benchmark's")
+        return given
+
+
+class Matchup(_Entry):
+    """Two experiments, or an experiment and an outside model, compared on one benchmark.
+
+    Attributes:
+        model_a: An experiment, or an outside model.
+        model_b: Another; one of the two must be an experiment.
         benchmark: Benchmark whose questions both answer.
         parity: Budget in which the two are equal: both recipes must give the same number of
             ``epochs``, ``steps`` or ``tokens``. ``declared``: each side has the budget of its own
@@ -124,7 +165,20 @@ class Matchup(_Entry):
 
 
 class Experiments(_Entry):
-    """Everything that is declared."""
+    """Everything that is declared.
+
+    Attributes:
+        selectors: Ways to choose a subset.
+        base_models: Models to fine-tune.
+        recipes: How checkpoints are trained.
+        matrix: Experiments by the block.
+        experiments: What is trained.
+        matchups: What is compared.
+        outside_models: Models that are not trained here.
+        endpoints: Where checkpoints are served, by experiment; the answers of any other are
+            generated from its checkpoint's files.
+        benchmarks: Benchmarks that models answer; unset: all that are there.
+    """
 
     selectors: dict[str, Selector]
     base_models: dict[str, BaseModelEntry]
@@ -132,13 +186,16 @@ class Experiments(_Entry):
     matrix: dict[str, Matrix] = {}
     experiments: dict[str, Experiment]
     matchups: dict[str, Matchup]
+    outside_models: dict[str, OutsideModel] = {}
+    endpoints: dict[str, Endpoint] = {}
+    benchmarks: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _names_resolve(self) -> "Experiments":
         import re
 
         for kind in type(self).model_fields:
-            for name in getattr(self, kind):
+            for name in getattr(self, kind) or ():
                 if not re.match(NAME_PATTERN, name):
                     raise ValueError(
                         f"{kind}.{name}: a name has lower-case letters, digits and _ . @ - only"
@@ -152,10 +209,11 @@ class Experiments(_Entry):
                 ("recipe", self.recipes),
             )
         ] + [
-            (f"matchups.{name}.{attribute}", getattr(entry, attribute), self.experiments)
+            (f"matchups.{name}.{attribute}", getattr(entry, attribute), self.sides)
             for name, entry in self.matchups.items()
             for attribute in ("model_a", "model_b")
         ]
+        wanted += [(f"endpoints.{name}", name, self.experiments) for name in self.endpoints]
         for where, name, table in wanted:
             if name not in table:
                 raise ValueError(f"{where}: there is no {name!r}; known: {', '.join(table)}")
@@ -171,15 +229,48 @@ class Experiments(_Entry):
         for name, entry in self.matchups.items():
             if entry.model_a == entry.model_b:
                 raise ValueError(f"matchups.{name}: both sides are {entry.model_a!r}")
+            if {entry.model_a, entry.model_b} <= set(self.outside_models):
+                raise ValueError(f"matchups.{name}: one side must be an experiment")
+            if self.benchmarks is not None and entry.benchmark not in self.benchmarks:
+                raise ValueError(
+                    f"matchups.{name}.benchmark: {entry.benchmark!r} is not among `benchmarks` "
+                    f"({', '.join(self.benchmarks)}), so nobody answers it"
+                )
             self._parity_holds(name, entry)
+        for name in self.outside_models:
+            if name in self.experiments:
+                raise ValueError(f"outside_models.{name}: an experiment has this name")
         return self
+
+    @property
+    def sides(self) -> Mapping[str, Experiment | OutsideModel]:
+        """What may be a side of a matchup, by name."""
+        return {**self.experiments, **self.outside_models}
+
+    def asked_of(self, outside_model: str) -> tuple[str, ...] | None:
+        """Benchmarks that an outside model answers: those of its matchups, and no more is paid.
+
+        Args:
+            outside_model: Its name.
+
+        Returns:
+            Names; all that experiments answer where it is in no matchup (``None``: all there are).
+        """
+        of_matchups = [
+            entry.benchmark
+            for entry in self.matchups.values()
+            if outside_model in (entry.model_a, entry.model_b)
+        ]
+        return tuple(dict.fromkeys(of_matchups)) or self.benchmarks
 
     def _parity_holds(self, name: str, matchup: Matchup) -> None:
         budgets = [
             self.recipes[self.experiments[model].recipe].budget
             for model in (matchup.model_a, matchup.model_b)
+            if model in self.experiments
         ]
-        if matchup.parity == "declared":
+        # An outside model's training is not ours to compare.
+        if matchup.parity == "declared" or len(budgets) < 2:
             return
         if budgets[0] != budgets[1] or budgets[0][0] != matchup.parity:
             sides = " and ".join(f"{amount:g} {unit}" for unit, amount in budgets)
@@ -203,7 +294,7 @@ def load_experiments(home: Path) -> Experiments:
     merged = _read(PACKAGED)
     if own.exists():
         for kind, entries in _read(own).items():
-            merged[kind] = {**merged.get(kind, {}), **entries}
+            merged[kind] = entries if kind == BENCHMARKS else {**merged.get(kind, {}), **entries}
     try:
         return Experiments.model_validate(_expanded(merged))
     except ValidationError as error:
@@ -267,16 +358,20 @@ def _like(name: str, recipes: Mapping[str, Any], seen: tuple[str, ...]) -> Any:
     return {**base, **own}
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ExperimentsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, Mapping) or not all(
-        isinstance(entries, Mapping) for entries in content.values()
+        isinstance(entries, list if kind == BENCHMARKS else Mapping)
+        for kind, entries in content.items()
     ):
         raise ExperimentsError(
-            f"{path}: the top level must be selectors, base_models, recipes, matrix, experiments "
-            "and matchups, each a mapping of names to entries"
+            f"{path}: the top level must be selectors, base_models, recipes, matrix, experiments, "
+            "matchups, outside_models and endpoints, each a mapping of names to entries, and "
+            "benchmarks, a list of names"
         )
-    return {kind: dict(entries) for kind, entries in content.items()}
+    return {
+        kind: entries if kind == BENCHMARKS else dict(entries) for kind, entries in content.items()
+    }

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from opencs_assets.benchmarks import BenchmarkError
+from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.checkpoints.provenance import BaseModelError
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.experiments import ExperimentsError

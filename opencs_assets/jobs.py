@@ -18,7 +18,7 @@ class Family:
     Attributes:
         name: Name of the family; its job is ``<name>_job``.
         assets: Assets in it; empty for the warehouse, which has all the others.
-        dimension: Second partition dimension beside ``dataset``, if any.
+        dimension: Partition dimension, beside ``dataset`` where it is by dataset, if any.
         by_dataset: Whether it is partitioned by dataset at all.
         description: What running it does.
     """
@@ -89,7 +89,15 @@ FAMILIES: tuple[Family, ...] = (
         True,
         "Train on a subset, answer the benchmark, judge the answers.",
     ),
-    Family("matchup", ("pairwise_verdicts",), "matchup", True, "Judge two experiments' answers."),
+    # Costs money, and is the same for every dataset.
+    Family(
+        "outside",
+        ("outside_answers",),
+        "outside_model",
+        False,
+        "Have an outside model answer the benchmarks of its matchups.",
+    ),
+    Family("matchup", ("pairwise_verdicts",), "matchup", True, "Judge two models' answers."),
 )
 WAREHOUSE = Family(
     "warehouse", (), None, False, "Build the DuckDB tables from all that is in the lake."

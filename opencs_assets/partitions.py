@@ -30,6 +30,7 @@ class Partitions:
         dataset_refined: Dataset × selector that refines.
         dataset_experiment: Dataset × experiment.
         dataset_matchup: Dataset × matchup.
+        outside_model: One key an outside model; its answers belong to no dataset.
         selector_to_refined: From a subset to its refinement, where its selector refines.
         refined_to_selector: From a refinement to what is made of its selector's subset.
         refined_to_experiment: From a refinement to the experiments that train on it.
@@ -42,6 +43,7 @@ class Partitions:
     dataset_refined: dg.MultiPartitionsDefinition
     dataset_experiment: dg.MultiPartitionsDefinition
     dataset_matchup: dg.MultiPartitionsDefinition
+    outside_model: dg.StaticPartitionsDefinition
     selector_to_refined: dg.MultiPartitionMapping
     refined_to_selector: dg.MultiPartitionMapping
     refined_to_experiment: dg.MultiPartitionMapping
@@ -56,8 +58,9 @@ def build_partitions(experiments: Experiments) -> Partitions:
         of_selector[experiment.selector].add(name)
     of_experiment: dict[str, set[str]] = {name: set() for name in experiments.experiments}
     for name, matchup in experiments.matchups.items():
-        of_experiment[matchup.model_a].add(name)
-        of_experiment[matchup.model_b].add(name)
+        for side in (matchup.model_a, matchup.model_b):
+            if side in of_experiment:
+                of_experiment[side].add(name)
 
     refining = [name for name, selector in experiments.selectors.items() if selector.refine]
 
@@ -72,6 +75,7 @@ def build_partitions(experiments: Experiments) -> Partitions:
         dataset_refined=by("refined", refining),
         dataset_experiment=by("experiment", list(experiments.experiments)),
         dataset_matchup=by("matchup", list(experiments.matchups)),
+        outside_model=dg.StaticPartitionsDefinition(list(experiments.outside_models)),
         selector_to_refined=_other_dimension(
             "selector", "refined", {name: {name} for name in refining}
         ),

@@ -78,7 +78,7 @@ class Recipe(_Strict):
         deterministic: Only deterministic algorithms, so that a resumed run on a GPU gives the
             same weights; on a CPU it does anyway.
         seed: Seed of order, noise and dropout.
-        max_new_tokens: Tokens of an answer.
+        max_new_tokens: Most tokens of an answer; unset: the benchmark's own, 512.
         generation_batch_size: Questions generated at once.
     """
 
@@ -107,7 +107,7 @@ class Recipe(_Strict):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     deterministic: bool = False
     seed: int = Field(0, ge=0, lt=2**31)
-    max_new_tokens: int = Field(512, ge=1)
+    max_new_tokens: int | None = Field(None, ge=1)
     generation_batch_size: int = Field(12, ge=1)
 
     @model_validator(mode="before")

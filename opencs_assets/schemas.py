@@ -569,13 +569,41 @@ MODEL_ANSWERS = _table(
         "category": Column(pl.String, "Category of the question"),
         "turn": Column(pl.Int64, "1-based turn"),
         "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
-        "finish_reason": Column(pl.String, "stop, length, or too_long where it was not asked"),
+        "finish_reason": Column(
+            pl.String,
+            "stop, length, what else an endpoint says, or too_long where it was not asked",
+        ),
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
         "answer_tokens": Column(pl.Int64, "Tokens of the answer"),
         "temperature": Column(pl.Float64, "Sampling temperature; 0 is greedy"),
         "seed": Column(pl.Int64, "Seed of the answer"),
         "provenance": Column(pl.String, "Hash of all that determined the answers"),
         "checkpoint": Column(pl.String, "Provenance of the checkpoint"),
+    },
+)
+OUTSIDE_ANSWERS = _table(
+    "outside_answers",
+    ("outside_model",),
+    ("benchmark", "question_id", "turn"),
+    {
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turn": Column(pl.Int64, "1-based turn"),
+        "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
+        "finish_reason": Column(
+            pl.String,
+            "stop or length, or why there is no answer: refused, garbled, failed, too_long",
+        ),
+        "detail": Column(pl.String, "Why there is no answer, for a person", nullable=True),
+        "prompt_tokens": Column(pl.Int64, "Tokens of the prompt, as the provider counts"),
+        "answer_tokens": Column(pl.Int64, "Tokens of the answer, as the provider counts"),
+        "temperature": Column(pl.Float64, "Sampling temperature; 0 is greedy"),
+        "seed": Column(pl.Int64, "Seed that was sent; null where it was greedy", nullable=True),
+        "model": _MODEL,
+        "reply_id": Column(
+            pl.String, "Key of the reply in the reply store; null if not asked", nullable=True
+        ),
     },
 )
 SINGLE_VERDICTS = _table(
@@ -625,7 +653,7 @@ LLM_REPLIES = _table(
     ("reply_id",),
     {
         "reply_id": Column(pl.String, "Key of the reply in the reply store"),
-        "role": Column(pl.String, "tagger, scorer, refiner or judge"),
+        "role": Column(pl.String, "tagger, scorer, refiner, judge, or outside_models.NAME"),
         "stage": Column(pl.String, "Asset that asked"),
         "dataset": Column(pl.String, "Dataset that it was asked for first", nullable=True),
         "model": _MODEL,
@@ -683,6 +711,7 @@ TABLES: Mapping[str, Table] = {
         CHECKPOINT,
         BENCHMARK_QUESTIONS,
         MODEL_ANSWERS,
+        OUTSIDE_ANSWERS,
         SINGLE_VERDICTS,
         PAIRWISE_VERDICTS,
         LLM_REPLIES,

@@ -117,10 +117,20 @@ def plan(
     methods = {experiments.selectors[name].method for name in wanted["selector"]}
     keys -= _scores_for_nothing(graph, keys, methods)
     wanted["refined"] = [name for name in wanted["selector"] if experiments.selectors[name].refine]
+    outside = set(experiments.outside_models)
     wanted["matchup"] = [
         name
         for name, matchup in experiments.matchups.items()
-        if {matchup.model_a, matchup.model_b} <= set(wanted["experiment"])
+        if {matchup.model_a, matchup.model_b} <= {*wanted["experiment"], *outside}
+    ]
+    # Of outside models only those that the matchups compare with: each answer is paid for.
+    compared = {
+        side
+        for name in wanted["matchup"]
+        for side in (experiments.matchups[name].model_a, experiments.matchups[name].model_b)
+    }
+    wanted["outside_model"] = [
+        name for name in experiments.outside_models if everything or name in compared
     ]
     steps = []
     for family, members in family_assets(frozenset(graph.get_all_asset_keys())).values():
@@ -142,6 +152,14 @@ def plan(
             partitions = [
                 f"{name}|{second}" if second else name for name in names for second in seconds
             ]
+        elif family.dimension:
+            partitions = list(wanted[family.dimension])
+            if not partitions and not everything and not wanted["experiment"]:
+                raise PlanError(
+                    f"{', '.join(assets)}: say for which experiments' matchups with --experiment, "
+                    "or --all; outside models are declared under `outside_models` of "
+                    "experiments.yaml"
+                )
         steps += [Step(family.name, family.job, partition, assets) for partition in partitions]
     return steps
 

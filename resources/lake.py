@@ -80,12 +80,14 @@ class Lake:
                 arrow = pq.read_table(file)
         except FileNotFoundError:
             where = "|".join(partition[key] for key in table.dimensions)
-            # A matchup is materialized by the experiments that it compares.
+            # A matchup is materialized by the experiments that it compares, and with it an outside
+            # model.
             options = [
                 f" --{'selector' if key == 'refined' else key} {partition[key]}"
                 for key in table.dimensions
-                if key != "matchup"
+                if key not in ("matchup", "outside_model")
             ]
+            options += [" --all"] if "outside_model" in table.dimensions else []
             raise LakeError(
                 f"{name} has no rows for {where or 'its one partition'} yet ({path} is not there); "
                 f"materialize it first: opencs materialize {name}{''.join(options)}"

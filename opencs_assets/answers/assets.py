@@ -1,19 +1,25 @@
-"""The assets ``benchmark_questions`` and ``model_answers``."""
+"""The assets ``benchmark_questions``, ``model_answers`` and ``outside_answers``."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from opencs_assets.answers import plots
+from opencs_assets.answers import outside, plots
 from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
 from opencs_assets.answers.store import read_answers
-from opencs_assets.benchmarks import read_benchmarks
-from opencs_assets.experiments import Experiments
+from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.benchmarks.questions import read_benchmarks
+from opencs_assets.experiments import Endpoint, Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
 from opencs_assets.provenance import SHORT, content_hash
+from opencs_assets.usage import usage_metadata
 from resources.home import Home
 from resources.launcher import LocalLauncher
+from resources.llm.resource import LLMResource
 
 FORCE_TAG = "opencs/force"
 GENERATOR = "opencs_assets.answers.generate"
@@ -38,17 +44,21 @@ def build_answer_assets(
     @dg.asset(
         io_manager_key="lake",
         description=(
-            "The questions of all benchmarks: the package's, and `benchmarks/*.jsonl` of the home."
+            "The questions of all benchmarks: the package's, and those in `benchmarks` of the home "
+            "(`opencs benchmarks fetch`)."
         ),
         kinds={"json", "parquet"},
         owners=["team:evaluation"],
         # Datasets are compared with the questions, so in the graph they stand before them.
         group_name="benchmarks",
         metadata=table_metadata("benchmark_questions"),
-        code_version="1",
+        code_version="2",
     )
     def benchmark_questions(home: Home) -> dg.MaterializeResult[pl.DataFrame]:
         wanted = {f"matchups.{name}": each.benchmark for name, each in experiments.matchups.items()}
+        wanted |= {
+            f"benchmarks[{at}]": each for at, each in enumerate(experiments.benchmarks or ())
+        }
         with clear_failures():
             questions = read_benchmarks(home.folder, wanted)
         sizes = questions.group_by("benchmark", maintain_order=True).len()
@@ -65,8 +75,10 @@ def build_answer_assets(
         partitions_def=partitions.dataset_experiment,
         io_manager_key="lake",
         description=(
-            "The checkpoint's answers to every question, turn by turn. Reused where checkpoint, "
-            "questions and sampling are the same; a killed run goes on where it stopped."
+            "The checkpoint's answers to every question, turn by turn, of all benchmarks or those "
+            "that `benchmarks` of experiments.yaml names. Generated from its files, or by the "
+            "endpoint that serves it. Reused where checkpoint, questions and sampling are the "
+            "same; a killed run goes on where it stopped."
         ),
         kinds={"python", "torch", "huggingface"},
         owners=["team:evaluation"],
@@ -89,12 +101,21 @@ def build_answer_assets(
         recipe = experiments.recipes[experiments.experiments[keys["experiment"]].recipe]
         force = config.force or context.run.tags.get(FORCE_TAG) == "true"
         trained = checkpoint.row(0, named=True)
+        questions = outside.asked(benchmark_questions, experiments.benchmarks)
         asked = {
             part["benchmark"][0]: part
-            for part in benchmark_questions.partition_by("benchmark", maintain_order=True)
+            for part in questions.partition_by("benchmark", maintain_order=True)
         }
+        served = _served(experiments.endpoints.get(keys["experiment"]), keys)
         fields = {
-            name: answer_fields(trained["provenance"], part, recipe.max_new_tokens, recipe.seed)
+            name: answer_fields(
+                trained["provenance"],
+                part,
+                sampling_of(name),
+                max_new_tokens=recipe.max_new_tokens,
+                seed=recipe.seed,
+                served_as=served["model"] if served else None,
+            )
             for name, part in asked.items()
         }
         hashes = {name: content_hash(each) for name, each in fields.items()}
@@ -119,12 +140,11 @@ def build_answer_assets(
                     "provenance": trained["provenance"],
                     "outputs": {name: str(path) for name, path in files.items()},
                     "fields": fields,
-                    "max_new_tokens": recipe.max_new_tokens,
                     "batch_size": recipe.generation_batch_size,
-                    "seed": recipe.seed,
+                    "endpoint": served,
                     "force": force,
                 },
-                {"questions": benchmark_questions},
+                {"questions": questions},
             )
             tables = stored()
         missing = [name for name, table in tables.items() if table is None]
@@ -141,9 +161,70 @@ def build_answer_assets(
                 "finish_reasons": dict(reasons.iter_rows()),
                 "answer_tokens": int(answers["answer_tokens"].sum()),
                 "checkpoint": dg.MetadataValue.path(trained["path"]),
+                "endpoint": served["base_url"] if served else "none, generated from its files",
                 "provenance": hashes,
                 "lengths": plot(plots.answer_lengths(answers)),
             },
         )
 
     return [benchmark_questions, model_answers]
+
+
+def build_outside_assets(
+    experiments: Experiments, partitions: Partitions
+) -> list[dg.AssetsDefinition]:
+    """The asset that has outside models answer the benchmarks."""
+
+    @dg.asset(
+        partitions_def=partitions.outside_model,
+        io_manager_key="lake",
+        description=(
+            "An outside model's answers to the benchmarks of its matchups, turn by turn, with each "
+            "benchmark's sampling. Replies are kept, so that none is paid for twice."
+        ),
+        kinds={"openai", "parquet"},
+        owners=["team:evaluation"],
+        group_name=GROUP,
+        metadata=table_metadata("outside_answers"),
+        code_version=outside.PROMPT_VERSION,
+        pool="llm_api",
+    )
+    def outside_answers(
+        context: dg.AssetExecutionContext, benchmark_questions: pl.DataFrame, llm: LLMResource
+    ) -> dg.MaterializeResult[pl.DataFrame]:
+        name = context.partition_key
+        questions = outside.asked(benchmark_questions, experiments.asked_of(name))
+        with (
+            clear_failures(),
+            llm.client(
+                f"outside_models.{name}",
+                stage="outside_answers",
+                settings=experiments.outside_models[name],
+                log=context.log.info,
+            ) as client,
+        ):
+            answers = outside.answer(questions, client)
+        reasons = answers.group_by("finish_reason").len().sort("finish_reason")
+        return dg.MaterializeResult(
+            value=answers,
+            metadata={
+                "finish_reasons": dict(reasons.iter_rows()),
+                "benchmarks": sorted(set(answers["benchmark"])),
+                "answer_tokens": int(answers["answer_tokens"].sum()),
+                "lengths": plot(plots.answer_lengths(answers)),
+                **usage_metadata(client),
+            },
+        )
+
+    return [outside_answers]
+
+
+def _served(endpoint: Endpoint | None, keys: Mapping[str, str]) -> dict[str, Any] | None:
+    """Where the partition's checkpoint is served, as the job has it."""
+    if endpoint is None:
+        return None
+    model = endpoint.model.replace("{dataset}", keys["dataset"])
+    return {
+        **endpoint.model_dump(mode="json"),
+        "model": model.replace("{experiment}", keys["experiment"]),
+    }

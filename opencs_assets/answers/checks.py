@@ -3,8 +3,10 @@
 import dagster as dg
 import polars as pl
 
+from opencs_assets.answers.outside import UNANSWERED, asked
 from opencs_assets.answers.store import KEY, expected_keys
 from opencs_assets.checks import Finding, build_check
+from opencs_assets.experiments import Experiments
 from opencs_assets.partitions import Partitions
 
 MOST_EMPTY = 0.5
@@ -50,13 +52,40 @@ def few_empty(answers: pl.DataFrame) -> Finding:
     )
 
 
-def build_answer_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
-    """The checks on ``model_answers``."""
+def few_failed(answers: pl.DataFrame) -> Finding:
+    """Every turn was answered; what failed is asked again when it is materialized again."""
+    failed = answers.filter(pl.col("finish_reason").is_in(list(UNANSWERED)))
+    first = f"; the first: {failed['detail'][0]}" if failed.height else ""
+    return Finding(
+        not failed.height,
+        f"{failed.height} of {answers.height} turns have no answer{first}",
+        {
+            "by_reason": dict(
+                failed["finish_reason"].value_counts().sort("finish_reason").iter_rows()
+            )
+        },
+    )
+
+
+def build_answer_checks(
+    experiments: Experiments, partitions: Partitions
+) -> list[dg.AssetChecksDefinition]:
+    """The checks on ``model_answers``.
+
+    Args:
+        experiments: What is declared, among it the benchmarks that models answer.
+        partitions: The partition families.
+    """
+
+    def one_answer_each_asked(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
+        """Every turn of every question asked has exactly one answer, or a row that says why not."""
+        return one_answer_each(answers, asked(questions, experiments.benchmarks))
+
     return [
         build_check(
             "model_answers",
             "one_answer_each",
-            one_answer_each,
+            one_answer_each_asked,
             partitions_def=partitions.dataset_experiment,
             inputs={"benchmark_questions": dg.AssetIn("benchmark_questions")},
         ),
@@ -73,6 +102,40 @@ def build_answer_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition
             few_empty,
             partitions_def=partitions.dataset_experiment,
             # A model that says nothing is a result to be seen, not broken data.
+            blocking=False,
+        ),
+    ]
+
+
+def build_outside_checks(
+    experiments: Experiments, partitions: Partitions
+) -> list[dg.AssetChecksDefinition]:
+    """The checks on ``outside_answers``.
+
+    Args:
+        experiments: What is declared.
+        partitions: The partition families.
+    """
+
+    def one_answer_each_outside(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
+        """Every turn of every question asked has exactly one answer, or a row that says why not."""
+        names = answers["outside_model"].unique().to_list()
+        wanted = experiments.asked_of(names[0]) if names else experiments.benchmarks
+        return one_answer_each(answers, asked(questions, wanted))
+
+    return [
+        build_check(
+            "outside_answers",
+            "one_answer_each",
+            one_answer_each_outside,
+            partitions_def=partitions.outside_model,
+            inputs={"benchmark_questions": dg.AssetIn("benchmark_questions")},
+        ),
+        build_check(
+            "outside_answers",
+            "few_failed",
+            few_failed,
+            partitions_def=partitions.outside_model,
             blocking=False,
         ),
     ]

@@ -3,24 +3,24 @@
 Runs anywhere, with or without Dagster. The job file holds:
 
 - ``checkpoint``: the checkpoint's folder; ``provenance``: what it must have been made from;
-- ``questions``: Parquet file of ``benchmark_questions``;
+- ``questions``: Parquet file of ``benchmark_questions``, those to be answered;
 - ``outputs``: Parquet file to write by benchmark; ``fields``: what its provenance is the hash of,
-  by benchmark;
-- ``max_new_tokens``, ``batch_size``, ``seed``: how to answer;
+  by benchmark, from which temperatures, seed and most tokens of an answer are taken;
+- ``batch_size``: questions at once;
+- ``endpoint``: where the checkpoint is served (``served.Place``); absent: it is loaded here;
 - ``force``: answer again what is already there.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from filelock import FileLock
-from jinja2.exceptions import TemplateError
 
-from opencs_assets.answers.sampling import answer_seed, temperature
+from opencs_assets.answers.asking import TOO_LONG, Answered, Answerer, Prompt, Reply
+from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.store import (
     PartialAnswers,
     Row,
@@ -28,46 +28,11 @@ from opencs_assets.answers.store import (
     read_answers,
     write_answers,
 )
-from opencs_assets.external import (
-    Channel,
-    Job,
-    JobError,
-    Progress,
-    cores,
-    prepare_models,
-    run_job,
-)
+from opencs_assets.external import Channel, Job, JobError, Progress, run_job
 from opencs_assets.provenance import ProvenanceError, content_hash, verify
 
-TOO_LONG = "too_long"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One turn that the model is asked.
-
-    Attributes:
-        row: The answer's row, without what comes from the answer.
-        ids: The prompt's tokens.
-    """
-
-    row: Row
-    ids: list[int]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model said to one prompt.
-
-    Attributes:
-        text: The answer.
-        tokens: Its tokens, without the end-of-turn token.
-        finish_reason: ``stop``, or ``length`` where it was cut at the limit.
-    """
-
-    text: str
-    tokens: int
-    finish_reason: str
+# Answers that are written through to the disk at once, at most.
+KEPT_AT_ONCE = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,14 +66,14 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
                 "benchmark", as_dict=True, maintain_order=True
             ).items()
         }
-        model: Model | None = None
+        model: Answerer | None = None
         for benchmark, part in asked.items():
             run = _Run(job, benchmark, part)
             if run.finished():
                 counts["kept"] += len(run.keys)
                 continue
-            model = model or Model(Path(job["checkpoint"]), int(job["max_new_tokens"]))
-            generated = run.answer(model, int(job["batch_size"]), channel)
+            model = model or _open(job, channel)
+            generated = run.answer(model, channel)
             counts["generated"] += generated
             counts["kept"] += len(run.keys) - generated
     return counts
@@ -121,9 +86,12 @@ class _Run:
         self.questions = questions
         self.keys = expected_keys(questions)
         self.output = Path(job["outputs"][benchmark])
-        self.provenance = content_hash(job["fields"][benchmark])
+        fields = job["fields"][benchmark]
+        self.provenance = content_hash(fields)
         self.checkpoint = str(job["provenance"])
-        self.seed = int(job["seed"])
+        self.seed = int(fields["seed"])
+        self.max_new_tokens = int(fields["max_new_tokens"])
+        self.temperatures: Mapping[str, float] = fields["temperatures"]
         self.force = bool(job.get("force"))
         self.partial = PartialAnswers(self.output.with_suffix(".partial.jsonl"))
         if self.force:
@@ -134,8 +102,8 @@ class _Run:
         found = read_answers(self.output, self.questions, self.provenance)
         return found is not None and not self.force
 
-    def answer(self, model: "Model", batch_size: int, channel: Channel) -> int:
-        """Answer turn by turn, each turn in batches of prompts of like length; returns how many."""
+    def answer(self, model: Answerer, channel: Channel) -> int:
+        """Answer turn by turn, for a turn shows the answers before it; returns how many."""
         done = {
             key: row
             for key, row in self.partial.read().items()
@@ -154,23 +122,26 @@ class _Run:
                 before = [done[(*key[:2], earlier)] for earlier in range(1, turn)]
                 prompts.append(self._prompt(model, question, before))
             refused = [prompt for prompt in prompts if self._refused(prompt, model)]
-            self._keep(done, [(prompt.row, Reply("", 0, TOO_LONG)) for prompt in refused])
+            self._keep(done, [(prompt, Reply("", 0, TOO_LONG)) for prompt in refused])
             progress.advance(len(refused))
-            asked = sorted(
-                (prompt for prompt in prompts if not self._refused(prompt, model)),
-                key=lambda prompt: (-len(prompt.ids), prompt.row["question_id"]),
-            )
-            for start in range(0, len(asked), batch_size):
-                batch = asked[start : start + batch_size]
-                replies = model.reply(batch, lambda note: progress.advance(0, note))
-                pairs = zip(batch, replies, strict=True)
-                self._keep(done, [(prompt.row, reply) for prompt, reply in pairs])
-                progress.advance(len(batch))
+            asked = [prompt for prompt in prompts if not self._refused(prompt, model)]
+            waiting: Answered = []
+            try:
+                for some in model.answer(
+                    asked, self.max_new_tokens, lambda note: progress.advance(0, note)
+                ):
+                    waiting += some
+                    progress.advance(len(some))
+                    if len(waiting) >= KEPT_AT_ONCE:
+                        self._keep(done, waiting)
+                        waiting = []
+            finally:
+                self._keep(done, waiting)
         write_answers(self.output, [done[key] for key in self.keys])
         self.partial.path.unlink(missing_ok=True)
         return len(self.keys) - kept
 
-    def _prompt(self, model: "Model", question: Mapping[str, Any], before: list[Row]) -> Prompt:
+    def _prompt(self, model: Answerer, question: Mapping[str, Any], before: list[Row]) -> Prompt:
         """The turn with the model's own earlier answers; no tokens where one of them is missing."""
         turn = len(before) + 1
         unasked = any(row["finish_reason"] == TOO_LONG for row in before)
@@ -185,153 +156,42 @@ class _Run:
             **dict(zip(("benchmark", "question_id", "turn"), key, strict=True)),
             "category": question["category"],
             "prompt_tokens": len(ids),
-            "temperature": temperature(question["category"]),
+            "temperature": self.temperatures[question["category"]],
             "seed": answer_seed(self.seed, *key),
             "provenance": self.provenance,
             "checkpoint": self.checkpoint,
         }
         return Prompt(row, ids)
 
-    def _refused(self, prompt: Prompt, model: "Model") -> bool:
-        return not prompt.ids or len(prompt.ids) + model.max_new_tokens > model.context
+    def _refused(self, prompt: Prompt, model: Answerer) -> bool:
+        return not prompt.ids or len(prompt.ids) + self.max_new_tokens > model.context
 
-    def _keep(
-        self, done: dict[tuple[str, str, int], Row], answers: Sequence[tuple[Row, Reply]]
-    ) -> None:
+    def _keep(self, done: dict[tuple[str, str, int], Row], answers: Answered) -> None:
+        if not answers:
+            return
         rows = [
             {
-                **row,
+                **prompt.row,
                 "answer": reply.text,
                 "answer_tokens": reply.tokens,
                 "finish_reason": reply.finish_reason,
             }
-            for row, reply in answers
+            for prompt, reply in answers
         ]
         self.partial.append(rows)
         done.update({(row["benchmark"], row["question_id"], row["turn"]): row for row in rows})
 
 
-class Model:
-    """A checkpoint that answers.
+def _open(job: Job, channel: Channel) -> Answerer:
+    """The checkpoint, loaded here or at its endpoint; heavy imports only for what is used."""
+    folder = Path(job["checkpoint"])
+    if job.get("endpoint"):
+        from opencs_assets.answers.served import Place, ServedModel
 
-    Args:
-        folder: The checkpoint's folder.
-        max_new_tokens: Most tokens of an answer.
-    """
+        return ServedModel(Place(**job["endpoint"]), folder, channel.say)
+    from opencs_assets.answers.local import LocalModel
 
-    def __init__(self, folder: Path, max_new_tokens: int) -> None:
-        prepare_models()
-        # Heavy, and only after everything cheap was checked.
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-        torch.set_num_threads(cores())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        if self._tokenizer.pad_token_id is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32 if device == "cpu" else "auto"
-        ).to(device)
-        self._model.eval()
-        self._stops = _stop_tokens(self._model.generation_config, self._tokenizer)
-        self.max_new_tokens = max_new_tokens
-        self.context = int(self._model.config.max_position_embeddings)
-        # Not the checkpoint's own, which may hold penalties and cut-offs that nobody declared.
-        self._model.generation_config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=sorted(self._stops),
-            pad_token_id=self._tokenizer.pad_token_id,
-            bos_token_id=self._tokenizer.bos_token_id,
-        )
-
-    def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """The conversation as tokens, by the checkpoint's chat template.
-
-        Raises:
-            JobError: The template refuses it.
-        """
-        try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, ValueError) as error:
-            raise JobError(f"the checkpoint's chat template can't be used: {error}") from None
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def reply(self, batch: Sequence[Prompt], note: Callable[[str], None]) -> list[Reply]:
-        """Answer prompts together; each answer is what it would be alone.
-
-        Args:
-            batch: Prompts, with temperature and seed of each.
-            note: Told how far the longest answer is.
-        """
-        import torch
-        from transformers import LogitsProcessorList
-
-        inputs = self._tokenizer.pad(
-            {"input_ids": [prompt.ids for prompt in batch]}, return_tensors="pt"
-        ).to(self._model.device)
-        sampler = _sampler(
-            [prompt.row["temperature"] for prompt in batch],
-            [prompt.row["seed"] for prompt in batch],
-            lambda token: note(f"token {token} of {self.max_new_tokens}"),
-        )
-        with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                logits_processor=LogitsProcessorList([sampler]),
-            )
-        width = inputs["input_ids"].shape[1]
-        return [self._read(ids) for ids in output[:, width:].tolist()]
-
-    def _read(self, ids: list[int]) -> Reply:
-        end = next((at for at, token in enumerate(ids) if token in self._stops), None)
-        said = ids[:end]
-        text = self._tokenizer.decode(said, skip_special_tokens=True).strip()
-        return Reply(text, len(said), "length" if end is None else "stop")
-
-
-def _stop_tokens(config: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: the tokenizer's, which training put behind it, and the model's."""
-    own = config.eos_token_id
-    stops = set(own) if isinstance(own, list) else {own}
-    return {int(token) for token in {*stops, tokenizer.eos_token_id} if token is not None}
-
-
-def _sampler(
-    temperatures: Sequence[float], seeds: Sequence[int], stepped: Callable[[int], None]
-) -> Any:
-    """A logits processor after which the greedy choice is a sample at each row's temperature.
-
-    The largest of logits / T plus Gumbel noise is distributed as softmax(logits / T) (the
-    Gumbel-max trick), so that questions of several temperatures share a batch, and each draws from
-    a generator of its own. Made by a function, because its base class must not be imported early.
-    """
-    import torch
-    from transformers import LogitsProcessor
-
-    class Sampler(LogitsProcessor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            self.step = 0
-
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            self.step += 1
-            stepped(self.step)
-            scores = scores.clone()
-            for row, (heat, generator) in enumerate(
-                zip(temperatures, self.generators, strict=True)
-            ):
-                if heat > 0:
-                    noise = torch.empty(scores.shape[-1]).exponential_(generator=generator).log()
-                    scores[row] = scores[row] / heat - noise.to(scores.device)
-            return scores
-
-    return Sampler()
+    return LocalModel(folder, int(job["batch_size"]))
 
 
 if __name__ == "__main__":

@@ -4,34 +4,46 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.answers.sampling import temperature
+from opencs_assets.benchmarks.sampling import Sampling
 from opencs_assets.provenance import content_hash, package_versions
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 PACKAGES = ("torch", "transformers")
+LOCAL = "transformers"
 
 
 def answer_fields(
-    checkpoint: str, questions: pl.DataFrame, max_new_tokens: int, seed: int
+    checkpoint: str,
+    questions: pl.DataFrame,
+    sampling: Sampling,
+    *,
+    max_new_tokens: int | None,
+    seed: int,
+    served_as: str | None = None,
 ) -> dict[str, Any]:
     """All that determines the answers; its ``content_hash`` is their provenance.
 
-    References are left out, for the model does not see them; so is the batch size, which changes
-    nothing but the time.
+    The generator takes the settings from here, so that what is hashed is what is done. References
+    are left out, for the model does not see them; so is the batch size, which changes nothing but
+    the time, and an endpoint's address, which may move.
 
     Args:
         checkpoint: Provenance of the checkpoint.
         questions: Questions of one benchmark.
-        max_new_tokens: Most tokens of an answer.
+        sampling: The benchmark's settings.
+        max_new_tokens: The recipe's most tokens of an answer; ``None``: the benchmark's.
         seed: The recipe's seed.
+        served_as: Name that an endpoint serves the checkpoint by; ``None``: generated here.
     """
     asked = questions.select("benchmark", "question_id", "category", "turns").rows()
     return {
         "checkpoint": checkpoint,
         "questions": content_hash(asked),
-        "max_new_tokens": max_new_tokens,
+        "max_new_tokens": max_new_tokens or sampling.max_new_tokens,
         "seed": seed,
-        "temperatures": {name: temperature(name) for name in sorted(set(questions["category"]))},
+        "temperatures": sampling.by_category(questions["category"]),
         "code": CODE_VERSION,
-        "packages": package_versions(PACKAGES),
+        # A server has another generator of random numbers, and packages of its own.
+        "engine": f"endpoint {served_as}" if served_as else LOCAL,
+        "packages": {} if served_as else package_versions(PACKAGES),
     }

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.automation import free_stage
-from opencs_assets.benchmarks import read_benchmarks
+from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.datasets import catalog, plots
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.contamination import find_contaminated

@@ -9,7 +9,10 @@ from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
 from opencs_assets.usage import usage_metadata
 from opencs_assets.verdicts import judging, plots
+from resources.home import Home
+from resources.lake import Lake
 from resources.llm.resource import LLMResource
+from resources.settings import load_settings
 
 GROUP = "verdicts"
 OWNERS = ["team:evaluation"]
@@ -77,12 +80,17 @@ def build_verdict_assets(
     @dg.asset(
         partitions_def=partitions.dataset_matchup,
         io_manager_key="lake",
-        description="Two experiments' answers to each question compared, in both orders.",
+        description=(
+            "Two models' answers to each question compared, in both orders: two experiments, or an "
+            "experiment and an outside model."
+        ),
         ins={
             "model_answers": dg.AssetIn(
                 "model_answers", partition_mapping=partitions.experiment_to_matchup
-            )
+            ),
         },
+        # Read from the lake: only the matchup's own, and none where both sides are experiments.
+        deps=[dg.AssetDep("outside_answers", partition_mapping=dg.AllPartitionMapping())],
         kinds={"openai", "parquet"},
         owners=OWNERS,
         group_name=GROUP,
@@ -95,12 +103,17 @@ def build_verdict_assets(
         model_answers: pl.DataFrame,
         benchmark_questions: pl.DataFrame,
         llm: LLMResource,
+        home: Home,
     ) -> dg.MaterializeResult:
         matchup = experiments.matchups[context.partition_key.keys_by_dimension["matchup"]]
-        answers_a, answers_b = (
-            model_answers.filter(pl.col("experiment") == model)
-            for model in (matchup.model_a, matchup.model_b)
-        )
+        with clear_failures():
+            lake = Lake(load_settings(home.folder).lake)
+            answers_a, answers_b = (
+                lake.read("outside_answers", {"outside_model": model})
+                if model in experiments.outside_models
+                else model_answers.filter(pl.col("experiment") == model)
+                for model in (matchup.model_a, matchup.model_b)
+            )
         tasks = judging.pair_tasks(benchmark_questions, answers_a, answers_b, matchup.benchmark)
         asked = [task for task in tasks if task.answered]
         with (

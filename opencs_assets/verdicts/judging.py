@@ -35,6 +35,8 @@ LABEL_GRAMMAR = 'root ::= "A" | "B"'
 DIGITS = (1, 9)
 DIGIT_GRAMMAR = "root ::= [1-9]"
 NO_ANSWER = "no_answer"
+# Finish reasons of turns without an answer; an empty answer that simply ended is one.
+UNANSWERED = ("too_long", "refused", "failed", "garbled")
 _PARSERS = {"single": "score-1..10/digit-1..9", "pair": "scores-1..10/log-odds-A-B"}
 
 Side = Literal["a", "b"]
@@ -331,8 +333,8 @@ def _questions(questions: pl.DataFrame, benchmarks: Collection[str]) -> list[Que
 
 
 def _answers(answers: pl.DataFrame) -> dict[tuple[str, str, int], str]:
-    """Answers by benchmark, question and turn; a turn that was not asked has none."""
-    asked = answers.filter(pl.col("finish_reason") != "too_long")
+    """Answers by benchmark, question and turn; a turn that was not asked, or failed, has none."""
+    asked = answers.filter(~pl.col("finish_reason").is_in(UNANSWERED))
     return {
         (benchmark, question_id, turn): answer
         for benchmark, question_id, turn, answer in asked.select(

@@ -66,7 +66,7 @@ class Endpoint:
     """One endpoint that serves a role's model; used in one event loop.
 
     Args:
-        role_name: tagger, scorer, refiner or judge; for messages.
+        role_name: tagger, scorer, refiner, judge, or ``outside_models.NAME``; for messages.
         role: The role's settings.
         place: Where it is, how it knows the model, and its limits.
         price: Price of the model, where known.
@@ -89,6 +89,7 @@ class Endpoint:
         server: EmbeddedServer | None = None,
     ) -> None:
         self._role_name = role_name
+        self._set_at = _set_at(role_name)
         self._role = role
         self._place = place
         self._price = price
@@ -286,7 +287,7 @@ class Endpoint:
             )
         except ValueError as error:
             self._faulted = True
-            self._count_wrong(str(error), f"check roles.{self._role_name}.base_url")
+            self._count_wrong(str(error), f"check {self._set_at}.base_url")
             reply = Reply(
                 prepared.key, "garbled", detail=str(error), latency_s=latency, request_id=request_id
             )
@@ -310,7 +311,7 @@ class Endpoint:
             self.limit.overloaded(began_in)
         if fault.unreachable and not self._reached and self._server is None:
             self._die(
-                f"{fault.detail}; start the endpoint, or correct roles.{self._role_name}.base_url "
+                f"{fault.detail}; start the endpoint, or correct {self._set_at}.base_url "
                 f"({self.base_url})"
             )
         elif fault.then == "stop":
@@ -318,7 +319,7 @@ class Endpoint:
         elif fault.then == "call" and fault.status == "refused" and not self._answered:
             self._count_wrong(
                 fault.detail,
-                f"check roles.{self._role_name} (reading, structured, temperature) against what "
+                f"check {self._set_at} (reading, structured, temperature) against what "
                 "the endpoint supports",
             )
         elif fault.then == "retry":
@@ -350,7 +351,7 @@ class Endpoint:
             return f"check the key in {self._key_env} and what it may use"
         if fault.detail.startswith("HTTP 429"):
             return f"raise the quota of the account that {self._key_env} belongs to"
-        role = f"roles.{self._role_name}"
+        role = self._set_at
         return f"check {role}.model ({self.model}) and {role}.base_url ({self.base_url})"
 
     def _hopeless(self, prepared: Prepared) -> str | None:
@@ -402,6 +403,11 @@ class Endpoint:
                 self._transport.base_url = await self._server_url()
 
 
+def _set_at(role_name: str) -> str:
+    """Where the settings stand: a role's among the roles; an outside model's name says so."""
+    return role_name if "." in role_name else f"roles.{role_name}"
+
+
 def _misfit(prepared: Prepared, reason: str) -> Sent:
     return Sent(Reply(prepared.key, "too_long", detail=reason), completed=False)
 
@@ -420,13 +426,13 @@ def _api_key(role_name: str, base_url: str, variable: str) -> str:
     """The key of an endpoint, read now; empty where it is on this machine and needs none."""
     if urlsplit(base_url).scheme not in ("http", "https"):
         raise LLMError(
-            f"roles.{role_name}.base_url must begin with http:// or https://: {base_url!r}"
+            f"{_set_at(role_name)}.base_url must begin with http:// or https://: {base_url!r}"
         )
     key = os.environ.get(variable, "")
     if not key and not is_loopback(base_url):
         raise LLMError(
             f"{role_name}: no key for {provider_of(base_url)}; set the environment variable "
-            f"{variable} (or roles.{role_name}.api_key_env to the variable that holds it; any "
+            f"{variable} (or {_set_at(role_name)}.api_key_env to the variable that holds it; any "
             "value where the endpoint needs none)"
         )
     return key

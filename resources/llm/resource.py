@@ -34,15 +34,17 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         *,
         stage: str,
         dataset: str | None = None,
+        settings: Role | None = None,
         log: Callable[[str], None] | None = None,
         ask_endpoints: bool = True,
     ) -> LLMClient:
         """The client of a role for one stage; use it as a context manager.
 
         Args:
-            role: tagger, scorer, refiner or judge.
+            role: tagger, scorer, refiner or judge; or another name, with its ``settings``.
             stage: Asset that asks.
             dataset: Dataset that it asks for.
+            settings: Endpoint and model of what is no role, such as an outside model.
             log: Takes progress lines, for instance ``context.log.info``.
             ask_endpoints: Whether endpoints may be asked what they can do; not for an estimate.
 
@@ -50,16 +52,16 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             LLMError: No such role, or the reply store can't be used.
             SettingsError: The settings can't be used.
         """
-        settings = load_settings(self.home)
+        own = load_settings(self.home)
         return LLMClient(
             role_name=role,
-            role=_role(settings, role),
-            store=_store(settings),
-            home=settings.home,
-            models=settings.models,
+            role=settings or _role(own, role),
+            store=_store(own),
+            home=own.home,
+            models=own.models,
             stage=stage,
             dataset=dataset,
-            budget=settings.budget,
+            budget=own.budget,
             run=self._run_id,
             reporter=functools.partial(Reporter, log=log),
             say=log,

@@ -5,6 +5,7 @@ checked; its figure is the ratio. Where there is no plain way, only the platform
 From tags to clusters (``tags``) and from scores to subsets (``selecting``), each side runs in a
 process of its own. Whom to compare (``contests``) is measured in recall, with a simulated scorer.
 Calls to language models have a table of their own (``calls``): what is reached of what can be.
+Answering (``answers``) is told in tokens a second.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import calls, contests, published, scorer, selecting, tags, works
+from tests.benchmarks import answers, calls, contests, published, scorer, selecting, tags, works
 
 REPEATS = 3
 # Where it is not a terminal that says how wide it is, such as a log.
@@ -65,6 +66,7 @@ def main() -> None:
         "published": print_published,
         "scorer": print_scorer,
         "calls": print_calls,
+        "answers": print_answers,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("tables", nargs="*", choices=[*tables, []], metavar="|".join(tables))
@@ -108,6 +110,15 @@ def print_selecting(console: Console) -> bool:
     return print_rows(
         console, "From scores to subsets (each side in its own process)", selecting.all_rows()
     )
+
+
+def print_answers(console: Console) -> bool:
+    """Answers to questions."""
+    title = "Answers (embedded model, greedy; each side in its own process)"
+    same = print_rows(console, title, answers.all_rows())
+    for missing in answers.left_out():
+        console.print(missing)
+    return same
 
 
 def print_rows(console: Console, title: str, rows: Iterator[tags.Row]) -> bool:

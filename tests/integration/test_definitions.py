@@ -18,6 +18,7 @@ PAID_OR_LONG = {
     "single_scores",
     "checkpoint",
     "model_answers",
+    "outside_answers",
     "single_verdicts",
     "pairwise_verdicts",
 }

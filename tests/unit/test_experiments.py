@@ -43,6 +43,21 @@ def test_own_entries_are_laid_over(tmp_path):
             "both sides are",
         ),
         ("nonsense: {x: {}}", "nonsense"),
+        (
+            "outside_models: {gpt-4: {model: gpt-4, base_url: http://x, temperature: 1}}",
+            "temperature can't be set: how it answers is the benchmark's",
+        ),
+        ("outside_models: {gpt-4: {model: gpt-4, url: http://x}}", "outside_models.gpt-4.url"),
+        (
+            "outside_models: {a: {}, b: {}}\nmatchups: {m: {model_a: a, model_b: b}}",
+            "matchups.m: one side must be an experiment",
+        ),
+        ("outside_models: {random@smollm2-135m: {}}", "an experiment has this name"),
+        ("matchups: {m: {model_a: random@smollm2-135m, model_b: gpt-4}}", "there is no 'gpt-4'"),
+        ("endpoints: {e: {base_url: http://x}}", "endpoints.e: there is no 'e'"),
+        ("endpoints: {random@smollm2-135m: {base_url: x}}", "endpoints.random@smollm2-135m.base"),
+        ("benchmarks: {a: b}", "a list of names"),
+        ("benchmarks: [mt_bench]", "'smoke' is not among `benchmarks` (mt_bench)"),
     ],
 )
 def test_bad_entries_name_file_and_entry(tmp_path, text, message):
@@ -76,3 +91,18 @@ def test_a_selector_that_can_not_be_used_is_named(tmp_path, entry, says):
     with pytest.raises(ExperimentsError, match=says) as caught:
         load_experiments(tmp_path)
     assert "mine" in str(caught.value)
+
+
+def test_the_benchmarks_to_answer_are_a_list_and_an_outside_model_answers_its_matchups(tmp_path):
+    assert load_experiments(tmp_path).benchmarks is None
+    own(
+        tmp_path,
+        "benchmarks: [smoke, mt_bench]\n"
+        "outside_models: {gpt-4: {}, other: {}}\n"
+        "matchups: {m: {model_a: gpt-4, model_b: random@smollm2-135m, benchmark: mt_bench}}\n",
+    )
+    found = load_experiments(tmp_path)
+    assert found.benchmarks == ("smoke", "mt_bench")
+    assert found.asked_of("gpt-4") == ("mt_bench",)
+    assert found.asked_of("other") == ("smoke", "mt_bench")
+    assert {"gpt-4", "random@smollm2-135m"} <= set(found.sides)

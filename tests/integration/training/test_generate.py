@@ -5,11 +5,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.answers import generate
+from opencs_assets.answers import local
+from opencs_assets.answers.asking import Prompt, Renderer
 from opencs_assets.answers.checks import one_answer_each
-from opencs_assets.answers.generate import Model, work
+from opencs_assets.answers.generate import KEPT_AT_ONCE, work
+from opencs_assets.answers.local import LocalModel
 from opencs_assets.answers.provenance import answer_fields
-from opencs_assets.benchmarks import read_benchmarks
+from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.external import Channel, JobError
 from opencs_assets.provenance import content_hash, write_marker
 from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS
@@ -47,12 +50,16 @@ def ask(checkpoint: Path, tmp_path: Path):
                 "questions": str(file),
                 "outputs": {each: str(path) for each, path in outputs.items()},
                 "fields": {
-                    each: answer_fields(provenance, questions.filter(benchmark=each), TOKENS, 0)
+                    each: answer_fields(
+                        provenance,
+                        questions.filter(benchmark=each),
+                        sampling_of(each),
+                        max_new_tokens=TOKENS,
+                        seed=0,
+                    )
                     for each in names
                 },
-                "max_new_tokens": TOKENS,
                 "batch_size": batch,
-                "seed": 0,
                 **more,
             },
             Channel(),
@@ -85,7 +92,7 @@ def test_one_answer_a_turn_and_each_turn_sees_the_answers_before_it(ask, questio
     assert set(answers.filter(category="math")["temperature"]) == {0.0}
     assert answers["seed"].n_unique() == 24
 
-    model = Model(checkpoint, TOKENS)
+    model = Renderer(checkpoint)
     for row in questions.iter_rows(named=True):
         first, second = answers.filter(question_id=row["question_id"]).iter_rows(named=True)
         one = [{"role": "user", "content": row["turns"][0]}]
@@ -98,6 +105,77 @@ def test_one_answer_a_turn_and_each_turn_sees_the_answers_before_it(ask, questio
         assert second["prompt_tokens"] == len(model.tokens(two))
 
 
+def test_greedy_answers_are_those_of_plain_generate(checkpoint):
+    """Rows that come and go beside each other say what each says alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = LocalModel(checkpoint, 4)
+    prompts = [
+        Prompt(
+            {"question_id": str(at), "temperature": 0.0, "seed": at},
+            model.tokens([{"role": "user", "content": "word " * (7 * at % 40) + str(at)}]),
+        )
+        for at in range(15)
+    ]
+    found = {
+        prompt.row["question_id"]: reply
+        for some in model.answer(prompts, 40, lambda _: None)
+        for prompt, reply in some
+    }
+    plain = AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokenizer = Renderer(checkpoint).tokenizer
+    assert len(found) == 15
+    for prompt in prompts:
+        ids = torch.tensor([prompt.ids])
+        made = plain.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=40
+        )
+        said = made[0, len(prompt.ids) :]
+        text = tokenizer.decode(said, skip_special_tokens=True).strip()
+        assert found[prompt.row["question_id"]].text == text
+
+
+def test_rows_end_at_different_steps_and_others_take_their_place(checkpoint):
+    """Every token but a few ends an answer, so that lengths differ and places are refilled."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from opencs_assets.answers.decoding import Decoder, Sampler
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    stops = set(range(0, model.config.vocab_size, 6))
+    prompts = [list(range(5 + at, 8 + at + 3 * (at % 5))) for at in range(40)]
+    heats, seeds = [(0.0, 0.7, 1.3)[at % 3] for at in range(40)], list(range(40))
+    steps: list[int] = []
+
+    def decode(size: int, places: list[int]) -> dict[int, tuple[list[int], bool]]:
+        sampler = Sampler([heats[at] for at in places], [seeds[at] for at in places])
+        decoder = Decoder(model, stops, 0, size)
+        ended = decoder.decode([prompts[at] for at in places], sampler, 30, steps.append)
+        return {places[each.place]: (each.tokens, each.cut) for some in ended for each in some}
+
+    alone = {at: decode(1, [at])[at] for at in range(40)}
+    lengths = {len(tokens) for tokens, _ in alone.values()}
+    assert len(lengths) > 5
+    assert any(cut for _, cut in alone.values())
+    assert all(len(tokens) == 30 for tokens, cut in alone.values() if cut)
+    for size in (2, 7, 40):
+        steps.clear()
+        assert decode(size, list(range(40))) == alone
+    assert decode(8, list(range(39, -1, -1))) == alone
+    assert torch.is_inference_mode_enabled() is False
+
+
+def test_a_template_that_refuses_is_told(ask, checkpoint, tmp_path, monkeypatch):
+    refuses = "{{ raise_exception('only about the weather') }}"
+    monkeypatch.setattr(
+        "transformers.PreTrainedTokenizerBase.get_chat_template", lambda *a, **k: refuses
+    )
+    with pytest.raises(JobError, match="template can't be used: only about the weather"):
+        ask(table(question("1", "Why?")))
+
+
 @pytest.mark.parametrize("batch", [1, 5])
 def test_answers_do_not_depend_on_the_batch(ask, questions, batch):
     _, together = ask(questions, "together", batch=12)
@@ -108,20 +186,39 @@ def test_answers_do_not_depend_on_the_batch(ask, questions, batch):
 
 def test_a_killed_run_goes_on_where_it_stopped(ask, questions, monkeypatch):
     _, whole = ask(questions, "whole", batch=5)
-    reply, calls = generate.Model.reply, []
+    answer = local.LocalModel.answer
 
-    def dies(self, batch, note):
-        calls.append(len(batch))
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return reply(self, batch, note)
+    def dies(self, prompts, max_new_tokens, note):
+        for count, some in enumerate(answer(self, prompts, max_new_tokens, note)):
+            if count == 1:
+                raise KeyboardInterrupt
+            yield some
 
-    monkeypatch.setattr(generate.Model, "reply", dies)
+    monkeypatch.setattr(local.LocalModel, "answer", dies)
     with pytest.raises(KeyboardInterrupt):
         ask(questions, "killed", batch=5)
+    monkeypatch.undo()
     counts, resumed = ask(questions, "killed", batch=5)
-    assert counts == {"generated": 12, "kept": 12}
+    assert counts["generated"] + counts["kept"] == 24
+    assert 0 < counts["kept"] < 24
     assert resumed.equals(whole)
+
+
+def test_answers_are_on_the_disk_while_others_are_still_made(ask, tmp_path, monkeypatch):
+    """Written only at the end, all would be lost with the process."""
+    asked = table(*[question(str(at), f"Say {at}.") for at in range(3 * KEPT_AT_ONCE)])
+    answer, seen = local.LocalModel.answer, []
+
+    def watched(self, prompts, max_new_tokens, note):
+        for some in answer(self, prompts, max_new_tokens, note):
+            files = list((tmp_path / "a").glob("*.partial.jsonl"))
+            seen.append(len(files[0].read_text().split("\n")) - 1 if files else 0)
+            yield some
+
+    monkeypatch.setattr(local.LocalModel, "answer", watched)
+    ask(asked, batch=4)
+    assert seen[0] == 0
+    assert max(seen) >= 2 * KEPT_AT_ONCE
 
 
 def test_finished_answers_are_kept_and_forced_ones_made_again(ask, questions):

@@ -88,7 +88,10 @@ class Platform:
             dg.AssetSpec("raw_dataset", partitions_def=partitions.dataset),
             dg.AssetSpec("selected_subset", partitions_def=partitions.dataset_selector),
         ]
-        checks = [*build_checkpoint_checks(partitions), *build_answer_checks(partitions)]
+        checks = [
+            *build_checkpoint_checks(partitions),
+            *build_answer_checks(experiments, partitions),
+        ]
         partitioned = names != ("benchmark_questions",)
         return dg.materialize(
             [*own, *[spec.with_io_manager_key("lake") for spec in before], *checks],

@@ -7,16 +7,18 @@ import polars as pl
 import pytest
 
 from opencs_assets.answers.checks import few_empty, of_one_checkpoint, one_answer_each
-from opencs_assets.answers.generate import _sampler
+from opencs_assets.answers.decoding import Sampler
+from opencs_assets.answers.outside import asked
 from opencs_assets.answers.plots import answer_lengths
 from opencs_assets.answers.provenance import answer_fields
-from opencs_assets.answers.sampling import answer_seed, temperature
+from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.store import (
     PartialAnswers,
     expected_keys,
     read_answers,
     write_answers,
 )
+from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, Sampling
 from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS
 
 QUESTIONS = pl.DataFrame(
@@ -57,29 +59,36 @@ def rows(provenance: str = "p") -> list[dict]:
 ANSWERS = pl.DataFrame(rows(), schema=MODEL_ANSWERS.schema)
 
 
-def test_temperatures_are_mt_benchs():
-    assert [temperature(name) for name in ("writing", "math", "stem", "generic")] == [
-        0.7,
-        0,
-        0.1,
-        0.7,
-    ]
-
-
 def test_every_answer_has_a_seed_of_its_own():
     seeds = {answer_seed(s, b, q, t) for s in (0, 1) for b in "xy" for q in "12" for t in (1, 2)}
     assert len(seeds) == 16
     assert answer_seed(0, "x", "1", 1) == answer_seed(0, "x", "1", 1) < 2**31
 
 
+def fields(checkpoint="c", questions=QUESTIONS, sampling=BY_CATEGORY, tokens=96, seed=0, **more):
+    return answer_fields(checkpoint, questions, sampling, max_new_tokens=tokens, seed=seed, **more)
+
+
 def test_what_the_model_does_not_see_does_not_change_the_answers():
-    fields = answer_fields("c", QUESTIONS, 96, 0)
     known = QUESTIONS.with_columns(references=pl.col("turns"))
-    assert answer_fields("c", known, 96, 0) == fields
-    assert answer_fields("d", QUESTIONS, 96, 0) != fields
-    assert answer_fields("c", QUESTIONS, 97, 0) != fields
-    assert answer_fields("c", QUESTIONS, 96, 1) != fields
-    assert answer_fields("c", QUESTIONS.reverse(), 96, 0) != fields
+    assert fields(questions=known) == fields()
+    for other in (
+        fields("d"),
+        fields(tokens=97),
+        fields(seed=1),
+        fields(questions=QUESTIONS.reverse()),
+        fields(sampling=TEST_SET),
+        fields(served_as="d/e"),
+    ):
+        assert other != fields()
+
+
+def test_length_and_temperature_are_the_benchmarks_unless_the_recipe_says_otherwise():
+    assert fields(tokens=None)["max_new_tokens"] == 512
+    assert fields(tokens=None, sampling=Sampling(max_new_tokens=64))["max_new_tokens"] == 64
+    assert fields(tokens=7)["max_new_tokens"] == 7
+    assert fields()["temperatures"] == {"math": 0.0}
+    assert fields(sampling=TEST_SET)["temperatures"] == {"math": 0.7}
 
 
 def test_rows_outlive_a_process_that_was_killed_while_writing(tmp_path):
@@ -121,6 +130,14 @@ def test_a_missing_a_repeated_and_an_unknown_answer_are_found():
     assert not one_answer_each(ANSWERS, QUESTIONS.head(1)).passed
 
 
+def test_only_the_named_benchmarks_are_asked_for():
+    both = pl.concat([QUESTIONS, QUESTIONS.with_columns(benchmark=pl.lit("other"))])
+    assert asked(both, None).equals(both)
+    assert asked(both, ("b",)).equals(QUESTIONS)
+    assert one_answer_each(ANSWERS, asked(both, ("b",))).passed
+    assert not one_answer_each(ANSWERS, asked(both, None)).passed
+
+
 def test_answers_of_another_checkpoint_are_found():
     assert of_one_checkpoint(ANSWERS, pl.DataFrame({"provenance": ["c"]})).passed
     assert not of_one_checkpoint(ANSWERS, pl.DataFrame({"provenance": ["d"]})).passed
@@ -141,19 +158,22 @@ def test_lengths_are_drawn_of_many_and_of_no_answers():
 def test_noise_makes_the_greedy_choice_a_sample_at_the_temperature(heat):
     import torch
 
-    logits = torch.tensor([1.0, 0.5, 0.0, -1.0])
+    logits = torch.tensor([[1.0, 0.5, 0.0, -1.0]])
     draws = 20_000
-    sampler = _sampler([heat], [3], lambda _: None)
-    counts = Counter(int(sampler(None, logits.repeat(1, 1)).argmax()) for _ in range(draws))
-    for token, expected in enumerate(torch.softmax(logits / heat, 0).tolist()):
+    sampler = Sampler([heat], [3])
+    counts = Counter(int(sampler([0], logits.clone())) for _ in range(draws))
+    for token, expected in enumerate(torch.softmax(logits[0] / heat, 0).tolist()):
         assert counts[token] / draws == pytest.approx(expected, abs=0.015)
 
 
-def test_greedy_rows_are_left_as_they_are_beside_sampled_ones():
+def test_what_a_row_draws_does_not_depend_on_its_place_or_its_neighbours():
     import torch
 
-    logits = torch.randn(3, 50)
-    out = _sampler([0.0, 0.7, 0.0], [1, 2, 3], lambda _: None)(None, logits)
-    assert torch.equal(out[[0, 2]], logits[[0, 2]])
-    alone = _sampler([0.7], [2], lambda _: None)(None, logits[1:2])
-    assert torch.equal(out[1:2], alone)
+    logits = torch.zeros(4, 50)
+    mixed = Sampler([0.0, 0.7, 0.0], [1, 2, 3])
+    together = [mixed([0, None, 1, 2], logits.clone()).tolist() for _ in range(20)]
+    alone = Sampler([0.7], [2])
+    expected = [int(alone([0], logits[:1].clone())) for _ in range(20)]
+    assert [row[2] for row in together] == expected
+    assert len(set(expected)) > 5
+    assert {row[at] for row in together for at in (0, 1, 3)} == {0}

@@ -105,6 +105,14 @@ class TestExpectedJudgments:
         assert tasks[0].answers_a == ("says q1.1", "says q1.2")
         assert tasks[0].answers_b == ("says q1.1", "says q1.2")
 
+    @pytest.mark.parametrize("reason", ["too_long", "refused", "failed", "garbled"])
+    def test_a_turn_that_was_not_answered_is_not_judged_as_an_empty_answer(self, reason):
+        tasks = single_tasks(
+            question_frame("q1"),
+            pl.concat([answer_frame(("q1", 1)), answer_frame(("q1", 2), finish_reason=reason)]),
+        )
+        assert [task.answered for task in tasks] == [True, False]
+
     def test_a_missing_answer_becomes_a_row_that_says_so(self):
         tasks = single_tasks(question_frame("q1", "q2"), answer_frame(("q1", 1), ("q2", 1)))
         asked = {task: outcome(5.0) for task in tasks if task.answered}

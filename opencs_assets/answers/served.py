@@ -1,0 +1,243 @@
+"""A checkpoint that answers at an endpoint, such as vLLM in the cluster.
+
+The prompt is rendered here by the checkpoint's own template and sent as tokens to the completions
+endpoint, so that no template or tokenizer of the server's comes between. What the server would take
+from the checkpoint's generation config (penalties, cut-offs) is switched off in each request.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import httpx
+
+from opencs_assets.answers.asking import Answered, Prompt, Renderer, Reply
+from opencs_assets.external import JobError
+
+TRIES = 8
+FIRST_WAIT_S = 0.5
+MOST_WAIT_S = 60.0
+TRIED_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+SHOWN_CHARACTERS = 300
+# Nothing but the temperature shapes the distribution, whatever the server's defaults are.
+PLAIN_SAMPLING: Mapping[str, Any] = {
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+
+
+class EndpointError(RuntimeError):
+    """The endpoint failed in a way that a repeat of the job may mend; answers so far are kept."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint is served.
+
+    Attributes:
+        base_url: Base URL, such as ``http://vllm:8000/v1``.
+        model: Name that it knows the checkpoint by.
+        api_key_env: Environment variable that holds its key; ``None``: it needs none.
+        concurrency: Most requests in flight at once.
+        timeout_s: Deadline of one request, in seconds.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str | None
+    concurrency: int
+    timeout_s: float
+
+
+class ServedModel:
+    """A checkpoint served at an endpoint.
+
+    Args:
+        place: The endpoint.
+        folder: The checkpoint's folder, for its tokenizer and template.
+        say: Takes a line for a person.
+
+    Raises:
+        JobError: No key, the endpoint serves no such model, or it serves another checkpoint.
+        EndpointError: The endpoint can't be reached.
+    """
+
+    def __init__(self, place: Place, folder: Path, say: Callable[[str], None]) -> None:
+        self._place = place
+        self._say = say
+        self._stopped = threading.Event()
+        headers = {}
+        if place.api_key_env:
+            key = os.environ.get(place.api_key_env)
+            if not key:
+                raise JobError(
+                    f"no key for {place.base_url}: set the environment variable {place.api_key_env}"
+                )
+            headers["authorization"] = f"Bearer {key}"
+        limits = httpx.Limits(max_connections=place.concurrency)
+        self._http = httpx.Client(headers=headers, timeout=place.timeout_s, limits=limits)
+        served = self._served()
+        self._verify(served, folder)
+        self._renderer = Renderer(folder)
+        self._stops = sorted(self._renderer.stops(_own_stops(folder)))
+        self.context = int(served.get("max_model_len") or _context(folder))
+
+    def tokens(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The conversation as tokens, by the checkpoint's chat template."""
+        return self._renderer.tokens(messages)
+
+    def answer(
+        self, prompts: Sequence[Prompt], max_new_tokens: int, note: Callable[[str], None]
+    ) -> Iterator[Answered]:
+        """Have prompts answered, many at once; the server makes the batches.
+
+        Args:
+            prompts: The prompts, with temperature and seed of each.
+            max_new_tokens: Most tokens of an answer.
+            note: Told how the work stands.
+
+        Yields:
+            Prompts and their answers, as they come.
+
+        Raises:
+            JobError: The endpoint refuses, or does not answer with what was asked for.
+            EndpointError: The endpoint keeps failing.
+        """
+        with ThreadPoolExecutor(self._place.concurrency, "answer") as pool:
+            open_: dict[Future[Reply], Prompt] = {
+                pool.submit(self._complete, prompt, max_new_tokens): prompt for prompt in prompts
+            }
+            try:
+                while open_:
+                    done, _ = wait(open_, return_when=FIRST_COMPLETED)
+                    note(f"{min(len(open_), self._place.concurrency)} at once")
+                    failed = [each for each in done if each.exception()]
+                    answered = [
+                        (open_.pop(each), each.result()) for each in done if not each.exception()
+                    ]
+                    if answered:
+                        yield answered
+                    for each in failed:
+                        each.result()
+            finally:
+                self._stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._stopped.clear()
+
+    def _served(self) -> Mapping[str, Any]:
+        """What the endpoint says of the model."""
+        found = self._send("GET", "/models", None)
+        listed = found.get("data") if isinstance(found, dict) else None
+        models = [each for each in listed or [] if isinstance(each, dict) and "id" in each]
+        for each in models:
+            if each["id"] == self._place.model:
+                return each
+        known = ", ".join(str(each["id"]) for each in models) or "none"
+        raise JobError(
+            f"{self._place.base_url} serves no model {self._place.model!r} (it serves: {known}); "
+            "correct `model` under `endpoints` of experiments.yaml, or start the server with "
+            f"--served-model-name {self._place.model}"
+        )
+
+    def _verify(self, served: Mapping[str, Any], folder: Path) -> None:
+        """The folder that the server says it serves is the checkpoint's (its name is a hash)."""
+        root = served.get("root")
+        if not isinstance(root, str) or root == self._place.model:
+            self._say(
+                f"{self._place.base_url} does not say which folder it serves as "
+                f"{self._place.model}; it is taken at its word"
+            )
+        elif PurePosixPath(root).name != folder.name:
+            raise JobError(
+                f"{self._place.base_url} serves {root} as {self._place.model}, and not the "
+                f"checkpoint {folder}; restart it with that folder"
+            )
+
+    def _complete(self, prompt: Prompt, max_new_tokens: int) -> Reply:
+        body = {
+            "model": self._place.model,
+            "prompt": prompt.ids,
+            "max_tokens": max_new_tokens,
+            "temperature": prompt.row["temperature"],
+            "seed": prompt.row["seed"],
+            "stop_token_ids": self._stops,
+            "n": 1,
+            "stream": False,
+            **PLAIN_SAMPLING,
+        }
+        found = self._send("POST", "/completions", body)
+        try:
+            choice = found["choices"][0]
+            text, reason = str(choice["text"]), str(choice["finish_reason"])
+            usage = found["usage"]
+            asked, said = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise JobError(
+                f"{self._place.base_url}: the answer is no completion with `choices` and `usage`: "
+                f"{str(found)[:SHOWN_CHARACTERS]}"
+            ) from None
+        if asked != len(prompt.ids):
+            raise JobError(
+                f"{self._place.base_url} read {asked} tokens of a prompt of {len(prompt.ids)}: it "
+                "does not take the prompt as it is sent, or has another tokenizer"
+            )
+        # Servers count the token that ended it.
+        return Reply(text.strip(), max(said - (reason == "stop"), 0), reason)
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        """One request; what another try may mend is tried again, after a wait."""
+        url = self._place.base_url.rstrip("/") + path
+        pause = FIRST_WAIT_S
+        for attempt in range(1, TRIES + 1):
+            told = 0.0
+            try:
+                answer = self._http.request(method, url, json=body)
+            except httpx.HTTPError as error:
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            else:
+                if answer.status_code == 200:
+                    try:
+                        return answer.json()
+                    except ValueError:
+                        raise JobError(f"{url}: the answer is not JSON; check base_url") from None
+                text = " ".join(answer.text.split())[:SHOWN_CHARACTERS]
+                reason = f"HTTP {answer.status_code}: {text}"
+                if answer.status_code not in TRIED_AGAIN:
+                    raise JobError(f"{url}: {reason}")
+                told = _retry_after(answer)
+            if attempt < TRIES and self._stopped.wait(min(max(told, pause), MOST_WAIT_S)):
+                break
+            pause *= 2
+        raise EndpointError(f"{url}: {reason} ({attempt} tries); answers so far are kept")
+
+
+def _retry_after(answer: httpx.Response) -> float:
+    """Seconds that the server asks to wait; 0 where it does not say, or gives a date."""
+    try:
+        return max(float(answer.headers.get("retry-after", 0)), 0.0)
+    except ValueError:
+        return 0.0
+
+
+def _own_stops(folder: Path) -> int | list[int] | None:
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder / "generation_config.json").exists():
+        stops: int | list[int] | None = GenerationConfig.from_pretrained(folder).eos_token_id
+        return stops
+    own: int | list[int] | None = getattr(AutoConfig.from_pretrained(folder), "eos_token_id", None)
+    return own
+
+
+def _context(folder: Path) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(folder).max_position_embeddings)

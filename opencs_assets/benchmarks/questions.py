@@ -1,0 +1,355 @@
+"""Reading benchmarks: any of their files' forms in, questions of one form out.
+
+In ``<home>/benchmarks`` a benchmark is a file ``<name>.jsonl``, or a folder ``<name>`` with
+``question.jsonl`` and its reference answers as FastChat lays them out; the known ones have the
+names that they were published under, see ``declared``. One line is one question, in FastChat's form
+(``turns``, and where it has them ``question_id``, ``category`` and ``reference``, an answer a turn)
+or in that of a test set: ``conversations``, ``instruction`` with its ``input``, ``Instruction``,
+``prompt`` or ``text``. The package brings ``smoke``; a file of the home replaces it.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from opencs_assets.benchmarks.declared import DECLARED, Declared
+from opencs_assets.benchmarks.errors import BenchmarkError
+from opencs_assets.provenance import content_hash, file_hash
+from opencs_assets.schemas import BENCHMARK_QUESTIONS, conform
+
+PACKAGED = Path(__file__).parent.parent / "benchmark_data"
+FOLDER = "benchmarks"
+QUESTIONS = "question.jsonl"
+REFERENCES = ("reference_answer*.jsonl", "reference_answer/*.jsonl")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+GENERIC = "generic"
+DERIVED_ID = 16
+# Forms by their field, the most telling first: Alpaca's files have a ``text`` with the answer too.
+FORMS = ("turns", "conversations", "instruction", "Instruction", "prompt", "text")
+IDS = ("question_id", "id", "idx")
+USERS = frozenset({"user", "human"})
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A benchmark that is there.
+
+    Attributes:
+        name: Its name.
+        path: The file of its questions.
+        references: The file of its reference answers, where they are one of their own.
+    """
+
+    name: str
+    path: Path
+    references: Path | None = None
+
+    @property
+    def declared(self) -> Declared | None:
+        """What the platform knows of it; nothing of the user's own."""
+        return DECLARED.get(self.name)
+
+
+def find_benchmarks(home: Path) -> dict[str, Found]:
+    """The benchmarks that are there, by name: the package's, the known ones, the user's own.
+
+    Args:
+        home: The home.
+
+    Raises:
+        BenchmarkError: A file's name is no name of a benchmark, or two files are one benchmark.
+    """
+    folder = home / FOLDER
+    names = {
+        name: each.name
+        for each in DECLARED.values()
+        for name in (*([each.file.name] if each.file else []), *each.other_names)
+    }
+    found = {path.stem: Found(path.stem, path) for path in sorted(PACKAGED.glob("*.jsonl"))}
+    own: dict[str, Path] = {}
+    for path in [*sorted(folder.glob("*.jsonl")), *sorted(folder.glob(f"*/{QUESTIONS}"))]:
+        given = path.relative_to(folder).as_posix()
+        plain = path.parent.name if path.name == QUESTIONS and "/" in given else path.stem
+        name = names.get(given, plain)
+        if not NAME.fullmatch(name):
+            raise BenchmarkError(
+                f"{path}: a benchmark's name has lower-case letters, digits, _ and - only; "
+                "rename the file"
+            )
+        if name in own:
+            raise BenchmarkError(
+                f"{own[name]} and {path} are both the benchmark {name!r}; remove or rename one"
+            )
+        own[name] = path
+        found[name] = Found(name, path, _references_beside(folder, name, path))
+    return found
+
+
+def read_benchmarks(home: Path, wanted: Mapping[str, str]) -> pl.DataFrame:
+    """All questions, in the schema of ``benchmark_questions``.
+
+    Args:
+        home: The home.
+        wanted: Who asks for which benchmark, such as ``{"matchups.a_vs_b": "smoke"}``.
+
+    Raises:
+        BenchmarkError: A benchmark is wanted but not there, or a file is not usable.
+    """
+    found = find_benchmarks(home)
+    for who, name in wanted.items():
+        if name not in found:
+            raise BenchmarkError(
+                f"{who} names the benchmark {name!r}, which is not there; {_remedy(home, name)} "
+                f"(there are: {', '.join(found)})"
+            )
+    return pl.concat([read_benchmark(each) for each in found.values()])
+
+
+def read_benchmark(found: Found) -> pl.DataFrame:
+    """One benchmark's questions in the file's order, in the schema of ``benchmark_questions``.
+
+    A question without an id gets one from what it asks, so that it keeps it when lines move.
+
+    Args:
+        found: The benchmark's files.
+
+    Raises:
+        BenchmarkError: A file is empty, not UTF-8, or not the published one; a line is no
+            question, or a question stands twice. The message names the line.
+    """
+    known = found.declared
+    if known:
+        _check_published(found, known)
+    rows: list[Row] = []
+    seen: dict[tuple[str, ...], int] = {}
+    for number, line in _lines(found.path):
+        where = f"{found.path} line {number}"
+        row = _question(_object(line, where), found.name, known, where)
+        keys = [(("question_id", row["question_id"]), f"question_id {row['question_id']!r}")]
+        if not (known and known.repeats):
+            keys.append((("turns", *row["turns"]), "the same question"))
+        for key, what in keys:
+            first = seen.setdefault(key, number)
+            if first != number:
+                raise BenchmarkError(f"{where}: {what} stands in line {first} already; remove one")
+        rows.append(row)
+    if not rows:
+        raise BenchmarkError(
+            f"{found.path} has no question; a line is one JSON object with {_forms()}"
+        )
+    if found.references:
+        _add_references(rows, found.references)
+    return conform(pl.DataFrame(rows, schema=BENCHMARK_QUESTIONS.schema), BENCHMARK_QUESTIONS)
+
+
+def as_published(found: Found) -> bool:
+    """Whether a known benchmark's files are the published ones; the user's own always are."""
+    known = found.declared
+    if not known or not known.file or found.path.parent == PACKAGED:
+        return True
+    pairs = [(found.path, known.file)]
+    if known.references and found.references:
+        pairs.append((found.references, known.references))
+    return all(file_hash(path) == file.sha256 for path, file in pairs)
+
+
+def _check_published(found: Found, known: Declared) -> None:
+    if not as_published(found):
+        raise BenchmarkError(
+            f"{found.path} is not the published {known.name} (its SHA-256 is another). Remove it "
+            f"and run `opencs benchmarks fetch {known.name}`; or, where the change is meant, give "
+            "it another name and so make it a benchmark of your own"
+        )
+    if known.references and not found.references:
+        raise BenchmarkError(
+            f"{known.name} has no reference answers: {known.references.name} is not in the folder "
+            f"of benchmarks; run `opencs benchmarks fetch {known.name}`"
+        )
+
+
+def _references_beside(folder: Path, name: str, path: Path) -> Path | None:
+    """The file of reference answers, which stands beside the questions or in ``<name>/``."""
+    beside = path.parent if path.name == QUESTIONS else folder / name
+    files = sorted({file for pattern in REFERENCES for file in beside.glob(pattern)})
+    if len(files) > 1:
+        raise BenchmarkError(
+            f"{beside} has {len(files)} files of reference answers "
+            f"({', '.join(file.name for file in files)}); keep one"
+        )
+    return files[0] if files else None
+
+
+def _remedy(home: Path, name: str) -> str:
+    known = DECLARED.get(name)
+    if known and known.file:
+        return (
+            f"run `opencs benchmarks fetch {name}`, or put {known.file.name} into {home / FOLDER}"
+        )
+    return f"put its questions into {home / FOLDER / name}.jsonl"
+
+
+def _lines(path: Path) -> Iterable[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"{path} is not UTF-8 (byte {error.start}); convert it") from None
+    except OSError as error:
+        raise BenchmarkError(f"{path} can't be read: {error.strerror}") from None
+    # Not splitlines: it also splits at separators that JSON allows inside a string.
+    return [(at, line) for at, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _object(line: str, where: str) -> Row:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise BenchmarkError(f"{where}: not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BenchmarkError(f"{where}: must be a JSON object with {_forms()}")
+    return found
+
+
+def _question(found: Row, benchmark: str, known: Declared | None, where: str) -> Row:
+    form = known.prompt if known else next((name for name in FORMS if name in found), None)
+    if form is None or form not in found:
+        wanted = f"`{form}`" if form else _forms()
+        raise BenchmarkError(f"{where}: there is no question: it needs {wanted}")
+    turns = _turns(found, form, where)
+    if not turns:
+        raise BenchmarkError(f"{where}: `{form}` is empty; it holds what the user asks")
+    for at, text in enumerate(turns, start=1):
+        if not text.strip():
+            raise BenchmarkError(f"{where}: `{form}` is empty at turn {at}")
+    field = known.category if known else "category"
+    return {
+        "benchmark": benchmark,
+        "question_id": _question_id(found, known, turns, where),
+        "category": str(found.get(field or "") or GENERIC),
+        "turns": turns,
+        # A file of their own has the references that the judge is shown.
+        "references": [] if known and known.references else _references(found, turns, where),
+    }
+
+
+def _question_id(found: Row, known: Declared | None, turns: Sequence[str], where: str) -> str:
+    """The file's own id, else one of what is asked."""
+    fields = ((known.question_id,) if known.question_id else ()) if known else IDS
+    given = next((found[field] for field in fields if found.get(field) is not None), None)
+    if given is None:
+        return content_hash(list(turns))[:DERIVED_ID]
+    if isinstance(given, bool) or not isinstance(given, str | int) or not str(given).strip():
+        raise BenchmarkError(
+            f"{where}: the question's id must be a text or a number, not {given!r}"
+        )
+    return str(given)
+
+
+def _turns(found: Row, form: str, where: str) -> list[str]:
+    value = found[form]
+    if form == "turns":
+        return _texts(value, form, where)
+    if form == "conversations" and not isinstance(value, str):
+        return _conversation(value, where)
+    text = _text(value, form, where)
+    if form in ("instruction", "Instruction"):
+        context = _context(found, where)
+        text = f"{text.strip()}\n\n{context.strip()}" if context.strip() else text
+    return [text]
+
+
+def _conversation(value: Any, where: str) -> list[str]:
+    """What the user says: LIMA's alternating texts, user first, or ShareGPT's messages."""
+    if not isinstance(value, list):
+        raise BenchmarkError(f"{where}: `conversations` must be a list, or one text")
+    if all(isinstance(each, str) for each in value):
+        return [_text(each, "conversations", where) for each in value[::2]]
+    turns = []
+    for each in value:
+        role = (each.get("from") or each.get("role")) if isinstance(each, dict) else None
+        if not isinstance(role, str) or role == "system":
+            raise BenchmarkError(
+                f"{where}: `conversations` must hold texts, or messages with `from` and `value`; a "
+                "benchmark has no system message"
+            )
+        if role in USERS:
+            turns.append(_text(each.get("value", each.get("content")), "conversations", where))
+    return turns
+
+
+def _context(found: Row, where: str) -> str:
+    """What an instruction is about: Alpaca's ``input``, or that of Self-Instruct's instance."""
+    value = found.get("input")
+    instances = found.get("instances")
+    if value is None and isinstance(instances, list) and instances:
+        value = instances[0].get("input") if isinstance(instances[0], dict) else None
+    return "" if value is None else _text(value, "input", where)
+
+
+def _references(found: Row, turns: Sequence[str], where: str) -> list[str]:
+    references = _texts(found.get("reference") or [], "reference", where)
+    if references and len(references) != len(turns):
+        raise BenchmarkError(
+            f"{where}: {len(references)} references for {len(turns)} turns; give one a turn, "
+            "or none"
+        )
+    return references if any(text.strip() for text in references) else []
+
+
+def _add_references(rows: Sequence[Row], path: Path) -> None:
+    """Put FastChat's reference answers to their questions."""
+    by_id = {row["question_id"]: row for row in rows}
+    seen: dict[str, int] = {}
+    for number, line in _lines(path):
+        where = f"{path} line {number}"
+        found = _object(line, where)
+        try:
+            turns = found["choices"][0]["turns"]
+        except (KeyError, IndexError, TypeError):
+            raise BenchmarkError(f"{where}: there is no `choices[0].turns`") from None
+        name = str(found.get("question_id"))
+        row = by_id.get(name)
+        if row is None:
+            raise BenchmarkError(f"{where}: there is no question {name!r}")
+        if seen.setdefault(name, number) != number:
+            raise BenchmarkError(f"{where}: question {name!r} stands in line {seen[name]} already")
+        row["references"] = _references({"reference": turns}, row["turns"], where)
+
+
+def _texts(value: Any, name: str, where: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BenchmarkError(f"{where}: `{name}` must be a list of texts")
+    return value
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise BenchmarkError(f"{where}: `{name}` must be a text")
+    if _is_printed_list(value):
+        raise BenchmarkError(
+            f"{where}: `{name}` is the printed form of a list; write the list itself, or its text"
+        )
+    return value
+
+
+def _is_printed_list(text: str) -> bool:
+    """Whether a text is what Python prints for a list of texts, such as ``['Why?']``."""
+    text = text.strip()
+    if not (text.startswith(("['", '["')) and text.endswith("]")):
+        return False
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _forms() -> str:
+    return ", ".join(f"`{name}`" for name in FORMS[:-1]) + f" or `{FORMS[-1]}`"

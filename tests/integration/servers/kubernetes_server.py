@@ -29,8 +29,8 @@ taint that it does not tolerate, for an unknown image, a missing secret or a mis
 **Simpler than Kubernetes:**
 
 - Containers share the machine's file system, users, network and process ids. An image is the
-  environment that it brings (``PATH`` and so on); it has no entry point. Security contexts, limits
-  (but for scheduling), probes, hooks and init containers that stay are not looked at or are refused.
+  environment that it brings (``PATH`` and so on); it has no entry point. Security contexts, probes,
+  hooks and, but for scheduling, limits are not looked at; init containers that stay are refused.
 - A volume is a local folder. Its mount path must be that folder, or a path below ``mounts`` at
   which nothing is: a symbolic link is made there while a pod has it, and two pods with different
   content there at a time are refused. An ``emptyDir`` may be mounted at ``/tmp`` and ``/dev/shm``
@@ -41,13 +41,14 @@ taint that it does not tolerate, for an unknown image, a missing secret or a mis
 - The API is not found from within: no service account's token is mounted, and no
   ``KUBERNETES_SERVICE_HOST`` is set. A test gives ``KUBECONFIG`` to the image or the pod.
 - As the first process of a container, one that has no handler for SIGTERM is not ended by it, only
-  by SIGKILL after its grace. ``grace_scale`` shortens the grace; backoffs are ``backoff_s``, doubled
-  up to ``longest_backoff_s``. Deadlines and times to live are in real seconds.
+  by SIGKILL after its grace. ``grace_scale`` shortens the grace; backoffs are ``backoff_s``,
+  doubled up to ``longest_backoff_s``. Deadlines and times to live are in real seconds.
 - A lost node is lost for one pod only. Its pod is evicted and removed soon (``node_loss_s``).
 - A merge patch replaces lists; a strategic one would merge some. Updates check nothing but that a
   Job's template, selector and completions stay. Jobs that are suspended, managed by others, or have
   a success policy or a backoff limit per index are refused, as are custom resources.
-- Everyone may do everything, except bearers of a token in ``tokens``, who may do what its rules say.
+- Everyone may do everything, except bearers of a token in ``tokens``, who may do what its rules
+  say.
 """
 
 import asyncio

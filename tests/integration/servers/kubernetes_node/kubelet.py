@@ -658,10 +658,9 @@ class Runner:
             source.mkdir(parents=True)
         target = Path(mount["mountPath"])
         uid = self.pod["metadata"]["uid"]
-        if target.is_symlink() and target in self._kubelet.links:
-            if target.resolve() == source.resolve():
-                self._kubelet.links[target].add(uid)
-                return
+        if target in self._kubelet.links and target.resolve() == source.resolve():
+            self._kubelet.links[target].add(uid)
+            return
         if target.exists():
             scratch = "volumes" in volume.parts and target in OWN_SCRATCH
             if scratch or target.samefile(source):

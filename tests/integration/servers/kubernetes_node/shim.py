@@ -7,6 +7,7 @@ container, a signal that it has no handler for does nothing, except SIGKILL. The
 command's, 128 and the signal's number where a signal ended it, or 128 where it can't be started.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans of the command become children of this process
 CANNOT_START = 128
@@ -63,18 +65,16 @@ def obey(pid: int, told: Iterator[bytes]) -> None:
 def handles(pid: int, number: int) -> bool:
     """Whether a process has a handler of its own for a signal."""
     try:
-        with open(f"/proc/{pid}/status") as file:
-            caught = next(line for line in file if line.startswith("SigCgt:"))
-    except (OSError, StopIteration):
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
         return False
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def kill(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def reap(until: int) -> int:
@@ -88,15 +88,14 @@ def reap(until: int) -> int:
 def children() -> list[int]:
     """Living children of this process; what they leave behind becomes its child in turn."""
     own = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as file:
-                    state, parent = file.read().rsplit(") ", 1)[1].split()[:2]
+                state, parent = (folder / "stat").read_text().rsplit(") ", 1)[1].split()[:2]
             except OSError:
                 continue
             if int(parent) == os.getpid() and state != "Z":
-                own.append(int(name))
+                own.append(int(folder.name))
     return own
 
 

@@ -179,7 +179,8 @@ def label_filter(selector: str) -> Filter:
             key, value = re.split("==?", match[4], maxsplit=1)
             tests.append(_among(key.strip(), {value.strip()}, True))
         elif match[4].startswith("!"):
-            tests.append(lambda labels, key=match[4][1:].strip(): key not in labels)
+            absent = match[4][1:].strip()
+            tests.append(lambda labels, key=absent: key not in labels)
         else:
             tests.append(lambda labels, key=match[4]: key in labels)
     return lambda thing: all(test(thing["metadata"].get("labels") or {}) for test in tests)

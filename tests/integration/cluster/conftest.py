@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,11 @@ class Cluster:
         """The real client, configured by the kubeconfig."""
         return kubernetes.config.new_client_from_config(str(self.kubeconfig))
 
-    @property
+    @cached_property
     def core(self) -> kubernetes.client.CoreV1Api:
         return kubernetes.client.CoreV1Api(self.client())
 
-    @property
+    @cached_property
     def batch(self) -> kubernetes.client.BatchV1Api:
         return kubernetes.client.BatchV1Api(self.client())
 
@@ -84,6 +85,11 @@ class Cluster:
         """The pods of a Job that are there, oldest first."""
         found = self.pods(namespace, f"job-name={job}")
         return sorted(found, key=lambda pod: int(pod["metadata"]["resourceVersion"]))
+
+    def log(self, pod: str, namespace: str = "default", **query: Any) -> str:
+        """A pod's log; the client's own way to a text makes ``b'...'`` of it."""
+        answer = self.core.read_namespaced_pod_log(pod, namespace, _preload_content=False, **query)
+        return answer.data.decode()
 
     def requests(self, verb: str = "", path: str = "") -> list[dict[str, Any]]:
         """Recorded requests of a verb whose path matches a regular expression."""
@@ -190,12 +196,17 @@ class Cluster:
         """Take the node away from under a pod."""
         self._tell(f"pods/{namespace}/{pod}/lose", {})
 
+    @cached_property
+    def _http(self) -> httpx.Client:
+        url = f"{self.url}/_test/"
+        return httpx.Client(base_url=url, trust_env=False, verify=False, timeout=30)
+
     def _tell(self, what: str, body: Mapping[str, Any]) -> None:
-        answer = httpx.post(f"{self.url}/_test/{what}", json=dict(body), trust_env=False)
+        answer = self._http.post(what, json=dict(body))
         assert answer.status_code == 200, answer.text
 
     def _ask(self, what: str, query: Mapping[str, str]) -> Any:
-        answer = httpx.get(f"{self.url}/_test/{what}", params=dict(query), trust_env=False)
+        answer = self._http.get(what, params=dict(query))
         assert answer.status_code == 200, answer.text
         return answer.json()
 

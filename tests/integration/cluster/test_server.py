@@ -118,14 +118,14 @@ def ended(cluster: Cluster, name: str = "p") -> dict[str, Any]:
 def says(cluster: Cluster, text: str, name: str = "p") -> None:
     """Wait until a pod has written something."""
 
-    def found() -> bool:
-        try:
-            return text in cluster.core.read_namespaced_pod_log(name, "default")
-        except ApiException as error:
-            assert error.status == 400
-            return False
+    cluster.wait(lambda: text in log_so_far(cluster, name))
 
-    cluster.wait(found)
+
+def log_so_far(cluster: Cluster, name: str = "p") -> str:
+    """A pod's log, empty where it has not started."""
+    with contextlib.suppress(ApiException):
+        return cluster.log(name)
+    return ""
 
 
 def only_pod(cluster: Cluster, job: str = "j") -> str:
@@ -164,13 +164,13 @@ class TestPods:
         assert done["startedAt"] <= done["finishedAt"]
         assert conditions(pod)["PodScheduled"]["status"] == "True"
         assert conditions(pod)["Ready"]["reason"] == "PodCompleted"
-        assert cluster.core.read_namespaced_pod_log("p", "default") == "hello\nthere\n"
+        assert cluster.log("p") == "hello\nthere\n"
         cluster.core.delete_namespaced_pod("p", "default")
         thread.join()
         kinds = [kind for kind, _ in seen]
         assert (kinds[0], kinds[-1]) == ("ADDED", "DELETED")
         phases = [phase for _, phase in seen]
-        assert [each for each in dict.fromkeys(phases)] == ["Pending", "Running", "Succeeded"]
+        assert list(dict.fromkeys(phases)) == ["Pending", "Running", "Succeeded"]
 
     def test_a_container_has_only_what_its_pod_says(self, cluster, monkeypatch):
         cluster.add_secret("keys", token="s3cret", other="x")
@@ -196,7 +196,7 @@ class TestPods:
         body = {"metadata": {"name": "p", "labels": {"role": "worker"}}, "spec": spec}
         cluster.core.create_namespaced_pod("default", body)
         assert ended(cluster)["status"]["phase"] == "Succeeded"
-        log = cluster.core.read_namespaced_pod_log("p", "default")
+        log = cluster.log("p")
         found = dict(line.split("=", 1) for line in log.splitlines())
         home = found.pop("HOME")
         assert Path(home).is_relative_to(cluster.folder)
@@ -304,7 +304,7 @@ class TestPods:
     def test_nothing_that_a_container_started_outlives_it(self, cluster):
         add_pod(cluster, "setsid sleep 60 & echo up $!; sleep 0.2; exit 0")
         ended(cluster)
-        child = int(cluster.core.read_namespaced_pod_log("p", "default").split()[1])
+        child = int(cluster.log("p").split()[1])
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
 
@@ -406,7 +406,7 @@ class TestWaitingPods:
         assert 'Back-off pulling image "nowhere/none:1"' in waiting["message"]
         assert {"Failed", "BackOff"} <= reasons(cluster)
         with pytest.raises(ApiException, match="trying and failing to pull image") as caught:
-            cluster.core.read_namespaced_pod_log("p", "default")
+            cluster.log("p")
         assert caught.value.status == 400
         cluster.configure(images={IMAGE: SHELL, "nowhere/none:1": SHELL})
         assert ended(cluster)["status"]["phase"] == "Succeeded"
@@ -506,7 +506,7 @@ class TestEndedByOthers:
         cluster.lose_node(name)
         cluster.configure(node_loss_s=0.15)
         with pytest.raises(ApiException) as caught:
-            cluster.core.read_namespaced_pod_log(name, "default")
+            cluster.log(name)
         assert caught.value.status == 500
         assert pod_of(cluster, name)["status"]["phase"] == "Running"
 
@@ -534,7 +534,10 @@ class TestJobs:
         assert len(cluster.pods_of("j")) == 3
 
     def test_all_indexes_complete_each_with_its_own(self, cluster):
-        script = 'test "$JOB_COMPLETION_INDEX" = 1 && ! test -e $HOME/../../again && exit 1; echo $HOSTNAME $JOB_COMPLETION_INDEX'
+        script = (
+            "test $JOB_COMPLETION_INDEX = 1 && ! test -e $HOME/../../again && exit 1; "
+            "echo $HOSTNAME $JOB_COMPLETION_INDEX"
+        )
         job = {"completionMode": "Indexed", "completions": 3, "parallelism": 2, "backoffLimit": 9}
         mark = cluster.folder / "cluster" / "pods" / "again"
         add_job(cluster, script, job)
@@ -544,9 +547,7 @@ class TestJobs:
         status = cluster.job("j")["status"]
         assert (status["completedIndexes"], status["succeeded"]) == ("0-2", 3)
         done = [pod for pod in cluster.pods_of("j") if pod["status"]["phase"] == "Succeeded"]
-        said = {
-            cluster.core.read_namespaced_pod_log(pod["metadata"]["name"], "default") for pod in done
-        }
+        said = {cluster.log(pod["metadata"]["name"]) for pod in done}
         assert said == {"j-0 0\n", "j-1 1\n", "j-2 2\n"}
         mark.unlink()
 
@@ -557,7 +558,7 @@ class TestJobs:
         env = [{"name": "OPENCS_MASTER_ADDR", "value": "j-0.group.default.svc"}]
         add_pod(cluster, "echo $OPENCS_MASTER_ADDR j-0.group", env=env)
         ended(cluster)
-        assert cluster.core.read_namespaced_pod_log("p", "default") == "127.0.0.1 127.0.0.1\n"
+        assert cluster.log("p") == "127.0.0.1 127.0.0.1\n"
         cluster.core.delete_namespaced_service("group", "default")
 
     @pytest.mark.parametrize(
@@ -742,7 +743,7 @@ class TestApi:
         ended(cluster, "two")
         pods = cluster.core.list_namespaced_pod("default", field_selector="status.phase=Failed")
         assert [pod.metadata.name for pod in pods.items] == ["two"]
-        with pytest.raises(ApiException, match="field label not supported: spec.image") as caught:
+        with pytest.raises(ApiException, match=r"field label not supported: spec\.image") as caught:
             cluster.core.list_namespaced_pod("default", field_selector="spec.image=x")
         assert caught.value.status == 400
 
@@ -843,36 +844,33 @@ class TestLogs:
         go = cluster.folder / "go"
         add_pod(cluster, f"echo one; while ! test -e {go}; do sleep 0.02; done; echo two")
         says(cluster, "one")
-        stream = self.follow(cluster)
-        assert next(iter(stream.stream())) == b"one\n"
+        stream = self.follow(cluster).stream()
+        assert next(stream) == b"one\n"
         go.touch()
-        assert stream.read() == b"two\n"
+        assert b"".join(stream) == b"two\n"
         go.unlink()
 
     def test_a_log_is_cut_by_lines_and_stamped(self, cluster):
         add_pod(cluster, "for n in 1 2 3; do echo line $n; done")
         ended(cluster)
-        read = cluster.core.read_namespaced_pod_log
-        assert read("p", "default", tail_lines=2) == "line 2\nline 3\n"
-        stamped = read("p", "default", tail_lines=1, timestamps=True)
+        assert cluster.log("p", tail_lines=2) == "line 2\nline 3\n"
+        stamped = cluster.log("p", tail_lines=1, timestamps=True)
         at, rest = stamped.split(" ", 1)
         assert rest == "line 3\n"
         assert at.startswith("20")
         assert at.endswith("Z")
-        assert read("p", "default", limit_bytes=4) == "line"
+        assert cluster.log("p", limit_bytes=4) == "line"
         time.sleep(1.1)
-        assert read("p", "default", since_seconds=1) == ""
+        assert cluster.log("p", since_seconds=1) == ""
 
     def test_a_dropped_stream_breaks_in_the_middle_of_a_line(self, cluster):
         add_pod(cluster, f"echo 0123456789; {WAITS}")
         says(cluster, "up")
         cluster.fail_logs("drop", after_bytes=4)
-        stream = self.follow(cluster)
-        got = b""
+        got: list[bytes] = []
         with pytest.raises(urllib3.exceptions.HTTPError):
-            for chunk in stream.stream():
-                got += chunk
-        assert got == b"0123"
+            got.extend(self.follow(cluster).stream())
+        assert b"".join(got) == b"0123"
         assert next(iter(self.follow(cluster).stream())).startswith(b"0123456789\n")
 
     def test_a_stream_can_end_early_as_if_at_its_end(self, cluster):
@@ -895,25 +893,17 @@ class TestLogs:
         body["spec"]["containers"].append(second)
         cluster.core.create_namespaced_pod("default", body)
         ended(cluster)
-        read = cluster.core.read_namespaced_pod_log
-        assert read("p", "default", container="second") == "b\n"
+        assert cluster.log("p", container="second") == "b\n"
         with pytest.raises(ApiException, match=r"choose one of: \[main second\]"):
-            read("p", "default")
+            cluster.log("p")
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_server(tmp_path: Path, end: signal.Signals):
     with started(tmp_path, images={IMAGE: SHELL}) as cluster:
-        add_pod(cluster, "echo $$; setsid sleep 60 & echo $!; wait")
-        cluster.wait(lambda: pod_of(cluster)["status"]["phase"] == "Running")
-        log = cluster.wait(
-            lambda: (
-                text
-                if (text := cluster.core.read_namespaced_pod_log("p", "default")).count("\n") == 2
-                else None
-            )
-        )
-        pids = [int(line) for line in log.split()]
+        add_pod(cluster, "echo $$$$; setsid sleep 60 & echo $!; wait")
+        cluster.wait(lambda: log_so_far(cluster).count("\n") == 2)
+        pids = [int(line) for line in cluster.log("p").split()]
         cluster.process.send_signal(end)
         cluster.process.wait(10)
         end_by = time.monotonic() + 5

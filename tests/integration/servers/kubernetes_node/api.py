@@ -669,7 +669,7 @@ class Server:
         if runner is None:
             raise bad_request(f"pod {name} does not have a host assigned")
         container: Container = runner.containers[wanted]
-        if query.get("previous") == "true":
+        if flag(query, "previous"):
             if container.previous is None:
                 raise bad_request(
                     f'previous terminated container "{wanted}" in pod "{name}" not found'
@@ -704,7 +704,7 @@ class Server:
                 place += 1
                 if at < since:
                     continue
-                if query.get("timestamps") == "true":
+                if flag(query, "timestamps"):
                     line = f"{stamp(at)} ".encode() + line
                 if limit:
                     line = line[: limit - sent]
@@ -723,7 +723,7 @@ class Server:
                 sent += len(line)
                 if limit and sent >= limit:
                     return True
-            if closed or query.get("follow") != "true":
+            if closed or not flag(query, "follow"):
                 return True
             await changed.wait()
 
@@ -789,11 +789,16 @@ def made(kind: Callable[..., Any], body: Mapping[str, Any]) -> Any:
         raise bad_request(str(error)) from None
 
 
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Whether a query's boolean is set; the Python client writes ``True``."""
+    return query.get(name, "").lower() in ("true", "t", "1")
+
+
 def verb_of(request: web.Request, target: Target | None) -> str:
     """Kubernetes' verb for a request."""
     method = request.method
     collection = target is not None and target.name is None
-    if method == "GET" and request.query.get("watch") in ("true", "1", "True"):
+    if method == "GET" and flag(request.query, "watch"):
         return "watch"
     if method == "GET":
         return "list" if collection else "get"
@@ -839,7 +844,7 @@ def delete_options(request: web.Request, body: Any) -> Object:
     if "gracePeriodSeconds" in request.query:
         options["gracePeriodSeconds"] = int(request.query["gracePeriodSeconds"])
     if "orphanDependents" in request.query:
-        options["orphanDependents"] = request.query["orphanDependents"] == "true"
+        options["orphanDependents"] = flag(request.query, "orphanDependents")
     return options
 
 

@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import kubernetes
 import pytest
 import yaml
+
+from tests.integration.training.conftest import tiny_model  # noqa: F401
+
+if TYPE_CHECKING:
+    from tests.integration.cluster.orchestrator import Orchestrator
 
 SERVER = Path(__file__).parent.parent / "servers" / "kubernetes_server.py"
 ROOT = Path(__file__).resolve().parents[3]
@@ -280,3 +285,25 @@ def cluster(tmp_path: Path, cluster_config: dict[str, Any]) -> Iterator[Cluster]
     """A cluster of the test's own."""
     with started(tmp_path, **cluster_config) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def orchestrator(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> Iterator["Orchestrator"]:
+    """Dagster and the platform on a cluster, with a tiny model and a subset to train it on."""
+    from tests.integration.cluster.orchestrator import orchestrating
+    from tests.integration.training.test_launcher import Platform
+
+    folder = tmp_path_factory.mktemp("orchestrator")
+    home = folder / "home"
+    home.mkdir()
+    Platform(home, tiny_model)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        started(folder, claims={"home": str(home)}, service_accounts=["dagster"]) as cluster,
+    ):
+        patch.setenv("OPENCS_HOME", str(home))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        with orchestrating(cluster, home) as running:
+            yield running

@@ -17,7 +17,7 @@ import kubernetes
 import pytest
 import yaml
 
-from tests.integration.training.conftest import tiny_model  # noqa: F401
+from tests.integration.training.conftest import tiny_model as tiny_model_of_training
 
 if TYPE_CHECKING:
     from tests.integration.cluster.orchestrator import Orchestrator
@@ -271,7 +271,9 @@ def started(folder: Path, **config: Any) -> Iterator[Cluster]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        process.stdout.close()
+            raise
+        finally:
+            process.stdout.close()
 
 
 @pytest.fixture
@@ -285,6 +287,10 @@ def cluster(tmp_path: Path, cluster_config: dict[str, Any]) -> Iterator[Cluster]
     """A cluster of the test's own."""
     with started(tmp_path, **cluster_config) as running:
         yield running
+
+
+# The same tiny model as in the training's tests; fixtures are found by a conftest's names.
+tiny_model = tiny_model_of_training
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import dagster as dg
 import yaml
 from dagster._cli.job import _create_run
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import PythonFileTarget
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from tests.integration.cluster.conftest import IMAGE, Cluster
 
@@ -20,20 +20,42 @@ PARTITION = {
     "dagster/partition/dataset": "d",
     "dagster/partition/experiment": "random@tiny",
 }
-# The platform, with jobs of its own: the checkpoint alone, in the run's pod or in a pod a step;
-# and assets that wait, for what happens to a run meanwhile.
-LOCATION = """
-import signal
+# The platform with jobs of its own: the checkpoint alone, in the run's pod or in a pod a step.
+PLATFORM = """
+import dagster as dg
+from dagster_k8s import k8s_job_executor
+
+from definitions import build_defs
+
+in_steps = k8s_job_executor.configured({"enable_owner_references": True})
+# Without the checks that are steps of their own: each would be a pod more.
+checkpoint = dg.AssetSelection.assets("checkpoint")
+others = dg.AssetSelection.checks(
+    dg.AssetCheckKey(dg.AssetKey("checkpoint"), "files_intact"),
+    dg.AssetCheckKey(dg.AssetKey("checkpoint"), "template_of_training"),
+)
+defs = dg.Definitions.merge(
+    build_defs(),
+    dg.Definitions(
+        jobs=[
+            dg.define_asset_job("train_job", selection=checkpoint),
+            dg.define_asset_job(
+                "train_in_steps", selection=checkpoint - others, executor_def=in_steps
+            ),
+        ]
+    ),
+)
+"""
+# Assets that wait, for what happens to a run meanwhile; they load sooner than the platform.
+WAITING = """
+import os
 import time
 from pathlib import Path
 
 import dagster as dg
 from dagster_k8s import k8s_job_executor
 
-from definitions import build_defs
-from resources.settings import load_settings
-
-home = load_settings().home
+home = Path(os.environ["OPENCS_HOME"])
 
 
 def wait(name):
@@ -54,20 +76,14 @@ def step_waits():
     wait("step_waits")
 
 
-in_pods = k8s_job_executor.configured(
-    {"job_namespace": "default", "enable_owner_references": True}
-)
-defs = dg.Definitions.merge(
-    build_defs(),
-    dg.Definitions(
-        assets=[waits, step_waits],
-        jobs=[
-            dg.define_asset_job("train_job", selection=["checkpoint"]),
-            dg.define_asset_job("train_in_steps", selection=["checkpoint"], executor_def=in_pods),
-            dg.define_asset_job("waiting_job", selection=["waits"]),
-            dg.define_asset_job("waiting_in_steps", selection=["step_waits"], executor_def=in_pods),
-        ],
-    ),
+defs = dg.Definitions(
+    assets=[waits, step_waits],
+    jobs=[
+        dg.define_asset_job("waiting_job", selection=["waits"]),
+        dg.define_asset_job(
+            "waiting_in_steps", selection=["step_waits"], executor_def=k8s_job_executor
+        ),
+    ],
 )
 """
 
@@ -80,7 +96,7 @@ class Orchestrator:
         cluster: Where runs run.
         instance: The real instance.
         home: The platform's home, mounted in each pod at its own path.
-        context: The workspace with the platform's code location.
+        context: The workspace: the platform, and assets that wait.
     """
 
     cluster: Cluster
@@ -91,8 +107,12 @@ class Orchestrator:
     def launch(self, job: str, tags: Mapping[str, str] | None = None) -> str:
         """Create and launch a run of a job; returns its id."""
         workspace = self.context.create_request_context()
-        (location,) = workspace.code_locations
-        (repository,) = location.get_repositories().values()
+        location, repository = next(
+            (location, repository)
+            for location in workspace.code_locations
+            for repository in location.get_repositories().values()
+            if repository.has_job(job)
+        )
         run = _create_run(
             instance=self.instance,
             code_location=location,
@@ -132,7 +152,12 @@ class Orchestrator:
 
 @contextmanager
 def orchestrating(
-    cluster: Cluster, home: Path, storage: Mapping[str, Any] | None = None, **launcher: Any
+    cluster: Cluster,
+    home: Path,
+    storage: Mapping[str, Any] | None = None,
+    *,
+    platform: bool = True,
+    **launcher: Any,
 ) -> Iterator[Orchestrator]:
     """Dagster on a cluster.
 
@@ -140,6 +165,7 @@ def orchestrating(
         cluster: Has the claim ``home``, the folder of the home.
         home: The home, with what is to be trained on in its lake.
         storage: The instance's storage; unset: SQLite in the home.
+        platform: Load the platform too, not only the assets that wait.
         launcher: Further configuration of the run launcher.
     """
     folder = home / "dagster"
@@ -167,17 +193,24 @@ def orchestrating(
         **({"storage": storage} if storage else {}),
     }
     (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
-    location = cluster.folder / "location.py"
-    location.write_text(LOCATION)
-    target = PythonFileTarget(
-        python_file=str(location),
-        attribute=None,
-        working_directory=str(cluster.folder),
-        location_name="platform",
-    )
+    files = {**({"platform": PLATFORM} if platform else {}), "waiting": WAITING}
+    for name, text in files.items():
+        (cluster.folder / f"{name}_location.py").write_text(text)
+    workspace = cluster.folder / "workspace.yaml"
+    places = [
+        {
+            "python_file": {
+                "relative_path": f"{name}_location.py",
+                "location_name": name,
+                "working_directory": ".",
+            }
+        }
+        for name in files
+    ]
+    workspace.write_text(yaml.safe_dump({"load_from": places}))
     with (
         dg.DagsterInstance.from_config(str(folder)) as instance,
-        WorkspaceProcessContext(instance, target) as context,
+        WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])) as context,
     ):
         instance.add_dynamic_partitions("dataset", ["d"])
         yield Orchestrator(cluster, instance, home, context)

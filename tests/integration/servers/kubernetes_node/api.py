@@ -124,7 +124,8 @@ class Cluster:
             self.kubelet.sync()
             self.collect_garbage()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.store.changed.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):
+                    await self.store.changed.wait()
             await asyncio.sleep(0.005)
 
     def collect_garbage(self) -> None:
@@ -619,7 +620,8 @@ class Server:
             await response.prepare(request)
             while (left := end - time.monotonic()) > 0:
                 try:
-                    kind, thing = await asyncio.wait_for(watch.queue.get(), left)
+                    async with asyncio.timeout(left):
+                        kind, thing = await watch.queue.get()
                 except TimeoutError:
                     break
                 line = json.dumps({"type": kind, "object": thing})

@@ -12,9 +12,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from opencs_assets.recipes import Recipe
 from resources.settings import Criterion, LengthUnit, Profile
 
 PACKAGED = Path(__file__).parent / "experiments.yaml"
+BUDGETS = frozenset({"epochs", "steps", "tokens"})
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
 
@@ -71,59 +73,36 @@ class BaseModelEntry(_Entry):
 
     Attributes:
         source: ``embedded`` (SmolLM2-135M), or a Hugging Face name or folder.
+        chat_template: The template to train with: a name of the package's, or a file relative to
+            the home; unset: the model's own.
+        recipe: Recipe of experiments that name none.
     """
 
     source: str
-
-
-class Recipe(_Entry):
-    """How a checkpoint is trained and how it answers.
-
-    Attributes:
-        epochs: Passes over the subset; ignored where ``max_steps`` is set.
-        max_steps: Optimizer steps; unset: what the epochs give.
-        learning_rate: Peak learning rate.
-        lr_schedule: Schedule after warm-up.
-        warmup_ratio: Share of the steps spent warming up.
-        weight_decay: AdamW's weight decay.
-        adam_beta1: AdamW's first beta.
-        adam_beta2: AdamW's second beta.
-        neftune_alpha: Noise on the embeddings (NEFTune); 0 is off.
-        max_length: Tokens of a sample; longer ones are cut at the end of the response.
-        per_device_batch_size: Samples a forward pass.
-        gradient_accumulation: Forward passes a step.
-        gradient_checkpointing: Recompute activations instead of keeping them.
-        bf16: Train in bfloat16.
-        seed: Seed of order, noise and dropout.
-        max_new_tokens: Tokens of an answer.
-        generation_batch_size: Questions generated at once.
-    """
-
-    epochs: float = Field(15, gt=0)
-    max_steps: int | None = Field(None, ge=1)
-    learning_rate: float = Field(1e-5, gt=0)
-    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup_ratio: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(0.1, ge=0)
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.95, ge=0, lt=1)
-    neftune_alpha: float = Field(15, ge=0)
-    max_length: int = Field(2048, ge=16)
-    per_device_batch_size: int = Field(2, ge=1)
-    gradient_accumulation: int = Field(16, ge=1)
-    gradient_checkpointing: bool = False
-    bf16: bool = False
-    seed: int = 0
-    max_new_tokens: int = Field(512, ge=1)
-    generation_batch_size: int = Field(12, ge=1)
+    chat_template: str | None = None
+    recipe: str | None = None
 
 
 class Experiment(_Entry):
-    """A selector's subset trained into a base model by a recipe."""
+    """A selector's subset trained into a base model by a recipe; unset: the base model's."""
 
     selector: str
     base_model: str
     recipe: str
+
+
+class Matrix(_Entry):
+    """Experiments by the block: every selector with every base model, named selector@base_model.
+
+    Attributes:
+        selectors: Selectors.
+        base_models: Base models.
+        recipe: Recipe of all of them; unset: each base model's.
+    """
+
+    selectors: tuple[str, ...]
+    base_models: tuple[str, ...]
+    recipe: str | None = None
 
 
 class Matchup(_Entry):
@@ -133,13 +112,15 @@ class Matchup(_Entry):
         model_a: One experiment.
         model_b: Another.
         benchmark: Benchmark whose questions both answer.
-        parity: Budget in which the two are equal.
+        parity: Budget in which the two are equal: both recipes must give the same number of
+            ``epochs``, ``steps`` or ``tokens``. ``declared``: each side has the budget of its own
+            recipe, as the whole set has, and results say so.
     """
 
     model_a: str
     model_b: str
     benchmark: str = "smoke"
-    parity: Literal["epochs", "steps", "tokens"] = "epochs"
+    parity: Literal["epochs", "steps", "tokens", "declared"] = "epochs"
 
 
 class Experiments(_Entry):
@@ -148,6 +129,7 @@ class Experiments(_Entry):
     selectors: dict[str, Selector]
     base_models: dict[str, BaseModelEntry]
     recipes: dict[str, Recipe]
+    matrix: dict[str, Matrix] = {}
     experiments: dict[str, Experiment]
     matchups: dict[str, Matchup]
 
@@ -189,7 +171,23 @@ class Experiments(_Entry):
         for name, entry in self.matchups.items():
             if entry.model_a == entry.model_b:
                 raise ValueError(f"matchups.{name}: both sides are {entry.model_a!r}")
+            self._parity_holds(name, entry)
         return self
+
+    def _parity_holds(self, name: str, matchup: Matchup) -> None:
+        budgets = [
+            self.recipes[self.experiments[model].recipe].budget
+            for model in (matchup.model_a, matchup.model_b)
+        ]
+        if matchup.parity == "declared":
+            return
+        if budgets[0] != budgets[1] or budgets[0][0] != matchup.parity:
+            sides = " and ".join(f"{amount:g} {unit}" for unit, amount in budgets)
+            raise ValueError(
+                f"matchups.{name}: parity {matchup.parity} needs recipes of the same number of "
+                f"{matchup.parity}, but they give {sides}; give both the same budget, or write "
+                "`parity: declared`"
+            )
 
 
 def load_experiments(home: Path) -> Experiments:
@@ -207,7 +205,7 @@ def load_experiments(home: Path) -> Experiments:
         for kind, entries in _read(own).items():
             merged[kind] = {**merged.get(kind, {}), **entries}
     try:
-        return Experiments.model_validate(merged)
+        return Experiments.model_validate(_expanded(merged))
     except ValidationError as error:
         lines = [
             f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
@@ -219,6 +217,56 @@ def load_experiments(home: Path) -> Experiments:
         ) from None
 
 
+def _expanded(merged: dict[str, Any]) -> dict[str, Any]:
+    """Entries with what they leave to others filled in; what does not fit is left to validation.
+
+    A recipe's ``like`` names another one whose values it takes where it has none; ``matrix`` makes
+    the experiments of all its selectors with all its base models, unless they are declared; an
+    experiment without a recipe has its base model's.
+    """
+    recipes = merged.get("recipes", {})
+    experiments = {
+        f"{selector}@{model}": {
+            "selector": selector,
+            "base_model": model,
+            **({"recipe": block["recipe"]} if "recipe" in block else {}),
+        }
+        for block in merged.get("matrix", {}).values()
+        if isinstance(block, Mapping)
+        for model in block.get("base_models", ())
+        for selector in block.get("selectors", ())
+    } | merged.get("experiments", {})
+    models = merged.get("base_models", {})
+    for name, entry in experiments.items():
+        if isinstance(entry, Mapping) and entry.get("recipe") is None:
+            model = models.get(entry.get("base_model"))
+            own = model.get("recipe") if isinstance(model, Mapping) else None
+            if own is not None:
+                experiments[name] = {**entry, "recipe": own}
+    return {
+        **merged,
+        "recipes": {name: _like(name, recipes, ()) for name in recipes},
+        "experiments": experiments,
+    }
+
+
+def _like(name: str, recipes: Mapping[str, Any], seen: tuple[str, ...]) -> Any:
+    entry = recipes[name]
+    if not isinstance(entry, Mapping) or "like" not in entry:
+        return entry
+    other = entry["like"]
+    if other not in recipes or other in (*seen, name):
+        problem = "itself in the end" if other in recipes else "no recipe"
+        raise ExperimentsError(f"recipes.{name}.like: {other!r} is {problem}")
+    own = {key: value for key, value in entry.items() if key != "like"}
+    base = _like(other, recipes, (*seen, name))
+    if {"epochs", "steps", "tokens"} & own.keys():
+        base = {
+            key: value for key, value in base.items() if key not in {"epochs", "steps", "tokens"}
+        }
+    return {**base, **own}
+
+
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -228,7 +276,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         isinstance(entries, Mapping) for entries in content.values()
     ):
         raise ExperimentsError(
-            f"{path}: the top level must be selectors, base_models, recipes, experiments and "
-            "matchups, each a mapping of names to entries"
+            f"{path}: the top level must be selectors, base_models, recipes, matrix, experiments "
+            "and matchups, each a mapping of names to entries"
         )
     return {kind: dict(entries) for kind, entries in content.items()}

@@ -72,7 +72,7 @@ def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequen
     """
     with _channel() as channel:
         try:
-            channel.send("result", work(_read_job(arguments), channel))
+            channel.send("result", work(read_job(arguments), channel))
         except JobError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             channel.send("error", {"message": str(error), "final": True})
@@ -92,7 +92,12 @@ def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequen
     return 0
 
 
-def _read_job(arguments: Sequence[str]) -> Job:
+def read_job(arguments: Sequence[str]) -> Job:
+    """The job that the file on the command line holds.
+
+    Raises:
+        JobError: It can't be read, or is no JSON object.
+    """
     if len(arguments) != 1:
         raise JobError(f"expected one argument, the path of the job file, got {list(arguments)}")
     path = Path(arguments[0])
@@ -110,14 +115,14 @@ def _channel() -> Iterator[Channel]:
     loader = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
     if loader.is_dagster_pipes_process():
         # Only there: a job that somebody starts by hand may well outlive the shell it was typed in.
-        _end_with_parent()
+        end_with_parent()
         with open_dagster_pipes() as pipes:
             yield Channel(pipes)
     else:
         yield Channel()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process once its parent is gone, so that a killed run does not train on alone."""
     parent = os.getppid()
 
@@ -132,13 +137,16 @@ def _end_with_parent() -> None:
 def prepare_models() -> None:
     """Keep model libraries off the network, on one device and quiet; call before importing them.
 
-    Several visible GPUs would split each batch, which changes the number of steps. OpenMP threads
+    Several visible GPUs would split each batch, which changes the number of steps; processes that
+    share a training each take their own. OpenMP threads
     that wait spin by default, which beside another busy process made generation 3 times as slow.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    if "WORLD_SIZE" not in os.environ:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
     from transformers.utils import logging
 
     logging.disable_progress_bar()

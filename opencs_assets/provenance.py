@@ -107,11 +107,47 @@ def read_marker(folder: Path) -> Marker:
     path = folder / MARKER
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Marker(content["provenance"], content["fields"], content["result"], content["files"])
     except FileNotFoundError:
         raise ProvenanceError(f"{folder} is not complete: it has no {MARKER}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ProvenanceError(f"{path} can't be read ({error}); make the output again") from None
+    return marker_of(content, str(path))
+
+
+def marker_of(content: Any, where: str) -> Marker:
+    """A marker from its file's content.
+
+    Args:
+        content: JSON value of the file.
+        where: The file, for a person.
+
+    Raises:
+        ProvenanceError: It is no marker.
+    """
+    try:
+        return Marker(content["provenance"], content["fields"], content["result"], content["files"])
+    except (KeyError, TypeError) as error:
+        raise ProvenanceError(f"{where} can't be read ({error}); make the output again") from None
+
+
+def check_fields(marker: Marker, provenance: str, where: str) -> None:
+    """Check that a marker is unedited and of this provenance.
+
+    Args:
+        marker: The marker.
+        provenance: What the output must have been made from.
+        where: The output, for a person.
+
+    Raises:
+        ProvenanceError: It is not.
+    """
+    if content_hash(marker.fields) != marker.provenance:
+        raise ProvenanceError(f"{where}/{MARKER} was edited: its fields do not give its hash")
+    if marker.provenance != provenance:
+        raise ProvenanceError(
+            f"{where} is another output: made from {marker.provenance[:SHORT]}, expected "
+            f"{provenance[:SHORT]}"
+        )
 
 
 def verify(folder: Path, provenance: str, *, contents: bool = True) -> Marker:
@@ -126,13 +162,7 @@ def verify(folder: Path, provenance: str, *, contents: bool = True) -> Marker:
         ProvenanceError: It was made from something else, or a file is missing or changed.
     """
     marker = read_marker(folder)
-    if content_hash(marker.fields) != marker.provenance:
-        raise ProvenanceError(f"{folder / MARKER} was edited: its fields do not give its hash")
-    if marker.provenance != provenance:
-        raise ProvenanceError(
-            f"{folder} is another output: made from {marker.provenance[:SHORT]}, expected "
-            f"{provenance[:SHORT]}"
-        )
+    check_fields(marker, provenance, str(folder))
     for name, expected in marker.files.items():
         path = folder / name
         if not path.is_file():

@@ -37,6 +37,7 @@ Aggregate = Literal["bradley_terry", "mean"]
 ClusterSize = Literal["candidates", "members"]
 LengthUnit = Literal["characters", "words", "tokens"]
 Criterion = Literal["helpfulness", "complexity", "quality"]
+Tracker = Literal["wandb", "mlflow"]
 
 
 class SettingsError(ValueError):
@@ -268,6 +269,37 @@ class Method(_Strict):
         return named
 
 
+class Training(_Strict):
+    """How trainings are run, whatever their recipes; none of this changes the weights.
+
+    Attributes:
+        save_every_steps: Steps between kept training states, from which a stopped training goes
+            on. Unset: a tenth of the training.
+        keep_states: States kept while training; the older ones are removed.
+        report_to: Trackers that get the curves besides Dagster: ``wandb``, ``mlflow``. They are
+            reached by their own environment variables (``WANDB_API_KEY``, ``MLFLOW_TRACKING_URI``).
+        gpu_usd_per_hour: Price of one GPU for an hour, for the cost of a checkpoint. Unset: no
+            cost is told.
+        peak_tflops: Peak of one device in TFLOP/s at the precision of training, for MFU. Unset:
+            known for the usual GPUs, else no MFU is told.
+        checkpoints_url: Where checkpoints and training states are kept: a folder, or an fsspec
+            URL (``s3://bucket/checkpoints``). Unset: ``<home>/checkpoints``.
+        scratch: Folder on the trainer's disk to work in where ``checkpoints_url`` is remote.
+            Unset: the system's temporary folder.
+        download: Fetch base models that are not on this machine from the Hugging Face hub; gated
+            ones need ``HF_TOKEN``.
+    """
+
+    save_every_steps: int | None = Field(None, ge=1)
+    keep_states: int = Field(2, ge=1)
+    report_to: tuple[Tracker, ...] = ()
+    gpu_usd_per_hour: float | None = Field(None, ge=0)
+    peak_tflops: float | None = Field(None, gt=0)
+    checkpoints_url: str | None = None
+    scratch: Path | None = None
+    download: bool = False
+
+
 class Settings(BaseSettings):
     """Every setting of the platform.
 
@@ -284,6 +316,7 @@ class Settings(BaseSettings):
         budget: Ceilings for money.
         landing: What happens with new data.
         method: The method's settings.
+        training: How trainings are run.
         licenses: Licence of each dataset, as a Hugging Face identifier, for the cards of exports.
     """
 
@@ -302,6 +335,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     landing: Landing = Landing()
     method: Method = Method()
+    training: Training = Training()
     licenses: Mapping[str, str] = {}
 
     @classmethod
@@ -334,6 +368,11 @@ class Settings(BaseSettings):
     def models(self) -> Path:
         """Folder of the embedded models."""
         return (self.models_dir or self.home / "models").expanduser().absolute()
+
+    @property
+    def checkpoints(self) -> str:
+        """URL or folder of the checkpoints."""
+        return self.training.checkpoints_url or str(self.home.absolute() / "checkpoints")
 
     @property
     def instance(self) -> Path:

@@ -10,6 +10,7 @@ from opencs_assets.checkpoints import plots
 from opencs_assets.checkpoints.checks import whole_subset_same_steps
 from opencs_assets.checkpoints.job import checkpoint_row, training_job
 from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
+from opencs_assets.checkpoints.templates import declared_template
 from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
@@ -24,6 +25,33 @@ from resources.settings import EMBEDDED, Settings
 FORCE_TAG = "opencs/force"
 TRAINER = "opencs_assets.checkpoints.train"
 SUBSET_CHECK = "whole_subset_same_steps"
+# Without weights in other formats, which would only be downloaded.
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
+# Columns of the row that stand on the asset's page.
+SHOWN = (
+    "samples",
+    "truncated_samples",
+    "dropped_samples",
+    "held_out_samples",
+    "held_out_loss",
+    "epochs",
+    "steps",
+    "tokens",
+    "packed",
+    "first_loss",
+    "final_loss",
+    "train_seconds",
+    "tokens_per_second",
+    "mfu",
+    "device",
+    "devices",
+    "gpu_hours",
+    "cost_usd",
+    "peak_memory_mb",
+    "resumed_from_step",
+    "template_hash",
+    "subset_hash",
+)
 
 
 class CheckpointConfig(dg.Config):
@@ -83,10 +111,13 @@ def build_checkpoint_assets(
         ).keys_by_dimension
         experiment = experiments.experiments[keys["experiment"]]
         force = config.force or context.run.tags.get(FORCE_TAG) == "true"
+        settings = home.settings()
+        model = experiments.base_models[experiment.base_model]
         with clear_failures():
+            base_model = base_model_folder(model.source, settings)
             job = training_job(
                 subset_of(
-                    Lake(home.settings().lake),
+                    Lake(settings.lake),
                     keys["dataset"],
                     experiment.selector,
                     selected_subset,
@@ -94,16 +125,18 @@ def build_checkpoint_assets(
                     refines=experiments.selectors[experiment.selector].refine,
                 ).select("sample_id", "system", "messages"),
                 experiments.recipes[experiment.recipe],
-                base_model_folder(
-                    experiments.base_models[experiment.base_model].source, home.settings()
-                ),
-                home.folder / "checkpoints" / keys["dataset"] / keys["experiment"],
+                base_model,
+                declared_template(model.chat_template, base_model, home.folder),
+                f"{settings.checkpoints}/{keys['dataset']}/{keys['experiment']}",
             )
-        result = None if force else job.stored()
+            result = None if force else job.stored()
         reused = result is not None
         if result is None:
             result = launcher.run(
-                context, TRAINER, job.as_json(force=force), {"samples": job.samples}
+                context,
+                TRAINER,
+                job.as_json(settings.training, force=force),
+                {"samples": job.samples},
             )
             reused = bool(result["reused"])
         row = checkpoint_row(job, experiment, result)
@@ -113,15 +146,8 @@ def build_checkpoint_assets(
             value=row,
             metadata={
                 "reused": reused,
-                "samples": told["samples"],
-                "dropped_samples": told["dropped_samples"],
-                "truncated_samples": told["truncated_samples"],
-                "steps": told["steps"],
-                "tokens": told["tokens"],
-                "first_loss": told["first_loss"],
-                "final_loss": told["final_loss"],
-                "train_seconds": told["train_seconds"],
-                "peak_memory_mb": told["peak_memory_mb"],
+                **{name: told[name] for name in SHOWN if told[name] is not None},
+                "packages": {each["name"]: each["version"] for each in told["packages"]},
                 "checkpoint": dg.MetadataValue.path(told["path"]),
                 "provenance": told["provenance"],
                 "loss_curve": plot(
@@ -142,28 +168,55 @@ def build_checkpoint_assets(
 
 
 def base_model_folder(source: str, settings: Settings) -> Path:
-    """Where a declared base model is on this machine; nothing is downloaded but the embedded one.
+    """Where a declared base model is on this machine.
 
     Args:
-        source: ``embedded``, a folder, or a name that the Hugging Face cache knows.
+        source: ``embedded``, a folder, or a name that the Hugging Face cache knows, or that the
+            hub has where the settings let it be fetched.
         settings: The home's settings.
 
     Raises:
-        BaseModelError: It is not here.
+        BaseModelError: It is not here, or may not be fetched.
     """
     if source == EMBEDDED:
         return embedded_base_model(settings.models)
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder.absolute()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if not settings.training.download:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
-        return Path(snapshot_download(source, local_files_only=True))
+        return Path(
+            snapshot_download(
+                source,
+                local_files_only=not settings.training.download,
+                allow_patterns=list(MODEL_FILES),
+            )
+        )
+    except GatedRepoError:
+        raise BaseModelError(
+            f"base model {source!r} is gated: accept its licence on its page with the account "
+            "whose token stands in HF_TOKEN"
+        ) from None
+    except RepositoryNotFoundError:
+        raise BaseModelError(
+            f"the hub has no base model {source!r}, or the token in HF_TOKEN may not see it; "
+            "correct its `source` in experiments.yaml"
+        ) from None
     except (LocalEntryNotFoundError, HFValidationError):
         raise BaseModelError(
             f"base model {source!r} is neither a folder nor in the local Hugging Face cache; "
-            f"get it with `hf download {source}`, or name its folder in experiments.yaml"
+            f"get it with `hf download {source}`, let it be fetched with training.download = "
+            "true, or name its folder in experiments.yaml"
         ) from None
+    except (HfHubHTTPError, OSError) as error:
+        raise BaseModelError(f"base model {source!r} can't be fetched: {error}") from None

@@ -1,23 +1,21 @@
 """Whether a checkpoint is whole and is what its row says."""
 
-from pathlib import Path
-
 import dagster as dg
 import polars as pl
 
-from opencs_assets.checkpoints.provenance import BaseModelError, chat_template, template_hash
-from opencs_assets.checkpoints.recipe import optimizer_steps
+from opencs_assets.checkpoints.place import stored_marker, stored_template, verified
+from opencs_assets.checkpoints.templates import TemplateError, template_hash
 from opencs_assets.checks import Finding, build_check
-from opencs_assets.experiments import Recipe
 from opencs_assets.partitions import Partitions
-from opencs_assets.provenance import ProvenanceError, verify
+from opencs_assets.provenance import ProvenanceError
+from opencs_assets.recipes import Recipe, held_out_rows, optimizer_steps
 
 
 def files_intact(checkpoint: pl.DataFrame) -> Finding:
     """The checkpoint's files are those that training wrote, under the provenance of its row."""
     row = checkpoint.row(0, named=True)
     try:
-        marker = verify(Path(row["path"]), row["provenance"])
+        marker = verified(row["path"], row["provenance"])
     except ProvenanceError as error:
         return Finding(False, str(error), {"path": row["path"]})
     size = sum(entry["bytes"] for entry in marker.files.values())
@@ -28,18 +26,18 @@ def files_intact(checkpoint: pl.DataFrame) -> Finding:
     )
 
 
-def template_of_base_model(checkpoint: pl.DataFrame) -> Finding:
+def template_of_training(checkpoint: pl.DataFrame) -> Finding:
     """Inference will render conversations by the very chat template that training used."""
     row = checkpoint.row(0, named=True)
     try:
-        found = template_hash(chat_template(Path(row["path"])))
-        trained = verify(Path(row["path"]), row["provenance"], contents=False).fields["template"]
-    except (BaseModelError, ProvenanceError) as error:
+        found = template_hash(stored_template(row["path"]))
+        trained = stored_marker(row["path"]).fields["template"]
+    except (TemplateError, ProvenanceError) as error:
         return Finding(False, str(error), {"path": row["path"]})
     same = found == row["template_hash"] == trained
     return Finding(
         same,
-        "chat template is the base model's"
+        "the chat template is the one that training used"
         if same
         else f"chat template {found[:16]} is not {trained[:16]}, which training used",
         {"template_hash": found},
@@ -47,20 +45,34 @@ def template_of_base_model(checkpoint: pl.DataFrame) -> Finding:
 
 
 def whole_subset_same_steps(checkpoint: pl.DataFrame, subset: pl.DataFrame) -> Finding:
-    """Every sample of the subset was trained on or counted, for the steps that its size gives."""
+    """Every sample of the subset was trained on or counted, for the steps that the recipe gives.
+
+    With a budget in tokens the steps follow from the samples' lengths, which differ from step to
+    step: then at least nine tenths of the tokens were seen.
+    """
     row = checkpoint.row(0, named=True)
-    steps = optimizer_steps(Recipe.model_validate_json(row["recipe"]), subset.height)
-    seen = row["samples"] + row["dropped_samples"]
+    recipe = Recipe.model_validate_json(row["recipe"])
+    steps = optimizer_steps(recipe, subset.height)
+    held_out = held_out_rows(recipe, subset.height)
+    seen = row["samples"] + row["dropped_samples"] + row["held_out_samples"]
+    counted = seen == subset.height and row["held_out_samples"] <= held_out
+    if steps is None:
+        in_budget = row["tokens"] >= 0.9 * (recipe.tokens or 0)
+        budget = f"{row['tokens']} of {recipe.tokens} tokens"
+    else:
+        in_budget = row["steps"] == steps
+        budget = f"{row['steps']} of {steps} steps"
     return Finding(
-        seen == subset.height and row["steps"] == steps,
-        f"{row['samples']} samples trained on and {row['dropped_samples']} dropped of "
-        f"{subset.height}; {row['steps']} of {steps} steps",
+        counted and in_budget,
+        f"{row['samples']} samples trained on, {row['held_out_samples']} held out and "
+        f"{row['dropped_samples']} dropped of {subset.height}; {budget}",
         {
             "samples": row["samples"],
+            "held_out_samples": row["held_out_samples"],
             "dropped_samples": row["dropped_samples"],
             "subset": subset.height,
             "steps": row["steps"],
-            "expected_steps": steps,
+            "tokens": row["tokens"],
         },
     )
 
@@ -80,8 +92,8 @@ def build_checkpoint_checks(partitions: Partitions) -> list[dg.AssetChecksDefini
         ),
         build_check(
             "checkpoint",
-            "template_of_base_model",
-            template_of_base_model,
+            "template_of_training",
+            template_of_training,
             partitions_def=partitions.dataset_experiment,
         ),
     ]

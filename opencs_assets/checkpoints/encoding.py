@@ -67,6 +67,32 @@ def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = False)
     return str(text)
 
 
+def refuse_unmarked(tokenizer: Any) -> None:
+    """Refuse a template in which it can't be seen where the assistant's turn begins and ends.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+
+    Raises:
+        EncodingError: Nothing but white space stands before or behind what the assistant says.
+    """
+    asked, said = "Which colour has the sky?", "It is blue."
+    text = render(
+        tokenizer,
+        [{"role": "user", "content": asked}, {"role": "assistant", "content": said}],
+    )
+    before, found, after = text.partition(said)
+    if not found or asked not in before:
+        raise EncodingError("the chat template leaves out what the user or the assistant says")
+    for place, where in ((before.partition(asked)[2], "begins"), (after, "ends")):
+        if not place.strip():
+            raise EncodingError(
+                f"the chat template does not mark where the assistant's turn {where}, so the "
+                "model could not learn to answer and to stop; name another `chat_template` for "
+                "the base model in experiments.yaml"
+            )
+
+
 def response_spans(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[int, int]]:
     """Character ranges of the assistant turns in the rendered conversation.
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.checkpoints.provenance import (
-    base_model_identity,
-    chat_template,
-    checkpoint_fields,
-)
-from opencs_assets.experiments import Experiment, Recipe
-from opencs_assets.provenance import SHORT, ProvenanceError, content_hash, verify
+from opencs_assets.checkpoints.place import stored
+from opencs_assets.checkpoints.provenance import base_model_identity, checkpoint_fields
+from opencs_assets.experiments import Experiment
+from opencs_assets.provenance import SHORT, content_hash
+from opencs_assets.recipes import Recipe
 from opencs_assets.schemas import CHECKPOINT, conform
+from resources.settings import Training as TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -25,41 +24,42 @@ class TrainingJob:
         samples: The subset with its conversations, in the order of choice.
         recipe: The experiment's recipe.
         base_model: The base model's folder.
+        template: The chat template to train with.
         fields: All that determines the weights.
-        output: The checkpoint's folder.
+        output: The checkpoint's folder or URL.
     """
 
     samples: pl.DataFrame
     recipe: Recipe
     base_model: Path
+    template: str
     fields: Mapping[str, Any]
-    output: Path
+    output: str
 
     @property
     def provenance(self) -> str:
         """Hash of ``fields``."""
         return content_hash(self.fields)
 
-    def stored(self) -> dict[str, Any] | None:
+    def stored(self) -> Mapping[str, Any] | None:
         """The result of a whole checkpoint of this provenance, if there is one."""
-        try:
-            return dict(verify(self.output, self.provenance).result)
-        except ProvenanceError:
-            return None
+        return stored(self.output, self.provenance)
 
-    def as_json(self, *, force: bool) -> dict[str, Any]:
+    def as_json(self, settings: TrainingSettings, *, force: bool) -> dict[str, Any]:
         """The job file's content, without the samples; see ``train.py``."""
         return {
             "base_model": str(self.base_model),
-            "output": str(self.output),
-            "recipe": self.recipe.model_dump(),
+            "chat_template": self.template,
+            "output": self.output,
+            "recipe": self.recipe.model_dump(mode="json"),
             "fields": dict(self.fields),
+            "settings": settings.model_dump(mode="json"),
             "force": force,
         }
 
 
 def training_job(
-    samples: pl.DataFrame, recipe: Recipe, base_model: Path, folder: Path
+    samples: pl.DataFrame, recipe: Recipe, base_model: Path, template: str, folder: str
 ) -> TrainingJob:
     """Resolve the job of an experiment.
 
@@ -67,15 +67,15 @@ def training_job(
         samples: The subset's conversations (``subset_content``).
         recipe: The experiment's recipe.
         base_model: The base model's folder.
-        folder: Folder of the experiment's checkpoints on this dataset.
+        template: The chat template to train with.
+        folder: Folder or URL of the experiment's checkpoints on this dataset.
 
     Raises:
         BaseModelError: The base model can't be trained.
     """
-    fields = checkpoint_fields(
-        samples, recipe, base_model_identity(base_model), chat_template(base_model)
-    )
-    return TrainingJob(samples, recipe, base_model, fields, folder / content_hash(fields)[:SHORT])
+    fields = checkpoint_fields(samples, recipe, base_model_identity(base_model), template)
+    output = f"{folder.rstrip('/')}/{content_hash(fields)[:SHORT]}"
+    return TrainingJob(samples, recipe, base_model, template, fields, output)
 
 
 def checkpoint_row(
@@ -92,10 +92,14 @@ def checkpoint_row(
     row = {
         **made,
         "provenance": job.provenance,
-        "path": str(job.output),
+        "path": job.output,
         "base_model": experiment.base_model,
         "selector": experiment.selector,
         "recipe": job.recipe.model_dump_json(),
         "subset_hash": job.fields["subset"],
+        "packages": [
+            {"name": name, "version": version}
+            for name, version in sorted(dict(result["packages"]).items())
+        ],
     }
     return conform(pl.DataFrame([row], schema=CHECKPOINT.schema), CHECKPOINT)

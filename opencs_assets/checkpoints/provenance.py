@@ -1,17 +1,22 @@
 """What determines a checkpoint's weights, as one hash."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from opencs_assets.checkpoints.recipe import training_fields
-from opencs_assets.experiments import Recipe
-from opencs_assets.provenance import content_hash, file_hash, package_versions
+from opencs_assets.checkpoints.templates import template_hash
+from opencs_assets.provenance import content_hash, file_hash
+from opencs_assets.recipes import Recipe
 
-CODE_VERSION = "1"
-PACKAGES = ("torch", "transformers", "trl")
+CODE_VERSION = "2"
+# Written beside the weights, but no part of the hash: whoever asks for a checkpoint need not have
+# the packages that its trainer has.
+PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
 IDENTITY_FILES = (
     "config.json",
     "generation_config.json",
@@ -22,6 +27,9 @@ IDENTITY_FILES = (
     "chat_template.jinja",
 )
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+# The second is GPT-2's name for the same.
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BaseModelError(ValueError):
@@ -35,7 +43,8 @@ def base_model_identity(folder: Path) -> dict[str, str]:
         folder: Folder in Hugging Face's form.
 
     Raises:
-        BaseModelError: There is no such folder, or no config or safetensors weights in it.
+        BaseModelError: There is no such folder, no config or safetensors weights are in it, or
+            they are of no causal language model.
     """
     weights = sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)})
     if not (folder / "config.json").is_file() or not weights:
@@ -43,36 +52,44 @@ def base_model_identity(folder: Path) -> dict[str, str]:
             f"base model {folder} has no config.json with *.safetensors beside it; name a folder "
             "in Hugging Face's form with safetensors weights"
         )
+    _refuse_other_kinds(folder)
     present = [folder / name for name in IDENTITY_FILES if (folder / name).is_file()]
-    return {path.name: file_hash(path) for path in [*present, *weights]}
+    return {path.name: _identity(path) for path in [*present, *weights]}
 
 
-def chat_template(folder: Path) -> str:
-    """The chat template of a model's folder, as its tokenizer would load it.
-
-    Args:
-        folder: Folder in Hugging Face's form.
-
-    Raises:
-        BaseModelError: It has none, so that there is no one way to render a conversation.
-    """
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    template = (
-        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
-        if config.is_file()
-        else None
-    )
-    if isinstance(template, list):
-        template = next((item["template"] for item in template if item["name"] == "default"), None)
-    if not isinstance(template, str) or not template:
+def _refuse_other_kinds(folder: Path) -> None:
+    config = _config(folder)
+    kinds = config.get("architectures") or []
+    if not any(str(kind).endswith(CAUSAL) for kind in kinds):
         raise BaseModelError(
-            f"model {folder} has no chat template; put the one to train with into its "
-            "chat_template.jinja"
+            f"base model {folder} is no causal language model: its config.json names "
+            f"{', '.join(map(str, kinds)) or 'no architecture'}; fine-tuning needs one that "
+            "ends in ForCausalLM"
         )
-    return template
+
+
+def context_length(folder: Path) -> int | None:
+    """Most tokens that the model can see, where its config says so."""
+    found = _config(folder).get("max_position_embeddings")
+    return int(found) if isinstance(found, int) else None
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BaseModelError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise BaseModelError(f"{path} must hold one JSON object")
+    return config
+
+
+def _identity(path: Path) -> str:
+    """A file's SHA-256; the hub's cache names large files by it, which saves reading them."""
+    blob = path.resolve()
+    known = path.is_symlink() and blob.parent.name == "blobs" and SHA256.fullmatch(blob.name)
+    return blob.name if known else file_hash(path)
 
 
 def subset_hash(samples: pl.DataFrame) -> str:
@@ -82,11 +99,6 @@ def subset_hash(samples: pl.DataFrame) -> str:
         samples: ``sample_id``, ``system`` and ``messages`` in the order of choice.
     """
     return content_hash(samples.select("sample_id", "system", "messages").rows())
-
-
-def template_hash(template: str) -> str:
-    """Hash of a chat template's text."""
-    return content_hash(template)
 
 
 def checkpoint_fields(
@@ -101,7 +113,7 @@ def checkpoint_fields(
         samples: The subset with its conversations, in the order of choice.
         recipe: The experiment's recipe.
         identity: See ``base_model_identity``.
-        template: The base model's chat template.
+        template: The chat template to train with.
     """
     return {
         "subset": subset_hash(samples),
@@ -110,5 +122,4 @@ def checkpoint_fields(
         "recipe": training_fields(recipe, samples.height),
         "template": template_hash(template),
         "code": CODE_VERSION,
-        "packages": package_versions(PACKAGES),
     }

@@ -4,19 +4,22 @@ Runs anywhere, with or without Dagster. The job file holds:
 
 - ``samples``: Parquet file of the subset in the order of choice (sample_id, system, messages);
 - ``base_model``: folder of the base model, in Hugging Face's form;
-- ``output``: folder that the checkpoint is moved to once it is whole;
+- ``chat_template``: the template to train with and to store in the checkpoint;
+- ``output``: folder, or URL in object storage, where the checkpoint will be once it is whole;
 - ``recipe``: an experiment's recipe; ``fields``: what the checkpoint's provenance is the hash of;
+- ``settings``: the home's ``training`` settings;
+- ``processes``, ``nodes``: processes on a node, one a device, and nodes; 1 where they are missing;
 - ``force``: train again where a whole checkpoint of this provenance is already there.
+
+A training keeps its state now and then, and when SIGTERM tells it to stop; the same job started
+again goes on from the last complete state and ends in the same weights.
 """
 
-import ctypes
-import math
+import errno
+import json
 import os
-import resource
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +28,67 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from opencs_assets.checkpoints.encoding import Encoded, EncodingError, conversation, encode
+from opencs_assets.checkpoints import workers
+from opencs_assets.checkpoints.encoding import (
+    Encoded,
+    EncodingError,
+    conversation,
+    encode,
+    refuse_unmarked,
+)
+from opencs_assets.checkpoints.place import Place
 from opencs_assets.checkpoints.provenance import (
+    PACKAGES,
     BaseModelError,
     base_model_identity,
-    chat_template,
     checkpoint_fields,
-    template_hash,
+    context_length,
 )
-from opencs_assets.checkpoints.recipe import optimizer_steps
-from opencs_assets.experiments import Recipe
-from opencs_assets.external import Channel, Job, JobError, Progress, cores, prepare_models, run_job
-from opencs_assets.provenance import ProvenanceError, content_hash, verify, write_marker
+from opencs_assets.checkpoints.templates import chat_template, template_hash
+from opencs_assets.external import Channel, Job, JobError, cores, prepare_models, run_job
+from opencs_assets.provenance import content_hash, package_versions, write_marker
+from opencs_assets.recipes import (
+    Recipe,
+    RecipeError,
+    accumulation,
+    held_out_rows,
+    optimizer_steps,
+    steps_for_tokens,
+)
+from resources.settings import Training as TrainingSettings
 
-MAX_LOG_ROWS = 1000
-SAY_EVERY_S = 60.0
-SCRATCH = ".training-"
-# Parameters of glibc's mallopt (malloc.h).
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+# Room that weights, optimizer state and the finished checkpoint take, in bytes of the base model:
+# two states of weights with two moments each in float32, and the checkpoint.
+ROOM = 7.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """A job, read and checked.
+
+    Attributes:
+        samples: The subset, in the order of choice.
+        recipe: How to train.
+        base_model: The base model's folder.
+        template: The chat template.
+        settings: The home's ``training`` settings.
+        fields: What the checkpoint's provenance is the hash of.
+        place: Where the work is and where the checkpoint goes.
+        processes: Processes on a node.
+        nodes: Nodes.
+        force: Train again what is there.
+    """
+
+    samples: pl.DataFrame
+    recipe: Recipe
+    base_model: Path
+    template: str
+    settings: TrainingSettings
+    fields: Mapping[str, Any]
+    place: Place
+    processes: int
+    nodes: int
+    force: bool
 
 
 @dataclass(frozen=True)
@@ -51,11 +97,14 @@ class Prepared:
 
     Attributes:
         encoded: Samples with a response token within the length limit, in the subset's order.
-        truncated: How many of them were cut.
-        dropped: Ids of samples without a response token within the limit.
+        held_out: Those of them that are evaluated instead.
+        truncated: How many of both were cut.
+        dropped: Ids of samples that are left out: without a response token within the limit, or
+            longer than it where the recipe drops these.
     """
 
     encoded: list[Encoded]
+    held_out: list[Encoded]
     truncated: int
     dropped: list[str]
 
@@ -72,96 +121,198 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
         The marker's ``result`` with ``reused``.
 
     Raises:
-        JobError: The subset is empty or has no usable sample, the base model can't be used, or
-            the loss is no longer finite.
+        JobError: The subset is empty or has no usable sample, the base model can't be used, the
+            loss is no longer finite, or the disk is full.
+        StoppedError: SIGTERM came; the state is kept.
     """
-    samples, recipe, base_model, output = _checked(job)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    training = read_training(job)
+    place = training.place
+    here = workers.world(training.processes, training.nodes, os.environ)
+    place.lock.parent.mkdir(parents=True, exist_ok=True)
+    if here.node:
+        # The first node looks after the checkpoint; the others only lend their devices.
+        return _trained(training, job, here, channel)
     # Two runs of one experiment would train the same weights twice: the second waits and reuses.
-    with FileLock(output.parent / ".training.lock"):
-        provenance = content_hash(job["fields"])
-        if not job.get("force"):
-            try:
-                return {**verify(output, provenance).result, "reused": True}
-            except ProvenanceError:
-                pass
-        # Whoever holds the lock knows that nobody else is writing here.
-        for leftover in output.parent.glob(f"{SCRATCH}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=output.parent))
+    with FileLock(place.lock):
+        found = place.stored()
+        if found is not None and not training.force:
+            return {**found, "reused": True}
+        if training.force:
+            place.begin_anew()
+        _tell_of_others(place, channel)
+        _room(training)
         try:
-            made = scratch / "checkpoint"
-            result = train(samples, recipe, base_model, made, channel)
-            write_marker(made, provenance, job["fields"], result)
-            if output.exists():
-                output.rename(scratch / "replaced")
-            made.rename(output)
+            result = _trained(training, job, here, channel)
+            write_marker(place.made, place.provenance, training.fields, result)
+            place.publish()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise JobError(_disk_full(place)) from None
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            if not any(place.states.glob("*")):
+                shutil.rmtree(place.folder, ignore_errors=True)
+    place.lock.unlink(missing_ok=True)
     return {**result, "reused": False}
 
 
-def _checked(job: Job) -> tuple[pl.DataFrame, Recipe, Path, Path]:
-    """Read the job, and refuse what can be refused before anything heavy is imported."""
+def _trained(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:
+    if here.size == 1:
+        return train(training, channel)
+    training.place.folder.mkdir(parents=True, exist_ok=True)
+    # The workers read what this process read, wherever it came from.
+    samples = training.place.folder / f"samples-{here.node}.parquet"
+    training.samples.write_parquet(samples)
+    file = training.place.folder / f"job-{here.node}.json"
+    file.write_text(json.dumps({**job, "samples": str(samples)}), encoding="utf-8")
+    return workers.run(file, here, channel)
+
+
+def read_training(job: Job) -> Training:
+    """Read the job, and refuse what can be refused before anything heavy is imported.
+
+    Raises:
+        JobError: What the job names is not there, does not fit together, or is not what the job
+            was made from.
+    """
     recipe = Recipe.model_validate(job["recipe"])
+    settings = TrainingSettings.model_validate(job.get("settings") or {})
     samples = pl.read_parquet(job["samples"])
-    base_model, output = Path(job["base_model"]), Path(job["output"])
+    base_model, template = Path(job["base_model"]), str(job["chat_template"])
+    processes, nodes = int(job.get("processes") or 1), int(job.get("nodes") or 1)
     if not samples.height:
-        raise JobError(f"the subset for {output.parent} is empty; materialize its selector first")
+        raise JobError(f"the subset for {job['output']} is empty; materialize its selector first")
     try:
-        fields = checkpoint_fields(
-            samples, recipe, base_model_identity(base_model), chat_template(base_model)
-        )
-    except BaseModelError as error:
+        fields = checkpoint_fields(samples, recipe, base_model_identity(base_model), template)
+        accumulation(recipe, processes * nodes)
+    except (BaseModelError, RecipeError) as error:
         raise JobError(str(error)) from None
     wrong = [name for name, value in fields.items() if job["fields"].get(name) != value]
     if wrong:
         raise JobError(
-            f"the job for {output} was made from other inputs: {', '.join(wrong)} differ from "
-            "what is here; materialize the checkpoint again"
+            f"the job for {job['output']} was made from other inputs: {', '.join(wrong)} differ "
+            "from what is here; materialize the checkpoint again"
         )
-    return samples, recipe, base_model, output
+    context = context_length(base_model)
+    if context is not None and recipe.max_length > context:
+        raise JobError(
+            f"max_length {recipe.max_length} is more than the {context} tokens that {base_model} "
+            "can see; lower it in the recipe"
+        )
+    scratch = str(settings.scratch) if settings.scratch else None
+    return Training(
+        samples,
+        recipe,
+        base_model,
+        template,
+        settings,
+        fields,
+        Place(str(job["output"]), content_hash(dict(fields)), scratch),
+        processes,
+        nodes,
+        bool(job.get("force")),
+    )
 
 
-def prepare(samples: pl.DataFrame, tokenizer: Any, max_length: int) -> Prepared:
-    """Encode the whole subset; every row is either trained on or counted as dropped.
+def _tell_of_others(place: Place, channel: Channel) -> None:
+    """Remove work folders beside this one that nothing can be gained from; name the others."""
+    for other in place.others():
+        if any((other / place.states.name).glob("*")):
+            channel.say(
+                f"{other} holds the state of another training that was not finished; remove it if "
+                "nobody will go on with that"
+            )
+        else:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _room(training: Training) -> None:
+    """Refuse a disk on which the training could not be kept.
+
+    Raises:
+        JobError: Too little is free.
+    """
+    weights = sum(path.stat().st_size for path in training.base_model.glob("*.safetensors"))
+    place = training.place
+    place.folder.mkdir(parents=True, exist_ok=True)
+    already = sum(each.stat().st_size for each in place.folder.rglob("*") if each.is_file())
+    needed = weights * (1.0 if training.recipe.adapter else ROOM) - already
+    free = shutil.disk_usage(place.folder).free
+    if free < needed:
+        raise JobError(
+            f"{place.folder} has {free / 1e9:.1f} GB free, and training {training.base_model} "
+            f"takes about {needed / 1e9:.1f} GB there; make room, or put the checkpoints elsewhere "
+            "with training.checkpoints_url"
+        )
+
+
+def _disk_full(place: Place) -> str:
+    from opencs_assets.checkpoints.states import latest
+
+    state = latest(place.states)
+    kept = f"the state of step {state.step} is kept" if state else "no state is kept"
+    return (
+        f"the disk of {place.folder} is full "
+        f"({shutil.disk_usage(place.folder).free / 1e9:.1f} GB free); {kept}. Make room and start "
+        "the training again"
+    )
+
+
+def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> Prepared:
+    """Encode the whole subset; every row is trained on, held out, or counted as dropped.
 
     Args:
         samples: ``sample_id``, ``system`` and ``messages`` in the order of choice.
-        tokenizer: The base model's tokenizer.
-        max_length: Most tokens of a sample.
+        tokenizer: The base model's tokenizer, with the template to train with.
+        recipe: The recipe.
 
     Raises:
-        JobError: The chat template can't render a sample, or no sample is left.
+        JobError: The chat template marks no turns or can't render a sample, or no sample is left.
     """
-    encoded, dropped = [], []
+    out = _held_out(samples, recipe)
+    encoded: list[Encoded] = []
+    held_out: list[Encoded] = []
+    dropped: list[str] = []
+    truncated = 0
+    try:
+        refuse_unmarked(tokenizer)
+    except EncodingError as error:
+        raise JobError(str(error)) from None
     for row in samples.iter_rows(named=True):
         try:
-            sample = encode(tokenizer, conversation(row["system"], row["messages"]), max_length)
+            sample = encode(
+                tokenizer, conversation(row["system"], row["messages"]), recipe.max_length
+            )
         except EncodingError as error:
             raise JobError(f"sample {row['sample_id']}: {error}") from None
-        if sample.trainable:
-            encoded.append(sample)
-        else:
+        if not sample.trainable or (sample.truncated and recipe.overlong == "drop"):
             dropped.append(row["sample_id"])
+            continue
+        truncated += sample.truncated
+        (held_out if row["sample_id"] in out else encoded).append(sample)
     if not encoded:
         raise JobError(
-            f"none of the {samples.height} samples has a response within max_length {max_length}; "
+            f"none of the {samples.height} samples can be trained on: each has no response "
+            f"within max_length {recipe.max_length}, or is dropped or held out by the recipe; "
             "raise the recipe's max_length"
         )
-    return Prepared(encoded, sum(sample.truncated for sample in encoded), dropped)
+    return Prepared(encoded, held_out, truncated, dropped)
 
 
-def train(
-    samples: pl.DataFrame, recipe: Recipe, base_model: Path, folder: Path, channel: Channel
-) -> dict[str, Any]:
-    """Fine-tune and save a whole checkpoint.
+def _held_out(samples: pl.DataFrame, recipe: Recipe) -> set[str]:
+    """Ids that are held out: drawn with the seed, whatever the order of choice."""
+    count = held_out_rows(recipe, samples.height)
+    drawn = sorted(samples["sample_id"], key=lambda each: content_hash([recipe.seed, each]))
+    return set(drawn[:count])
+
+
+def train(training: Training, channel: Channel) -> dict[str, Any]:
+    """Fine-tune and save a whole checkpoint into the place of the training.
+
+    Every process of a training on several devices does this at once.
 
     Args:
-        samples: The subset, in the order of choice.
-        recipe: How to train.
-        base_model: The base model's folder.
-        folder: Folder to save into; made here.
+        training: The job.
         channel: Told where the work is.
 
     Returns:
@@ -169,174 +320,48 @@ def train(
 
     Raises:
         JobError: See ``work``.
+        StoppedError: SIGTERM came; the state is kept.
     """
+    from opencs_assets.checkpoints import fit
+
+    fit.prepare_process(training.recipe)
     prepare_models()
-    _keep_memory()
     # Heavy, and only after everything cheap was checked.
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    torch.set_num_threads(cores())
-    template = chat_template(base_model)
-    tokenizer = AutoTokenizer.from_pretrained(base_model)
-    prepared = prepare(samples, tokenizer, recipe.max_length)
-    steps = optimizer_steps(recipe, samples.height)
+    torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    recipe, rows = training.recipe, training.samples.height
+    tokenizer = AutoTokenizer.from_pretrained(training.base_model)
+    tokenizer.chat_template = training.template
+    prepared = prepare(training.samples, tokenizer, recipe)
+    tokens = sum(len(sample.input_ids) for sample in prepared.encoded)
+    steps = optimizer_steps(recipe, rows) or steps_for_tokens(recipe, rows, tokens)
     channel.say(
         f"training on {len(prepared.encoded)} samples for {steps} steps "
-        f"({prepared.truncated} cut at {recipe.max_length} tokens, "
-        f"{len(prepared.dropped)} without a response within them)"
+        f"({prepared.truncated} cut at {recipe.max_length} tokens, {len(prepared.dropped)} "
+        f"dropped, {len(prepared.held_out)} held out)"
     )
-    stored = AutoConfig.from_pretrained(base_model).dtype or torch.float32
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32)
-    start = time.monotonic()
-    state, log, tokens = _fit(model, tokenizer, prepared, recipe, steps, folder, channel)
-    seconds = time.monotonic() - start
-    model.to(stored).save_pretrained(folder)
-    # A fresh one: the trainer sets special tokens on the tokenizer that it is given.
-    AutoTokenizer.from_pretrained(base_model).save_pretrained(folder)
-    if chat_template(folder) != template:
-        raise JobError(f"the tokenizer of {base_model} does not save its chat template unchanged")
+    told = fit.fit(training, tokenizer, prepared, steps, channel)
+    if fit.first_process():
+        # A fresh one: the trainer sets special tokens on the tokenizer that it is given.
+        saved = AutoTokenizer.from_pretrained(training.base_model)
+        saved.chat_template = training.template
+        saved.save_pretrained(training.place.made)
+        if chat_template(training.place.made) != training.template:
+            raise JobError(
+                f"the tokenizer of {training.base_model} does not save the chat template unchanged"
+            )
     return {
-        "template_hash": template_hash(template),
+        "template_hash": template_hash(training.template),
         "samples": len(prepared.encoded),
         "truncated_samples": prepared.truncated,
         "dropped_samples": len(prepared.dropped),
         "dropped_ids": prepared.dropped,
-        "epochs": float(state.epoch),
-        "steps": int(state.global_step),
-        "tokens": tokens,
-        "first_loss": log[0]["loss"],
-        "final_loss": log[-1]["loss"],
-        "train_seconds": seconds,
-        "peak_memory_mb": _peak_memory_mb(),
-        "log": log,
+        "held_out_samples": len(prepared.held_out),
+        "packages": package_versions(PACKAGES),
+        **told,
     }
-
-
-def _fit(
-    model: Any,
-    tokenizer: Any,
-    prepared: Prepared,
-    recipe: Recipe,
-    steps: int,
-    folder: Path,
-    channel: Channel,
-) -> tuple[Any, list[dict[str, Any]], int]:
-    """Run the trainer; returns its state, the loss curve and the tokens seen without padding."""
-    import torch
-    from datasets import Dataset
-    from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
-
-    arguments = SFTConfig(
-        output_dir=str(folder),
-        max_steps=steps,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.lr_schedule,
-        warmup_steps=recipe.warmup_ratio,
-        weight_decay=recipe.weight_decay,
-        adam_beta1=recipe.adam_beta1,
-        adam_beta2=recipe.adam_beta2,
-        neftune_noise_alpha=recipe.neftune_alpha or None,
-        per_device_train_batch_size=recipe.per_device_batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation,
-        activation_checkpointing=recipe.gradient_checkpointing,
-        bf16=recipe.bf16,
-        seed=recipe.seed,
-        use_cpu=not torch.cuda.is_available(),
-        # The samples are encoded and cut already (encoding.py); the trainer must not do it again.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=recipe.max_length,
-        packing=False,
-        eval_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_strategy="steps",
-        logging_steps=math.ceil(steps / MAX_LOG_ROWS),
-        logging_first_step=True,
-        # The default hides a loss that is not a number behind the mean of the others.
-        logging_nan_inf_filter=False,
-    )
-    dataset = Dataset.from_list(
-        [{"input_ids": sample.input_ids, "labels": sample.labels} for sample in prepared.encoded]
-    )
-    watch = _watch(steps, channel)
-    trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        callbacks=[watch],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return trainer.state, watch.log, watch.tokens
-
-
-def _watch(steps: int, channel: Channel) -> Any:
-    """A callback that keeps the loss curve, shows progress, and stops at a loss that is no number.
-
-    Made by a function, because its base class must not be imported before the job was checked.
-    """
-    from transformers import TrainerCallback
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.log: list[dict[str, Any]] = []
-            self.tokens = 0
-            self.progress = Progress("training", steps, "steps")
-            self.said = time.monotonic()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            note = f"loss {self.log[-1]['loss']:.3f}" if self.log else ""
-            self.progress.advance(note=note)
-            if time.monotonic() - self.said > SAY_EVERY_S:
-                self.said = time.monotonic()
-                channel.say(f"step {state.global_step} of {steps} · {note}")
-
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any
-        ) -> None:
-            if "loss" not in logs:
-                return
-            row = {
-                "step": int(state.global_step),
-                "loss": float(logs["loss"]),
-                "learning_rate": float(logs["learning_rate"]),
-                "grad_norm": float(logs["grad_norm"]),
-            }
-            bad = [name for name in ("loss", "grad_norm") if not math.isfinite(row[name])]
-            if bad:
-                raise JobError(
-                    f"{bad[0]} is {row[bad[0]]} at step {row['step']} of {steps}; lower the "
-                    "recipe's learning_rate, or train without bf16"
-                )
-            self.log.append(row)
-            self.tokens = int(logs["num_tokens"])
-
-    return Watch()
-
-
-def _keep_memory() -> None:
-    """Have glibc keep freed memory, and ask for huge pages.
-
-    Each step frees and takes again tensors of many MB; handing these back to the kernel made page
-    faults a third of the processor time of training on a CPU.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
-
-
-def _peak_memory_mb() -> float:
-    """Peak resident memory of this process, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 if __name__ == "__main__":

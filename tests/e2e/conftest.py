@@ -23,8 +23,8 @@ settle_s = 0
 """
 EXPERIMENTS = """
 recipes:
-  demo: {max_steps: 2, learning_rate: 1.0e-4, max_length: 64, per_device_batch_size: 2,
-         gradient_accumulation: 1, neftune_alpha: 5, max_new_tokens: 8}
+  demo: {steps: 2, learning_rate: 1.0e-4, max_length: 64, per_device_batch_size: 2,
+         batch_size: 2, neftune_alpha: 5, max_new_tokens: 8}
 """
 
 Opencs = Callable[..., subprocess.CompletedProcess[str]]

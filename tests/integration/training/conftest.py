@@ -9,17 +9,20 @@ import polars as pl
 import pytest
 
 from opencs_assets.checkpoints.job import TrainingJob, training_job
-from opencs_assets.experiments import Recipe
+from opencs_assets.checkpoints.templates import chat_template
+from opencs_assets.recipes import Recipe
 from opencs_assets.schemas import MESSAGES
 from resources.models import embedded_base_model
+from resources.settings import Training
 
 CONTEXT = 512
+NO_SETTINGS = Training()
 FAST = Recipe(
     epochs=2,
     learning_rate=1e-3,
     max_length=96,
     per_device_batch_size=2,
-    gradient_accumulation=2,
+    batch_size=4,
     neftune_alpha=5,
     max_new_tokens=12,
 )
@@ -93,12 +96,22 @@ def make_job(tiny_model: Path, samples: pl.DataFrame, tmp_path: Path) -> MakeJob
     """Makes a training job and the content of its job file."""
 
     def make(
-        rows: pl.DataFrame = samples, *, force: bool = False, where: str = "d/e", **recipe: Any
+        rows: pl.DataFrame = samples,
+        *,
+        force: bool = False,
+        where: str = "d/e",
+        settings: Training = NO_SETTINGS,
+        model: Path = tiny_model,
+        folder: str | None = None,
+        **recipe: Any,
     ) -> tuple[TrainingJob, dict[str, Any]]:
-        resolved = FAST.model_copy(update=recipe)
-        job = training_job(rows, resolved, tiny_model, tmp_path / "checkpoints" / where)
+        own = {"steps", "tokens", "epochs"} & recipe.keys()
+        values = FAST.model_dump(exclude={"epochs"} if own else None)
+        resolved = Recipe.model_validate({**values, **recipe})
+        place = f"{folder or tmp_path / 'checkpoints'}/{where}"
+        job = training_job(rows, resolved, model, chat_template(model), place)
         file = tmp_path / f"{job.provenance[:8]}.parquet"
         rows.write_parquet(file)
-        return job, {**job.as_json(force=force), "samples": str(file)}
+        return job, {**job.as_json(settings, force=force), "samples": str(file)}
 
     return make

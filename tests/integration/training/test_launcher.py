@@ -27,7 +27,7 @@ EXPERIMENTS = """
 base_models:
   tiny: {{source: {model}}}
 recipes:
-  fast: {{max_steps: {steps}, max_length: 96, learning_rate: 0.001, max_new_tokens: 4}}
+  fast: {{steps: {steps}, max_length: 96, batch_size: 32, learning_rate: 0.001, max_new_tokens: 4}}
 experiments:
   random@tiny: {{selector: random, base_model: tiny, recipe: fast}}
 """

@@ -5,13 +5,13 @@ import pytest
 
 from opencs_assets.checkpoints.checks import (
     files_intact,
-    template_of_base_model,
+    template_of_training,
     whole_subset_same_steps,
 )
 from opencs_assets.checkpoints.plots import loss_curve
-from opencs_assets.checkpoints.provenance import template_hash
-from opencs_assets.experiments import Recipe
+from opencs_assets.checkpoints.templates import template_hash
 from opencs_assets.provenance import content_hash, write_marker
+from opencs_assets.recipes import Recipe
 
 TEMPLATE = "{{ messages }}"
 FIELDS = {"template": template_hash(TEMPLATE)}
@@ -27,12 +27,12 @@ def checkpoint(tmp_path: Path) -> pl.DataFrame:
         {
             "provenance": [content_hash(FIELDS)],
             "path": [str(tmp_path)],
-            "recipe": [
-                Recipe(epochs=2, per_device_batch_size=5, gradient_accumulation=1).model_dump_json()
-            ],
+            "recipe": [Recipe(epochs=2, per_device_batch_size=5, batch_size=5).model_dump_json()],
             "template_hash": [template_hash(TEMPLATE)],
             "samples": [9],
             "dropped_samples": [1],
+            "held_out_samples": [0],
+            "tokens": [100],
             "steps": [4],
         }
     )
@@ -40,7 +40,7 @@ def checkpoint(tmp_path: Path) -> pl.DataFrame:
 
 def test_a_sound_checkpoint_passes(checkpoint):
     assert files_intact(checkpoint).passed
-    assert template_of_base_model(checkpoint).passed
+    assert template_of_training(checkpoint).passed
     assert whole_subset_same_steps(checkpoint, SUBSET).passed
 
 
@@ -52,7 +52,7 @@ def test_changed_weights_are_found(checkpoint, tmp_path):
 def test_another_template_at_inference_is_found(checkpoint, tmp_path):
     (tmp_path / "chat_template.jinja").write_text("[INST] {{ messages }}")
     write_marker(tmp_path, content_hash(FIELDS), FIELDS, {})
-    found = template_of_base_model(checkpoint)
+    found = template_of_training(checkpoint)
     assert not found.passed
     assert "which training used" in found.description
 

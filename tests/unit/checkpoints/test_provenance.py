@@ -8,9 +8,8 @@ from opencs_assets.checkpoints.job import training_job
 from opencs_assets.checkpoints.provenance import (
     BaseModelError,
     base_model_identity,
-    chat_template,
 )
-from opencs_assets.experiments import Recipe
+from opencs_assets.checkpoints.templates import TemplateError, chat_template
 from opencs_assets.provenance import (
     MARKER,
     ProvenanceError,
@@ -19,6 +18,7 @@ from opencs_assets.provenance import (
     verify,
     write_marker,
 )
+from opencs_assets.recipes import Recipe
 from opencs_assets.schemas import MESSAGES
 
 FIELDS = {"what": "a test"}
@@ -28,7 +28,7 @@ FIELDS = {"what": "a test"}
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     (folder / "model.safetensors").write_bytes(b"weights")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     return folder
@@ -53,7 +53,7 @@ def test_whatever_determines_the_weights_is_in_the_hash(model, samples, tmp_path
     published = Recipe()
 
     def provenance(samples=samples, recipe=published, model=model):
-        return training_job(samples, recipe, model, tmp_path).provenance
+        return training_job(samples, recipe, model, chat_template(model), str(tmp_path)).provenance
 
     first = provenance()
     assert provenance() == first
@@ -78,7 +78,7 @@ def test_a_base_model_is_known_by_its_files_not_by_its_name(model, samples, tmp_
 
 def test_template_from_the_tokenizer_config(model):
     (model / "chat_template.jinja").unlink()
-    with pytest.raises(BaseModelError, match="has no chat template"):
+    with pytest.raises(TemplateError, match="has no chat template"):
         chat_template(model)
     config = model / "tokenizer_config.json"
     config.write_text(json.dumps({"chat_template": "one"}))

@@ -1,7 +1,7 @@
 import pytest
 
-from opencs_assets.checkpoints.recipe import optimizer_steps, training_fields
-from opencs_assets.experiments import Recipe
+from opencs_assets.checkpoints.recipe import training_fields
+from opencs_assets.recipes import Recipe, optimizer_steps
 
 
 @pytest.mark.parametrize(
@@ -16,17 +16,18 @@ from opencs_assets.experiments import Recipe
     ],
 )
 def test_steps_follow_from_recipe_and_size(rows, batch, accumulation, epochs, steps):
-    recipe = Recipe(epochs=epochs, per_device_batch_size=batch, gradient_accumulation=accumulation)
+    recipe = Recipe(epochs=epochs, per_device_batch_size=batch, batch_size=batch * accumulation)
     assert optimizer_steps(recipe, rows) == steps
 
 
-def test_a_given_number_of_steps_wins_over_epochs():
-    recipe = Recipe(epochs=3, max_steps=7)
-    assert optimizer_steps(recipe, 10_000) == 7
-    fields = training_fields(recipe, 10_000)
-    assert fields["steps"] == 7
-    assert "epochs" not in fields
-    assert "max_steps" not in fields
+def test_of_the_budgets_only_the_one_that_counts_is_in_the_hash():
+    by_steps = Recipe(steps=7)
+    assert optimizer_steps(by_steps, 10_000) == 7
+    assert training_fields(by_steps, 10_000)["steps"] == 7
+    assert not {"epochs", "tokens"} & training_fields(by_steps, 10_000).keys()
+    by_tokens = Recipe(tokens=1000)
+    assert optimizer_steps(by_tokens, 10_000) is None
+    assert not {"epochs", "steps"} & training_fields(by_tokens, 10_000).keys()
 
 
 def test_settings_of_generation_do_not_reach_the_trainer():

@@ -1,0 +1,80 @@
+"""Chat templates: a base model's own, a file of the user's, or one of the package by name.
+
+The one that training used is stored in the checkpoint, and inference renders by nothing else.
+"""
+
+import json
+from pathlib import Path
+
+from opencs_assets.provenance import content_hash
+
+PACKAGED = Path(__file__).resolve().parent.parent / "chat_templates"
+
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+class TemplateError(ValueError):
+    """A model has no chat template that can be used; the message says what to do."""
+
+
+def chat_template(folder: Path) -> str:
+    """The chat template of a model's folder, as its tokenizer would load it.
+
+    Args:
+        folder: Folder in Hugging Face's form.
+
+    Raises:
+        TemplateError: It has none, so that there is no one way to render a conversation.
+    """
+    own = folder / TEMPLATE_FILE
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    template = (
+        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        if config.is_file()
+        else None
+    )
+    if isinstance(template, list):
+        template = next((item["template"] for item in template if item["name"] == "default"), None)
+    if not isinstance(template, str) or not template:
+        raise TemplateError(
+            f"model {folder} has no chat template; name one for the base model in "
+            f"experiments.yaml, as in `chat_template: {names()[0]}` (the package has "
+            f"{', '.join(names())}; a .jinja file of yours will do)"
+        )
+    return template
+
+
+def declared_template(declared: str | None, base_model: Path, home: Path) -> str:
+    """The template that a base model is trained with.
+
+    Args:
+        declared: A name of the package's, or a file relative to the home; unset: the model's own.
+        base_model: The base model's folder.
+        home: The home.
+
+    Raises:
+        TemplateError: There is no such template.
+    """
+    if declared is None:
+        return chat_template(base_model)
+    packaged = PACKAGED / f"{declared}.jinja"
+    own = home / declared
+    for path in (packaged, own):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    raise TemplateError(
+        f"there is no chat template {declared!r}: neither the package's ({', '.join(names())}) "
+        f"nor the file {own}"
+    )
+
+
+def names() -> list[str]:
+    """Names of the package's templates."""
+    return sorted(path.stem for path in PACKAGED.glob("*.jinja"))
+
+
+def template_hash(template: str) -> str:
+    """Hash of a chat template's text."""
+    return content_hash(template)

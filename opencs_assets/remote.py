@@ -1,0 +1,167 @@
+"""Folders in object storage: copied whole, with the file that completes them last.
+
+An object appears when all of its bytes are there, but a folder of objects does not; so a folder is
+complete once its marker is, and whoever reads it looks for that first.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from opencs_assets.provenance import (
+    MARKER,
+    SHORT,
+    Marker,
+    ProvenanceError,
+    check_fields,
+    marker_of,
+)
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is an fsspec URL rather than a path of this machine."""
+    return "://" in place
+
+
+class RemoteFolder:
+    """A folder of objects.
+
+    Args:
+        url: fsspec URL; credentials come from the environment, as the driver finds them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._root = fsspec.core.url_to_fs(self.url)
+
+    def push(self, folder: Path, last: str) -> None:
+        """Copy a local folder up, replacing what is there.
+
+        Args:
+            folder: The folder.
+            last: Name of the file that completes it.
+        """
+        self._fs.invalidate_cache()
+        self._remove(last)
+        names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+        for name in sorted(names, key=lambda name: (name == last, name)):
+            target = f"{self._root}/{name}"
+            self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            self._fs.put_file(str(folder / name), target)
+
+    def pull(self, folder: Path) -> None:
+        """Copy everything down into a local folder, made where it is missing."""
+        self._fs.invalidate_cache()
+        for path in self._fs.find(self._root):
+            target = folder / path.removeprefix(self._root).lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(path, str(target))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder; nothing where it is not there or not whole."""
+        try:
+            found = json.loads(self._fs.cat_file(f"{self._root}/{name}"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def read_text(self, name: str) -> str | None:
+        """A text file of the folder; nothing where it is not there."""
+        try:
+            return bytes(self._fs.cat_file(f"{self._root}/{name}")).decode()
+        except OSError:
+            return None
+
+    def sizes(self) -> dict[str, int]:
+        """Size in bytes of each file, by name within the folder."""
+        self._fs.invalidate_cache()
+        found = self._fs.find(self._root, detail=True)
+        return {
+            path.removeprefix(self._root).lstrip("/"): int(entry["size"])
+            for path, entry in found.items()
+        }
+
+    def folders(self) -> list["RemoteFolder"]:
+        """Folders directly in this one."""
+        self._fs.invalidate_cache()
+        try:
+            entries = self._fs.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        names = [entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory"]
+        return [RemoteFolder(f"{self.url}/{name.rsplit('/', 1)[-1]}") for name in names]
+
+    @property
+    def name(self) -> str:
+        """Last part of the URL."""
+        return self.url.rsplit("/", 1)[-1]
+
+    def remove(self) -> None:
+        """Remove the folder and all in it; nothing where it is not there."""
+        self._fs.invalidate_cache()
+        if self._fs.exists(self._root):
+            self._fs.rm(self._root, recursive=True)
+
+    def _remove(self, name: str) -> None:
+        if self._fs.exists(f"{self._root}/{name}"):
+            self._fs.rm_file(f"{self._root}/{name}")
+
+
+def read_remote_marker(url: str) -> Marker:
+    """The marker of a folder in object storage.
+
+    Raises:
+        ProvenanceError: There is none, or it can't be read.
+    """
+    content = RemoteFolder(url).read_json(MARKER)
+    if content is None:
+        raise ProvenanceError(f"{url} is not complete: it has no readable {MARKER}")
+    return marker_of(content, f"{url}/{MARKER}")
+
+
+def verify_remote(url: str, provenance: str) -> Marker:
+    """As ``provenance.verify``, with the sizes of the objects.
+
+    Args:
+        url: The folder.
+        provenance: What it must have been made from.
+
+    Raises:
+        ProvenanceError: It was made from something else, or an object is missing or has another
+            size.
+    """
+    marker = read_remote_marker(url)
+    check_fields(marker, provenance, url)
+    sizes = RemoteFolder(url).sizes()
+    for name, expected in marker.files.items():
+        if sizes.get(name) != expected["bytes"]:
+            found = "is missing" if name not in sizes else f"has {sizes[name]} bytes"
+            raise ProvenanceError(f"{url}/{name} {found}, was written with {expected['bytes']}")
+    return marker
+
+
+def local_copy(place: str, provenance: str, scratch: Path) -> Path:
+    """A folder on this machine with the files of a place: the place itself where it is here.
+
+    Args:
+        place: A path or an fsspec URL.
+        provenance: What it must have been made from.
+        scratch: Folder for copies; a whole copy that is there already is used.
+
+    Raises:
+        ProvenanceError: The place is not whole, or is another output.
+    """
+    if not is_url(place):
+        return Path(place)
+    marker = verify_remote(place, provenance)
+    copy = scratch / provenance[:SHORT]
+    remote = RemoteFolder(place)
+    whole = all(
+        (copy / name).is_file() and (copy / name).stat().st_size == each["bytes"]
+        for name, each in marker.files.items()
+    )
+    if not whole:
+        remote.pull(copy)
+    return copy

@@ -35,6 +35,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     OPENCS_HOME=/opencs \
+    HF_HOME=/opencs/huggingface \
     DBT_SEND_ANONYMOUS_USAGE_STATS=false
 WORKDIR /app
 USER 10001:10001

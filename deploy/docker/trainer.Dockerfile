@@ -39,6 +39,7 @@ ENV PATH=/venv/bin:/usr/local/cuda/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     OPENCS_HOME=/opencs \
+    HF_HOME=/opencs/huggingface \
     TOKENIZERS_PARALLELISM=false \
     TORCH_EXTENSIONS_DIR=/tmp/torch-extensions
 WORKDIR /app

@@ -37,9 +37,10 @@ def problems(home: Path, gpus: int) -> list[str]:
         probe.unlink()
     except OSError as error:
         found.append(f"{home} is not writable for user {os.getuid()}: {error.strerror}")
-    shared = os.statvfs("/dev/shm")  # noqa: S108 - the mount that NCCL uses, not a temporary file
+    # NCCL's mount, not a temporary file.
+    shared = os.statvfs("/dev/shm")  # noqa: S108
     if shared.f_frsize * shared.f_blocks < 2**30:
-        found.append("/dev/shm is smaller than 1 GiB: NCCL needs it")
+        found.append("/dev/shm is smaller than 1 GiB: NCCL needs it")  # noqa: S108
     return found
 
 

@@ -84,7 +84,8 @@ def check_pod(manifest: Manifest, pod: Manifest) -> None:
         assert security["allowPrivilegeEscalation"] is False, name
         assert security["capabilities"]["drop"] == ["ALL"], name
         tag = container["image"].rpartition(":")[2]
-        assert tag and tag != "latest" and "/" not in tag, f"{name}: {container['image']}"
+        assert tag not in {"", "latest"}, f"{name}: {container['image']}"
+        assert "/" not in tag, f"{name}: {container['image']} has no version"
         mounts = container.get("volumeMounts", [])
         assert {mount["name"] for mount in mounts} <= volumes, name
         assert len({mount["mountPath"] for mount in mounts}) == len(mounts), name

@@ -282,9 +282,7 @@ def test_the_pods_of_several_nodes_find_the_first_one(deploy: Path) -> None:
     assert variables["OPENCS_MASTER_ADDR"] == (
         f"{job['metadata']['name']}-0.{service['metadata']['name']}"
     )
-    assert service["spec"]["selector"] == {
-        "batch.kubernetes.io/job-name": job["metadata"]["name"]
-    }
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == 2
     assert job["spec"]["completionMode"] == "Indexed"
 

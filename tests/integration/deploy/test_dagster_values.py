@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,9 @@ def test_both_ways_to_a_cluster_say_the_same(values: dict[str, Any], deploy: Pat
     monitoring = values["dagsterDaemon"]["runMonitoring"]
     assert plain["run_monitoring"]["cancel_timeout_seconds"] == monitoring["cancelTimeoutSeconds"]
     assert plain["run_monitoring"]["start_timeout_seconds"] == monitoring["startTimeoutSeconds"]
-    assert plain["concurrency"]["runs"]["max_concurrent_runs"] == (
-        values["concurrency"]["runs"]["maxConcurrentRuns"]
+    assert (
+        plain["concurrency"]["runs"]["max_concurrent_runs"]
+        == (values["concurrency"]["runs"]["maxConcurrentRuns"])
     )
 
 
@@ -258,9 +260,7 @@ def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def test_every_value_is_known_to_the_official_chart(
-    official: Path, values: dict[str, Any]
-) -> None:
+def test_every_value_is_known_to_the_official_chart(official: Path, values: dict[str, Any]) -> None:
     """A misspelt key is not refused by Helm: it just does nothing."""
     defaults = yaml.safe_load((official / "values.yaml").read_text())
     allowed = {"extraManifests", "concurrency"} | defaults.keys()
@@ -312,6 +312,4 @@ def test_the_official_charts_instance_is_one_that_dagster_opens(
 
 
 def path_of_dagster() -> dict[str, str]:
-    import sys
-
     return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -10,18 +10,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
-import yaml
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    SensorInstigatorData,
-)
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
     InProcessCodeLocationOrigin,
     RemoteInstigatorOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    SensorInstigatorData,
+)
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_k8s import K8sRunLauncher
 from dagster_postgres.event_log import PostgresEventLogStorage
@@ -110,17 +109,13 @@ def test_pools_have_the_limits_that_the_file_says_to_set(
         if "concurrency set" in line
     ]
     assert len(lines) == 3
-    # By hand, in a process without a pod's token: a launcher of another kind in the same instance.
-    config = yaml.safe_load((dagster_home / "dagster.yaml").read_text())
-    del config["run_launcher"]
-    shell = dagster_home.parent / "shell"
-    shell.mkdir()
-    (shell / "dagster.yaml").write_text(yaml.safe_dump(config))
+    # As the chart's job does it: in a pod without a token.
+    outside = {k: v for k, v in cluster_environment.items() if "KUBERNETES" not in k}
     done = subprocess.run(
         ["/bin/sh", "-ec", "\n".join(lines)],
         env={
-            **cluster_environment,
-            "DAGSTER_HOME": str(shell),
+            **outside,
+            "DAGSTER_HOME": str(dagster_home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         },
         capture_output=True,

@@ -285,7 +285,7 @@ def ui(
     environment = {
         **os.environ,
         "OPENCS_HOME": str(settings.home),
-        "DAGSTER_HOME": str(settings.home / "dagster"),
+        "DAGSTER_HOME": str(settings.instance),
         "PYTHONWARNINGS": "ignore",
     }
     err.print(f"UI on http://{HOST}:{port} (Ctrl-C ends it)")

@@ -31,7 +31,7 @@ def prepare_home(home: Path | str | None = None) -> Settings:
         for name in FOLDERS:
             (settings.home / name).mkdir(parents=True, exist_ok=True)
         config = settings.home / "dagster" / "dagster.yaml"
-        if not config.exists():
+        if settings.dagster_home is None and not config.exists():
             shutil.copyfile(CONFIG, config)
         probe = settings.home / f".write-{os.getpid()}"
         probe.touch()
@@ -47,7 +47,7 @@ def prepare_home(home: Path | str | None = None) -> Settings:
 
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The home's Dagster instance; sets ``DAGSTER_HOME`` so that child processes find it too."""
-    folder = home / "dagster"
+    folder = load_settings(home).instance
     os.environ["DAGSTER_HOME"] = str(folder)
     os.environ["OPENCS_HOME"] = str(home)
     return dg.DagsterInstance.from_config(str(folder))

@@ -306,6 +306,8 @@ class Settings(BaseSettings):
     Attributes:
         home: Folder that everything lives under.
         models_dir: Folder of the embedded models, which homes may share. Unset: ``<home>/models``.
+        dagster_home: Folder with the ``dagster.yaml`` of an instance that others run, as on a
+            cluster. Unset: ``<home>/dagster``, where a configuration is made if there is none.
         lake_url: Where the tables are: a folder or any fsspec URL. Unset: ``<home>/lake``.
         replies_url: Where the models' replies are kept, as an SQLAlchemy URL, for instance
             ``postgresql+psycopg://user@host/opencs``. Unset: ``<home>/llm/replies.sqlite``.
@@ -327,6 +329,7 @@ class Settings(BaseSettings):
     lake_url: str | None = None
     replies_url: str | None = None
     models_dir: Path | None = None
+    dagster_home: Path | None = None
     profile: Profile = "corrected"
     roles: Roles = Roles()
     budget: Budget = Budget()
@@ -370,6 +373,11 @@ class Settings(BaseSettings):
     def checkpoints(self) -> str:
         """URL or folder of the checkpoints."""
         return self.training.checkpoints_url or str(self.home.absolute() / "checkpoints")
+
+    @property
+    def instance(self) -> Path:
+        """Folder with the configuration of the Dagster instance."""
+        return self.dagster_home or self.home / "dagster"
 
     @property
     def warehouse(self) -> Path:

@@ -1,0 +1,56 @@
+"""Check settings.toml and experiments.yaml, then put them into the home.
+
+``python install_settings.py FROM HOME``, run by the chart's job with the image's own code, so that
+settings which this version can't use fail the upgrade and leave the home as it was. What a person
+must do stands on the last line.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from opencs_assets.experiments import load_experiments
+from resources.instance import HomeError, prepare_home
+from resources.settings import load_settings
+
+FILES = ("settings.toml", "experiments.yaml")
+
+
+def install(source: Path, home: Path) -> None:
+    """Put checked files into a home, each replaced at once.
+
+    Args:
+        source: The folder with both files.
+        home: The home; its folders are made too.
+
+    Raises:
+        ValueError: A setting or an experiment is not usable; nothing was changed.
+        HomeError: The home can't be written to.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder)
+        for name in FILES:
+            shutil.copyfile(source / name, trial / name)
+        load_settings(trial)
+        load_experiments(trial)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            part = home / f".{name}.{os.getpid()}"
+            shutil.copyfile(source / name, part)
+            part.replace(home / name)
+    except OSError as error:
+        raise HomeError(
+            f"{home} can't be written to: {error.strerror} ({error.filename}). The volume must be "
+            f"writable by group {os.getgid()}; see the chart's values `home` and `user`."
+        ) from None
+    prepare_home(home)
+
+
+if __name__ == "__main__":
+    try:
+        install(Path(sys.argv[1]), Path(sys.argv[2]))
+    except (ValueError, HomeError) as failure:
+        sys.exit(f"settings were not installed: {failure}")

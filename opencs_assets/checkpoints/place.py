@@ -48,10 +48,11 @@ class Place:
         self.remote = RemoteFolder(output) if is_url(output) else None
         name = f"{WORK}{provenance[:SHORT]}"
         parent = Path(output).parent
+        self.lock = parent / ".training.lock"
         if self.remote:
             parent = Path(scratch or tempfile.gettempdir()) / "opencs"
+            self.lock = parent / f"{provenance[:SHORT]}.lock"
         self.folder = parent / name
-        self.lock = parent / f"{name}.lock"
         self._kept = RemoteFolder(f"{output.rsplit('/', 1)[0]}/{name}") if self.remote else None
 
     @property

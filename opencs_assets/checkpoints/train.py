@@ -152,7 +152,6 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
         finally:
             if not any(place.states.glob("*")):
                 shutil.rmtree(place.folder, ignore_errors=True)
-    place.lock.unlink(missing_ok=True)
     return {**result, "reused": False}
 
 

@@ -37,7 +37,7 @@ from resources.embedder import EmbedderResource
 from resources.home import Home
 from resources.instance import prepare_home
 from resources.lake import LakeIOManager
-from resources.launcher import LocalLauncher
+from resources.launcher import TrainingLauncher
 from resources.llm.resource import LLMResource
 
 
@@ -110,7 +110,7 @@ def build_defs(
             "lake": LakeIOManager(home=str(folder)),
             "llm": LLMResource(home=str(folder)),
             "embedder": EmbedderResource(home=str(folder)),
-            "launcher": LocalLauncher(home=str(folder)),
+            "launcher": TrainingLauncher(home=str(folder)),
             **(resources or {}),
         },
     )

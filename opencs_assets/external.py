@@ -7,6 +7,7 @@ heavy is imported before the job was read.
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 
 EXIT_JOB_ERROR = 2
@@ -24,6 +26,8 @@ EXIT_INTERRUPTED = 130
 EXIT_ORPHANED = 131
 # EX_TEMPFAIL of sysexits.h: told to stop, saved, and a repeat goes on from there.
 EXIT_STOPPED = 75
+# Set by Kubernetes in the pods of an indexed Job.
+NODE_RANK = "JOB_COMPLETION_INDEX"
 PARENT_POLL_S = 1.0
 LINE_EVERY_S = 10.0
 
@@ -34,8 +38,11 @@ class JobError(RuntimeError):
     """The job can't be done and a repeat would not mend it; the message is for a person."""
 
 
-class StoppedError(RuntimeError):
-    """The job was told to stop and kept what it had; a repeat goes on from there."""
+class StoppedError(BaseException):
+    """The job was told to stop and kept what it had; a repeat goes on from there.
+
+    No ``Exception``: SIGTERM raises it in whatever runs, and that must not take it for its own.
+    """
 
 
 class Channel:
@@ -62,14 +69,18 @@ class Channel:
 def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequence[str]) -> int:
     """Read the job file, do the work, report its result or one clear error.
 
+    SIGTERM stops the work wherever it is, unless the work itself listens to it.
+
     Args:
         work: Does the job and returns its result, as JSON values.
-        arguments: Command line after the program: the path of the job file, nothing else.
+        arguments: Command line after the program: path or URL of the job file, nothing else.
 
     Returns:
         Exit status: 0, ``EXIT_JOB_ERROR`` for what a repeat can't mend, ``EXIT_STOPPED`` where
         it was told to stop, ``EXIT_CRASH`` otherwise.
     """
+    # Set first: a container's main process that does not listen is not ended by SIGTERM at all.
+    _listen()
     with _channel() as channel:
         try:
             channel.send("result", work(read_job(arguments), channel))
@@ -100,9 +111,15 @@ def read_job(arguments: Sequence[str]) -> Job:
     """
     if len(arguments) != 1:
         raise JobError(f"expected one argument, the path of the job file, got {list(arguments)}")
-    path = Path(arguments[0])
+    path = arguments[0]
     try:
-        job = json.loads(path.read_text(encoding="utf-8"))
+        if "://" in path:
+            import fsspec
+
+            with fsspec.open(path, "r", encoding="utf-8") as file:
+                job = json.load(file)
+        else:
+            job = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise JobError(f"job file {path} can't be read: {error}") from None
     if not isinstance(job, dict):
@@ -110,16 +127,50 @@ def read_job(arguments: Sequence[str]) -> Job:
     return job
 
 
+def read_table(place: str) -> pl.DataFrame:
+    """A table of the job.
+
+    Args:
+        place: Path or fsspec URL of a Parquet file.
+    """
+    if "://" not in place:
+        return pl.read_parquet(place)
+    import fsspec
+
+    with fsspec.open(place, "rb") as file:
+        return pl.read_parquet(file.read())
+
+
 @contextmanager
 def _channel() -> Iterator[Channel]:
     loader = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
-    if loader.is_dagster_pipes_process():
-        # Only there: a job that somebody starts by hand may well outlive the shell it was typed in.
-        end_with_parent()
-        with open_dagster_pipes() as pipes:
-            yield Channel(pipes)
-    else:
+    if not loader.is_dagster_pipes_process() or os.environ.get(NODE_RANK, "0") != "0":
+        # Of a job on several nodes the first one reports.
         yield Channel()
+        return
+    if "url" in loader.load_messages_params():
+        from opencs_assets.mailbox import MailboxWriter
+
+        with open_dagster_pipes(message_writer=MailboxWriter()) as pipes:
+            yield Channel(pipes)
+        return
+    # Only there: a job that somebody starts by hand may well outlive the shell it was typed in, and
+    # one in a container the run that started it.
+    end_with_parent()
+    with open_dagster_pipes() as pipes:
+        yield Channel(pipes)
+
+
+def _listen() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(*_: Any) -> None:
+        # Once is enough: a second one must not break off what the first one has saved.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise StoppedError("told to stop by SIGTERM")
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def end_with_parent() -> None:

@@ -74,6 +74,11 @@ class RemoteFolder:
         except OSError:
             return None
 
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file into the folder."""
+        self._fs.makedirs(self._root, exist_ok=True)
+        self._fs.pipe_file(f"{self._root}/{name}", text.encode())
+
     def sizes(self) -> dict[str, int]:
         """Size in bytes of each file, by name within the folder."""
         self._fs.invalidate_cache()

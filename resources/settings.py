@@ -38,6 +38,7 @@ ClusterSize = Literal["candidates", "members"]
 LengthUnit = Literal["characters", "words", "tokens"]
 Criterion = Literal["helpfulness", "complexity", "quality"]
 Tracker = Literal["wandb", "mlflow"]
+LauncherKind = Literal["local", "kubernetes", "kubernetes_multinode"]
 
 
 class SettingsError(ValueError):
@@ -300,6 +301,104 @@ class Training(_Strict):
     download: bool = False
 
 
+class KubernetesLauncher(_Strict):
+    """The Jobs that trainings and answerings are on Kubernetes.
+
+    Attributes:
+        image: The trainer's image, by digest (``NAME@sha256:…``): a tag may be moved while a
+            training is to go on.
+        namespace: Where the Jobs are.
+        kubeconfig: How the API is reached. Unset: ``KUBECONFIG``, else as a pod reaches it.
+        context: Context of the kubeconfig. Unset: its current one.
+        service_account: Account of the pods; it needs no rights, and its token is not mounted.
+        home_claim: Volume claim that is the home, mounted at its path.
+        claims: Further volume claims, by the path that each is mounted at.
+        jobs_url: Where job files are and reports come back, as an fsspec URL. Unset:
+            ``<home>/jobs``.
+        env: Environment of the pods.
+        env_secrets: Secrets whose keys become environment of the pods.
+        image_pull_secrets: Secrets to pull the image with.
+        gpus: GPUs of a pod, one process each; 0 trains on its CPUs.
+        gpu_resource: What the cluster calls a GPU.
+        nodes: Pods of a training with ``kubernetes_multinode``.
+        cpu: CPUs that a pod asks for.
+        memory: Memory that a pod asks for, and its limit.
+        shm: Size of ``/dev/shm``, which NCCL and data loaders need; counts as memory.
+        node_selector: Labels that the pods' nodes must have.
+        tolerations: Taints that the pods bear, besides the usual one of GPU nodes.
+        spot: Bear the taints of spot nodes, too.
+        priority_class: Priority class of the pods.
+        user: User and group that the pods run as.
+        schedule_within_s: Longest that a pod may wait for a node.
+        start_within_s: Longest from its node to its start, most of which is pulling the image.
+        deadline_s: Longest that a Job may take, all attempts together.
+        grace_s: What a pod has between SIGTERM and SIGKILL, for keeping its state.
+        retries: Further attempts after a crash that is neither an error of the job nor for want
+            of memory. Preemption and eviction do not count.
+        keep_s: How long a failed Job stays there to be looked at.
+        poll_s: Time between two looks at a Job.
+        patience_s: How long the API may answer nothing but errors before a run gives up, which
+            leaves the Job to the next one.
+    """
+
+    image: str = Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")
+    namespace: str = "opencs"
+    kubeconfig: Path | None = None
+    context: str | None = None
+    service_account: str = "opencs-training"
+    home_claim: str
+    claims: Mapping[str, str] = {}
+    jobs_url: str | None = None
+    env: Mapping[str, str] = {}
+    env_secrets: tuple[str, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    gpus: int = Field(1, ge=0, le=16)
+    gpu_resource: str = "nvidia.com/gpu"
+    nodes: int = Field(1, ge=1)
+    cpu: str = "8"
+    memory: str = "64Gi"
+    shm: str = "16Gi"
+    node_selector: Mapping[str, str] = {}
+    tolerations: tuple[Mapping[str, str | int], ...] = ()
+    spot: bool = False
+    priority_class: str | None = None
+    user: int = Field(10001, ge=1)
+    schedule_within_s: float = Field(1800, gt=0)
+    start_within_s: float = Field(1800, gt=0)
+    deadline_s: int = Field(172_800, ge=1)
+    grace_s: int = Field(120, ge=1)
+    retries: int = Field(2, ge=0)
+    keep_s: int = Field(86_400, ge=0)
+    poll_s: float = Field(3.0, gt=0)
+    patience_s: float = Field(600, gt=0)
+
+
+class Launcher(_Strict):
+    """Where trainings and answerings run.
+
+    Attributes:
+        kind: ``local``: a process here. ``kubernetes``: a Job of one pod. ``kubernetes_multinode``:
+            trainings are a Job of several pods, one a node; answerings are one of one.
+        processes: Processes of a training here, one a device. Unset: one a visible GPU.
+        kubernetes: The Jobs; needed where the kind says so.
+    """
+
+    kind: LauncherKind = "local"
+    processes: int | None = Field(None, ge=1)
+    kubernetes: KubernetesLauncher | None = None
+
+    @model_validator(mode="after")
+    def _described(self) -> "Launcher":
+        if self.kind != "local" and self.kubernetes is None:
+            raise ValueError(f"kind {self.kind!r} needs the table [launcher.kubernetes]")
+        several = self.kubernetes is not None and self.kubernetes.nodes > 1
+        if self.kind == "kubernetes_multinode" and not several:
+            raise ValueError("kind 'kubernetes_multinode' needs nodes of 2 or more")
+        if self.kind == "kubernetes" and several:
+            raise ValueError("for nodes of 2 or more set kind = 'kubernetes_multinode'")
+        return self
+
+
 class Settings(BaseSettings):
     """Every setting of the platform.
 
@@ -317,6 +416,7 @@ class Settings(BaseSettings):
         landing: What happens with new data.
         method: The method's settings.
         training: How trainings are run.
+        launcher: Where trainings and answerings run.
         licenses: Licence of each dataset, as a Hugging Face identifier, for the cards of exports.
     """
 
@@ -336,6 +436,7 @@ class Settings(BaseSettings):
     landing: Landing = Landing()
     method: Method = Method()
     training: Training = Training()
+    launcher: Launcher = Launcher()
     licenses: Mapping[str, str] = {}
 
     @classmethod
@@ -373,6 +474,12 @@ class Settings(BaseSettings):
     def checkpoints(self) -> str:
         """URL or folder of the checkpoints."""
         return self.training.checkpoints_url or str(self.home.absolute() / "checkpoints")
+
+    @property
+    def jobs(self) -> str:
+        """URL or folder of the job files and reports of trainings on Kubernetes."""
+        own = self.launcher.kubernetes
+        return (own and own.jobs_url) or str(self.home.absolute() / "jobs")
 
     @property
     def instance(self) -> Path:

@@ -18,7 +18,7 @@ from opencs_assets.partitions import Partitions
 from opencs_assets.provenance import SHORT, content_hash
 from opencs_assets.usage import usage_metadata
 from resources.home import Home
-from resources.launcher import LocalLauncher
+from resources.launcher import TrainingLauncher, Work
 from resources.llm.resource import LLMResource
 
 FORCE_TAG = "opencs/force"
@@ -92,7 +92,7 @@ def build_answer_assets(
         config: AnswersConfig,
         checkpoint: pl.DataFrame,
         benchmark_questions: pl.DataFrame,
-        launcher: LocalLauncher,
+        launcher: TrainingLauncher,
         home: Home,
     ) -> dg.MaterializeResult[pl.DataFrame]:
         keys = partitions.dataset_experiment.get_partition_key_from_str(
@@ -134,17 +134,23 @@ def build_answer_assets(
         if open_:
             counts = launcher.run(
                 context,
-                GENERATOR,
-                {
-                    "checkpoint": trained["path"],
-                    "provenance": trained["provenance"],
-                    "outputs": {name: str(path) for name, path in files.items()},
-                    "fields": fields,
-                    "batch_size": recipe.generation_batch_size,
-                    "endpoint": served,
-                    "force": force,
-                },
-                {"questions": questions},
+                Work(
+                    GENERATOR,
+                    {
+                        "checkpoint": trained["path"],
+                        "provenance": trained["provenance"],
+                        "outputs": {name: str(path) for name, path in files.items()},
+                        "fields": fields,
+                        "batch_size": recipe.generation_batch_size,
+                        "endpoint": served,
+                        "force": force,
+                    },
+                    {"questions": questions},
+                    asset="model_answers",
+                    partition=context.partition_key,
+                    provenance=content_hash(hashes),
+                    places=(trained["path"], str(folder)),
+                ),
             )
             tables = stored()
         missing = [name for name, table in tables.items() if table is None]

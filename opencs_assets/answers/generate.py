@@ -8,7 +8,7 @@ Runs anywhere, with or without Dagster. The job file holds:
   by benchmark, from which temperatures, seed and most tokens of an answer are taken;
 - ``batch_size``: questions at once;
 - ``endpoint``: where the checkpoint is served (``served.Place``); absent: it is loaded here;
-- ``force``: answer again what is already there.
+- ``force``: answer again what is already there; ``launch`` names the launch that is to do so.
 """
 
 import sys
@@ -28,7 +28,7 @@ from opencs_assets.answers.store import (
     read_answers,
     write_answers,
 )
-from opencs_assets.external import Channel, Job, JobError, Progress, run_job
+from opencs_assets.external import Channel, Job, JobError, Progress, read_table, run_job
 from opencs_assets.provenance import ProvenanceError, content_hash, verify
 
 # Answers that are written through to the disk at once, at most.
@@ -49,7 +49,7 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     Raises:
         JobError: The checkpoint is not the one asked for, or there is nothing to ask.
     """
-    questions = pl.read_parquet(job["questions"])
+    questions = read_table(job["questions"])
     if not questions.height:
         raise JobError("there are no questions to answer; materialize benchmark_questions first")
     try:
@@ -60,6 +60,8 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     counts = {"generated": 0, "kept": 0}
     with FileLock(folder / ".answers.lock"):
+        if job.get("force"):
+            _begin_anew(job, folder)
         asked = {
             str(name[0]): part
             for name, part in questions.partition_by(
@@ -79,6 +81,23 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     return counts
 
 
+def _begin_anew(job: Job, folder: Path) -> None:
+    """Remove what was answered before, once a launch and not in each of its processes."""
+    file, launch = folder / ".launch", str(job.get("launch") or "")
+    if launch and file.exists() and file.read_text() == launch:
+        return
+    for output in job["outputs"].values():
+        Path(output).unlink(missing_ok=True)
+        partial_of(output).unlink(missing_ok=True)
+    if launch:
+        file.write_text(launch)
+
+
+def partial_of(output: str | Path) -> Path:
+    """Where the answers of a table are kept while it is made."""
+    return Path(output).with_suffix(".partial.jsonl")
+
+
 class _Run:
     """The answers to one benchmark."""
 
@@ -92,15 +111,12 @@ class _Run:
         self.seed = int(fields["seed"])
         self.max_new_tokens = int(fields["max_new_tokens"])
         self.temperatures: Mapping[str, float] = fields["temperatures"]
-        self.force = bool(job.get("force"))
-        self.partial = PartialAnswers(self.output.with_suffix(".partial.jsonl"))
-        if self.force:
-            self.partial.path.unlink(missing_ok=True)
+        self.partial = PartialAnswers(partial_of(self.output))
 
     def finished(self) -> bool:
         """Whether the table is there already."""
         found = read_answers(self.output, self.questions, self.provenance)
-        return found is not None and not self.force
+        return found is not None
 
     def answer(self, model: Answerer, channel: Channel) -> int:
         """Answer turn by turn, for a turn shows the answers before it; returns how many."""

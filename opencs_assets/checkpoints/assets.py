@@ -18,7 +18,7 @@ from opencs_assets.partitions import Partitions
 from opencs_assets.subset import subset_of
 from resources.home import Home
 from resources.lake import Lake
-from resources.launcher import LocalLauncher
+from resources.launcher import TrainingLauncher, Work
 from resources.models import embedded_base_model
 from resources.settings import EMBEDDED, Settings
 
@@ -103,7 +103,7 @@ def build_checkpoint_assets(
         config: CheckpointConfig,
         selected_subset: pl.DataFrame,
         raw_dataset: pl.DataFrame,
-        launcher: LocalLauncher,
+        launcher: TrainingLauncher,
         home: Home,
     ) -> dg.MaterializeResult:
         keys = partitions.dataset_experiment.get_partition_key_from_str(
@@ -134,9 +134,16 @@ def build_checkpoint_assets(
         if result is None:
             result = launcher.run(
                 context,
-                TRAINER,
-                job.as_json(settings.training, force=force),
-                {"samples": job.samples},
+                Work(
+                    TRAINER,
+                    job.as_json(settings.training, force=force),
+                    {"samples": job.samples},
+                    asset="checkpoint",
+                    partition=context.partition_key,
+                    provenance=job.provenance,
+                    parallel=True,
+                    places=(str(base_model), job.output),
+                ),
             )
             reused = bool(result["reused"])
         row = checkpoint_row(job, experiment, result)

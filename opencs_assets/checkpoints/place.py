@@ -31,6 +31,7 @@ from opencs_assets.provenance import (
 from opencs_assets.remote import RemoteFolder, is_url, read_remote_marker, verify_remote
 
 WORK = ".training-"
+LAUNCH = "launch"
 
 
 class Place:
@@ -102,8 +103,25 @@ class Place:
         for each in older[:-most]:
             each.remove()
 
-    def begin_anew(self) -> None:
-        """Forget all states."""
+    def begin_anew(self, launch: str) -> None:
+        """Forget all states, but for those of the same launch.
+
+        Args:
+            launch: Name of the launch; empty: none is the same.
+        """
+        kept = self._kept.read_text(LAUNCH) if self._kept else None
+        file = self.folder / LAUNCH
+        if launch and launch in (kept, file.read_text() if file.exists() else None):
+            return
+        self.clear()
+        if launch:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(launch)
+            if self._kept:
+                self._kept.write_text(LAUNCH, launch)
+
+    def clear(self) -> None:
+        """Remove the work folder and all states."""
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._kept:
             self._kept.remove()
@@ -117,7 +135,7 @@ class Place:
             if output.exists():
                 output.rename(self.folder / "replaced")
             self.made.rename(output)
-        self.begin_anew()
+        self.clear()
 
     def others(self) -> list[Path]:
         """Work folders of other trainings beside this one."""

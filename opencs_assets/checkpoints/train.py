@@ -9,7 +9,8 @@ Runs anywhere, with or without Dagster. The job file holds:
 - ``recipe``: an experiment's recipe; ``fields``: what the checkpoint's provenance is the hash of;
 - ``settings``: the home's ``training`` settings;
 - ``processes``, ``nodes``: processes on a node, one a device, and nodes; 1 where they are missing;
-- ``force``: train again where a whole checkpoint of this provenance is already there.
+- ``force``: train again where a whole checkpoint of this provenance is already there;
+- ``launch``: names the launch, so that a forced one begins anew once and not in each of its pods.
 
 A training keeps its state now and then, and when SIGTERM tells it to stop; the same job started
 again goes on from the last complete state and ends in the same weights.
@@ -45,7 +46,15 @@ from opencs_assets.checkpoints.provenance import (
     context_length,
 )
 from opencs_assets.checkpoints.templates import chat_template, template_hash
-from opencs_assets.external import Channel, Job, JobError, cores, prepare_models, run_job
+from opencs_assets.external import (
+    Channel,
+    Job,
+    JobError,
+    cores,
+    prepare_models,
+    read_table,
+    run_job,
+)
 from opencs_assets.provenance import content_hash, package_versions, write_marker
 from opencs_assets.recipes import (
     Recipe,
@@ -77,6 +86,7 @@ class Training:
         processes: Processes on a node.
         nodes: Nodes.
         force: Train again what is there.
+        launch: Name of the launch; empty where it has none.
     """
 
     samples: pl.DataFrame
@@ -89,6 +99,7 @@ class Training:
     processes: int
     nodes: int
     force: bool
+    launch: str
 
 
 @dataclass(frozen=True)
@@ -135,14 +146,17 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     # Two runs of one experiment would train the same weights twice: the second waits and reuses.
     with FileLock(place.lock):
         found = place.stored()
-        if found is not None and not training.force:
+        anew = training.force and not (
+            training.launch and found is not None and found.get("launch") == training.launch
+        )
+        if found is not None and not anew:
             return {**found, "reused": True}
         if training.force:
-            place.begin_anew()
+            place.begin_anew(training.launch)
         _tell_of_others(place, channel)
         _room(training)
         try:
-            result = _trained(training, job, here, channel)
+            result = {**_trained(training, job, here, channel), "launch": training.launch}
             write_marker(place.made, place.provenance, training.fields, result)
             place.publish()
         except OSError as error:
@@ -176,7 +190,7 @@ def read_training(job: Job) -> Training:
     """
     recipe = Recipe.model_validate(job["recipe"])
     settings = TrainingSettings.model_validate(job.get("settings") or {})
-    samples = pl.read_parquet(job["samples"])
+    samples = read_table(job["samples"])
     base_model, template = Path(job["base_model"]), str(job["chat_template"])
     processes, nodes = int(job.get("processes") or 1), int(job.get("nodes") or 1)
     if not samples.height:
@@ -210,6 +224,7 @@ def read_training(job: Job) -> Training:
         processes,
         nodes,
         bool(job.get("force")),
+        str(job.get("launch") or ""),
     )
 
 

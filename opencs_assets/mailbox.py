@@ -1,0 +1,116 @@
+"""A job's reports as numbered files in a folder: on a volume that both sides have, or in storage.
+
+A log stream can break, and who reads it may be killed; files stay, so that whoever takes a job over
+reads all that it ever said. Each attempt of a job writes into a folder of its own, named by when it
+began; a file appears there whole, with the next messages of Dagster Pipes as lines of JSON.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from io import StringIO
+from typing import Any
+
+import fsspec
+from dagster_pipes import (
+    PipesBlobStoreMessageWriter,
+    PipesBlobStoreMessageWriterChannel,
+    PipesParams,
+)
+
+URL = "url"
+UPLOAD_EVERY_S = 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+SUFFIX = ".jsonl"
+
+Message = Mapping[str, Any]
+
+
+class MailboxWriter(PipesBlobStoreMessageWriter["MailboxChannel"]):
+    """The side of the job: a Pipes message writer for the parameters that ``url`` gives."""
+
+    def __init__(self) -> None:
+        super().__init__(interval=UPLOAD_EVERY_S)
+
+    def make_channel(self, params: PipesParams) -> "MailboxChannel":
+        """The channel of this attempt."""
+        return MailboxChannel(str(params[URL]), interval=self.interval)
+
+
+class MailboxChannel(PipesBlobStoreMessageWriterChannel):
+    """Writes the messages of one attempt.
+
+    Args:
+        url: The mailbox: a path or an fsspec URL.
+        interval: Least seconds between two files.
+    """
+
+    def __init__(self, url: str, *, interval: float) -> None:
+        super().__init__(interval=interval)
+        begun = f"{time.time_ns() // 1_000_000:014d}-{socket.gethostname()}-{os.getpid()}"
+        self._fs, root = fsspec.core.url_to_fs(url)
+        self._folder = f"{root}/{begun}"
+
+    def upload_messages_chunk(self, payload: StringIO, index: int) -> None:
+        """Write one file; tried until the storage takes it, for nothing may be lost."""
+        content = payload.read().encode()
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                put(self._fs, f"{self._folder}/{index:08d}{SUFFIX}", content)
+            except OSError as error:
+                print(f"reports can't be written, again in {pause:g} s: {error}", file=sys.stderr)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                return
+
+
+class Mailbox:
+    """The side of who reads.
+
+    Args:
+        url: The mailbox.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._read: set[str] = set()
+
+    def new(self) -> Iterator[tuple[str, Message]]:
+        """Messages that were not read yet, each with its attempt's name, in order.
+
+        Raises:
+            OSError: The storage can't be read now.
+        """
+        self._fs.invalidate_cache()
+        found = sorted(path for path in self._fs.find(self._root) if path.endswith(SUFFIX))
+        for path in found:
+            if path in self._read:
+                continue
+            content = self._fs.cat_file(path)
+            self._read.add(path)
+            attempt = path.rsplit("/", 2)[-2]
+            for line in content.decode().splitlines():
+                yield attempt, json.loads(line)
+
+
+def put(filesystem: Any, path: str, content: bytes) -> None:
+    """Write a file that appears whole.
+
+    Args:
+        filesystem: An fsspec file system.
+        path: Where; its folder is made.
+        content: The bytes.
+    """
+    filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    if "file" not in filesystem.protocol:
+        filesystem.pipe_file(path, content)
+        return
+    # An object appears whole, a file does not.
+    temporary = f"{path}.part"
+    filesystem.pipe_file(temporary, content)
+    filesystem.mv(temporary, path)

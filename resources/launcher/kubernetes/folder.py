@@ -1,0 +1,65 @@
+"""A Job's folder: its job file, its tables, its mailbox, and which runs wait for it."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+import fsspec
+
+from opencs_assets.mailbox import put
+from resources.launcher.work import Work
+
+
+class JobFolder:
+    """A folder here or in object storage.
+
+    Args:
+        url: Path or fsspec URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+
+    @property
+    def messages(self) -> str:
+        """The mailbox."""
+        return f"{self.url}/messages"
+
+    def write(self, work: Work, more: Mapping[str, Any]) -> None:
+        """Write what the job reads.
+
+        Args:
+            work: The work.
+            more: What the job has besides.
+        """
+        for name, table in work.tables.items():
+            content = BytesIO()
+            table.write_parquet(content)
+            put(self._fs, f"{self._root}/{name}.parquet", content.getvalue())
+        paths = {name: f"{self.url}/{name}.parquet" for name in work.tables}
+        job: dict[str, Any] = {**work.job, **more, **paths}
+        put(self._fs, f"{self._root}/job.json", json.dumps(job).encode())
+
+    def exists(self) -> bool:
+        """Whether the job file is there."""
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(f"{self._root}/job.json"))
+
+    def add_run(self, run_id: str) -> None:
+        """Write down that a run waits for the Job."""
+        put(self._fs, f"{self._root}/runs/{run_id}", b"")
+
+    def runs(self) -> list[str]:
+        """Runs that have waited for the Job."""
+        self._fs.invalidate_cache()
+        with suppress(FileNotFoundError):
+            return [path.rsplit("/", 1)[-1] for path in self._fs.find(f"{self._root}/runs")]
+        return []
+
+    def remove(self) -> None:
+        """Remove the folder; that it is gone already is as good."""
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._root, recursive=True)

@@ -1,0 +1,85 @@
+"""Follows a pod's log and passes it on, as far as it comes.
+
+For people only: what a run needs to know comes by the mailbox, so a log that breaks, or falls
+silent, costs nothing but lines.
+"""
+
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from resources.launcher.kubernetes.api import Api
+
+AGAIN_AFTER_S = 2.0
+END_WITHIN_S = 3.0
+
+
+class Follower:
+    """A thread that passes on the log of a pod.
+
+    Args:
+        api: The API.
+        pod: The pod's name.
+    """
+
+    def __init__(self, api: Api, pod: str) -> None:
+        self._api, self._pod = api, pod
+        self._last = ""
+        self._over = threading.Event()
+        self._stream: Any = None
+        self._thread = threading.Thread(target=self._run, name=f"log-{pod}", daemon=True)
+        self._thread.start()
+
+    def end(self, within_s: float = END_WITHIN_S) -> None:
+        """Let it come to the log's end, and no longer than so many seconds."""
+        self._over.set()
+        self._thread.join(within_s)
+        stream = self._stream
+        if self._thread.is_alive() and stream is not None:
+            stream.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._follow()
+            except ApiException as error:
+                if error.status == 404:
+                    return
+            except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError):
+                # Broken off; a closed stream answers with the last two.
+                pass
+            if self._over.wait(AGAIN_AFTER_S):
+                return
+
+    def _follow(self) -> None:
+        self._stream = self._api.follow_log(self._pod, self._since())
+        rest = b""
+        for chunk in self._stream.stream(4096):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._pass_on(line.decode("utf-8", "replace"))
+        self._pass_on(rest.decode("utf-8", "replace"))
+
+    def _pass_on(self, line: str) -> None:
+        stamp, _, text = line.partition(" ")
+        # After a break the log begins a little before where it broke. Stamps sort as text.
+        if not stamp or stamp <= self._last:
+            return
+        self._last = stamp
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def _since(self) -> int | None:
+        if not self._last:
+            return None
+        try:
+            last = datetime.fromisoformat(self._last[:19]).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return None
+        # Generous, since the node's clock is another one; what came before is left out.
+        return max(1, int(time.time() - last) + 60)

@@ -1,0 +1,82 @@
+"""The orchestrating side of a mailbox: Dagster Pipes' messages of all attempts of a Job."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dagster import PipesMessageReader
+from dagster._core.pipes.context import PipesMessageHandler
+from dagster_pipes import PipesParams
+
+from opencs_assets.mailbox import URL, Mailbox, Message
+
+OPENED, CLOSED, CUSTOM = "opened", "closed", "report_custom_message"
+
+
+class MailboxReader(PipesMessageReader):
+    """Reads a mailbox when it is told to; the Job whose mailbox it is may be found only later.
+
+    Args:
+        url: The mailbox of the Job that would be made.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._mailbox = Mailbox(url)
+        self._handler: PipesMessageHandler | None = None
+        self._attempts: list[str] = []
+        self._closing: Message | None = None
+        self._custom: list[tuple[str, Mapping[str, Any]]] = []
+
+    @contextmanager
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+        """Give the parameters of the job's side."""
+        self._handler = handler
+        try:
+            yield {URL: self._url}
+        finally:
+            # Several attempts close several times; Dagster expects it once, at the end.
+            if self._closing is not None:
+                handler.handle_message(self._closing)  # type: ignore[arg-type]
+            self._handler = None
+
+    def turn_to(self, url: str) -> None:
+        """Read the mailbox of a Job that is there already, from its start."""
+        self._url, self._mailbox = url, Mailbox(url)
+
+    def poll(self) -> None:
+        """Pass on what is new.
+
+        Raises:
+            OSError: The storage can't be read now; the next poll reads it.
+        """
+        for attempt, message in self._mailbox.new():
+            if attempt not in self._attempts:
+                self._attempts.append(attempt)
+                self._closing = None
+            self._take(attempt, message)
+
+    @property
+    def messages(self) -> list[Mapping[str, Any]]:
+        """Structured messages of all attempts."""
+        return [payload for _, payload in self._custom]
+
+    @property
+    def last_messages(self) -> list[Mapping[str, Any]]:
+        """Those of the last attempt: an error of one before it is overtaken."""
+        return [payload for attempt, payload in self._custom if attempt == self._attempts[-1]]
+
+    def _take(self, attempt: str, message: Message) -> None:
+        method = message.get("method")
+        if method == CUSTOM:
+            self._custom.append((attempt, message["params"]["payload"]))
+        if method == CLOSED:
+            self._closing = message
+            return
+        if self._handler is None or (method == OPENED and len(self._attempts) > 1):
+            return
+        self._handler.handle_message(message)  # type: ignore[arg-type]
+
+    def no_messages_debug_text(self) -> str:
+        """What Dagster logs where nothing was reported."""
+        return f"Attempted to read messages in {self._url}."

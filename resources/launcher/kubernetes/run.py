@@ -1,0 +1,366 @@
+"""From a work to its result by way of a Job: found or made, watched, read, removed."""
+
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import dagster as dg
+from dagster import PipesEnvContextInjector
+
+from opencs_assets.external import EXIT_CRASH, EXIT_JOB_ERROR
+from resources.launcher.kubernetes import spec, state
+from resources.launcher.kubernetes.api import Api, ApiError, Object
+from resources.launcher.kubernetes.folder import JobFolder
+from resources.launcher.kubernetes.logs import Follower
+from resources.launcher.kubernetes.reports import MailboxReader
+from resources.launcher.kubernetes.state import Patience, Trouble
+from resources.launcher.work import Work, error_of, failure, last_line, result_of
+from resources.settings import KubernetesLauncher, Settings
+
+# What a shared volume may take to show a file that another node wrote.
+SHOWN_WITHIN_S = 60.0
+LOG_LINES = 20
+# A run's own pod has 30 s from SIGTERM to SIGKILL.
+STOP_WITHIN_S = 20.0
+WAITING = frozenset(
+    {
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    }
+)
+
+
+def run(context: dg.AssetExecutionContext, work: Work, settings: Settings) -> dict[str, Any]:
+    """Run a work in a Job to its end and return its result.
+
+    A Job of the same work that is there already is taken over, and its reports are read from their
+    start. When this process is killed the Job goes on; when the run is terminated it is stopped.
+
+    Args:
+        context: The asset that asks.
+        work: What to run.
+        settings: The home's settings.
+
+    Raises:
+        dagster.Failure: It failed; the description says why in one sentence.
+    """
+    launcher = settings.launcher.kubernetes
+    if launcher is None:
+        raise failure(work, "there is no [launcher.kubernetes] in the settings", final=True)
+    home = str(settings.home.absolute())
+    _refuse_unreachable(work, launcher, home)
+    try:
+        return _Run(context, work, launcher, home, settings.jobs).result()
+    except ApiError as error:
+        # What runs goes on: a training is not lost for want of somebody who watches it.
+        raise failure(work, str(error), final=error.refused) from None
+
+
+def _refuse_unreachable(work: Work, launcher: KubernetesLauncher, home: str) -> None:
+    mounted = (home, *launcher.claims)
+    for place in work.places:
+        if "://" in place or any(f"{place}/".startswith(f"{path}/") for path in mounted):
+            continue
+        raise failure(
+            work,
+            f"{place} is on no volume that its pods have; put it below {home}, or name the volume "
+            "that it is on in launcher.kubernetes.claims",
+            final=True,
+        )
+
+
+class _Run:
+    """One run's way with a work's Job."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        work: Work,
+        launcher: KubernetesLauncher,
+        home: str,
+        jobs: str,
+    ) -> None:
+        self.context, self.work, self.launcher = context, work, launcher
+        self.home, self.jobs = home, jobs
+        self.say = context.log.info
+        self.api = Api(launcher, context.log.warning)
+        self.name = spec.job_name(work, launcher, home)
+        self.nodes = spec.nodes_of(work, launcher)
+        # Of a Job that this run makes; one that it takes over has another.
+        self.own = JobFolder(f"{jobs.rstrip('/')}/{self.name}/{uuid.uuid4().hex[:12]}")
+        self.folder = self.own
+        self.reader = MailboxReader(self.folder.messages)
+        self.environment: Mapping[str, str] = {}
+
+    def result(self) -> dict[str, Any]:
+        """Run to the end; see ``run``."""
+        attempts = 1 + self.launcher.retries
+        with dg.open_pipes_session(
+            context=self.context,
+            context_injector=PipesEnvContextInjector(),
+            message_reader=self.reader,
+        ) as session:
+            self.environment = session.get_bootstrap_env_vars()
+            while True:
+                job = self._job()
+                try:
+                    outcome = _Watch(self, job).outcome()
+                except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+                    self._interrupted(job)
+                    raise
+                if not isinstance(outcome, Trouble):
+                    self._tidy(job)
+                    return outcome
+                attempts -= 1
+                if not outcome.interrupted or not attempts:
+                    raise failure(self.work, outcome.text, final=outcome.final, job=self.name)
+                self.context.log.warning(f"{self.work.name}: {outcome.text}; it is started again")
+                self._remove(job)
+
+    # Finding or making the Job.
+
+    def _job(self) -> Object:
+        """The Job, found or made."""
+        ends = time.monotonic() + self.launcher.grace_s + self.launcher.patience_s
+        while True:
+            found = self.api.job(self.name)
+            made = self._made() if found is None else self._found(found)
+            if made is not None:
+                self.folder.add_run(self.context.run_id)
+                return made
+            if time.monotonic() > ends:
+                raise ApiError(
+                    f"Job {self.name} is being deleted and does not go away", refused=False
+                )
+            time.sleep(self.launcher.poll_s)
+
+    def _made(self) -> Object | None:
+        """A new Job; nothing where one of its name is there after all."""
+        self._remove_orphans()
+        if self.folder is not self.own:
+            self.folder = self.own
+            self.reader.turn_to(self.own.messages)
+        if not self.folder.exists():
+            gpus = max(1, self.launcher.gpus)
+            # The launch is what a work that is to begin anew knows its other pods by.
+            more: dict[str, Any] = {"launch": self.folder.url.rsplit("/", 1)[-1]}
+            if self.work.parallel:
+                more |= {"processes": gpus, "nodes": self.nodes}
+            self.folder.write(self.work, more)
+        if self.nodes > 1:
+            self.api.create_service(spec.service_manifest(self.name, self.launcher))
+        made = self.api.create_job(
+            spec.job_manifest(
+                self.work,
+                self.launcher,
+                home=self.home,
+                folder=self.folder.url,
+                environment=self.environment,
+                run_id=self.context.run_id,
+            )
+        )
+        if made is not None:
+            self.say(f"started Job {self.name} in namespace {self.launcher.namespace}")
+        return made
+
+    def _found(self, job: Object) -> Object | None:
+        """A Job that is there, if it runs; one that is over makes room for a new one."""
+        if state.leaving(job):
+            return None
+        folder = self._folder_of(job)
+        if folder is None:
+            raise ApiError(
+                f"Job {self.name} was not made by this platform; remove it", refused=True
+            )
+        if folder.url == self.own.url:
+            # Made by a request whose answer was lost.
+            return job
+        if state.finished(job) or not folder.exists():
+            self.say(f"Job {self.name} of an earlier run is over; it is removed")
+            self._remove(job)
+            return None
+        self.say(
+            f"Job {self.name} already runs, started by run {job['metadata']['labels'][spec.RUN]}; "
+            "it is taken over, and its reports are read from their start"
+        )
+        self.own.remove()
+        self.folder = folder
+        self.reader.turn_to(folder.messages)
+        return job
+
+    def _remove_orphans(self) -> None:
+        """Remove Jobs of this partition from other inputs for which no run waits any more."""
+        for job in self.api.jobs(spec.selector(self.work, self.launcher, self.home)):
+            name = job["metadata"]["name"]
+            if name == self.name or state.leaving(job):
+                continue
+            if not state.finished(job) and self._waited_for(job):
+                self.say(f"Job {name} makes this partition from other inputs; a run waits for it")
+                continue
+            self.say(f"Job {name} made this partition from other inputs; it is removed")
+            self._remove(job)
+
+    def _waited_for(self, job: Object) -> bool:
+        folder = self._folder_of(job)
+        for run_id in folder.runs() if folder else ():
+            found = self.context.instance.get_run_by_id(run_id)
+            if found is not None and found.status in WAITING:
+                return True
+        return False
+
+    def _folder_of(self, job: Object) -> JobFolder | None:
+        url = (job["metadata"].get("annotations") or {}).get(spec.FOLDER, "")
+        return JobFolder(url) if url.startswith(f"{self.jobs.rstrip('/')}/") else None
+
+    # Ending it.
+
+    def _remove(self, job: Object) -> None:
+        """Remove a Job, with its pods, its service and its folder."""
+        name = job["metadata"]["name"]
+        self.api.delete_job(name)
+        if job["spec"].get("completionMode") == "Indexed":
+            self.api.delete_service(name)
+        folder = self._folder_of(job)
+        if folder:
+            folder.remove()
+
+    def _tidy(self, job: Object) -> None:
+        """Remove a Job whose result is here: whatever fails now, it stays a success."""
+        try:
+            self._remove(job)
+        except (ApiError, OSError) as error:
+            self.context.log.warning(f"Job {self.name} is done but could not be removed: {error}")
+
+    def stop(self, job: Object) -> None:
+        """Remove a Job that failed to start, or is to be stopped; its folder stays for its end."""
+        self.api.delete_job(self.name)
+        if job["spec"].get("completionMode") == "Indexed":
+            self.api.delete_service(self.name)
+
+    def _interrupted(self, job: Object) -> None:
+        """Stop the Job if that was what somebody wanted; else leave it to the next run."""
+        found = self.context.instance.get_run_by_id(self.context.run_id)
+        wanted = found is not None and found.status == dg.DagsterRunStatus.CANCELING
+        if not wanted and not sys.stderr.isatty():
+            self.context.log.warning(
+                f"this run ends, and Job {self.name} goes on: who asks for the same takes it over; "
+                f"`kubectl -n {self.launcher.namespace} delete job {self.name}` stops it"
+            )
+            return
+        self.say(
+            f"stopping Job {self.name}: SIGTERM, and {self.launcher.grace_s} s to keep its state"
+        )
+        self.stop(job)
+        ends = time.monotonic() + min(self.launcher.grace_s, STOP_WITHIN_S)
+        while self.api.pods(job) and time.monotonic() < ends:
+            time.sleep(min(1.0, self.launcher.poll_s))
+        with suppress(OSError):
+            self.reader.poll()
+
+
+class _Watch:
+    """Looks at a Job until it is over."""
+
+    def __init__(self, run: _Run, job: Object) -> None:
+        self._run, self._job = run, job
+        self._api, self._reader, self._launcher = run.api, run.reader, run.launcher
+        self._log = run.context.log
+        self._patience = Patience(run.launcher)
+        # As last seen: a pod that is gone may be why the Job failed.
+        self._pods: dict[str, Object] = {}
+        self._lost: set[str] = set()
+        self._followed: dict[str, Follower] = {}
+
+    def outcome(self) -> dict[str, Any] | Trouble:
+        """The job's result, or why there is none."""
+        try:
+            while True:
+                found = self._look()
+                if found is not None:
+                    return found
+                time.sleep(self._launcher.poll_s)
+        finally:
+            for follower in self._followed.values():
+                follower.end()
+
+    def _look(self) -> dict[str, Any] | Trouble | None:
+        self._read()
+        name, uid = self._job["metadata"]["name"], self._job["metadata"]["uid"]
+        job = self._api.job(name)
+        if job is None or job["metadata"]["uid"] != uid:
+            return self._gone()
+        pods = self._api.pods(job)
+        for pod in pods:
+            self._see(pod)
+        if state.condition(job, "Complete"):
+            return self._result() or Trouble(
+                f"Job {name} is complete but reported no result in {self._run.folder.url}",
+                final=False,
+            )
+        if state.condition(job, "Failed"):
+            return self._failed(job)
+        trouble = self._patience.exhausted(job, pods, time.monotonic(), self._api.warnings)
+        if trouble is not None:
+            self._run.stop(job)
+        return trouble
+
+    def _read(self) -> None:
+        try:
+            self._reader.poll()
+        except OSError as error:
+            self._log.warning(f"reports can't be read now: {error}")
+
+    def _see(self, pod: Object) -> None:
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        self._pods[uid] = pod
+        begun = state.ended(pod) or state.container(pod).get("running")
+        first = pod["metadata"]["labels"].get(spec.INDEX, "0") == "0"
+        if begun and first and uid not in self._followed:
+            self._followed[uid] = Follower(self._api, name)
+        lost = state.lost(pod)
+        if lost and uid not in self._lost:
+            self._lost.add(uid)
+            self._log.warning(f"pod {name} {lost}; another goes on from the last kept state")
+
+    def _result(self) -> dict[str, Any] | None:
+        ends = time.monotonic() + SHOWN_WITHIN_S
+        while (result := result_of(self._reader.messages)) is None and time.monotonic() < ends:
+            time.sleep(min(1.0, self._launcher.poll_s))
+            self._read()
+        return result
+
+    def _failed(self, job: Object) -> Trouble:
+        told = {EXIT_CRASH, EXIT_JOB_ERROR}
+        pods = sorted(self._pods.values(), key=lambda pod: pod["metadata"]["creationTimestamp"])
+        spoke = any((state.ended(pod) or {}).get("exitCode") in told for pod in pods)
+        ends = time.monotonic() + (SHOWN_WITHIN_S / 4 if spoke else 0)
+        while (error := error_of(self._reader.last_messages)) is None and time.monotonic() < ends:
+            time.sleep(min(1.0, self._launcher.poll_s))
+            self._read()
+        return state.why_failed(
+            job,
+            pods,
+            error,
+            lambda pod: last_line(self._api.log_end(pod, LOG_LINES)),
+            self._launcher,
+        )
+
+    def _gone(self) -> dict[str, Any] | Trouble:
+        """The Job is no more: done and removed by another run, or deleted by somebody."""
+        self._read()
+        result = result_of(self._reader.messages)
+        if result is not None:
+            return result
+        if not self._run.folder.exists():
+            return Trouble("its Job was removed by another run that waited for it", False, True)
+        return Trouble(
+            "its Job was deleted while it ran; its last state is kept, and it goes on from there "
+            "when asked for again",
+            final=False,
+        )

@@ -1,0 +1,234 @@
+"""What a Job and its pods say: whether it is over, why it failed, and why it does not start.
+
+Pure: objects in, words out. Times are measured here, by the clock of who looks, since a cluster's
+clock is another one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opencs_assets.external import EXIT_STOPPED
+from resources.launcher.kubernetes.spec import CONTAINER, EXIT_KILLED
+from resources.settings import KubernetesLauncher
+
+Object = Mapping[str, Any]
+
+# Reasons of a waiting container that no waiting mends.
+NO_IMAGE = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+    }
+)
+NO_CONTAINER = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a Job failed, or will never start.
+
+    Attributes:
+        text: One sentence's worth.
+        final: Whether a repeat would end likewise.
+        interrupted: Whether its pod was taken from it, so that the same again goes on.
+    """
+
+    text: str
+    final: bool
+    interrupted: bool = False
+
+
+def condition(item: Object, kind: str) -> Object | None:
+    """A condition of a Job or pod that holds."""
+    found = (item.get("status") or {}).get("conditions") or []
+    return next((each for each in found if each["type"] == kind and each["status"] == "True"), None)
+
+
+def finished(job: Object) -> bool:
+    """Whether a Job is over, one way or the other."""
+    return condition(job, "Complete") is not None or condition(job, "Failed") is not None
+
+
+def leaving(item: Object) -> bool:
+    """Whether an object is being deleted."""
+    return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def phase(pod: Object) -> str:
+    """A pod's phase."""
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def container(pod: Object) -> Object:
+    """State of the pod's container; empty before it has one."""
+    found = (pod.get("status") or {}).get("containerStatuses") or []
+    return next((each.get("state") or {} for each in found if each["name"] == CONTAINER), {})
+
+
+def ended(pod: Object) -> Object | None:
+    """How the pod's container ended: ``exitCode``, ``reason``."""
+    return container(pod).get("terminated")
+
+
+def lost(pod: Object) -> str | None:
+    """Why a pod was taken from its Job, if it was."""
+    disruption = condition(pod, "DisruptionTarget")
+    if disruption:
+        return f"was taken away ({disruption.get('reason')}){_said(disruption.get('message'))}"
+    if (ended(pod) or {}).get("exitCode") == EXIT_STOPPED or leaving(pod):
+        return "was told to stop"
+    return None
+
+
+@dataclass
+class Patience:
+    """How long pods have been waiting, and which is waiting in vain.
+
+    Attributes:
+        launcher: The limits.
+        since: When each thing was first seen waiting, by what it is.
+    """
+
+    launcher: KubernetesLauncher
+    since: dict[str, float] = field(default_factory=dict)
+
+    def exhausted(
+        self,
+        job: Object,
+        pods: Sequence[Object],
+        now: float,
+        warnings: Callable[[str], Sequence[str]],
+    ) -> Trouble | None:
+        """Why a Job will not start, or go on, once it is clear.
+
+        Args:
+            job: The Job.
+            pods: Its pods.
+            now: A monotonic clock, in seconds.
+            warnings: Gives what events say of an object, oldest first.
+        """
+        current = [pod for pod in pods if not leaving(pod) and phase(pod) == "Pending"]
+        for pod in current:
+            found = self._of_pod(pod, now, warnings)
+            if found:
+                return found
+        name = job["metadata"]["name"]
+        if pods or finished(job) or leaving(job):
+            self.since.pop(name, None)
+        elif self._waited(name, now, self.launcher.schedule_within_s):
+            told = _last(warnings(name))
+            return Trouble(
+                f"no pod was made for it within {self.launcher.schedule_within_s:g} s{told}",
+                final=False,
+            )
+        return None
+
+    def _of_pod(
+        self, pod: Object, now: float, warnings: Callable[[str], Sequence[str]]
+    ) -> Trouble | None:
+        name = pod["metadata"]["name"]
+        waiting = container(pod).get("waiting") or {}
+        reason, message = waiting.get("reason"), waiting.get("message")
+        if reason in NO_IMAGE:
+            told = _last([each for each in warnings(name) if "pull" in each.lower()])
+            return Trouble(
+                f"its image can't be pulled ({reason}){told or _said(message)}; check the digest "
+                "in launcher.kubernetes.image and image_pull_secrets",
+                final=True,
+            )
+        if reason in NO_CONTAINER:
+            return Trouble(
+                f"its container can't be created ({reason}){_said(message)}; check "
+                "launcher.kubernetes (env_secrets, claims, the image's user)",
+                final=True,
+            )
+        uid = pod["metadata"]["uid"]
+        if condition(pod, "PodScheduled") is None:
+            if not self._waited(f"{uid} node", now, self.launcher.schedule_within_s):
+                return None
+            found = (pod.get("status") or {}).get("conditions") or []
+            told = next(
+                (each.get("message") for each in found if each["type"] == "PodScheduled"), ""
+            )
+            return Trouble(
+                f"no node took its pod within {self.launcher.schedule_within_s:g} s"
+                f"{_said(told)}; free or add GPUs, or change what launcher.kubernetes asks for",
+                final=False,
+            )
+        if self._waited(f"{uid} start", now, self.launcher.start_within_s):
+            return Trouble(
+                f"its pod has a node but did not start within {self.launcher.start_within_s:g} s"
+                f"{_last(warnings(name))}",
+                final=False,
+            )
+        return None
+
+    def _waited(self, what: str, now: float, limit_s: float) -> bool:
+        return now - self.since.setdefault(what, now) >= limit_s
+
+
+def why_failed(
+    job: Object,
+    pods: Sequence[Object],
+    told: tuple[str, bool] | None,
+    log_end: Callable[[str], str | None],
+    launcher: KubernetesLauncher,
+) -> Trouble:
+    """Why a Job failed.
+
+    Args:
+        job: The failed Job.
+        pods: All its pods that were ever seen, each as last seen, oldest first.
+        told: The last error that the job itself reported, and whether that is final.
+        log_end: Gives the last line of a pod's log.
+        launcher: What it was given.
+    """
+    failed = condition(job, "Failed") or {}
+    if failed.get("reason") == "DeadlineExceeded":
+        return Trouble(
+            f"it did not end within {launcher.deadline_s} s; its last state is kept, and it goes "
+            "on from there when asked for again (launcher.kubernetes.deadline_s)",
+            final=True,
+        )
+    broken = [pod for pod in pods if phase(pod) == "Failed" or (ended(pod) or {}).get("exitCode")]
+    last = broken[-1] if broken else None
+    end = (ended(last) if last else None) or {}
+    if end.get("reason") == "OOMKilled":
+        return Trouble(
+            f"out of memory: its pod was killed at its limit of {launcher.memory}; raise "
+            "launcher.kubernetes.memory, or take a smaller per_device_batch_size, a shorter "
+            "max_length, or no offload",
+            final=True,
+        )
+    if told and end.get("exitCode") != EXIT_KILLED:
+        return Trouble(told[0], final=told[1])
+    if end.get("exitCode") == EXIT_KILLED:
+        return Trouble(
+            "killed by SIGKILL, as a node does when its memory runs out "
+            f"(its limit is {launcher.memory}); if so, use a smaller batch or length",
+            final=False,
+            interrupted=last is not None and leaving(last),
+        )
+    if end:
+        line = log_end(last["metadata"]["name"]) if last else None
+        return Trouble(
+            f"its pod ended with exit status {end['exitCode']}{_said(line)}", final=False
+        )
+    why = (
+        (last or {}).get("status", {}).get("message") or failed.get("message") or "no reason given"
+    )
+    return Trouble(f"its Job failed: {why}", final=False)
+
+
+def _said(text: Any) -> str:
+    return f": {str(text).strip().rstrip('.')}" if text else ""
+
+
+def _last(texts: Sequence[str]) -> str:
+    return _said(texts[-1]) if texts else ""

@@ -19,7 +19,7 @@ from opencs_assets.partitions import build_partitions
 from opencs_assets.schemas import OUTSIDE_SAMPLES, RAW_DATASET, SELECTED_SUBSET
 from resources.home import Home
 from resources.lake import Lake, LakeIOManager
-from resources.launcher import LocalLauncher
+from resources.launcher import TrainingLauncher, Work
 from resources.settings import load_settings
 
 KEY = dg.MultiPartitionKey({"dataset": "d", "experiment": "random@tiny"})
@@ -103,7 +103,7 @@ class Platform:
             resources={
                 "home": Home(path=str(self.home)),
                 "lake": LakeIOManager(home=str(self.home)),
-                "launcher": LocalLauncher(home=str(self.home)),
+                "launcher": TrainingLauncher(home=str(self.home)),
             },
         )
 
@@ -197,14 +197,14 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def launch(do: str, module: str = "child_of_test"):
         @dg.asset
-        def started(context: dg.AssetExecutionContext, launcher: LocalLauncher):
+        def started(context: dg.AssetExecutionContext, launcher: TrainingLauncher):
             tables = {"table": pl.DataFrame({"x": [1, 2]})}
-            results.append(launcher.run(context, module, {"do": do}, tables))
+            results.append(launcher.run(context, Work(module, {"do": do}, tables)))
             return dg.MaterializeResult()
 
         return dg.materialize(
             [started],
-            resources={"launcher": LocalLauncher(home=str(tmp_path))},
+            resources={"launcher": TrainingLauncher(home=str(tmp_path))},
             raise_on_error=False,
         )
 
@@ -236,13 +236,13 @@ def test_a_failed_process_is_one_clear_failure(launch, do, module, says):
 PARENT = """
 import sys
 import dagster as dg
-from resources.launcher import LocalLauncher
+from resources.launcher import TrainingLauncher, Work
 
 @dg.asset
-def started(context: dg.AssetExecutionContext, launcher: LocalLauncher):
-    launcher.run(context, "child_of_test", {"do": "sleep", "file": sys.argv[1]})
+def started(context: dg.AssetExecutionContext, launcher: TrainingLauncher):
+    launcher.run(context, Work("child_of_test", {"do": "sleep", "file": sys.argv[1]}))
 
-dg.materialize([started], resources={"launcher": LocalLauncher(home=".")})
+dg.materialize([started], resources={"launcher": TrainingLauncher(home=".")})
 """
 
 

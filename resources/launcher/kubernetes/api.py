@@ -26,6 +26,8 @@ NOT_FOUND, CONFLICT = 404, 409
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 # Seconds to connect, and to the next byte of an answer.
 TIMEOUT_S = (5.0, 30.0)
+# A log that is silent for longer is asked for again: the connection may be dead.
+SILENT_S = 120.0
 
 
 class ApiError(RuntimeError):
@@ -144,21 +146,22 @@ class Api:
             return bytes(answer.data).decode("utf-8", "replace")
         return ""
 
-    def follow_log(self, pod: str, since_s: int | None) -> Any:
-        """A pod's log as it comes, each line with its time; may break at any moment.
+    def log(self, pod: str, since_s: int | None, *, follow: bool) -> Any:
+        """A pod's log, each line with its time; may break at any moment.
 
         Args:
             pod: The pod's name.
             since_s: Only what came in the last seconds; unset: all.
+            follow: Go on as it comes.
         """
         since = {} if since_s is None else {"since_seconds": since_s}
         return self._core.read_namespaced_pod_log(
             pod,
             self._namespace,
-            follow=True,
+            follow=follow,
             timestamps=True,
             _preload_content=False,
-            _request_timeout=(TIMEOUT_S[0], None),
+            _request_timeout=(TIMEOUT_S[0], SILENT_S),
             **since,
         )
 

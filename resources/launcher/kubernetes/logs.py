@@ -7,6 +7,7 @@ silent, costs nothing but lines.
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,9 +40,12 @@ class Follower:
         """Let it come to the log's end, and no longer than so many seconds."""
         self._over.set()
         self._thread.join(within_s)
-        stream = self._stream
-        if self._thread.is_alive() and stream is not None:
-            stream.close()
+        if not self._thread.is_alive():
+            return
+        # A stream that is silent; closing it would wait for who reads it.
+        with suppress(AttributeError, OSError, ValueError, urllib3.exceptions.HTTPError):
+            self._stream.shutdown()
+        self._thread.join(within_s)
 
     def _run(self) -> None:
         while True:
@@ -50,14 +54,19 @@ class Follower:
             except ApiException as error:
                 if error.status == 404:
                     return
-            except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError):
-                # Broken off; a closed stream answers with the last two.
+            except (urllib3.exceptions.HTTPError, OSError, ValueError):
+                # Broken off, or silent for too long.
                 pass
+            else:
+                if self._over.is_set():
+                    return
             if self._over.wait(AGAIN_AFTER_S):
+                with suppress(ApiException, urllib3.exceptions.HTTPError, OSError, ValueError):
+                    self._follow(follow=False)
                 return
 
-    def _follow(self) -> None:
-        self._stream = self._api.follow_log(self._pod, self._since())
+    def _follow(self, *, follow: bool = True) -> None:
+        self._stream = self._api.log(self._pod, self._since(), follow=follow)
         rest = b""
         for chunk in self._stream.stream(4096):
             *lines, rest = (rest + chunk).split(b"\n")

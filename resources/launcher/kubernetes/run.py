@@ -207,8 +207,10 @@ class _Run:
             self._remove(job)
 
     def _waited_for(self, job: Object) -> bool:
+        """Whether a run that is not over, other than this one, waits for a Job."""
         folder = self._folder_of(job)
-        for run_id in folder.runs() if folder else ():
+        others = set(folder.runs()) - {self.context.run_id} if folder else set()
+        for run_id in others:
             found = self.context.instance.get_run_by_id(run_id)
             if found is not None and found.status in WAITING:
                 return True
@@ -233,7 +235,10 @@ class _Run:
     def _tidy(self, job: Object) -> None:
         """Remove a Job whose result is here: whatever fails now, it stays a success."""
         try:
-            self._remove(job)
+            if self._waited_for(job):
+                self.say(f"another run reads the reports of Job {self.name}, too, and removes it")
+            else:
+                self._remove(job)
         except (ApiError, OSError) as error:
             self.context.log.warning(f"Job {self.name} is done but could not be removed: {error}")
 

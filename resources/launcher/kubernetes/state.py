@@ -215,6 +215,9 @@ def why_failed(
             final=False,
             interrupted=last is not None and leaving(last),
         )
+    if pods and last is None and leaving(pods[-1]):
+        # Gone before its end was seen.
+        return Trouble("its pod was deleted and had to be killed", final=False, interrupted=True)
     if end:
         line = log_end(last["metadata"]["name"]) if last else None
         return Trouble(

@@ -126,8 +126,10 @@ def test_a_create_that_was_cut_off_after_its_effect_is_one_training(home):
 
 def test_a_job_that_another_run_made_meanwhile_is_adopted(home):
     work = home.work(**SLOW)
+    home.configure(poll_s=5)
     first = home.start(work)
     home.at_step(1)
+    home.configure(poll_s=0.1)
     # The second run sees no Job at first, as if both had looked at once.
     home.cluster.fail("status", verb="get", path=f"{JOBS}/{home.job_name(work)}", code=404)
     second = home.run(work)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from resources.launcher.kubernetes.spec import COMPONENT, CONTAINER, failure_rules
+from resources.settings import load_settings
 from tests.integration.deploy.manifests import (
     HOOK,
     Manifest,
@@ -29,7 +31,6 @@ EVERYTHING = (
     *IMAGES,
     "--set=priorityClass.create=true",
     "--set=resourceQuota.enabled=true",
-    "--set=rbac.trainJobs=true",
     "--set=images.pullSecrets[0]=registry",
     "--set=home.storageClass=nfs",
     "--set-json=networkPolicies.webserverFrom="
@@ -53,7 +54,7 @@ PODS_AND_JOBS = {
     ("", "pods/log", "get"),
     ("", "events", "list"),
 }
-SERVICES = {("", "services", verb) for verb in ("create", "get", "delete")}
+SERVICES = {("", "services", verb) for verb in ("create", "delete")}
 RIGHTS = {"opencs-orchestrator": PODS_AND_JOBS, "opencs-run": PODS_AND_JOBS | SERVICES}
 # Labels of pods that this chart does not make.
 RUN_POD = {"app.kubernetes.io/name": "dagster", "app.kubernetes.io/component": "run_worker"}
@@ -227,11 +228,22 @@ def test_vllm_is_what_a_role_can_name(everything: list[Manifest]) -> None:
     assert re.search(r":v\d+\.\d+\.\d+$", container["image"])
 
 
-def test_settings_are_installed_before_a_release_counts_as_done(chart: list[Manifest]) -> None:
+def test_settings_are_installed_before_a_release_counts_as_done(
+    chart: list[Manifest], tmp_path: Path
+) -> None:
     job = by_name(chart, "Job", "opencs-settings")
     assert job["metadata"]["annotations"][HOOK] == "post-install,post-upgrade"
     data = by_name(chart, "ConfigMap", "opencs-settings")["data"]
-    assert "[launcher]" in data["settings.toml"]
+    (tmp_path / "settings.toml").write_text(data["settings.toml"])
+    settings = load_settings(tmp_path)
+    launcher = settings.launcher.kubernetes
+    assert settings.launcher.kind == "kubernetes"
+    assert launcher is not None
+    assert launcher.image == f"registry.example.com/opencs/trainer@{DIGEST}"
+    assert (launcher.namespace, launcher.home_claim) == ("opencs", "opencs-home")
+    assert by_name(chart, "ServiceAccount", launcher.service_account)
+    # The policies of the chart hold for the pods that the launcher makes.
+    assert TRAINING.items() <= COMPONENT.items()
     assert data["install_settings.py"].startswith('"""Check settings.toml')
 
 
@@ -268,8 +280,11 @@ def test_jobs_for_use_by_hand_are_valid(deploy: Path, name: str) -> None:
     actions = {rule.action for rule in job.spec.pod_failure_policy.rules}
     assert actions == {"Ignore", "FailJob"}
     assert pod.restart_policy == "Never", "podFailurePolicy holds for no other"
-    codes = [rule.on_exit_codes for rule in job.spec.pod_failure_policy.rules if rule.on_exit_codes]
-    assert [(code.container_name, code.values) for code in codes] == [(container.name, [2])]
+    # The same rules as the launcher's.
+    rules = yaml.safe_load_all((deploy / "jobs" / name).read_text(encoding="utf-8"))
+    *_, plain = rules
+    assert plain["spec"]["podFailurePolicy"]["rules"] == failure_rules(job.spec.completions)
+    assert container.name == CONTAINER
 
 
 def test_the_pods_of_several_nodes_find_the_first_one(deploy: Path) -> None:

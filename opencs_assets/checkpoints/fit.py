@@ -206,7 +206,8 @@ def _arguments(training: "Training", steps: int, world: int) -> Any:
         save_strategy="steps",
         # A state is kept at a step that was logged, so that its curve is whole.
         save_steps=math.ceil(wanted / log_every) * log_every,
-        save_total_limit=settings.keep_states,
+        # Older states are removed by the watcher, once the new one is whole.
+        save_total_limit=None,
         report_to=list(settings.report_to) or "none",
         run_name=training.place.provenance[:16],
         disable_tqdm=True,

@@ -69,12 +69,6 @@ def losses(model: Any, samples: Sequence[Encoded]) -> tuple[float, float]:
     return total / max(1, count), packed
 
 
-def _loss(model: Any, samples: Sequence[Encoded]) -> tuple[float, int]:
-    batch = {name: each.to(model.device) for name, each in packed_batch(samples).items()}
-    tokens = int((batch["labels"] != IGNORED).sum())
-    return (float(model(**batch, use_cache=False).loss) if tokens else 0.0), tokens
-
-
 def keeps_apart(model: Any, samples: Sequence[Encoded], *, bf16: bool) -> tuple[bool, str]:
     """Whether the model's loss is the same packed and alone, and the two in words.
 

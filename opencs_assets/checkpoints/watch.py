@@ -165,6 +165,8 @@ def watcher(
                 return
             folder = Path(args.output_dir) / f"{states.PREFIX}{state.global_step}"
             states.seal(folder, {**curve.kept(), "world_size": args.world_size})
+            # Only now: the state before must stand until this one is whole.
+            states.keep_last(folder.parent, keep_states)
             place.keep(folder, keep_states)
 
     return Watch()

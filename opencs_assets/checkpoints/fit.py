@@ -14,6 +14,7 @@ from opencs_assets.checkpoints.packing import keeps_apart, packed_batch
 from opencs_assets.checkpoints.watch import Curve, StopRequest, watcher
 from opencs_assets.external import Channel, JobError, StoppedError
 from opencs_assets.recipes import Recipe, accumulation
+from resources.settings import Training as TrainingSettings
 
 if TYPE_CHECKING:
     from opencs_assets.checkpoints.train import Prepared, Training
@@ -60,6 +61,7 @@ def fit(
         JobError: The loss is no longer finite, or the kept state can't be used.
         StoppedError: SIGTERM came; the state is kept.
     """
+    import torch
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTTrainer
 
@@ -107,28 +109,45 @@ def fit(
     return {
         "held_out_loss": held_out_loss,
         "packed": packing,
-        **_told(trainer, curve, begun, world, flops, training.settings),
+        "epochs": float(trainer.state.epoch),
+        "steps": int(trainer.state.global_step),
+        "peak_memory_mb": metering.peak_memory_mb(),
+        "resumed_from_step": begun.step if begun else None,
+        **told(
+            curve,
+            world,
+            flops,
+            training.settings,
+            metering.device_name(),
+            on_gpu=torch.cuda.is_available(),
+        ),
     }
 
 
-def _told(
-    trainer: Any,
+def told(
     curve: Curve,
-    begun: states.State | None,
     world: int,
     flops: float | None,
-    settings: Any,
+    settings: TrainingSettings,
+    device: str,
+    *,
+    on_gpu: bool,
 ) -> dict[str, Any]:
-    import torch
+    """What a training took and how its loss went, as columns of the table ``checkpoint``.
 
-    device = metering.device_name()
+    Args:
+        curve: The whole curve.
+        world: Devices that trained together.
+        flops: Floating-point operations for one token, where they are known.
+        settings: The home's ``training`` settings.
+        device: Name of a device.
+        on_gpu: The devices are GPUs, whose hours count.
+    """
     peak = metering.peak_tflops(device, settings.peak_tflops)
     speed = curve.tokens / curve.seconds if curve.seconds else 0.0
-    hours = world * curve.seconds / 3600 if torch.cuda.is_available() else 0.0
+    hours = world * curve.seconds / 3600 if on_gpu else 0.0
     price = settings.gpu_usd_per_hour
     return {
-        "epochs": float(trainer.state.epoch),
-        "steps": int(trainer.state.global_step),
         "tokens": curve.tokens,
         "first_loss": curve.log[0]["loss"],
         "final_loss": curve.log[-1]["loss"],
@@ -139,8 +158,6 @@ def _told(
         "devices": world,
         "gpu_hours": hours,
         "cost_usd": hours * price if price is not None and hours else None,
-        "peak_memory_mb": metering.peak_memory_mb(),
-        "resumed_from_step": begun.step if begun else None,
         "log": curve.log,
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opencs_assets.checkpoints import metering, states
 from opencs_assets.checkpoints.encoding import Encoded
 from opencs_assets.checkpoints.packing import keeps_apart, packed_batch
-from opencs_assets.checkpoints.watch import Curve, StopRequest, watcher
+from opencs_assets.checkpoints.watch import AllDoneError, Curve, StopRequest, watcher
 from opencs_assets.external import Channel, JobError, StoppedError
 from opencs_assets.recipes import Recipe, accumulation
 from resources.settings import Training as TrainingSettings
@@ -32,9 +32,22 @@ def prepare_process(recipe: Recipe) -> None:
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
+        if recipe.zero:
+            _without_compiler()
     if recipe.deterministic:
         # cuBLAS is deterministic with this only.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _without_compiler() -> None:
+    """Have DeepSpeed talk by gloo alone on CPUs.
+
+    Its kernel for shared memory is compiled at first use, and a process that is killed meanwhile
+    leaves a lock for which all later trainings would wait.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def first_process() -> bool:
@@ -70,6 +83,7 @@ def fit(
     begun = place.restore() if first_process() else None
     _wait_for_first(world)
     begun = begun or states.latest(place.states)
+    _same_state(begun, world)
     _same_world(begun, world, recipe)
     arguments = _arguments(training, steps, world)
     model, stored = _model(training)
@@ -97,6 +111,8 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         try:
             trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
+        except AllDoneError:
+            channel.say("all steps are done; the checkpoint is only saved")
         except JobError as error:
             raise JobError(f"{error}{_last_good(place.states)}") from None
         if watch.stopped:
@@ -172,6 +188,21 @@ def _wait_for_first(world: int) -> None:
 
     PartialState(cpu=not torch.cuda.is_available())
     distributed.barrier()
+
+
+def _same_state(begun: states.State | None, world: int) -> None:
+    """Refuse to go on where the processes see different states, for they would wait for ever."""
+    if world == 1:
+        return
+    from torch import distributed
+
+    steps: list[int | None] = [None] * world
+    distributed.all_gather_object(steps, begun.step if begun else None)
+    if len(set(steps)) > 1:
+        raise JobError(
+            f"the nodes of this training do not see the same state (steps {steps}); let "
+            "training.scratch be a folder that all of them share, or begin anew with --force"
+        )
 
 
 def _same_world(begun: states.State | None, world: int, recipe: Recipe) -> None:
@@ -273,7 +304,15 @@ def _model(training: "Training") -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": recipe.attention}
     if recipe.adapter and recipe.adapter.kind == "qlora":
         options |= {"dtype": torch.bfloat16, "quantization_config": _four_bits(recipe)}
-    model = AutoModelForCausalLM.from_pretrained(training.base_model, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(training.base_model, **options)
+    except (ValueError, ImportError) as error:
+        if "attention" not in str(error):
+            raise
+        raise JobError(
+            f"{training.base_model} can't be trained with the recipe's attention "
+            f"{recipe.attention}: {str(error).splitlines()[0]}; name another one, such as eager"
+        ) from None
     model.config.use_cache = False
     return model, torch.bfloat16 if recipe.bf16 else stored
 

@@ -46,6 +46,7 @@ from opencs_assets.checkpoints.provenance import (
     checkpoint_fields,
     context_length,
 )
+from opencs_assets.checkpoints.states import latest, remove_incomplete
 from opencs_assets.checkpoints.templates import chat_template, template_hash
 from opencs_assets.external import (
     Channel,
@@ -165,6 +166,8 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
         except OSError as error:
             raise _clear(error, place) from None
         finally:
+            # Half a state would only take the room that the next try needs.
+            remove_incomplete(place.states)
             if not any(place.states.glob("*")):
                 shutil.rmtree(place.folder, ignore_errors=True)
     return {**result, "reused": False}
@@ -301,8 +304,6 @@ def _clear(error: Exception, place: Place) -> Exception:
 
 
 def _disk_full(place: Place) -> str:
-    from opencs_assets.checkpoints.states import latest
-
     state = latest(place.states)
     kept = f"the state of step {state.step} is kept" if state else "no state is kept"
     return (

@@ -162,15 +162,16 @@ def heard() -> Heard:
     return Heard()
 
 
-def work_folder(job: TrainingJob) -> Path:
-    """Where a training works whose checkpoint goes to a folder."""
+def work_folder(job: TrainingJob, scratch: Path | None = None) -> Path:
+    """Where a training works: beside the checkpoint, or in the scratch of a remote one."""
     output = Path(job.output)
-    return output.parent / f"{WORK}{output.name}"
+    parent = output.parent if scratch is None else scratch / "opencs"
+    return parent / f"{WORK}{output.name}"
 
 
-def step_reached(job: TrainingJob) -> int:
+def step_reached(job: TrainingJob, scratch: Path | None = None) -> int:
     """Step of the last complete state."""
-    state = states.latest(work_folder(job) / "states")
+    state = states.latest(work_folder(job, scratch) / "states")
     return state.step if state else 0
 
 
@@ -211,11 +212,13 @@ def start(tmp_path: Path) -> Iterator[StartTraining]:
         process.communicate()
 
 
-def stopped_at(job: TrainingJob, step: int, work: Callable[[], Any]) -> None:
+def stopped_at(
+    job: TrainingJob, step: int, work: Callable[[], Any], scratch: Path | None = None
+) -> None:
     """Do a job in this process and send it SIGTERM once the state of a step is kept."""
 
     def stop() -> None:
-        until(lambda: step_reached(job) >= step)
+        until(lambda: step_reached(job, scratch) >= step)
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=stop)

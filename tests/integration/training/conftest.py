@@ -209,7 +209,9 @@ def start(tmp_path: Path) -> Iterator[StartTraining]:
     for process in running:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 def stopped_at(

@@ -171,7 +171,7 @@ def test_the_marker_is_the_last_to_come_and_the_first_to_go(tmp_path):
     (tmp_path / "z").unlink()
     (tmp_path / "z").mkdir()
     (tmp_path / "b").symlink_to("/proc/self/mem")
-    with pytest.raises(OSError, match="rror"):
+    with pytest.raises(OSError, match=r"Errno (5|22)"):
         folder.push(tmp_path, MARKER)
     assert MARKER not in folder.sizes()
     assert folder.read_json(MARKER) is None

@@ -3,13 +3,14 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from opencs_assets.checkpoints.train import work
-from opencs_assets.external import Channel, JobError
+from opencs_assets.external import Channel, JobError, StoppedError
 from resources.settings import Training
 from tests.integration.training.conftest import (
     maker,
@@ -23,6 +24,19 @@ pytestmark = pytest.mark.train
 # No noise: each process draws its own.
 PLAIN = {"steps": 8, "neftune_alpha": 0, "batch_size": 4, "per_device_batch_size": 2}
 OFTEN = Training(save_every_steps=2)
+
+
+def started_workers() -> list[int]:
+    """Workers that this process has started."""
+    own = os.getpid()
+    # Several threads start processes; a process stands with the thread that did.
+    tasks = Path(f"/proc/{own}/task").glob("*/children")
+    children = [child for task in tasks for child in task.read_text().split()]
+    return [
+        int(child)
+        for child in children
+        if "checkpoints.worker" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
 
 
 def tensors(job):
@@ -125,13 +139,7 @@ def test_a_killed_worker_ends_the_run(make_shared, heard):
 
     def kill() -> None:
         until(lambda: step_reached(job) >= 2)
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        of_job = [
-            int(child)
-            for child in children
-            if "checkpoints.worker" in Path(f"/proc/{child}/cmdline").read_text()
-        ]
-        os.kill(of_job[-1], signal.SIGKILL)
+        os.kill(started_workers()[-1], signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -152,3 +160,20 @@ def test_a_node_that_does_not_know_its_place_is_refused(make_shared, monkeypatch
     _, content = make_shared(where="nodes", **PLAIN)
     with pytest.raises(JobError, match="training on 2 nodes needs OPENCS_MASTER_ADDR"):
         work({**content, "nodes": 2}, Channel())
+
+
+def test_workers_told_to_stop_before_they_began_are_no_failure(make_shared):
+    _, content = make_shared(where="early", **PLAIN)
+    content["processes"] = 2
+
+    def stop() -> None:
+        until(lambda: len(started_workers()) == 2)
+        # They import for seconds; this process listens at once.
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(StoppedError, match="told to stop before the training began"):
+        work(content, Channel())
+    thread.join()

@@ -21,11 +21,13 @@ from opencs_assets.checkpoints.checks import (
 from opencs_assets.checkpoints.encoding import conversation, encode
 from opencs_assets.checkpoints.job import checkpoint_row
 from opencs_assets.checkpoints.place import WORK
+from opencs_assets.checkpoints.provenance import PACKAGES, subset_hash
 from opencs_assets.checkpoints.templates import chat_template
 from opencs_assets.checkpoints.train import work
 from opencs_assets.experiments import Experiment
 from opencs_assets.external import EXIT_JOB_ERROR, Channel, JobError
 from opencs_assets.provenance import MARKER, file_hash, read_marker
+from opencs_assets.recipes import Recipe
 
 pytestmark = pytest.mark.train
 TRAIN = [sys.executable, "-m", "opencs_assets.checkpoints.train"]
@@ -65,6 +67,23 @@ def test_a_whole_training_by_hand(make_job, samples, tiny_model, tmp_path, fast)
     assert [entry["step"] for entry in result["log"]] == list(range(1, 7))
     assert result["final_loss"] < result["first_loss"]
     assert chat_template(Path(job.output)).encode() == chat_template(tiny_model).encode()
+    # In which two experiments are equal, and what the checkpoint is made from, stand in its row.
+    told = row.row(0, named=True)
+    assert (told["epochs"], told["steps"], told["tokens"]) == (2.0, 6, result["tokens"])
+    assert Recipe.model_validate_json(told["recipe"]) == job.recipe
+    assert (told["selector"], told["base_model"], told["path"]) == ("s", "b", job.output)
+    assert told["subset_hash"] == subset_hash(samples)
+    assert {each["name"] for each in told["packages"]} == set(PACKAGES)
+    assert "absent" not in {each["version"] for each in told["packages"]}
+    assert (told["device"], told["devices"], told["gpu_hours"]) == ("cpu", 1, 0.0)
+    assert (told["mfu"], told["cost_usd"], told["resumed_from_step"]) == (None, None, None)
+    assert told["tokens_per_second"] == pytest.approx(told["tokens"] / told["train_seconds"])
+    fields = read_marker(Path(job.output)).fields
+    assert fields.keys() == {"subset", "rows", "base_model", "recipe", "template", "code"}
+    assert fields["rows"] == samples.height
+    assert fields["base_model"]["model.safetensors"] == file_hash(tiny_model / "model.safetensors")
+    assert fields["recipe"]["steps"] == 6
+    assert not {"max_new_tokens", "generation_batch_size"} & fields["recipe"].keys()
     assert [path.name for path in Path(job.output).parent.iterdir() if path.is_dir()] == [
         Path(job.output).name
     ]

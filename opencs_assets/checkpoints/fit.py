@@ -81,7 +81,7 @@ def fit(
     recipe, place = training.recipe, training.place
     world = int(os.environ.get("WORLD_SIZE", "1"))
     begun = place.restore() if first_process() else None
-    _wait_for_first(world)
+    _wait_for_first(world, recipe)
     begun = begun or states.latest(place.states)
     _same_state(begun, world)
     _same_world(begun, world, recipe)
@@ -178,15 +178,22 @@ def told(
     }
 
 
-def _wait_for_first(world: int) -> None:
+def _wait_for_first(world: int, recipe: Recipe) -> None:
     """Let the first process look after the states before the others read them."""
-    if world == 1:
+    if world == 1 and not recipe.zero:
         return
     import torch
     from accelerate import PartialState
     from torch import distributed
 
-    PartialState(cpu=not torch.cuda.is_available())
+    on_gpu = torch.cuda.is_available()
+    if recipe.zero:
+        import deepspeed
+
+        # Before the model is made: ZeRO-3 splits it as it is read, and asks DeepSpeed among how
+        # many, which knows of no other processes until then.
+        deepspeed.init_distributed("nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
+    PartialState(cpu=not on_gpu)
     distributed.barrier()
 
 

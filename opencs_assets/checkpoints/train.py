@@ -174,7 +174,8 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
 
 
 def _trained(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:
-    if here.size == 1:
+    # DeepSpeed needs a world, be it of one.
+    if here.size == 1 and not training.recipe.zero:
         return train(training, channel)
     training.place.folder.mkdir(parents=True, exist_ok=True)
     # The workers read what this process read, wherever it came from.

@@ -105,6 +105,20 @@ def test_two_processes_train_as_one(trained, alone, recipe):
     assert not work_folder(job).exists()
 
 
+def test_one_process_may_use_zero_too(make_shared, alone):
+    """As one GPU does that has not the memory for the optimizer's state."""
+    import torch
+
+    job, content = make_shared(where="single", **PLAIN, zero=3, offload=True)
+    result = work(content, Channel())
+    whole, expected = alone
+    assert [row["loss"] for row in result["log"]] == pytest.approx(
+        [row["loss"] for row in whole["log"]], rel=1e-3
+    )
+    for name, tensor in expected.items():
+        assert torch.allclose(tensors(job)[name], tensor, atol=2e-4), name
+
+
 @pytest.mark.parametrize("zero", [2, 3])
 def test_zero_goes_on_from_its_state(trained, make_shared, zero, heard):
     import torch

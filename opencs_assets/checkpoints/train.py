@@ -168,7 +168,7 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
         finally:
             # Half a state would only take the room that the next try needs.
             remove_incomplete(place.states)
-            if not any(place.states.glob("*")):
+            if latest(place.states) is None:
                 shutil.rmtree(place.folder, ignore_errors=True)
     return {**result, "reused": False}
 

@@ -198,13 +198,13 @@ def optimizer_steps(recipe: Recipe, rows: int) -> int | None:
     return max(1, math.ceil((recipe.epochs or PUBLISHED_EPOCHS) * steps_an_epoch(recipe, rows)))
 
 
-def steps_for_tokens(recipe: Recipe, rows: int, tokens_an_epoch: int) -> int:
+def steps_for_tokens(recipe: Recipe, trained: int, tokens_an_epoch: int) -> int:
     """Optimizer steps after which a budget in tokens is reached.
 
     Args:
         recipe: A recipe with ``tokens``.
-        rows: Samples in the subset.
-        tokens_an_epoch: Tokens of one pass over those that are trained on.
+        trained: Samples that are trained on, without those held out or dropped.
+        tokens_an_epoch: Tokens of one pass over these.
     """
     share = (recipe.tokens or 0) / max(1, tokens_an_epoch)
-    return max(1, math.ceil(share * steps_an_epoch(recipe, rows)))
+    return max(1, math.ceil(share * math.ceil(trained / recipe.batch_size)))

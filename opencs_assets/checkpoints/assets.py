@@ -219,7 +219,11 @@ def base_model_folder(source: str, settings: Settings) -> Path:
             f"the hub has no base model {source!r}, or the token in HF_TOKEN may not see it; "
             "correct its `source` in experiments.yaml"
         ) from None
-    except (LocalEntryNotFoundError, HFValidationError):
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        if settings.training.download and isinstance(error, LocalEntryNotFoundError):
+            raise BaseModelError(
+                f"base model {source!r} can't be fetched: {error.__cause__ or error}"
+            ) from None
         raise BaseModelError(
             f"base model {source!r} is neither a folder nor in the local Hugging Face cache; "
             f"get it with `hf download {source}`, let it be fetched with training.download = "

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from opencs_assets.checkpoints import metering, states
 from opencs_assets.checkpoints.encoding import Encoded
 from opencs_assets.checkpoints.packing import keeps_apart, packed_batch
-from opencs_assets.checkpoints.watch import Curve, StopRequest, watcher
+from opencs_assets.checkpoints.watch import AllDoneError, Curve, StopRequest, watcher
 from opencs_assets.external import Channel, JobError, StoppedError
 from opencs_assets.recipes import Recipe, accumulation
+from resources.settings import Training as TrainingSettings
 
 if TYPE_CHECKING:
     from opencs_assets.checkpoints.train import Prepared, Training
@@ -31,9 +32,22 @@ def prepare_process(recipe: Recipe) -> None:
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
+        if recipe.zero:
+            _without_compiler()
     if recipe.deterministic:
         # cuBLAS is deterministic with this only.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _without_compiler() -> None:
+    """Have DeepSpeed talk by gloo alone on CPUs.
+
+    Its kernel for shared memory is compiled at first use, and a process that is killed meanwhile
+    leaves a lock for which all later trainings would wait.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def first_process() -> bool:
@@ -60,14 +74,16 @@ def fit(
         JobError: The loss is no longer finite, or the kept state can't be used.
         StoppedError: SIGTERM came; the state is kept.
     """
+    import torch
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTTrainer
 
     recipe, place = training.recipe, training.place
     world = int(os.environ.get("WORLD_SIZE", "1"))
     begun = place.restore() if first_process() else None
-    _wait_for_first(world)
+    _wait_for_first(world, recipe)
     begun = begun or states.latest(place.states)
+    _same_state(begun, world)
     _same_world(begun, world, recipe)
     arguments = _arguments(training, steps, world)
     model, stored = _model(training)
@@ -95,6 +111,8 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         try:
             trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
+        except AllDoneError:
+            channel.say("all steps are done; the checkpoint is only saved")
         except JobError as error:
             raise JobError(f"{error}{_last_good(place.states)}") from None
         if watch.stopped:
@@ -107,28 +125,45 @@ def fit(
     return {
         "held_out_loss": held_out_loss,
         "packed": packing,
-        **_told(trainer, curve, begun, world, flops, training.settings),
+        "epochs": float(trainer.state.epoch),
+        "steps": int(trainer.state.global_step),
+        "peak_memory_mb": metering.peak_memory_mb(),
+        "resumed_from_step": begun.step if begun else None,
+        **told(
+            curve,
+            world,
+            flops,
+            training.settings,
+            metering.device_name(),
+            on_gpu=torch.cuda.is_available(),
+        ),
     }
 
 
-def _told(
-    trainer: Any,
+def told(
     curve: Curve,
-    begun: states.State | None,
     world: int,
     flops: float | None,
-    settings: Any,
+    settings: TrainingSettings,
+    device: str,
+    *,
+    on_gpu: bool,
 ) -> dict[str, Any]:
-    import torch
+    """What a training took and how its loss went, as columns of the table ``checkpoint``.
 
-    device = metering.device_name()
+    Args:
+        curve: The whole curve.
+        world: Devices that trained together.
+        flops: Floating-point operations for one token, where they are known.
+        settings: The home's ``training`` settings.
+        device: Name of a device.
+        on_gpu: The devices are GPUs, whose hours count.
+    """
     peak = metering.peak_tflops(device, settings.peak_tflops)
     speed = curve.tokens / curve.seconds if curve.seconds else 0.0
-    hours = world * curve.seconds / 3600 if torch.cuda.is_available() else 0.0
+    hours = world * curve.seconds / 3600 if on_gpu else 0.0
     price = settings.gpu_usd_per_hour
     return {
-        "epochs": float(trainer.state.epoch),
-        "steps": int(trainer.state.global_step),
         "tokens": curve.tokens,
         "first_loss": curve.log[0]["loss"],
         "final_loss": curve.log[-1]["loss"],
@@ -139,22 +174,42 @@ def _told(
         "devices": world,
         "gpu_hours": hours,
         "cost_usd": hours * price if price is not None and hours else None,
-        "peak_memory_mb": metering.peak_memory_mb(),
-        "resumed_from_step": begun.step if begun else None,
         "log": curve.log,
     }
 
 
-def _wait_for_first(world: int) -> None:
+def _wait_for_first(world: int, recipe: Recipe) -> None:
     """Let the first process look after the states before the others read them."""
-    if world == 1:
+    if world == 1 and not recipe.zero:
         return
     import torch
     from accelerate import PartialState
     from torch import distributed
 
-    PartialState(cpu=not torch.cuda.is_available())
+    on_gpu = torch.cuda.is_available()
+    if recipe.zero:
+        import deepspeed
+
+        # Before the model is made: ZeRO-3 splits it as it is read, and asks DeepSpeed among how
+        # many, which knows of no other processes until then.
+        deepspeed.init_distributed("nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
+    PartialState(cpu=not on_gpu)
     distributed.barrier()
+
+
+def _same_state(begun: states.State | None, world: int) -> None:
+    """Refuse to go on where the processes see different states, for they would wait for ever."""
+    if world == 1:
+        return
+    from torch import distributed
+
+    steps: list[int | None] = [None] * world
+    distributed.all_gather_object(steps, begun.step if begun else None)
+    if len(set(steps)) > 1:
+        raise JobError(
+            f"the nodes of this training do not see the same state (steps {steps}); let "
+            "training.scratch be a folder that all of them share, or begin anew with --force"
+        )
 
 
 def _same_world(begun: states.State | None, world: int, recipe: Recipe) -> None:
@@ -206,7 +261,8 @@ def _arguments(training: "Training", steps: int, world: int) -> Any:
         save_strategy="steps",
         # A state is kept at a step that was logged, so that its curve is whole.
         save_steps=math.ceil(wanted / log_every) * log_every,
-        save_total_limit=settings.keep_states,
+        # Older states are removed by the watcher, once the new one is whole.
+        save_total_limit=None,
         report_to=list(settings.report_to) or "none",
         run_name=training.place.provenance[:16],
         disable_tqdm=True,
@@ -255,7 +311,15 @@ def _model(training: "Training") -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": recipe.attention}
     if recipe.adapter and recipe.adapter.kind == "qlora":
         options |= {"dtype": torch.bfloat16, "quantization_config": _four_bits(recipe)}
-    model = AutoModelForCausalLM.from_pretrained(training.base_model, **options)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(training.base_model, **options)
+    except (ValueError, ImportError) as error:
+        if "attention" not in str(error):
+            raise
+        raise JobError(
+            f"{training.base_model} can't be trained with the recipe's attention "
+            f"{recipe.attention}: {str(error).splitlines()[0]}; name another one, such as eager"
+        ) from None
     model.config.use_cache = False
     return model, torch.bfloat16 if recipe.bf16 else stored
 

@@ -138,7 +138,13 @@ class Place:
         self.clear()
 
     def others(self) -> list[Path]:
-        """Work folders of other trainings beside this one."""
+        """Work folders beside this one that nobody works in.
+
+        None with object storage: there all trainings share one folder for their work, and others
+        may be running.
+        """
+        if self.remote:
+            return []
         return [
             each
             for each in self.folder.parent.glob(f"{WORK}*")

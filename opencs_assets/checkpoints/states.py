@@ -79,6 +79,18 @@ def latest(folder: Path) -> State | None:
     return max(found, key=lambda state: state.step, default=None)
 
 
+def keep_last(folder: Path, most: int) -> None:
+    """Remove all complete states but the last few.
+
+    Args:
+        folder: Folder of states.
+        most: How many to keep.
+    """
+    found = [state for each in folder.glob(f"{PREFIX}*") if (state := read(each))]
+    for state in sorted(found, key=lambda state: state.step)[:-most]:
+        shutil.rmtree(state.folder, ignore_errors=True)
+
+
 def remove_incomplete(folder: Path) -> None:
     """Remove what a killed process left; only for who knows that nobody is writing."""
     for each in folder.glob(f"{PREFIX}*"):

@@ -18,9 +18,11 @@ again goes on from the last complete state and ends in the same weights.
 
 import errno
 import json
+import math
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import Any
 
 import polars as pl
 from filelock import FileLock
+from pydantic import ValidationError
 
 from opencs_assets.checkpoints import workers
 from opencs_assets.checkpoints.encoding import (
@@ -45,11 +48,13 @@ from opencs_assets.checkpoints.provenance import (
     checkpoint_fields,
     context_length,
 )
+from opencs_assets.checkpoints.states import latest, remove_incomplete
 from opencs_assets.checkpoints.templates import chat_template, template_hash
 from opencs_assets.external import (
     Channel,
     Job,
     JobError,
+    StoppedError,
     cores,
     prepare_models,
     read_table,
@@ -66,9 +71,14 @@ from opencs_assets.recipes import (
 )
 from resources.settings import Training as TrainingSettings
 
-# Room that weights, optimizer state and the finished checkpoint take, in bytes of the base model:
-# two states of weights with two moments each in float32, and the checkpoint.
-ROOM = 7.0
+# Bytes of a training state for one parameter: the weight and AdamW's two moments in float32.
+STATE_BYTES = 12
+# Of a file of safetensors, by its specification.
+LARGEST_HEADER = 100_000_000
+NEEDED = ("samples", "base_model", "chat_template", "output", "recipe", "fields")
+# What PyTorch and safetensors say where a file can't be written; neither raises an OSError.
+UNWRITTEN = ("os error 28", "os error 122", "os error 27", "PytorchStreamWriter", "unexpected pos")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -155,30 +165,34 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
             place.begin_anew(training.launch)
         _tell_of_others(place, channel)
         _room(training)
+        # What a process that was killed while saving left there would be taken for a part.
+        shutil.rmtree(place.made, ignore_errors=True)
         try:
             result = {**_trained(training, job, here, channel), "launch": training.launch}
             write_marker(place.made, place.provenance, training.fields, result)
             place.publish()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise JobError(_disk_full(place)) from None
+            raise _clear(error, place) from None
         finally:
-            if not any(place.states.glob("*")):
+            # Half a state would only take the room that the next try needs.
+            remove_incomplete(place.states)
+            if latest(place.states) is None:
                 shutil.rmtree(place.folder, ignore_errors=True)
     return {**result, "reused": False}
 
 
 def _trained(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:
-    if here.size == 1:
+    # DeepSpeed needs a world, be it of one.
+    if here.size == 1 and not training.recipe.zero:
         return train(training, channel)
-    training.place.folder.mkdir(parents=True, exist_ok=True)
-    # The workers read what this process read, wherever it came from.
-    samples = training.place.folder / f"samples-{here.node}.parquet"
-    training.samples.write_parquet(samples)
-    file = training.place.folder / f"job-{here.node}.json"
-    file.write_text(json.dumps({**job, "samples": str(samples)}), encoding="utf-8")
-    return workers.run(file, here, channel)
+    # The workers read what this process read, wherever it came from; not in the work folder, which
+    # the first node may be about to clear.
+    with tempfile.TemporaryDirectory(prefix="opencs-workers-") as folder:
+        samples = Path(folder) / "samples.parquet"
+        training.samples.write_parquet(samples)
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps({**job, "samples": str(samples)}), encoding="utf-8")
+        return workers.run(file, here, channel)
 
 
 def read_training(job: Job) -> Training:
@@ -188,9 +202,24 @@ def read_training(job: Job) -> Training:
         JobError: What the job names is not there, does not fit together, or is not what the job
             was made from.
     """
-    recipe = Recipe.model_validate(job["recipe"])
-    settings = TrainingSettings.model_validate(job.get("settings") or {})
-    samples = read_table(job["samples"])
+    missing = [name for name in NEEDED if name not in job]
+    if missing:
+        raise JobError(f"the job has no {', '.join(missing)}; it needs {', '.join(NEEDED)}")
+    try:
+        recipe = Recipe.model_validate(job["recipe"])
+        settings = TrainingSettings.model_validate(job.get("settings") or {})
+    except ValidationError as error:
+        raise JobError(
+            f"{error.title.lower()} of the job for {job['output']} can't be used: "
+            + "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}"
+                for each in error.errors(include_input=False, include_url=False)
+            )
+        ) from None
+    try:
+        samples = read_table(job["samples"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise JobError(f"the samples {job['samples']} can't be read: {error}") from None
     base_model, template = Path(job["base_model"]), str(job["chat_template"])
     processes, nodes = int(job.get("processes") or 1), int(job.get("nodes") or 1)
     if not samples.height:
@@ -246,11 +275,15 @@ def _room(training: Training) -> None:
     Raises:
         JobError: Too little is free.
     """
-    weights = sum(path.stat().st_size for path in training.base_model.glob("*.safetensors"))
+    files = list(training.base_model.glob("*.safetensors"))
+    weights = sum(path.stat().st_size for path in files)
     place = training.place
     place.folder.mkdir(parents=True, exist_ok=True)
     already = sum(each.stat().st_size for each in place.folder.rglob("*") if each.is_file())
-    needed = weights * (1.0 if training.recipe.adapter else ROOM) - already
+    state = 0 if training.recipe.adapter else STATE_BYTES * sum(map(_parameters, files))
+    kept = training.settings.keep_states
+    # A state is whole before the oldest one goes; the checkpoint is written beside those kept.
+    needed = max((kept + 1) * state, kept * state + weights) - already
     free = shutil.disk_usage(place.folder).free
     if free < needed:
         raise JobError(
@@ -260,9 +293,28 @@ def _room(training: Training) -> None:
         )
 
 
-def _disk_full(place: Place) -> str:
-    from opencs_assets.checkpoints.states import latest
+def _parameters(safetensors: Path) -> int:
+    """Parameters in a file of weights, as its header says; none where it can't be read."""
+    with safetensors.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(size, LARGEST_HEADER)))
+            return sum(
+                math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__"
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return 0
 
+
+def _clear(error: Exception, place: Place) -> Exception:
+    """The error, or a clear one where it says that the disk is full."""
+    full = isinstance(error, OSError) and error.errno in FULL
+    if full or any(said in str(error) for said in UNWRITTEN):
+        return JobError(_disk_full(place))
+    return error
+
+
+def _disk_full(place: Place) -> str:
     state = latest(place.states)
     kept = f"the state of step {state.step} is kept" if state else "no state is kept"
     return (
@@ -342,6 +394,7 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
     prepare_models()
     # Heavy, and only after everything cheap was checked.
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
@@ -350,13 +403,18 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
     tokenizer.chat_template = training.template
     prepared = prepare(training.samples, tokenizer, recipe)
     tokens = sum(len(sample.input_ids) for sample in prepared.encoded)
-    steps = optimizer_steps(recipe, rows) or steps_for_tokens(recipe, rows, tokens)
+    steps = optimizer_steps(recipe, rows) or steps_for_tokens(recipe, len(prepared.encoded), tokens)
     channel.say(
         f"training on {len(prepared.encoded)} samples for {steps} steps "
         f"({prepared.truncated} cut at {recipe.max_length} tokens, {len(prepared.dropped)} "
         f"dropped, {len(prepared.held_out)} held out)"
     )
-    told = fit.fit(training, tokenizer, prepared, steps, channel)
+    try:
+        told = fit.fit(training, tokenizer, prepared, steps, channel)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, JobError | StoppedError):
+            raise
+        raise _clear(error, training.place) from None
     if fit.first_process():
         # A fresh one: the trainer sets special tokens on the tokenizer that it is given.
         saved = AutoTokenizer.from_pretrained(training.base_model)

@@ -15,6 +15,10 @@ from opencs_assets.external import Channel, JobError, Progress
 REPORT_EVERY_S = 10.0
 
 
+class AllDoneError(Exception):
+    """The state that the trainer went on from is of the last step; it would take one more."""
+
+
 class StopRequest:
     """Whether SIGTERM came, for all processes of a training at the same step.
 
@@ -135,6 +139,8 @@ def watcher(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             curve.begin()
+            if state.global_step >= steps:
+                raise AllDoneError
             if state.is_world_process_zero:
                 self.progress = Progress("training", steps, "steps")
                 self.progress.advance(int(state.global_step))
@@ -165,6 +171,8 @@ def watcher(
                 return
             folder = Path(args.output_dir) / f"{states.PREFIX}{state.global_step}"
             states.seal(folder, {**curve.kept(), "world_size": args.world_size})
+            # Only now: the state before must stand until this one is whole.
+            states.keep_last(folder.parent, keep_states)
             place.keep(folder, keep_states)
 
     return Watch()

@@ -117,7 +117,8 @@ def run(job_file: Path, here: World, channel: Channel) -> dict[str, Any]:
     """
     workers = [_start(job_file, here, local) for local in range(here.processes)]
     heard = _Ear(workers[0], channel)
-    previous = _forward_sigterm(workers)
+    asked = threading.Event()
+    previous = _forward_sigterm(workers, asked)
     try:
         status = _wait(workers)
     finally:
@@ -126,6 +127,9 @@ def run(job_file: Path, here: World, channel: Channel) -> dict[str, Any]:
         _end(workers, AFTER_FAILURE_S)
         heard.join()
     error = heard.error
+    if status == -signal.SIGTERM and asked.is_set():
+        # It came before they began, so that they did not hear it and there was nothing to keep.
+        raise StoppedError("told to stop before the training began; what was kept before is there")
     if status == EXIT_STOPPED:
         raise StoppedError(error or "told to stop")
     if status == EXIT_JOB_ERROR:
@@ -159,11 +163,12 @@ def _start(job_file: Path, here: World, local: int) -> "subprocess.Popen[str]":
     )
 
 
-def _forward_sigterm(workers: "list[subprocess.Popen[str]]") -> Any:
+def _forward_sigterm(workers: "list[subprocess.Popen[str]]", asked: threading.Event) -> Any:
     if threading.current_thread() is not threading.main_thread():
         return None
 
     def forward(*_: Any) -> None:
+        asked.set()
         for worker in workers:
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from opencs_assets.experiments import ExperimentsError, load_experiments
@@ -106,3 +108,160 @@ def test_the_benchmarks_to_answer_are_a_list_and_an_outside_model_answers_its_ma
     assert found.asked_of("gpt-4") == ("mt_bench",)
     assert found.asked_of("other") == ("smoke", "mt_bench")
     assert {"gpt-4", "random@smollm2-135m"} <= set(found.sides)
+
+
+PUBLISHED = {
+    "epochs": 15.0,
+    "batch_size": 2 * 16 * 8,
+    "per_device_batch_size": 2,
+    "learning_rate": 1e-5,
+    "lr_schedule": "linear",
+    "weight_decay": 0.1,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.95,
+    "neftune_alpha": 15.0,
+    "zero": 3,
+    "offload": True,
+    "gradient_checkpointing": True,
+    "bf16": True,
+    "max_new_tokens": 512,
+    "adapter": None,
+    "held_out": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("llama2-7b", {}),
+        ("llama2-13b", {}),
+        ("mistral-7b", {"learning_rate": 2e-6}),
+        ("llama2-7b-full", {"epochs": 3.0}),
+        ("llama2-13b-full", {"epochs": 3.0}),
+        ("mistral-7b-full", {"epochs": 3.0, "learning_rate": 2e-6}),
+    ],
+)
+def test_published_recipes_have_the_published_values(tmp_path, name, own):
+    recipe = load_experiments(tmp_path).recipes[name].model_dump()
+    assert {key: recipe[key] for key in PUBLISHED} == {**PUBLISHED, **own}
+
+
+def test_published_base_models_name_template_and_recipe(tmp_path):
+    found = load_experiments(tmp_path).base_models
+    assert {
+        name: (entry.source, entry.chat_template, entry.recipe)
+        for name, entry in found.items()
+        if name != "smollm2-135m"
+    } == {
+        "llama2-7b": ("meta-llama/Llama-2-7b-hf", "vicuna", "llama2-7b"),
+        "llama2-13b": ("meta-llama/Llama-2-13b-hf", "vicuna", "llama2-13b"),
+        "mistral-7b": ("mistralai/Mistral-7B-v0.1", "vicuna", "mistral-7b"),
+    }
+
+
+def test_a_recipe_like_another_has_its_values_but_its_own_budget(tmp_path):
+    own(
+        tmp_path,
+        "recipes:\n"
+        "  base: {epochs: 4, learning_rate: 0.5, seed: 7}\n"
+        "  next: {like: base, seed: 8}\n"
+        "  last: {like: next, steps: 30}\n",
+    )
+    recipes = load_experiments(tmp_path).recipes
+    assert (recipes["next"].epochs, recipes["next"].learning_rate, recipes["next"].seed) == (
+        4,
+        0.5,
+        8,
+    )
+    assert recipes["last"].budget == ("steps", 30.0)
+    assert (recipes["last"].epochs, recipes["last"].learning_rate, recipes["last"].seed) == (
+        None,
+        0.5,
+        8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("recipes: {a: {like: b}}", "recipes.a.like: 'b' is no recipe"),
+        ("recipes: {a: {like: b}, b: {like: a}}", "is itself in the end"),
+        ("recipes: {a: {like: a}}", "recipes.a.like: 'a' is itself in the end"),
+        ("recipes: {a: {epochs: 1, steps: 2}}", "epochs and steps are both budgets; give one"),
+        ("recipes: {a: {batch_size: 3, per_device_batch_size: 2}}", "3 is no multiple of"),
+        ("recipes: {a: {offload: true}}", "offload is DeepSpeed's"),
+        ("recipes: {a: {adapter: {}, zero: 3}}", "can't be merged into weights that ZeRO-3"),
+        ("recipes: {a: {adapter: {rank: 3}}}", "recipes.a.adapter.rank"),
+        ("matrix: {m: {selectors: [none], base_models: [llama2-7b]}}", "there is no 'none'"),
+        ("matrix: {m: {selectors: [random], base_models: [none]}}", "none"),
+        (
+            "matrix: {m: {selectors: [random], base_models: [llama2-7b], recipe: nope}}",
+            "experiments.random@llama2-7b.recipe: there is no 'nope'",
+        ),
+        ("matrix: {m: {selector: random}}", "matrix.m"),
+    ],
+)
+def test_what_does_not_fit_together_is_told(tmp_path, text, says):
+    with pytest.raises(ExperimentsError, match=re.escape(says)):
+        load_experiments(own(tmp_path, text))
+
+
+def test_a_matrix_makes_the_experiments_that_are_not_declared(tmp_path):
+    own(
+        tmp_path,
+        "recipes: {mine: {steps: 3}}\n"
+        "matrix:\n"
+        "  published: {selectors: [opencs, longest], base_models: [llama2-7b, mistral-7b]}\n"
+        "  whole: {selectors: [full], base_models: [llama2-7b], recipe: llama2-7b-full}\n"
+        "experiments:\n"
+        "  longest@llama2-7b: {selector: longest, base_model: llama2-7b, recipe: mine}\n"
+        "  by_hand: {selector: random, base_model: mistral-7b}\n",
+    )
+    found = load_experiments(tmp_path).experiments
+    assert {
+        name: (entry.selector, entry.base_model, entry.recipe)
+        for name, entry in found.items()
+        if entry.base_model != "smollm2-135m"
+    } == {
+        "opencs@llama2-7b": ("opencs", "llama2-7b", "llama2-7b"),
+        "opencs@mistral-7b": ("opencs", "mistral-7b", "mistral-7b"),
+        "longest@llama2-7b": ("longest", "llama2-7b", "mine"),
+        "longest@mistral-7b": ("longest", "mistral-7b", "mistral-7b"),
+        "full@llama2-7b": ("full", "llama2-7b", "llama2-7b-full"),
+        "by_hand": ("random", "mistral-7b", "mistral-7b"),
+    }
+
+
+MATCHUP = (
+    "recipes: {{one: {{{one}}}, other: {{{other}}}}}\n"
+    "experiments:\n"
+    "  a: {{selector: random, base_model: smollm2-135m, recipe: one}}\n"
+    "  b: {{selector: longest, base_model: smollm2-135m, recipe: other}}\n"
+    "matchups: {{m: {{model_a: a, model_b: b, parity: {parity}}}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "parity", "says"),
+    [
+        ("epochs: 3", "epochs: 3", "epochs", None),
+        ("steps: 30", "steps: 30, seed: 1", "steps", None),
+        ("tokens: 1000", "tokens: 1000", "tokens", None),
+        ("seed: 0", "epochs: 15", "epochs", None),
+        ("epochs: 15", "epochs: 3", "declared", None),
+        ("epochs: 15", "steps: 3", "declared", None),
+        ("epochs: 15", "epochs: 3", "epochs", "but they give 15 epochs and 3 epochs"),
+        ("epochs: 15", "steps: 15", "epochs", "but they give 15 epochs and 15 steps"),
+        ("epochs: 3", "epochs: 3", "steps", "parity steps needs recipes of the same number"),
+        ("tokens: 1000", "tokens: 2000", "tokens", "but they give 1000 tokens and 2000 tokens"),
+        ("epochs: 3", "epochs: 3", "hours", "matchups.m.parity"),
+    ],
+)
+def test_a_matchup_compares_what_had_the_same_budget(tmp_path, one, other, parity, says):
+    own(tmp_path, MATCHUP.format(one=one, other=other, parity=parity))
+    if says is None:
+        assert load_experiments(tmp_path).matchups["m"].parity == parity
+        return
+    with pytest.raises(ExperimentsError, match=re.escape(says)) as caught:
+        load_experiments(tmp_path)
+    assert "matchups.m" in str(caught.value)

@@ -1,31 +1,51 @@
 """A tiny model of random weights with the embedded model's tokenizer: a test takes seconds."""
 
+import json
 import os
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.job import TrainingJob, training_job
+from opencs_assets.checkpoints.place import WORK
 from opencs_assets.checkpoints.templates import chat_template
+from opencs_assets.external import Channel, StoppedError
 from opencs_assets.recipes import Recipe
 from opencs_assets.schemas import MESSAGES
 from resources.models import embedded_base_model
 from resources.settings import Training
 
 CONTEXT = 512
+# Of the tokenizer's 49,152 the first: nine tenths of a step went into the others.
+VOCABULARY = 2048
 NO_SETTINGS = Training()
 FAST = Recipe(
     epochs=2,
     learning_rate=1e-3,
-    max_length=96,
+    max_length=128,
     per_device_batch_size=2,
     batch_size=4,
     neftune_alpha=5,
     max_new_tokens=12,
 )
+
+
+def shorten(tokenizer: Path) -> None:
+    """Keep the first tokens of a byte-level BPE tokenizer, in which later ones are merged."""
+    content = json.loads(tokenizer.read_text(encoding="utf-8"))
+    model = content["model"]
+    model["vocab"] = {name: at for name, at in model["vocab"].items() if at < VOCABULARY}
+    model["merges"] = [pair for pair in model["merges"] if "".join(pair) in model["vocab"]]
+    tokenizer.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +55,12 @@ def tiny_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(embedded_base_model(models_dir))
+    AutoTokenizer.from_pretrained(embedded_base_model(models_dir)).save_pretrained(folder)
+    shorten(folder / "tokenizer.json")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -51,7 +73,6 @@ def tiny_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         pad_token_id=tokenizer.pad_token_id,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -91,9 +112,8 @@ def samples() -> pl.DataFrame:
 MakeJob = Callable[..., tuple[TrainingJob, dict[str, Any]]]
 
 
-@pytest.fixture
-def make_job(tiny_model: Path, samples: pl.DataFrame, tmp_path: Path) -> MakeJob:
-    """Makes a training job and the content of its job file."""
+def maker(tiny_model: Path, samples: pl.DataFrame, folder_of_test: Path) -> MakeJob:
+    """What ``make_job`` is, for fixtures that several tests share."""
 
     def make(
         rows: pl.DataFrame = samples,
@@ -108,10 +128,103 @@ def make_job(tiny_model: Path, samples: pl.DataFrame, tmp_path: Path) -> MakeJob
         own = {"steps", "tokens", "epochs"} & recipe.keys()
         values = FAST.model_dump(exclude={"epochs"} if own else None)
         resolved = Recipe.model_validate({**values, **recipe})
-        place = f"{folder or tmp_path / 'checkpoints'}/{where}"
+        place = f"{folder or folder_of_test / 'checkpoints'}/{where}"
         job = training_job(rows, resolved, model, chat_template(model), place)
-        file = tmp_path / f"{job.provenance[:8]}.parquet"
+        file = folder_of_test / f"{job.provenance[:8]}.parquet"
         rows.write_parquet(file)
         return job, {**job.as_json(settings, force=force), "samples": str(file)}
 
     return make
+
+
+@pytest.fixture
+def make_job(tiny_model: Path, samples: pl.DataFrame, tmp_path: Path) -> MakeJob:
+    """Makes a training job and the content of its job file."""
+    return maker(tiny_model, samples, tmp_path)
+
+
+class Heard(Channel):
+    """A channel that remembers what was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def send(self, kind: str, payload: Mapping[str, Any]) -> None:
+        self.lines.append(f"{kind}: {json.dumps(payload)}")
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+def work_folder(job: TrainingJob, scratch: Path | None = None) -> Path:
+    """Where a training works: beside the checkpoint, or in the scratch of a remote one."""
+    output = Path(job.output)
+    parent = output.parent if scratch is None else scratch / "opencs"
+    return parent / f"{WORK}{output.name}"
+
+
+def step_reached(job: TrainingJob, scratch: Path | None = None) -> int:
+    """Step of the last complete state."""
+    state = states.latest(work_folder(job, scratch) / "states")
+    return state.step if state else 0
+
+
+def until(condition: Callable[[], bool], process: "subprocess.Popen[Any] | None" = None) -> None:
+    """Wait for a condition; a process that ends before it fails the test."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process is None or process.poll() is None, "the process ended too early"
+        assert time.monotonic() < deadline, "nothing happened for five minutes"
+        time.sleep(0.005)
+
+
+StartTraining = Callable[[Mapping[str, Any]], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartTraining]:
+    """Starts the script as a process of its own."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(content: Mapping[str, Any], **environment: str) -> "subprocess.Popen[str]":
+        file = tmp_path / f"job-{len(running)}.json"
+        file.write_text(json.dumps(content))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "opencs_assets.checkpoints.train", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=(tmp_path / f"stderr-{len(running)}.txt").open("w"),
+            text=True,
+            env={**os.environ, **environment},
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def stopped_at(
+    job: TrainingJob, step: int, work: Callable[[], Any], scratch: Path | None = None
+) -> None:
+    """Do a job in this process and send it SIGTERM once the state of a step is kept."""
+
+    def stop() -> None:
+        until(lambda: step_reached(job, scratch) >= step)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(StoppedError, match="the state is kept in"):
+        work()
+    thread.join()

@@ -11,6 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from opencs_assets.answers.asking import Prompt
+from opencs_assets.answers.local import LocalModel
 from opencs_assets.checkpoints.checks import (
     files_intact,
     template_of_training,
@@ -19,11 +21,13 @@ from opencs_assets.checkpoints.checks import (
 from opencs_assets.checkpoints.encoding import conversation, encode
 from opencs_assets.checkpoints.job import checkpoint_row
 from opencs_assets.checkpoints.place import WORK
+from opencs_assets.checkpoints.provenance import PACKAGES, subset_hash
 from opencs_assets.checkpoints.templates import chat_template
 from opencs_assets.checkpoints.train import work
 from opencs_assets.experiments import Experiment
 from opencs_assets.external import EXIT_JOB_ERROR, Channel, JobError
 from opencs_assets.provenance import MARKER, file_hash, read_marker
+from opencs_assets.recipes import Recipe
 
 pytestmark = pytest.mark.train
 TRAIN = [sys.executable, "-m", "opencs_assets.checkpoints.train"]
@@ -63,6 +67,23 @@ def test_a_whole_training_by_hand(make_job, samples, tiny_model, tmp_path, fast)
     assert [entry["step"] for entry in result["log"]] == list(range(1, 7))
     assert result["final_loss"] < result["first_loss"]
     assert chat_template(Path(job.output)).encode() == chat_template(tiny_model).encode()
+    # In which two experiments are equal, and what the checkpoint is made from, stand in its row.
+    told = row.row(0, named=True)
+    assert (told["epochs"], told["steps"], told["tokens"]) == (2.0, 6, result["tokens"])
+    assert Recipe.model_validate_json(told["recipe"]) == job.recipe
+    assert (told["selector"], told["base_model"], told["path"]) == ("s", "b", job.output)
+    assert told["subset_hash"] == subset_hash(samples)
+    assert {each["name"] for each in told["packages"]} == set(PACKAGES)
+    assert "absent" not in {each["version"] for each in told["packages"]}
+    assert (told["device"], told["devices"], told["gpu_hours"]) == ("cpu", 1, 0.0)
+    assert (told["mfu"], told["cost_usd"], told["resumed_from_step"]) == (None, None, None)
+    assert told["tokens_per_second"] == pytest.approx(told["tokens"] / told["train_seconds"])
+    fields = read_marker(Path(job.output)).fields
+    assert fields.keys() == {"subset", "rows", "base_model", "recipe", "template", "code"}
+    assert fields["rows"] == samples.height
+    assert fields["base_model"]["model.safetensors"] == file_hash(tiny_model / "model.safetensors")
+    assert fields["recipe"]["steps"] == 6
+    assert not {"max_new_tokens", "generation_batch_size"} & fields["recipe"].keys()
     assert [path.name for path in Path(job.output).parent.iterdir() if path.is_dir()] == [
         Path(job.output).name
     ]
@@ -99,14 +120,13 @@ def test_noise_on_the_embeddings_is_applied(make_job):
 
 
 def test_the_model_learns_the_response_and_to_stop(make_job, tiny_model, samples_of):
-    from opencs_assets.answers.generate import Model, Prompt
-
     rows = samples_of([("Which animal?", "A small grey cat.")] * 4)
     job, content = make_job(rows, steps=60, learning_rate=5e-3, neftune_alpha=0)
     work(content, Channel())
-    model = Model(Path(job.output), 32)
-    prompt = model.tokens([{"role": "user", "content": "Which animal?"}])
-    (reply,) = model.reply([Prompt({"temperature": 0.0, "seed": 0}, prompt)], lambda _: None)
+    model = LocalModel(Path(job.output), 32)
+    ids = model.tokens([{"role": "user", "content": "Which animal?"}])
+    asked = Prompt({"question_id": "1", "temperature": 0.0, "seed": 0}, ids)
+    ((_, reply),) = next(iter(model.answer([asked], 12, lambda _: None)))
     assert (reply.text, reply.finish_reason) == ("A small grey cat.", "stop")
 
 
@@ -153,17 +173,20 @@ def test_an_empty_subset_is_refused_before_any_work(make_job, samples, tmp_path)
 
 def test_a_subset_without_a_usable_sample_is_refused(make_job, samples_of):
     job, content = make_job(samples_of([UNUSABLE] * 3))
-    with pytest.raises(JobError, match=r"none of the 3 samples can be trained on.*max_length 96"):
+    with pytest.raises(JobError, match=r"none of the 3 samples can be trained on.*max_length 128"):
         work(content, Channel())
     assert not Path(job.output).exists()
 
 
 def test_a_loss_that_is_no_number_stops_and_says_where(make_job):
     job, content = make_job(learning_rate=1e30)
-    with pytest.raises(JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 6; lower"):
+    with pytest.raises(
+        JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 6; lower"
+    ) as raised:
         work(content, Channel())
     assert not Path(job.output).exists()
-    assert not list(Path(job.output).parent.glob(f"{WORK}*"))
+    # The last state before it is kept for whoever wants to see what happened.
+    assert "The state of step" in str(raised.value)
 
 
 def test_a_killed_training_leaves_no_checkpoint_and_no_rubbish(make_job, tmp_path):

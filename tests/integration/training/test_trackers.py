@@ -1,0 +1,38 @@
+"""Trackers get the curve besides Dagster: real runs of Weights & Biases and MLflow, offline."""
+
+import json
+import sqlite3
+
+import pytest
+
+from resources.settings import Training
+
+pytestmark = pytest.mark.train
+
+
+def test_both_trackers_get_the_curve(make_job, start, tmp_path):
+    pytest.importorskip("wandb")
+    pytest.importorskip("mlflow")
+    job, content = make_job(steps=3, settings=Training(report_to=("wandb", "mlflow")))
+    process = start(
+        content,
+        WANDB_MODE="offline",
+        WANDB_DIR=str(tmp_path),
+        WANDB_SILENT="true",
+        MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}",
+    )
+    stdout, _ = process.communicate()
+    told = (tmp_path / "stderr-0.txt").read_text()
+    assert process.returncode == 0, told
+    result = json.loads(stdout.splitlines()[-1])
+
+    (run,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"train/loss" in run.read_bytes()
+    assert job.provenance[:16].encode() in run.read_bytes()
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        rows = database.execute(
+            "select step, value from metrics where key = 'loss' order by step"
+        ).fetchall()
+        (name,) = database.execute("select name from runs").fetchone()
+    assert rows == [(row["step"], pytest.approx(row["loss"])) for row in result["log"]]
+    assert name == job.provenance[:16]

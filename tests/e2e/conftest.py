@@ -25,6 +25,9 @@ EXPERIMENTS = """
 recipes:
   demo: {steps: 2, learning_rate: 1.0e-4, max_length: 64, per_device_batch_size: 2,
          batch_size: 2, neftune_alpha: 5, max_new_tokens: 8}
+matchups:
+  opencs_vs_random@smollm2-135m:
+    {model_a: opencs@smollm2-135m, model_b: random@smollm2-135m, parity: steps}
 """
 
 Opencs = Callable[..., subprocess.CompletedProcess[str]]

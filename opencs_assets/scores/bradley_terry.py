@@ -20,7 +20,9 @@ from scipy.special import expit
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
+# While prior and noise are estimated, less will do; but what is left then also is in them, and
+# where the scorer never contradicts itself the prior is so wide that strengths follow them closely.
+TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-7
 ROUNDING = 1e-12
 NEWTON_STEPS = 50
 # Of prior and noise, which are estimated in turn with the strengths.
@@ -102,9 +104,9 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
     # The mean of many variances is known well from few probes.
     rough = {} if compared.samples <= FEW else {"dense": 0, "probes": ROUGH_PROBES}
     for _ in range(ROUNDS):
-        ridge = noise / spread**2
+        ridge, position_ridge = noise / spread**2, noise / POSITION_SPREAD**2
         strengths, position = maximize(
-            compared, ridge, noise / POSITION_SPREAD**2, strengths, position, ROUGH_TOLERANCE
+            compared, ridge, position_ridge, strengths, position, ROUGH_TOLERANCE
         )
         chance = expit(strengths[compared.first] - strengths[compared.second] + position)
         # Not to divide by what is nothing to a computer.
@@ -121,6 +123,7 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
         noise, spread = noise_now, spread_now
         if moved < SETTLED:
             break
+    strengths, position = maximize(compared, ridge, position_ridge, strengths, position, TOLERANCE)
     variances = np.full(compared.samples, spread**2)
     if deviations:
         known = noise * inverse_diagonal(compared, weight, noise / spread**2)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -123,13 +123,15 @@ def test_turning_all_comparisons_round_turns_the_strengths(samples, count, seed)
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 1000))
+# No comparison contradicts another, so the prior gets as wide as it may.
+@example(9, 22, 677)
 def test_the_order_of_comparisons_does_not_matter(samples, count, seed):
     compared, _ = simulated(samples, count, seed)
     order = np.random.default_rng(seed).permutation(count)
     mixed = Comparisons(
         compared.first[order], compared.second[order], compared.share[order], samples
     )
-    assert fit(mixed).strengths == pytest.approx(fit(compared).strengths, abs=1e-6)
+    assert fit(mixed).strengths == pytest.approx(fit(compared).strengths, abs=1e-7)
 
 
 def test_variances_of_parts_are_those_of_the_inverse():

@@ -20,9 +20,7 @@ from scipy.special import expit
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-# While prior and noise are estimated, less will do; but what is left then also is in them, and
-# where the scorer never contradicts itself the prior is so wide that strengths follow them closely.
-TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-7
+TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
 ROUNDING = 1e-12
 NEWTON_STEPS = 50
 # Of prior and noise, which are estimated in turn with the strengths.
@@ -104,9 +102,9 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
     # The mean of many variances is known well from few probes.
     rough = {} if compared.samples <= FEW else {"dense": 0, "probes": ROUGH_PROBES}
     for _ in range(ROUNDS):
-        ridge, position_ridge = noise / spread**2, noise / POSITION_SPREAD**2
+        ridge = noise / spread**2
         strengths, position = maximize(
-            compared, ridge, position_ridge, strengths, position, ROUGH_TOLERANCE
+            compared, ridge, noise / POSITION_SPREAD**2, strengths, position, ROUGH_TOLERANCE
         )
         chance = expit(strengths[compared.first] - strengths[compared.second] + position)
         # Not to divide by what is nothing to a computer.
@@ -123,7 +121,6 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
         noise, spread = noise_now, spread_now
         if moved < SETTLED:
             break
-    strengths, position = maximize(compared, ridge, position_ridge, strengths, position, TOLERANCE)
     variances = np.full(compared.samples, spread**2)
     if deviations:
         known = noise * inverse_diagonal(compared, weight, noise / spread**2)
@@ -160,8 +157,11 @@ def maximize(
 
     def objective(values: Floats) -> float:
         odds = design @ values
-        likelihood = share @ odds - np.maximum(odds, 0).sum() - np.log1p(np.exp(-abs(odds))).sum()
-        return float(likelihood - penalty @ values**2 / 2)
+        # All terms have one sign, so that rounding is small beside the sum: where all is nearly
+        # certain, the difference of large sums would hide whether a step rises.
+        surprise = share @ np.maximum(-odds, 0) + (1 - share) @ np.maximum(odds, 0)
+        unsure = np.log1p(np.exp(-abs(odds))).sum()
+        return -float(surprise + unsure + penalty @ values**2 / 2)
 
     values = np.append(strengths, position)
     reached = objective(values)

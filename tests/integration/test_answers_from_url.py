@@ -93,7 +93,10 @@ def test_answers_from_a_url_are_those_from_the_folder(job, url, checkpoint, tmp_
     ("spoil", "says"),
     [
         (lambda file: file.unlink(), "is missing"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "has 816 bytes, was written with 817"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-1]),
+            "has 816 bytes, was written with 817",
+        ),
         (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"?"), "was changed since"),
     ],
 )

@@ -43,9 +43,10 @@ bench: models  ## The benchmarks, as tables
 bench-peers: $(STAMP)  ## Other clients of language models beside ours (installs each)
 	$(BIN)/python -m tests.benchmarks.peers
 
-lock: $(STAMP)  ## Write requirements.lock from what is installed now
+lock: $(STAMP)  ## Write requirements.lock from what is installed now, and what the images install
 	@{ echo "# Every package with its version, for Python 3.11; written by \`make lock\` from pyproject.toml."; \
 	  $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -viE '^(pip|setuptools|wheel)=='; } > requirements.lock
+	$(BIN)/python deploy/docker/select_requirements.py
 
 clean:  ## Remove the virtual environment and caches; keeps .opencs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

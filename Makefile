@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OPENCS_HOME ?= $(CURDIR)/.opencs
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo ui test check bench bench-peers lock clean
+.PHONY: help install models demo ui test soak check bench bench-peers lock clean
 
 help:  ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,8 +29,11 @@ demo: models  ## Run the whole chain: make demo [DATASET=file] [LIMIT=n]
 ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
 	@$(BIN)/opencs ui --port $(PORT)
 
-test: check models  ## Format, lint, types and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: check models  ## Format, lint, types and tests; of the long ones a sample
+	$(BIN)/python -m pytest -n 2 --dist loadfile --soak-sample 5
+
+soak: models  ## The long tests, all of them
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .

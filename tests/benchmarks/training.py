@@ -24,17 +24,17 @@ STEPS = 40
 ROUNDS = 3
 # Of the steps that compile and warm up, the first are left out of the median.
 WARM_UP = 5
-LENGTH, BATCH, PER_DEVICE = 128, 8, 4
+LENGTH, BATCH, PER_DEVICE = 96, 4, 2
 STATES = 10
 MOST_OVERHEAD = 0.03
 # TRL's default; the platform logs each step.
 LOG_EVERY = 10
 SIZES = {
-    "hidden_size": 384,
-    "intermediate_size": 1024,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 3,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
 }
 
 

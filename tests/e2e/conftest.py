@@ -20,6 +20,8 @@ k = 6
 clusters = 3
 [landing]
 settle_s = 0
+[training]
+save_every_steps = 100
 """
 EXPERIMENTS = """
 recipes:

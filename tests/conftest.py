@@ -24,7 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="of each file's tests marked `soak`, run one in N, and at least one (default: all)",
+        help="of each file's tests marked `soak`, run one in N, and at least one; 0: none "
+        "(default: 1, all)",
     )
 
 
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: set[pytest.Item] = set()
     for found in by_file.values():
         found.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
-        left_out.update(found[-(-len(found) // every) :])
+        left_out.update(found[-(-len(found) // every) if every else 0 :])
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

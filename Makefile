@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OPENCS_HOME ?= $(CURDIR)/.opencs
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo ui test check bench bench-peers lock clean
+.PHONY: help install models demo ui test soak check bench bench-peers lock clean
 
 help:  ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,8 +29,11 @@ demo: models  ## Run the whole chain: make demo [DATASET=file] [LIMIT=n]
 ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
 	@$(BIN)/opencs ui --port $(PORT)
 
-test: check models  ## Format, lint, types and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: check models  ## Format, lint, types and tests; of the long ones a sample
+	$(BIN)/python -m pytest -n 2 --dist loadfile --soak-sample 5
+
+soak: models  ## The long tests, all of them
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .
@@ -43,9 +46,10 @@ bench: models  ## The benchmarks, as tables
 bench-peers: $(STAMP)  ## Other clients of language models beside ours (installs each)
 	$(BIN)/python -m tests.benchmarks.peers
 
-lock: $(STAMP)  ## Write requirements.lock from what is installed now
+lock: $(STAMP)  ## Write requirements.lock from what is installed now, and what the images install
 	@{ echo "# Every package with its version, for Python 3.11; written by \`make lock\` from pyproject.toml."; \
 	  $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -viE '^(pip|setuptools|wheel)=='; } > requirements.lock
+	$(BIN)/python deploy/docker/select_requirements.py
 
 clean:  ## Remove the virtual environment and caches; keeps .opencs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -612,9 +612,9 @@ def _materialize(
 
     settings = _prepare()
     with open_instance(settings.home) as instance:
-        from definitions import build_defs
+        # Made when they are imported, for the same home.
+        from definitions import defs
 
-        defs = build_defs(settings.home)
         try:
             steps = walk.plan(
                 defs,

@@ -274,10 +274,14 @@ class Experiments(_Entry):
             return
         if budgets[0] != budgets[1] or budgets[0][0] != matchup.parity:
             sides = " and ".join(f"{amount:g} {unit}" for unit, amount in budgets)
+            remedy = (
+                f"write `parity: {budgets[0][0]}`"
+                if budgets[0] == budgets[1]
+                else "give both the same budget, or write `parity: declared`"
+            )
             raise ValueError(
                 f"matchups.{name}: parity {matchup.parity} needs recipes of the same number of "
-                f"{matchup.parity}, but they give {sides}; give both the same budget, or write "
-                "`parity: declared`"
+                f"{matchup.parity}, but they give {sides}; {remedy}"
             )
 
 

@@ -3,13 +3,16 @@
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
-from matplotlib.figure import Figure
 
 from opencs_assets.schemas import TABLES, Table
+
+if TYPE_CHECKING:
+    # A second of every command that draws nothing.
+    from matplotlib.figure import Figure
 
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 80
@@ -70,7 +73,7 @@ def preview(frame: pl.DataFrame, rows: int = PREVIEW_ROWS) -> dg.MarkdownMetadat
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def plot(figure: Figure) -> dg.MarkdownMetadataValue:
+def plot(figure: "Figure") -> dg.MarkdownMetadataValue:
     """A figure as an inline image."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")

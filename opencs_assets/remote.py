@@ -5,6 +5,8 @@ complete once its marker is, and whoever reads it looks for that first.
 """
 
 import json
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from opencs_assets.provenance import (
     Marker,
     ProvenanceError,
     check_fields,
+    file_hash,
     marker_of,
 )
 
@@ -51,11 +54,19 @@ class RemoteFolder:
             self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
             self._fs.put_file(str(folder / name), target)
 
-    def pull(self, folder: Path) -> None:
-        """Copy everything down into a local folder, made where it is missing."""
+    def pull(self, folder: Path, leave_out: Sequence[str] = ()) -> None:
+        """Copy everything down into a local folder, made where it is missing.
+
+        Args:
+            folder: The local folder.
+            leave_out: Patterns of names that are not wanted, such as ``*.safetensors``.
+        """
         self._fs.invalidate_cache()
         for path in self._fs.find(self._root):
-            target = folder / path.removeprefix(self._root).lstrip("/")
+            name = path.removeprefix(self._root).lstrip("/")
+            if any(fnmatch(name, pattern) for pattern in leave_out):
+                continue
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             self._fs.get_file(path, str(target))
 
@@ -147,26 +158,36 @@ def verify_remote(url: str, provenance: str) -> Marker:
     return marker
 
 
-def local_copy(place: str, provenance: str, scratch: Path) -> Path:
+def local_copy(place: str, provenance: str, scratch: Path, leave_out: Sequence[str] = ()) -> Path:
     """A folder on this machine with the files of a place: the place itself where it is here.
 
     Args:
         place: A path or an fsspec URL.
         provenance: What it must have been made from.
         scratch: Folder for copies; a whole copy that is there already is used.
+        leave_out: Patterns of names that are not copied, such as ``*.safetensors``.
 
     Raises:
-        ProvenanceError: The place is not whole, or is another output.
+        ProvenanceError: The place is not whole, is another output, or its copy has other contents.
     """
     if not is_url(place):
         return Path(place)
     marker = verify_remote(place, provenance)
     copy = scratch / provenance[:SHORT]
-    remote = RemoteFolder(place)
+    wanted = {
+        name: each
+        for name, each in marker.files.items()
+        if not any(fnmatch(name, pattern) for pattern in leave_out)
+    }
     whole = all(
         (copy / name).is_file() and (copy / name).stat().st_size == each["bytes"]
-        for name, each in marker.files.items()
+        for name, each in wanted.items()
     )
     if not whole:
-        remote.pull(copy)
+        RemoteFolder(place).pull(copy, leave_out)
+    for name, each in wanted.items():
+        # The store tells sizes only; here the contents can be looked at.
+        if file_hash(copy / name) != each["sha256"]:
+            (copy / name).unlink()
+            raise ProvenanceError(f"{place}/{name} was changed since it was written")
     return copy

@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -14,6 +15,34 @@ from resources import models
 from resources.llm.embedded import EmbeddedServer, live_leases
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run take a sample of the long tests."""
+    parser.addoption(
+        "--soak-sample",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of each file's tests marked `soak`, run one in N, and at least one; 0: none "
+        "(default: 1, all)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the sample leaves out; which ones stays, as it goes by their names."""
+    every = config.getoption("--soak-sample")
+    by_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("soak"):
+            by_file.setdefault(item.path, []).append(item)
+    left_out: set[pytest.Item] = set()
+    for found in by_file.values():
+        found.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
+        left_out.update(found[-(-len(found) // every) if every else 0 :])
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ def build_answer_assets(
             part["benchmark"][0]: part
             for part in questions.partition_by("benchmark", maintain_order=True)
         }
+        scratch = home.settings().training.scratch
         served = _served(experiments.endpoints.get(keys["experiment"]), keys)
         fields = {
             name: answer_fields(
@@ -138,6 +139,7 @@ def build_answer_assets(
                     GENERATOR,
                     {
                         "checkpoint": trained["path"],
+                        "scratch": str(scratch) if scratch else None,
                         "provenance": trained["provenance"],
                         "outputs": {name: str(path) for name, path in files.items()},
                         "fields": fields,

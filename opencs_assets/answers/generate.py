@@ -2,7 +2,9 @@
 
 Runs anywhere, with or without Dagster. The job file holds:
 
-- ``checkpoint``: the checkpoint's folder; ``provenance``: what it must have been made from;
+- ``checkpoint``: the checkpoint's folder, here or as an fsspec URL; ``provenance``: what it must
+  have been made from;
+- ``scratch``: folder for a copy of a checkpoint that is not here; absent: the temporary one;
 - ``questions``: Parquet file of ``benchmark_questions``, those to be answered;
 - ``outputs``: Parquet file to write by benchmark; ``fields``: what its provenance is the hash of,
   by benchmark, from which temperatures, seed and most tokens of an answer are taken;
@@ -11,8 +13,11 @@ Runs anywhere, with or without Dagster. The job file holds:
 - ``force``: answer again what is already there; ``launch`` names the launch that is to do so.
 """
 
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +34,11 @@ from opencs_assets.answers.store import (
     write_answers,
 )
 from opencs_assets.external import Channel, Job, JobError, Progress, read_table, run_job
-from opencs_assets.provenance import ProvenanceError, content_hash, verify
+from opencs_assets.provenance import SHORT, ProvenanceError, content_hash, verify
+from opencs_assets.remote import is_url, local_copy, verify_remote
 
+# A served checkpoint is only read for its tokenizer, its template and its configuration.
+WEIGHTS = ("*.safetensors", "*.bin")
 # Answers that are written through to the disk at once, at most.
 KEPT_AT_ONCE = 16
 
@@ -52,10 +60,8 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     questions = read_table(job["questions"])
     if not questions.height:
         raise JobError("there are no questions to answer; materialize benchmark_questions first")
-    try:
-        verify(Path(job["checkpoint"]), job["provenance"])
-    except ProvenanceError as error:
-        raise JobError(f"{error}; materialize the checkpoint again") from None
+    with _known_errors():
+        _verify(job["checkpoint"], job["provenance"])
     folder = Path(next(iter(job["outputs"].values()))).parent
     folder.mkdir(parents=True, exist_ok=True)
     counts = {"generated": 0, "kept": 0}
@@ -78,6 +84,9 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
             generated = run.answer(model, channel)
             counts["generated"] += generated
             counts["kept"] += len(run.keys) - generated
+        if is_url(job["checkpoint"]):
+            # Kept where the job fails, so that the next try need not copy it again.
+            shutil.rmtree(_scratch(job), ignore_errors=True)
     return counts
 
 
@@ -96,6 +105,28 @@ def _begin_anew(job: Job, folder: Path) -> None:
 def partial_of(output: str | Path) -> Path:
     """Where the answers of a table are kept while it is made."""
     return Path(output).with_suffix(".partial.jsonl")
+
+
+def _scratch(job: Job) -> Path:
+    """Where this job's copy of a checkpoint is: its own, as it is removed in the end."""
+    parent = Path(job.get("scratch") or tempfile.gettempdir()) / "opencs"
+    outputs = sorted(map(str, job["outputs"].values()))
+    return parent / f"answers-{content_hash(outputs)[:SHORT]}"
+
+
+def _verify(checkpoint: str, provenance: str) -> None:
+    if is_url(checkpoint):
+        verify_remote(checkpoint, provenance)
+    else:
+        verify(Path(checkpoint), provenance)
+
+
+@contextmanager
+def _known_errors() -> Iterator[None]:
+    try:
+        yield
+    except ProvenanceError as error:
+        raise JobError(f"{error}; materialize the checkpoint again") from None
 
 
 class _Run:
@@ -200,8 +231,17 @@ class _Run:
 
 def _open(job: Job, channel: Channel) -> Answerer:
     """The checkpoint, loaded here or at its endpoint; heavy imports only for what is used."""
-    folder = Path(job["checkpoint"])
-    if job.get("endpoint"):
+    served = bool(job.get("endpoint"))
+    if is_url(job["checkpoint"]):
+        channel.say(f"copying {job['checkpoint']} to {_scratch(job)}")
+    with _known_errors():
+        folder = local_copy(
+            job["checkpoint"],
+            job["provenance"],
+            _scratch(job),
+            leave_out=WEIGHTS if served else (),
+        )
+    if served:
         from opencs_assets.answers.served import Place, ServedModel
 
         return ServedModel(Place(**job["endpoint"]), folder, channel.say)

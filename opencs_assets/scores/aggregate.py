@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, ndtri, stdtrit
 
 from opencs_assets.schemas import CONTRASTIVE_SCORES
 from opencs_assets.scores.bradley_terry import Comparisons, Floats, Ints, fit
@@ -136,7 +135,7 @@ def _by_strength(
     known = fit(numbered(comparisons, samples), deviations=intervals)
     edges = {"score": known.strengths}
     if intervals:
-        reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * known.deviations
+        reach = float(ndtri((1 + LEVEL) / 2)) * known.deviations
         edges |= {"low": known.strengths - reach, "high": known.strengths + reach}
     cluster = samples["cluster"].to_numpy()
     scores = pl.DataFrame(
@@ -186,7 +185,7 @@ def _by_mean(
     reach: pl.Expr = pl.lit(None, dtype=pl.Float64)
     if freedom and intervals:
         deviation = (float(each["squares"].sum()) / freedom) ** 0.5
-        quantile = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+        quantile = float(stdtrit(freedom, (1 + LEVEL) / 2))
         reach = quantile * deviation / pl.col("scores").sqrt()
     return each.select(
         score,

@@ -157,8 +157,11 @@ def maximize(
 
     def objective(values: Floats) -> float:
         odds = design @ values
-        likelihood = share @ odds - np.maximum(odds, 0).sum() - np.log1p(np.exp(-abs(odds))).sum()
-        return float(likelihood - penalty @ values**2 / 2)
+        # All terms have one sign, so that rounding is small beside the sum: where all is nearly
+        # certain, the difference of large sums would hide whether a step rises.
+        surprise = share @ np.maximum(-odds, 0) + (1 - share) @ np.maximum(odds, 0)
+        unsure = np.log1p(np.exp(-abs(odds))).sum()
+        return -float(surprise + unsure + penalty @ values**2 / 2)
 
     values = np.append(strengths, position)
     reached = objective(values)

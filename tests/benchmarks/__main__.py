@@ -5,7 +5,8 @@ checked; its figure is the ratio. Where there is no plain way, only the platform
 From tags to clusters (``tags``) and from scores to subsets (``selecting``), each side runs in a
 process of its own. Whom to compare (``contests``) is measured in recall, with a simulated scorer.
 Calls to language models have a table of their own (``calls``): what is reached of what can be.
-Answering (``answers``) is told in tokens a second.
+Answering (``answers``) is told in tokens a second, training (``training``) in what a step takes
+longer than with the bare trainer.
 """
 
 import argparse
@@ -18,7 +19,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import answers, calls, contests, published, scorer, selecting, tags, works
+from tests.benchmarks import (
+    answers,
+    calls,
+    contests,
+    published,
+    scorer,
+    selecting,
+    tags,
+    training,
+    works,
+)
 
 REPEATS = 3
 # Where it is not a terminal that says how wide it is, such as a log.
@@ -67,6 +78,7 @@ def main() -> None:
         "scorer": print_scorer,
         "calls": print_calls,
         "answers": print_answers,
+        "training": print_training,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("tables", nargs="*", choices=[*tables, []], metavar="|".join(tables))
@@ -119,6 +131,12 @@ def print_answers(console: Console) -> bool:
     for missing in answers.left_out():
         console.print(missing)
     return same
+
+
+def print_training(console: Console) -> bool:
+    """Fine-tuning on the CPU."""
+    title = f"Fine-tuning (small model, CPU; medians of {training.ROUNDS} alternating runs)"
+    return print_rows(console, title, training.all_rows())
 
 
 def print_rows(console: Console, title: str, rows: Iterator[tags.Row]) -> bool:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,37 @@ k = 6
 clusters = 3
 [landing]
 settle_s = 0
+[training]
+save_every_steps = 100
 """
 EXPERIMENTS = """
 recipes:
   demo: {steps: 2, learning_rate: 1.0e-4, max_length: 64, per_device_batch_size: 2,
          batch_size: 2, neftune_alpha: 5, max_new_tokens: 8}
+matchups:
+  opencs_vs_random@smollm2-135m:
+    {model_a: opencs@smollm2-135m, model_b: random@smollm2-135m, benchmark: small, parity: steps}
+benchmarks: [small]
+"""
+# Questions of the benchmark `small`; each has two turns.
+QUESTIONS = 4
+SMOKE = ROOT / "opencs_assets" / "benchmark_data" / "smoke.jsonl"
+# Command lines, one after the other in one process: starting one takes seconds.
+SEVERAL = """
+import contextlib, io, json, sys
+from opencs_assets.cli import main
+
+done = []
+for words in json.load(sys.stdin):
+    sys.argv = ["opencs", *words]
+    said, told, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code or 0
+    done.append([code, said.getvalue(), told.getvalue()])
+json.dump(done, sys.stdout)
 """
 
 Opencs = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,6 +61,9 @@ def small_home(folder: Path, models: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.toml").write_text(SETTINGS.format(models=json.dumps(str(models))))
     (folder / "experiments.yaml").write_text(EXPERIMENTS)
+    (folder / "benchmarks").mkdir(exist_ok=True)
+    lines = SMOKE.read_text(encoding="utf-8").splitlines()[:QUESTIONS]
+    (folder / "benchmarks" / "small.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
@@ -54,6 +83,25 @@ def opencs(home: Path, *words: str, timeout: float = 900) -> subprocess.Complete
         timeout=timeout,
         check=False,
     )
+
+
+def several(home: Path, lines: Iterable[tuple[str, ...]]) -> list[subprocess.CompletedProcess[str]]:
+    """Run command lines in one process; one that raises more than an exit fails them all."""
+    lines = list(lines)
+    ran = subprocess.run(
+        [sys.executable, "-c", SEVERAL],
+        input=json.dumps(lines),
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return [
+        subprocess.CompletedProcess(words, code, said, told)
+        for words, (code, said, told) in zip(lines, json.loads(ran.stdout), strict=True)
+    ]
 
 
 @pytest.fixture(scope="session")

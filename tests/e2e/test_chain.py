@@ -12,7 +12,7 @@ import pytest
 
 from resources.lake import Lake
 from resources.warehouse import query
-from tests.e2e.conftest import ROWS, environment, opencs
+from tests.e2e.conftest import QUESTIONS, ROWS, environment, opencs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.train]
 
@@ -60,10 +60,11 @@ def test_the_two_arms_are_trained_alike(demo_home):
 
 def test_every_question_is_answered_and_judged(demo_home):
     for model in rows(demo_home, "select * from mt_bench_scores"):
-        assert (model["judged"], model["expected"], model["complete"]) == (24, 24, True)
+        turns = 2 * QUESTIONS
+        assert (model["judged"], model["expected"], model["complete"]) == (turns, turns, True)
     (pair,) = rows(demo_home, "select * from win_rates where is_default_rule")
-    assert pair["judged"] == pair["expected"] == 12
-    assert pair["win"] + pair["tie"] + pair["lose"] + pair["unparsable"] == 12
+    assert pair["judged"] == pair["expected"] == QUESTIONS
+    assert pair["win"] + pair["tie"] + pair["lose"] + pair["unparsable"] == QUESTIONS
 
 
 def test_selected_samples_say_why(demo_home):

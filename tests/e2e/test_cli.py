@@ -6,9 +6,46 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import opencs, small_home
+from tests.e2e.conftest import opencs, several, small_home
 
 pytestmark = pytest.mark.e2e
+
+
+RANDOM = "random@smollm2-135m"
+DRY = ("--dry-run", "--json")
+SUBSET = ("materialize", "+selected_subset", "--selector")
+SCORES = {
+    "random": set(),
+    "opencs": {"contrastive_scores"},
+    "alpagasus": {"single_scores"},
+    "no_clusters": {"whole_set_scores"},
+}
+PLANS = {
+    "all": ("materialize", "*", "--all", *DRY),
+    "experiment": ("materialize", "+checkpoint", "--experiment", RANDOM, *DRY),
+    **{selector: (*SUBSET, selector, *DRY) for selector in SCORES},
+}
+WRONG = [
+    (("materialize", "selected_subset"), 2, "say which with --selector, or --all"),
+    (("materialize", "nonsense"), 2, "is not a selection of assets"),
+    (("materialize", "raw_dataset", "--dataset", "other"), 2, "there is no dataset 'other'"),
+    (("materialize", "*", "--all", "--experiment", "x"), 2, "there is no experiment 'x'"),
+    (("materialize", "open_tags", "--limit", "3"), 2, "--limit is for raw_dataset"),
+    (("estimate", "other"), 1, "other"),
+    (("summary", "../x"), 1, "../x"),
+    (("sql", "select 1"), 1, "no warehouse"),
+    (("nonsense",), 2, "No such command"),
+    (("what-if", "mine", "--k", "3"), 1, "opencs materialize"),
+    (("what-if", "mine", "--k", "0"), 1, "method.k"),
+    (("add", "nowhere.json"), 1, "nowhere.json"),
+]
+NAMES = ["a/b", "a|b", "..", "my data", "UPPER", ""]
+BAD_FILES = [
+    ("empty", b"", "empty"),
+    ("cut", b'[{"instruction": "a", "output": "b"},\n{"instruction": ]', "line 2"),
+    ("shape", b'{"colour": "red"}\n{"colour": "blue"}\n', "unknown_shape"),
+    ("latin", b'[{"instruction": "caf\xe9", "output": "b"}]', "UTF-8"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -17,29 +54,50 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(home: Path, small_file: Path) -> Path:
-    assert opencs(home, "add", str(small_file), "--name", "mine").returncode == 0
-    return home
+def ran(home: Path, small_file: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Outcome of each command line that starts no model, by its words."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, content, _ in BAD_FILES:
+        (folder / f"{name}.json").write_bytes(content)
+    lines = [
+        ("--help",),
+        ("add", str(small_file), "--name", "mine"),
+        *PLANS.values(),
+        *(words for words, _, _ in WRONG),
+        *(("add", str(small_file), "--name", name) for name in NAMES),
+        *(("add", str(folder / f"{name}.json"), "--name", name) for name, _, _ in BAD_FILES),
+        *(("materialize", "raw_dataset", "--dataset", name) for name, _, _ in BAD_FILES),
+    ]
+    found = dict(zip(lines, several(home, lines), strict=True))
+    for name, _, _ in BAD_FILES:
+        found["add", name] = found["add", str(folder / f"{name}.json"), "--name", name]
+    assert found["add", str(small_file), "--name", "mine"].returncode == 0
+    return found
 
 
-def failed(home: Path, *words: str, code: int = 1) -> str:
-    ran = opencs(home, *words)
+def told(ran, code: int = 1) -> str:
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     return " ".join(ran.stderr.split())
 
 
-def test_help_names_every_command(home):
-    said = opencs(home, "--help").stdout
-    words = "add materialize estimate doctor sql ui demo models replies what-if"
+def failed(home: Path, *words: str, code: int = 1) -> str:
+    return told(opencs(home, *words), code)
+
+
+def test_help_names_every_command(ran):
+    said = ran["--help",].stdout
+    words = "add materialize estimate doctor sql ui demo models replies what-if benchmarks"
     for command in words.split():
         assert command in said
 
 
-def test_dry_run_prints_the_plan_in_order(data):
-    ran = opencs(data, "materialize", "*", "--all", "--dry-run", "--json")
-    plan = json.loads(ran.stdout)
-    families = [step["family"] for step in plan]
+def plan(ran, name: str) -> list[dict]:
+    return json.loads(ran[PLANS[name]].stdout)
+
+
+def test_dry_run_prints_the_plan_in_order(ran):
+    families = [step["family"] for step in plan(ran, "all")]
     assert families[0] == "benchmarks"
     assert families[-1] == "warehouse"
     assert families == sorted(
@@ -56,95 +114,41 @@ def test_dry_run_prints_the_plan_in_order(data):
             "warehouse",
         ].index,
     )
-    one = opencs(
-        data, "materialize", "+selected_subset", "--selector", "random", "--dry-run", "--json"
-    )
-    assert [step["partition"] for step in json.loads(one.stdout)] == ["mine", "mine|random"]
+    assert [step["partition"] for step in plan(ran, "random")] == ["mine", "mine|random"]
 
 
-@pytest.mark.parametrize(
-    ("selector", "scores"),
-    [
-        ("random", set()),
-        ("opencs", {"contrastive_scores"}),
-        ("alpagasus", {"single_scores"}),
-        ("no_clusters", {"whole_set_scores"}),
-    ],
-)
-def test_a_subset_brings_only_the_scores_that_its_selector_reads(data, selector, scores):
-    ran = opencs(
-        data, "materialize", "+selected_subset", "--selector", selector, "--dry-run", "--json"
-    )
-    planned = {name for step in json.loads(ran.stdout) for name in step["assets"].split(", ")}
+@pytest.mark.parametrize(("selector", "scores"), SCORES.items())
+def test_a_subset_brings_only_the_scores_that_its_selector_reads(ran, selector, scores):
+    planned = {name for step in plan(ran, selector) for name in step["assets"].split(", ")}
     assert planned & {"contrastive_scores", "single_scores", "whole_set_scores"} == scores
 
 
-def test_what_if_before_tags_says_what_to_materialize(data):
-    said = failed(data, "what-if", "mine", "--k", "3")
-    assert "opencs materialize" in said
-    assert "method.k" in failed(data, "what-if", "mine", "--k", "0")
+def test_an_experiment_brings_its_selector(ran):
+    partitions = [step["partition"] for step in plan(ran, "experiment")]
+    assert partitions == ["mine", "mine|random", f"mine|{RANDOM}"]
 
 
-def test_an_experiment_brings_its_selector(data):
-    ran = opencs(
-        data,
-        "materialize",
-        "+checkpoint",
-        "--experiment",
-        "random@smollm2-135m",
-        "--dry-run",
-        "--json",
-    )
-    partitions = [step["partition"] for step in json.loads(ran.stdout)]
-    assert partitions == ["mine", "mine|random", "mine|random@smollm2-135m"]
+@pytest.mark.parametrize(("words", "code", "message"), WRONG)
+def test_wrong_calls_say_what_to_do(ran, words, code, message):
+    assert message in told(ran[words], code)
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (("materialize", "selected_subset"), 2, "say which with --selector, or --all"),
-        (("materialize", "nonsense"), 2, "is not a selection of assets"),
-        (("materialize", "raw_dataset", "--dataset", "other"), 2, "there is no dataset 'other'"),
-        (("materialize", "*", "--all", "--experiment", "x"), 2, "there is no experiment 'x'"),
-        (("materialize", "open_tags", "--limit", "3"), 2, "--limit is for raw_dataset"),
-        (("estimate", "other"), 1, "other"),
-        (("summary", "../x"), 1, "../x"),
-        (("sql", "select 1"), 1, "no warehouse"),
-        (("nonsense",), 2, "No such command"),
-    ],
-)
-def test_wrong_calls_say_what_to_do(data, words, code, message):
-    assert message in failed(data, *words, code=code)
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_dataset_names(ran, small_file, name):
+    assert "name" in told(ran["add", str(small_file), "--name", name])
 
 
-@pytest.mark.parametrize("name", ["a/b", "a|b", "..", "my data", "UPPER", ""])
-def test_bad_dataset_names(home, small_file, name):
-    assert "name" in failed(home, "add", str(small_file), "--name", name)
+@pytest.mark.parametrize(("name", "message"), [(name, said) for name, _, said in BAD_FILES])
+def test_files_that_cannot_be_used(ran, home, name, message):
+    added = ran["add", name]
+    words = ("materialize", "raw_dataset", "--dataset", name)
+    said = told(added) if added.returncode else told(ran[words])
+    assert message in said
+    assert not (home / "lake" / "raw_dataset" / f"dataset={name}").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "empty"),
-        (b'[{"instruction": "a", "output": "b"},\n{"instruction": ]', "line 2"),
-        (b'{"colour": "red"}\n{"colour": "blue"}\n', "unknown_shape"),
-        (b'[{"instruction": "caf\xe9", "output": "b"}]', "UTF-8"),
-    ],
-)
-def test_files_that_cannot_be_used(home, tmp_path, content, message):
-    file = tmp_path / "bad.json"
-    file.write_bytes(content)
-    added = opencs(home, "add", str(file))
-    if added.returncode:
-        said = added.stderr
-    else:
-        said = failed(home, "materialize", "raw_dataset", "--dataset", "bad")
-    assert message in " ".join(said.split())
-    assert not (home / "lake" / "raw_dataset" / "dataset=bad").exists()
-
-
-def test_a_file_that_is_not_there(home):
-    assert "nowhere.json" in failed(home, "add", "nowhere.json")
+def test_a_wrong_call_in_a_process_of_its_own_ends_alike(home):
+    assert "No such command" in failed(home, "nonsense", code=2)
 
 
 def test_a_home_that_cannot_be_written(tmp_path):
@@ -203,8 +207,8 @@ def test_faithful_fails_clearly_on_few_samples(tmp_path, models_dir, small_file)
 
     home = small_home(tmp_path, models_dir)
     (home / "settings.toml").write_text('profile = "faithful"\n')
-    assert opencs(home, "add", str(small_file)).returncode == 0
-    assert opencs(home, "materialize", "raw_dataset").returncode == 0
+    begun = several(home, [("add", str(small_file)), ("materialize", "raw_dataset")])
+    assert [each.returncode for each in begun] == [0, 0]
     lake = Lake(str(home / "lake"))
     samples = lake.read("raw_dataset", {"dataset": "small"})
     tags = pl.DataFrame(

@@ -66,9 +66,11 @@ class Ui:
 @pytest.fixture(scope="module")
 def ui(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     home = small_home(tmp_path_factory.mktemp("home"), models_dir)
-    with (home / "settings.toml").open("a") as settings:
-        # Reading a file is enough to see the sensor work.
-        settings.write('on_new_data = "ingest"\n')
+    settings = home / "settings.toml"
+    # Reading a file is enough to see the sensor work.
+    settings.write_text(
+        settings.read_text().replace("[landing]\n", '[landing]\non_new_data = "ingest"\n')
+    )
     port = free_port()
     with (home / "ui.log").open("w") as log:
         server = subprocess.Popen(

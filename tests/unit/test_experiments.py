@@ -265,3 +265,43 @@ def test_a_matchup_compares_what_had_the_same_budget(tmp_path, one, other, parit
     with pytest.raises(ExperimentsError, match=re.escape(says)) as caught:
         load_experiments(tmp_path)
     assert "matchups.m" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("demo", "other", "parity", "says"),
+    [
+        (
+            "{steps: 2}",
+            "{steps: 2}",
+            "epochs",
+            "they give 2 steps and 2 steps; write `parity: steps`",
+        ),
+        ("{tokens: 900}", "{tokens: 900}", "steps", "write `parity: tokens`"),
+        ("{steps: 2}", "{steps: 3}", "steps", "give both the same budget, or write `parity: decl"),
+        (
+            "{steps: 2}",
+            "{epochs: 2}",
+            "steps",
+            "they give 2 steps and 2 epochs; give both the same",
+        ),
+        ("{steps: 2}", "{steps: 2}", "steps", None),
+        ("{steps: 2}", "{epochs: 3}", "declared", None),
+    ],
+)
+def test_parity_that_does_not_hold_says_what_to_write(tmp_path, demo, other, parity, says):
+    own(
+        tmp_path,
+        f"recipes: {{demo: {demo}, other: {other}}}\n"
+        "experiments:\n"
+        "  x: {selector: opencs, base_model: smollm2-135m, recipe: demo}\n"
+        "  y: {selector: random, base_model: smollm2-135m, recipe: other}\n"
+        f"matchups:\n  m: {{model_a: x, model_b: y, parity: {parity}}}\n"
+        f"  opencs_vs_random@smollm2-135m: {{model_a: x, model_b: y, parity: declared}}\n",
+    )
+    if says is None:
+        assert load_experiments(tmp_path).matchups["m"].parity == parity
+        return
+    with pytest.raises(ExperimentsError) as error:
+        load_experiments(tmp_path)
+    assert f"matchups.m: parity {parity} needs" in str(error.value)
+    assert says in str(error.value)

@@ -23,8 +23,9 @@ def stored(where: Path | str) -> int:
         return store.usage_rows().height
 
 
-def test_kill_9_at_20_moments_of_a_stage(tmp_path):
-    count, at_once, kills = 5_000, 32, 20
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.soak)])
+def test_kill_9_at_moments_of_a_stage(tmp_path, kills):
+    count, at_once = 250 * kills, 32
     seed = random.randrange(1_000_000)
     rng = random.Random(seed)
     print(f"seed {seed}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resources.llm.store import ReadingRow, ReplyStore
-from tests.e2e.conftest import environment, opencs
+from tests.e2e.conftest import environment, opencs, several
 from tests.unit.resources.test_archive import fill, key, record, rows
 
 
@@ -53,13 +53,23 @@ def test_from_one_home_to_another_and_to_postgres(home, tmp_path, postgres_url):
 
 
 def test_export_takes_a_part(home, tmp_path):
-    file = tmp_path / "out.jsonl"
+    file, other, csv = (str(tmp_path / name) for name in ("out.jsonl", "other.jsonl", "out.csv"))
     words = ("--dataset", "d", "--stage", "open_tags", "--since", "2020-01-01")
-    assert "12 replies in" in done(home, "export", str(file), *words, "--without-requests").stdout
-    assert "secret" not in file.read_text()
-    assert "0 replies in" in done(home, "export", str(file), "--since", "2999-01-01").stdout
-    assert "must end in" in done(home, "export", str(tmp_path / "out.csv"), code=1).stderr
-    assert "does not match" in done(home, "export", str(file), "--since", "today", code=2).stderr
+    taken, none, form, day = several(
+        home,
+        [
+            ("replies", "export", file, *words, "--without-requests"),
+            ("replies", "export", other, "--since", "2999-01-01"),
+            ("replies", "export", csv),
+            ("replies", "export", other, "--since", "today"),
+        ],
+    )
+    assert [each.returncode for each in (taken, none, form, day)] == [0, 0, 1, 2]
+    assert "12 replies in" in taken.stdout
+    assert "secret" not in Path(file).read_text()
+    assert "0 replies in" in none.stdout
+    assert "must end in" in form.stderr
+    assert "does not match" in day.stderr
 
 
 def test_rejected_rows_are_told_and_fail(home, tmp_path):
@@ -125,16 +135,25 @@ def test_a_store_in_use_is_a_clear_failure(home):
 
 
 def test_one_reply_is_shown_with_its_prompt(home):
-    said = done(home, "show", key(3)[:10]).stdout
+    said, whole, unknown, short = several(
+        home,
+        [
+            ("replies", "show", key(3)[:10]),
+            ("replies", "show", key(2), "--json"),
+            ("replies", "show", "0" * 9),
+            ("replies", "show", "abc"),
+        ],
+    )
+    assert [each.returncode for each in (said, whole, unknown, short)] == [0, 0, 1, 1]
     for words in ("tagger for open_tags", "run-1", "13 in (3 cached), 4 out", "secret", "täg 3"):
-        assert words in said
-    kept = json.loads(done(home, "show", key(2), "--json").stdout)
+        assert words in said.stdout
+    kept = json.loads(whole.stdout)
     assert kept["request"]["messages"] == [{"role": "user", "content": "secret"}]
     assert kept["readings"] == [
         {"prompt_version": "v1", "status": "ok", "value": ["a", 2], "detail": None}
     ]
-    assert "no reply's id begins with" in done(home, "show", "0" * 9, code=1).stderr
-    assert "8 or more characters" in done(home, "show", "abc", code=1).stderr
+    assert "no reply's id begins with" in unknown.stderr
+    assert "8 or more characters" in short.stderr
 
 
 def test_control_characters_reach_no_terminal_and_markup_is_text(home):
@@ -150,7 +169,9 @@ def test_an_ambiguous_beginning_lists_what_there_is(home):
     connection = sqlite3.connect(home / "llm" / "replies.sqlite")
     connection.execute("update replies set reply_id = ? where reply_id = ?", [twin, key(4)])
     connection.commit()
-    ran = done(home, "show", key(3)[:8], "--json", code=2)
-    assert [row["reply_id"] for row in json.loads(ran.stdout)] == sorted([key(3), twin])
-    assert "several ids" in ran.stderr
-    assert key(3) in done(home, "show", key(3)[:8], code=2).stdout
+    lines = [("replies", "show", key(3)[:8], *more) for more in (("--json",), ())]
+    listed, shown = several(home, lines)
+    assert [listed.returncode, shown.returncode] == [2, 2]
+    assert [row["reply_id"] for row in json.loads(listed.stdout)] == sorted([key(3), twin])
+    assert "several ids" in listed.stderr
+    assert key(3) in shown.stdout

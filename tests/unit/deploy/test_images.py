@@ -52,6 +52,13 @@ def test_requirements_are_selected_from_the_lock() -> None:
         assert {f"{package}=={version}" for package, version in pins(name).items()} <= set(locked)
 
 
+def test_writing_the_lock_selects_the_requirements_anew() -> None:
+    said = subprocess.run(
+        ["make", "--dry-run", "lock"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert 0 < said.find("> requirements.lock") < said.find("docker/select_requirements.py")
+
+
 def test_the_trainer_has_pipes_and_not_dagster() -> None:
     packages = {name for name in pins("trainer-requirements.txt") if name.startswith("dagster")}
     assert packages == {"dagster-pipes"}

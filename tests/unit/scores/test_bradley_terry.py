@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
@@ -123,13 +123,34 @@ def test_turning_all_comparisons_round_turns_the_strengths(samples, count, seed)
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 12), st.integers(1, 40), st.integers(0, 1000))
+# Few comparisons that never contradict each other: the prior is as wide as it may be, and the top
+# as flat.
+@example(9, 11, 609)
+@example(9, 22, 677)
 def test_the_order_of_comparisons_does_not_matter(samples, count, seed):
     compared, _ = simulated(samples, count, seed)
     order = np.random.default_rng(seed).permutation(count)
     mixed = Comparisons(
         compared.first[order], compared.second[order], compared.share[order], samples
     )
-    assert fit(mixed).strengths == pytest.approx(fit(compared).strengths, abs=1e-6)
+    assert fit(mixed).strengths == pytest.approx(fit(compared).strengths, abs=1e-7)
+
+
+@pytest.mark.parametrize(("samples", "count", "seed"), [(10, 21, 289), (12, 21, 461)])
+def test_a_flat_top_is_climbed_to_its_end(samples, count, seed):
+    """Where all is nearly certain, a step's rise must not vanish in rounding."""
+    compared, _ = simulated(samples, count, seed)
+    ridge = 4e-6
+    strengths, position = maximize(compared, ridge, 1e-5, np.zeros(samples), 0.0)
+    chance = expit(strengths[compared.first] - strengths[compared.second] + position)
+    left = compared.share - chance
+    slope = (
+        np.bincount(compared.first, left, samples)
+        - np.bincount(compared.second, left, samples)
+        - ridge * strengths
+    )
+    # The curvature is at least the ridge, so this bounds how far the top is.
+    assert np.abs(slope / ridge).max() < 1e-6
 
 
 def test_variances_of_parts_are_those_of_the_inverse():

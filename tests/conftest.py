@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="of each file's tests marked `soak`, run one in N, and at least one; 0: none "
+        help="of each folder's tests marked `soak`, run one in N, rounded down; 0: none "
         "(default: 1, all)",
     )
 
@@ -32,14 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what the sample leaves out; which ones stays, as it goes by their names."""
     every = config.getoption("--soak-sample")
-    by_file: dict[Path, list[pytest.Item]] = {}
+    by_folder: dict[Path, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("soak"):
-            by_file.setdefault(item.path, []).append(item)
+            by_folder.setdefault(item.path.parent, []).append(item)
     left_out: set[pytest.Item] = set()
-    for found in by_file.values():
+    for found in by_folder.values():
         found.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
-        left_out.update(found[-(-len(found) // every) if every else 0 :])
+        left_out.update(found[len(found) // every if every else 0 :])
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

@@ -58,9 +58,9 @@ def test_work_runs_in_a_job_that_is_removed_with_all_its_files(home, capfd):
         {"kind": "status", "code": 429},
         {"kind": "status", "code": 429, "retry_after": 1},
         {"kind": "status", "code": 500},
-        {"kind": "status", "code": 503},
         {"kind": "reset"},
-        {"kind": "hang"},
+        pytest.param({"kind": "status", "code": 503}, marks=pytest.mark.soak),
+        pytest.param({"kind": "hang"}, marks=pytest.mark.soak),
     ],
     ids=lambda fault: "-".join(str(value) for value in fault.values()),
 )
@@ -264,7 +264,7 @@ def test_a_pod_that_had_to_be_killed_when_it_was_deleted_goes_on_too(home):
 # Row: log stream dropped or silent for a long time.
 
 
-@pytest.mark.parametrize("kind", ["drop", "end", "silent"])
+@pytest.mark.parametrize("kind", ["drop", "silent", pytest.param("end", marks=pytest.mark.soak)])
 def test_a_log_that_breaks_or_is_silent_loses_no_report(home, kind, capfd):
     home.cluster.fail_logs(kind, after_bytes=100, times=1)
     ran = home.run(home.work(steps=12, step_s=0.3))

@@ -17,6 +17,8 @@ from kubernetes.client.exceptions import ApiException
 
 from tests.integration.cluster.conftest import IMAGE, JOBS, PODS, Cluster, started
 
+# The tests of a tool of the tests.
+pytestmark = pytest.mark.soak
 SHELL = {"PATH": "/usr/bin:/bin"}
 DEFAULTS: dict[str, Any] = {
     "images": {IMAGE: SHELL},

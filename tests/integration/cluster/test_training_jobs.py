@@ -98,6 +98,7 @@ def when_kept(cluster: Cluster, home: Path) -> str:
     return str(pod["metadata"]["name"])
 
 
+@pytest.mark.soak
 def test_a_preempted_forced_fine_tuning_goes_on_from_its_state(cluster, home, tiny_model):
     # Forced, since "begin anew" must not be said again to the pod that takes over.
     from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,7 @@ def orchestrator(cluster: Cluster, home: Path, tiny_model: Path, monkeypatch) ->
         yield running
 
 
+@pytest.mark.soak
 def test_a_run_in_a_pod_trains_in_a_job_and_is_terminated_with_it(orchestrator: Orchestrator):
     cluster, home = orchestrator.cluster, orchestrator.home
     run_id = orchestrator.launch("train_job", PARTITION)

@@ -80,8 +80,12 @@ def trained(make_shared):
 
 @pytest.mark.parametrize(
     "recipe",
-    [{"zero": 0}, {"zero": 2}, {"zero": 3}, {"zero": 3, "offload": True}],
-    ids=["ddp", "zero2", "zero3", "offload"],
+    [
+        pytest.param({"zero": 0}, id="ddp", marks=pytest.mark.soak),
+        pytest.param({"zero": 2}, id="zero2"),
+        pytest.param({"zero": 3}, id="zero3"),
+        pytest.param({"zero": 3, "offload": True}, id="offload", marks=pytest.mark.soak),
+    ],
 )
 def test_two_processes_train_as_one(trained, alone, recipe):
     import torch
@@ -105,6 +109,7 @@ def test_two_processes_train_as_one(trained, alone, recipe):
     assert not work_folder(job).exists()
 
 
+@pytest.mark.soak
 def test_one_process_may_use_zero_too(make_shared, alone):
     """As one GPU does that has not the memory for the optimizer's state."""
     import torch
@@ -119,6 +124,7 @@ def test_one_process_may_use_zero_too(make_shared, alone):
         assert torch.allclose(tensors(job)[name], tensor, atol=2e-4), name
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("zero", [2, 3])
 def test_zero_goes_on_from_its_state(trained, make_shared, zero, heard):
     import torch

@@ -195,6 +195,7 @@ def _answers(folder: Path) -> None:
     assert reply.finish_reason in {"stop", "length"}
 
 
+@pytest.mark.soak
 def test_a_stopped_adapter_goes_on(make_job):
     import torch
 

@@ -90,6 +90,7 @@ def test_sigterm_keeps_the_state_of_the_very_step(make_job, start, whole, tmp_pa
     assert weights(job) == whole[1]
 
 
+@pytest.mark.soak
 def test_force_forgets_the_states(make_job, whole):
     job, content = make_job(settings=OFTEN, **MANY)
     stopped_at(job, 4, lambda: work(content, Channel()))

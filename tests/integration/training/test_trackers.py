@@ -7,7 +7,7 @@ import pytest
 
 from resources.settings import Training
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.soak]
 
 
 def test_both_trackers_get_the_curve(make_job, start, tmp_path):

@@ -72,7 +72,7 @@ def add(
 @app.command()
 def materialize(
     selection: Annotated[
-        str, typer.Argument(help="Assets in Dagster's selection syntax: `*`, `+selected_subset`.")
+        str, typer.Argument(help="Assets in Dagster's selection syntax: `*`, `*selected_subset`.")
     ],
     dataset: Annotated[list[str] | None, typer.Option(help="Dataset; may be repeated.")] = None,
     selector: Annotated[list[str] | None, typer.Option(help="Selector; may be repeated.")] = None,

@@ -72,7 +72,7 @@ def plan(
         defs: The platform's definitions.
         instance: The instance that knows the datasets.
         experiments: What is declared.
-        selection: Assets in Dagster's selection syntax, such as ``+selected_subset``.
+        selection: Assets in Dagster's selection syntax, such as ``*selected_subset``.
         datasets: Datasets; unset: the only one, or with ``everything`` all.
         selectors: Selectors; unset: those of the experiments, or with ``everything`` all.
         chosen_experiments: Experiments; unset: with ``everything`` all.

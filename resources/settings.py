@@ -275,7 +275,7 @@ class Training(_Strict):
 
     Attributes:
         save_every_steps: Steps between kept training states, from which a stopped training goes
-            on. Unset: a tenth of the training.
+            on. Unset: a tenth of the training, and a minute at least.
         keep_states: States kept while training; the older ones are removed.
         report_to: Trackers that get the curves besides Dagster: ``wandb``, ``mlflow``. They are
             reached by their own environment variables (``WANDB_API_KEY``, ``MLFLOW_TRACKING_URI``).

@@ -97,7 +97,7 @@ def fit(
         channel.say(f"going on from the state of step {begun.step} of {steps}")
     curve = Curve(begun.kept if begun else None)
     with StopRequest() as stop:
-        watch = watcher(curve, steps, place, training.settings.keep_states, stop, channel)
+        watch = watcher(curve, steps, place, training.settings, stop, channel)
         trainer = SFTTrainer(
             model=model,
             args=arguments,
@@ -115,6 +115,12 @@ def fit(
             channel.say("all steps are done; the checkpoint is only saved")
         except JobError as error:
             raise JobError(f"{error}{_last_good(place.states)}") from None
+        except torch.OutOfMemoryError:
+            raise JobError(
+                f"the device's memory ran out after step {trainer.state.global_step} of {steps}; "
+                "use a smaller per_device_batch_size, gradient_checkpointing, a shorter "
+                f"max_length, a higher zero, or an adapter{_last_good(place.states)}"
+            ) from None
         if watch.stopped:
             raise StoppedError(
                 f"stopped at step {trainer.state.global_step} of {steps}; the state is kept in "

@@ -11,8 +11,11 @@ from typing import Any
 from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.place import Place
 from opencs_assets.external import Channel, JobError, Progress
+from resources.settings import Training
 
-REPORT_EVERY_S = 10.0
+REPORT_EVERY_S = 30.0
+# Between two states, where nobody said how often: a short training is soon done again.
+STATE_EVERY_S = 60.0
 
 
 class AllDoneError(Exception):
@@ -44,15 +47,20 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process was asked; every process must call this at the same step."""
-        import torch
-        from torch import distributed
+        return any_process(self.asked)
 
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self.asked
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        flag = torch.tensor([int(self.asked)], device=device)
-        distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
-        return bool(flag.item())
+
+def any_process(here: bool) -> bool:
+    """Whether something holds in any process; every process must call this at the same step."""
+    import torch
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return here
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    flag = torch.tensor([int(here)], device=device)
+    distributed.all_reduce(flag, op=distributed.ReduceOp.MAX)
+    return bool(flag.item())
 
 
 class Curve:
@@ -112,7 +120,7 @@ def watcher(
     curve: Curve,
     steps: int,
     place: Place,
-    keep_states: int,
+    settings: Training,
     stop: StopRequest,
     channel: Channel,
 ) -> Any:
@@ -124,7 +132,7 @@ def watcher(
         curve: Filled while training.
         steps: Steps of the whole training.
         place: Where the states go.
-        keep_states: States to keep.
+        settings: The home's ``training`` settings.
         stop: Asked after each step.
         channel: Told where the training is.
     """
@@ -134,7 +142,7 @@ def watcher(
     class Watch(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.progress: Progress | None = None
-            self.reported = time.monotonic()
+            self.reported = self.kept = time.monotonic()
             self.stopped = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -146,6 +154,9 @@ def watcher(
                 self.progress.advance(int(state.global_step))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if control.should_save and settings.save_every_steps is None:
+                due = time.monotonic() - self.kept >= STATE_EVERY_S
+                control.should_save = any_process(due)
             if stop.agreed() and state.global_step < steps:
                 self.stopped = True
                 control.should_log = control.should_save = control.should_training_stop = True
@@ -161,9 +172,14 @@ def watcher(
             now = time.monotonic()
             if now - self.reported > REPORT_EVERY_S or row["step"] == steps:
                 self.reported = now
-                channel.send("progress", {**row, "steps": steps})
+                channel.say(
+                    f"step {row['step']} of {steps}: loss {row['loss']:.4f}, learning rate "
+                    f"{row['learning_rate']:.3g}, gradient norm {row['grad_norm']:.3g}, "
+                    f"{row['tokens_per_second']:.0f} tokens/s"
+                )
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.kept = time.monotonic()
             # Each process writes its part; the state is complete when the last one has.
             if distributed.is_available() and distributed.is_initialized():
                 distributed.barrier()
@@ -172,7 +188,7 @@ def watcher(
             folder = Path(args.output_dir) / f"{states.PREFIX}{state.global_step}"
             states.seal(folder, {**curve.kept(), "world_size": args.world_size})
             # Only now: the state before must stand until this one is whole.
-            states.keep_last(folder.parent, keep_states)
-            place.keep(folder, keep_states)
+            states.keep_last(folder.parent, settings.keep_states)
+            place.keep(folder, settings.keep_states)
 
     return Watch()

@@ -12,9 +12,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from opencs_assets.remote import RemoteFolder
 from resources.launcher.kubernetes import api, spec
 from tests.integration.cluster.conftest import JOBS, PODS, ROOT
 from tests.integration.cluster.launching import Launching, launching
+from tests.integration.servers.s3 import s3_bucket
 
 STEPS = [f"step {step}" for step in range(1, 6)]
 SLOW = {"steps": 20, "step_s": 0.2}
@@ -494,6 +496,17 @@ def test_environment_secrets_come_by_reference_alone(home):
     assert ran.result["environment"]["GREETING"] == "a secret word"
     (made,) = home.cluster.requests("create", JOBS)
     assert "a secret word" not in str(made["body"])
+
+
+def test_job_files_and_reports_may_be_in_object_storage(home, tmp_path):
+    with s3_bucket(tmp_path) as bucket:
+        names = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        home.configure(jobs_url=f"{bucket}/jobs", env={name: os.environ[name] for name in names})
+        ran = home.run(home.work())
+        assert ran.result is not None, ran.failure
+        assert ran.result["rows"] == 2
+        assert steps_of(ran.said) == STEPS
+        assert not RemoteFolder(f"{bucket}/jobs").sizes()
 
 
 def test_several_nodes_find_each_other_and_the_first_one_reports(home):

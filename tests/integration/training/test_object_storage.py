@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import fsspec
@@ -15,11 +12,11 @@ from opencs_assets.external import Channel
 from opencs_assets.provenance import MARKER, ProvenanceError
 from opencs_assets.remote import RemoteFolder, local_copy, read_remote_marker, verify_remote
 from resources.settings import Training
+from tests.integration.servers.s3 import s3_bucket
 from tests.integration.training.conftest import (
     maker,
     step_reached,
     stopped_at,
-    until,
     work_folder,
 )
 
@@ -30,34 +27,8 @@ MANY = {"steps": 20, "neftune_alpha": 5}
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """URL of a bucket of a server of this module's own."""
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("s3") / "log.txt").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=log,
-        stderr=log,
-    )
-
-    def listens() -> bool:
-        with socket.socket() as asked:
-            return asked.connect_ex(("127.0.0.1", port)) == 0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        until(listens, server)
-        fsspec.filesystem("s3").mkdir("opencs")
-        yield "s3://opencs"
-        fsspec.filesystem("s3").clear_instance_cache()
-    server.kill()
-    server.wait()
-    log.close()
+    with s3_bucket(tmp_path_factory.mktemp("s3")) as url:
+        yield url
 
 
 def names(url: str) -> set[str]:

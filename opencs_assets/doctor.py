@@ -26,8 +26,10 @@ from resources.settings import FurtherEndpoint, Role, Settings
 State = Literal["ok", "warning", "problem"]
 PACKAGES = (
     "dagster",
+    "dagster-k8s",
     "dbt-core",
     "dbt-duckdb",
+    "deepspeed",
     "duckdb",
     "faiss-cpu",
     "openai",
@@ -75,6 +77,7 @@ def examine(settings: Settings, *, probe: bool = False) -> list[Finding]:
         *_replies(settings),
         _prices(settings),
         *_roles(settings, probe),
+        _launcher(settings),
         Finding(
             "landing.on_new_data",
             "ok",
@@ -108,6 +111,28 @@ def _gpu() -> Finding:
         return Finding("gpu", "ok", ", ".join(names))
     return Finding(
         "gpu", "ok", f"none; models train on {os.cpu_count()} CPU cores (small models only)"
+    )
+
+
+def _launcher(settings: Settings) -> Finding:
+    """Where trainings run, and whether the Kubernetes API there lets this account look at Jobs."""
+    kind, launcher = settings.launcher.kind, settings.launcher.kubernetes
+    if kind == "local" or launcher is None:
+        return Finding("launcher", "ok", "local; trainings and answers are processes here")
+    from resources.launcher.kubernetes.api import Api, ApiError
+    from resources.launcher.kubernetes.spec import COMPONENT
+
+    labels = ",".join(f"{name}={value}" for name, value in COMPONENT.items())
+    hasty = launcher.model_copy(update={"patience_s": PROBE_TIMEOUT_S})
+    try:
+        jobs = Api(hasty, log=lambda _: None).jobs(labels)
+    except ApiError as error:
+        return Finding("launcher", "problem", f"{kind}: {error}")
+    return Finding(
+        "launcher",
+        "ok",
+        f"{kind}; Jobs in namespace {launcher.namespace}, {launcher.gpus} GPUs a pod, {len(jobs)} "
+        "Jobs there now",
     )
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from opencs_assets.doctor import examine
 from opencs_assets.remote import RemoteFolder
 from resources.launcher.kubernetes import api, spec
+from resources.settings import load_settings
 from tests.integration.cluster.conftest import JOBS, PODS, ROOT
 from tests.integration.cluster.launching import Launching, launching
 from tests.integration.servers.s3 import s3_bucket
@@ -459,6 +461,23 @@ def test_a_job_of_the_partition_from_other_inputs_is_removed_unless_a_run_waits(
 
 
 # Rights and places.
+
+
+def test_the_doctor_says_whether_jobs_can_be_made(home):
+    def found() -> Any:
+        settings = load_settings(home.home)
+        return next(each for each in examine(settings) if each.what == "launcher")
+
+    assert (found().state, found().detail) == (
+        "ok",
+        "kubernetes; Jobs in namespace default, 0 GPUs a pod, 0 Jobs there now",
+    )
+    home.configure(kubeconfig=str(home.cluster.kubeconfig_for([], "none")))
+    assert found().state == "problem"
+    assert "Kubernetes refuses to list Jobs: " in found().detail
+    home.configure(kubeconfig=str(home.home / "nothing"))
+    assert found().state == "problem"
+    assert "set launcher.kubernetes.kubeconfig" in found().detail
 
 
 def test_the_charts_rights_are_enough_and_no_rights_are_a_clear_failure(home):

@@ -6,6 +6,7 @@ that holds its key. Nothing is read at import; ``load_settings`` reads afresh at
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ ClusterSize = Literal["candidates", "members"]
 LengthUnit = Literal["characters", "words", "tokens"]
 Criterion = Literal["helpfulness", "complexity", "quality"]
 Tracker = Literal["wandb", "mlflow"]
+SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|KEY$")
 LauncherKind = Literal["local", "kubernetes", "kubernetes_multinode"]
 
 
@@ -315,7 +317,7 @@ class KubernetesLauncher(_Strict):
         claims: Further volume claims, by the path that each is mounted at.
         jobs_url: Where job files are and reports come back, as an fsspec URL. Unset:
             ``<home>/jobs``.
-        env: Environment of the pods.
+        env: Environment of the pods, for what is no secret.
         env_secrets: Secrets whose keys become environment of the pods.
         image_pull_secrets: Secrets to pull the image with.
         gpus: GPUs of a pod, one process each; 0 trains on its CPUs.
@@ -371,6 +373,17 @@ class KubernetesLauncher(_Strict):
     keep_s: int = Field(86_400, ge=0)
     poll_s: float = Field(3.0, gt=0)
     patience_s: float = Field(600, gt=0)
+
+    @field_validator("env")
+    @classmethod
+    def _no_secrets(cls, named: Mapping[str, str]) -> Mapping[str, str]:
+        for name in named:
+            if SECRET_NAME.search(name.upper()):
+                raise ValueError(
+                    f"{name} looks like a secret, which would stand in each Job for all to read; "
+                    "put it into a Secret, and name that in env_secrets"
+                )
+        return named
 
 
 class Launcher(_Strict):

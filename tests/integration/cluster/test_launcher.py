@@ -520,7 +520,8 @@ def test_environment_secrets_come_by_reference_alone(home):
 def test_job_files_and_reports_may_be_in_object_storage(home, tmp_path):
     with s3_bucket(tmp_path) as bucket:
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        home.configure(jobs_url=f"{bucket}/jobs", env={name: os.environ[name] for name in names})
+        home.cluster.add_secret("storage", **{name: os.environ[name] for name in names})
+        home.configure(jobs_url=f"{bucket}/jobs", env_secrets=["storage"])
         ran = home.run(home.work())
         assert ran.result is not None, ran.failure
         assert ran.result["rows"] == 2

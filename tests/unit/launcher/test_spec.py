@@ -176,6 +176,10 @@ def test_labels_of_different_partitions_differ():
         (f'[launcher.kubernetes]\nimage = "{IMAGE}"', "launcher.kubernetes.home_claim"),
         (f'[launcher.kubernetes]\nimage = "{IMAGE}"\nhome_claim = "h"\ngpu = 1', "kubernetes.gpu:"),
         (
+            f'[launcher.kubernetes]\nimage = "{IMAGE}"\nhome_claim = "h"\nenv = {{HF_TOKEN = "x"}}',
+            "HF_TOKEN looks like a secret",
+        ),
+        (
             f'kind = "kubernetes"\n[launcher.kubernetes]\nimage = "{IMAGE}"\nhome_claim = "h"\n'
             "nodes = 2",
             "set kind = 'kubernetes_multinode'",

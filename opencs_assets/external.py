@@ -79,8 +79,16 @@ def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequen
         Exit status: 0, ``EXIT_JOB_ERROR`` for what a repeat can't mend, ``EXIT_STOPPED`` where
         it was told to stop, ``EXIT_CRASH`` otherwise.
     """
-    # Set first: a container's main process that does not listen is not ended by SIGTERM at all.
-    _listen()
+    try:
+        # First: a container's main process that does not listen is not ended by SIGTERM at all.
+        _listen()
+        return _run(work, arguments)
+    except StoppedError as stop:
+        print(f"stopped: {stop}", file=sys.stderr, flush=True)
+        return EXIT_STOPPED
+
+
+def _run(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequence[str]) -> int:
     with _channel() as channel:
         try:
             channel.send("result", work(read_job(arguments), channel))

@@ -9,8 +9,10 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
@@ -22,7 +24,11 @@ from dagster_pipes import (
 )
 
 URL = "url"
+# Variable with the name of the pod, by which its attempt is found again.
+POD = "OPENCS_POD"
 UPLOAD_EVERY_S = 2.0
+# What the storage may take at the end for the last messages, the result among them.
+CLOSE_WITHIN_S = 900.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 SUFFIX = ".jsonl"
 
@@ -50,9 +56,24 @@ class MailboxChannel(PipesBlobStoreMessageWriterChannel):
 
     def __init__(self, url: str, *, interval: float) -> None:
         super().__init__(interval=interval)
-        begun = f"{time.time_ns() // 1_000_000:014d}-{socket.gethostname()}-{os.getpid()}"
+        who = os.environ.get(POD) or socket.gethostname()
+        begun = f"{time.time_ns() // 1_000_000:014d}.{who}"
         self._fs, root = fsspec.core.url_to_fs(url)
         self._folder = f"{root}/{begun}"
+
+    @contextmanager
+    def buffered_upload_loop(self) -> Iterator[None]:
+        """Write meanwhile, and at the end wait for the storage as long as is sensible."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._upload_loop, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(CLOSE_WITHIN_S)
+            if thread.is_alive():
+                print("the last reports could not be written", file=sys.stderr, flush=True)
 
     def upload_messages_chunk(self, payload: StringIO, index: int) -> None:
         """Write one file; tried until the storage takes it, for nothing may be lost."""
@@ -61,7 +82,8 @@ class MailboxChannel(PipesBlobStoreMessageWriterChannel):
         while True:
             try:
                 put(self._fs, f"{self._folder}/{index:08d}{SUFFIX}", content)
-            except OSError as error:
+            except Exception as error:
+                # Each driver has errors of its own; none of them may end the thread.
                 print(f"reports can't be written, again in {pause:g} s: {error}", file=sys.stderr)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -71,18 +71,26 @@ class RemoteFolder:
             self._fs.get_file(path, str(target))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder; nothing where it is not there or not whole."""
+        """A JSON file of the folder; nothing where it is not there or not whole.
+
+        Raises:
+            OSError: The storage can't be read, which must not be taken for "not there".
+        """
         try:
             found = json.loads(self._fs.cat_file(f"{self._root}/{name}"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return found if isinstance(found, dict) else None
 
     def read_text(self, name: str) -> str | None:
-        """A text file of the folder; nothing where it is not there."""
+        """A text file of the folder; nothing where it is not there.
+
+        Raises:
+            OSError: The storage can't be read.
+        """
         try:
             return bytes(self._fs.cat_file(f"{self._root}/{name}")).decode()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_text(self, name: str, text: str) -> None:

@@ -370,7 +370,7 @@ class KubernetesLauncher(_Strict):
     deadline_s: int = Field(172_800, ge=1)
     grace_s: int = Field(120, ge=1)
     retries: int = Field(2, ge=0)
-    keep_s: int = Field(86_400, ge=0)
+    keep_s: int = Field(86_400, ge=60)
     poll_s: float = Field(3.0, gt=0)
     patience_s: float = Field(600, gt=0)
 

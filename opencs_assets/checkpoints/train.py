@@ -23,6 +23,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,10 @@ NEEDED = ("samples", "base_model", "chat_template", "output", "recipe", "fields"
 # What PyTorch and safetensors say where a file can't be written; neither raises an OSError.
 UNWRITTEN = ("os error 28", "os error 122", "os error 27", "PytorchStreamWriter", "unexpected pos")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+# What the first of several nodes may take to save the checkpoint, for which the others wait.
+PUBLISHED_WITHIN_S, PUBLISHED_POLL_S = 1800.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -151,15 +156,11 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     here = workers.world(training.processes, training.nodes, os.environ)
     place.lock.parent.mkdir(parents=True, exist_ok=True)
     if here.node:
-        # The first node looks after the checkpoint; the others only lend their devices.
-        return _trained(training, job, here, channel)
+        return _lend(training, job, here, channel)
     # Two runs of one experiment would train the same weights twice: the second waits and reuses.
     with FileLock(place.lock):
-        found = place.stored()
-        anew = training.force and not (
-            training.launch and found is not None and found.get("launch") == training.launch
-        )
-        if found is not None and not anew:
+        found = _done(training)
+        if found is not None:
             return {**found, "reused": True}
         if training.force:
             place.begin_anew(training.launch)
@@ -179,6 +180,31 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
             if latest(place.states) is None:
                 shutil.rmtree(place.folder, ignore_errors=True)
     return {**result, "reused": False}
+
+
+def _done(training: Training) -> Mapping[str, Any] | None:
+    """The result of the whole checkpoint that is there, unless another is to be made."""
+    found = training.place.stored()
+    if found is None or not training.force:
+        return found
+    # Of a forced training: by another process of the same launch.
+    return found if training.launch and found.get("launch") == training.launch else None
+
+
+def _lend(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:
+    """Train on a node other than the first one, which looks after the checkpoint.
+
+    Raises:
+        StoppedError: The first node does not finish; both are to meet anew.
+    """
+    if _done(training) is None:
+        _trained(training, job, here, channel)
+    ends = time.monotonic() + PUBLISHED_WITHIN_S
+    while _done(training) is None:
+        if time.monotonic() > ends:
+            raise StoppedError("the first node did not save the checkpoint")
+        time.sleep(PUBLISHED_POLL_S)
+    return {}
 
 
 def _trained(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:

@@ -17,11 +17,12 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
+from resources.launcher.kubernetes.spec import CONTAINER
 from resources.settings import KubernetesLauncher
 
 Object = dict[str, Any]
 
-BUSY = frozenset({408, 429, 500, 502, 503, 504})
+BUSY = frozenset({408, 409, 429, 500, 502, 503, 504})
 NOT_FOUND, CONFLICT = 404, 409
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 # Seconds to connect, and to the next byte of an answer.
@@ -85,15 +86,20 @@ class Api:
         items: list[Object] = found["items"]
         return items
 
-    def delete_job(self, name: str) -> None:
-        """Delete a Job and its pods; that it is gone already is as good."""
+    def delete_job(self, job: Object) -> None:
+        """Delete a Job and its pods; that it is gone already, and another there, is as good.
+
+        The Job stays until its pods are gone, so that none is made anew while one still trains.
+        """
         self._call(
             "delete the Job",
             self._batch.delete_namespaced_job,
-            name,
+            job["metadata"]["name"],
             self._namespace,
-            # Without it the pods stay, and train on.
-            propagation_policy="Background",
+            body={
+                "propagationPolicy": "Foreground",
+                "preconditions": {"uid": job["metadata"]["uid"]},
+            },
         )
 
     def pods(self, job: Object) -> list[Object]:
@@ -139,6 +145,7 @@ class Api:
             answer = self._core.read_namespaced_pod_log(
                 pod,
                 self._namespace,
+                container=CONTAINER,
                 tail_lines=lines,
                 _preload_content=False,
                 _request_timeout=TIMEOUT_S,
@@ -158,6 +165,7 @@ class Api:
         return self._core.read_namespaced_pod_log(
             pod,
             self._namespace,
+            container=CONTAINER,
             follow=follow,
             timestamps=True,
             _preload_content=False,
@@ -227,8 +235,16 @@ def _client(launcher: KubernetesLauncher) -> Any:
 def _about_the_object(error: ApiException, doing: str) -> bool:
     """Whether 404 and 409 are of the object, not of its namespace or of something in its way."""
     if error.status == CONFLICT:
-        return doing.startswith("create")
+        # To a deletion: another of the name is there.
+        return _reason(error) == "AlreadyExists" or doing.startswith("delete")
     return not doing.startswith(("create", "list"))
+
+
+def _reason(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["reason"])
+    except (TypeError, ValueError, KeyError):
+        return ""
 
 
 def _message(error: ApiException) -> str:

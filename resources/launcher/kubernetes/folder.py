@@ -11,6 +11,8 @@ import fsspec
 from opencs_assets.mailbox import put
 from resources.launcher.work import Work
 
+READ = "read"
+
 
 class JobFolder:
     """A folder here or in object storage.
@@ -59,7 +61,29 @@ class JobFolder:
             return [path.rsplit("/", 1)[-1] for path in self._fs.find(f"{self._root}/runs")]
         return []
 
-    def remove(self) -> None:
-        """Remove the folder; that it is gone already is as good."""
+    def remove_run(self, run_id: str) -> None:
+        """Write down that a run does not wait any more."""
         with suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._root}/runs/{run_id}")
+
+    def mark_read(self) -> None:
+        """Write down that the result was taken."""
+        put(self._fs, f"{self._root}/{READ}", b"")
+
+    def was_read(self) -> bool:
+        """Whether the result was taken by some run."""
+        return bool(self._fs.exists(f"{self._root}/{READ}"))
+
+    def others(self) -> list["JobFolder"]:
+        """Folders of earlier Jobs of the same name."""
+        parent, _, name = self._root.rpartition("/")
+        with suppress(FileNotFoundError):
+            places = [path.rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(parent, False)]
+            above = self.url.rpartition("/")[0]
+            return [JobFolder(f"{above}/{each}") for each in places if each != name]
+        return []
+
+    def remove(self) -> None:
+        """Remove the folder as far as it can be: a pod that ends may still write into it."""
+        with suppress(OSError):
             self._fs.rm(self._root, recursive=True)

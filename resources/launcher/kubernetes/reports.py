@@ -61,10 +61,9 @@ class MailboxReader(PipesMessageReader):
         """Structured messages of all attempts."""
         return [payload for _, payload in self._custom]
 
-    @property
-    def last_messages(self) -> list[Mapping[str, Any]]:
-        """Those of the last attempt: an error of one before it is overtaken."""
-        return [payload for attempt, payload in self._custom if attempt == self._attempts[-1]]
+    def messages_of(self, pod: str) -> list[Mapping[str, Any]]:
+        """Those of one pod: an error of another may be overtaken."""
+        return [payload for attempt, payload in self._custom if attempt.endswith(f".{pod}")]
 
     def _take(self, attempt: str, message: Message) -> None:
         method = message.get("method")

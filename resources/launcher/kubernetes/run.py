@@ -25,6 +25,10 @@ SHOWN_WITHIN_S = 60.0
 LOG_LINES = 20
 # A run's own pod has 30 s from SIGTERM to SIGKILL.
 STOP_WITHIN_S = 20.0
+# Tags of a run that repeats another, with that one's id.
+REPEATED = ("dagster/parent_run_id", "dagster/root_run_id")
+# What "Terminate" sets before the process is told, and what "Force terminate" does.
+ENDED_BY_HAND = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 WAITING = frozenset(
     {
         dg.DagsterRunStatus.NOT_STARTED,
@@ -54,18 +58,34 @@ def run(context: dg.AssetExecutionContext, work: Work, settings: Settings) -> di
     if launcher is None:
         raise failure(work, "there is no [launcher.kubernetes] in the settings", final=True)
     home = str(settings.home.absolute())
-    _refuse_unreachable(work, launcher, home)
+    _refuse_unreachable(work, launcher, home, settings.jobs)
     try:
         return _Run(context, work, launcher, home, settings.jobs).result()
     except ApiError as error:
         # What runs goes on: a training is not lost for want of somebody who watches it.
         raise failure(work, str(error), final=error.refused) from None
+    except OSError as error:
+        raise failure(work, f"the Job's folder can't be used: {error}", final=False) from None
 
 
-def _refuse_unreachable(work: Work, launcher: KubernetesLauncher, home: str) -> None:
-    mounted = (home, *launcher.claims)
-    for place in work.places:
-        if "://" in place or any(f"{place}/".startswith(f"{path}/") for path in mounted):
+def _refuse_unreachable(work: Work, launcher: KubernetesLauncher, home: str, jobs: str) -> None:
+    """Refuse places that the pods do not have, before a GPU is asked for."""
+
+    def shared(place: str) -> bool:
+        return any(f"{place}/".startswith(f"{path}/") for path in (home, *launcher.claims))
+
+    scratch = (work.job.get("settings") or {}).get("scratch")
+    remote = [place for place in work.places if "://" in place]
+    if spec.nodes_of(work, launcher) > 1 and remote and not (scratch and shared(str(scratch))):
+        raise failure(
+            work,
+            "a training on several nodes keeps each node's part of a state, and only a folder that "
+            "all nodes have holds them together; unset training.checkpoints_url, or name a folder "
+            "on a volume claim in training.scratch",
+            final=True,
+        )
+    for place in (*work.places, jobs):
+        if "://" in place or shared(place):
             continue
         raise failure(
             work,
@@ -108,8 +128,9 @@ class _Run:
         ) as session:
             self.environment = session.get_bootstrap_env_vars()
             while True:
-                job = self._job()
+                job = None
                 try:
+                    job = self._job()
                     outcome = _Watch(self, job).outcome()
                 except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
                     self._interrupted(job)
@@ -166,11 +187,17 @@ class _Run:
             )
         )
         if made is not None:
+            # Now there is none that could still need them.
+            for other in self.own.others():
+                other.remove()
             self.say(f"started Job {self.name} in namespace {self.launcher.namespace}")
         return made
 
     def _found(self, job: Object) -> Object | None:
-        """A Job that is there, if it runs; one that is over makes room for a new one."""
+        """A Job that is there, if it runs; one that is over makes room for a new one.
+
+        But not one that ended well for a run that this one repeats, and that nobody read.
+        """
         if state.leaving(job):
             return None
         folder = self._folder_of(job)
@@ -181,18 +208,37 @@ class _Run:
         if folder.url == self.own.url:
             # Made by a request whose answer was lost.
             return job
-        if state.finished(job) or not folder.exists():
+        unread = state.condition(job, "Complete") and self._repeats(folder)
+        if state.finished(job) and not unread:
             self.say(f"Job {self.name} of an earlier run is over; it is removed")
             self._remove(job)
             return None
+        self._await(folder)
         self.say(
-            f"Job {self.name} already runs, started by run {job['metadata']['labels'][spec.RUN]}; "
-            "it is taken over, and its reports are read from their start"
+            f"Job {self.name} was started by run {job['metadata']['labels'][spec.RUN]}; it is "
+            "taken over, and its reports are read from their start"
         )
         self.own.remove()
         self.folder = folder
         self.reader.turn_to(folder.messages)
         return job
+
+    def _repeats(self, folder: JobFolder) -> bool:
+        """Whether this run repeats one that waited for a Job whose result nobody took."""
+        before = {self.context.run.tags.get(tag) for tag in REPEATED}
+        return not folder.was_read() and bool(before & set(folder.runs()))
+
+    def _await(self, folder: JobFolder) -> None:
+        """Wait for the files of a Job that runs: a shared volume may show them late."""
+        ends = time.monotonic() + SHOWN_WITHIN_S
+        while not folder.exists():
+            if time.monotonic() > ends:
+                raise ApiError(
+                    f"Job {self.name} runs but its folder {folder.url} is gone; delete the Job, "
+                    "and run this again",
+                    refused=True,
+                )
+            time.sleep(min(1.0, self.launcher.poll_s))
 
     def _remove_orphans(self) -> None:
         """Remove Jobs of this partition from other inputs for which no run waits any more."""
@@ -224,10 +270,7 @@ class _Run:
 
     def _remove(self, job: Object) -> None:
         """Remove a Job, with its pods, its service and its folder."""
-        name = job["metadata"]["name"]
-        self.api.delete_job(name)
-        if job["spec"].get("completionMode") == "Indexed":
-            self.api.delete_service(name)
+        self.stop(job)
         folder = self._folder_of(job)
         if folder:
             folder.remove()
@@ -235,24 +278,44 @@ class _Run:
     def _tidy(self, job: Object) -> None:
         """Remove a Job whose result is here: whatever fails now, it stays a success."""
         try:
+            self.folder.mark_read()
+            self.folder.remove_run(self.context.run_id)
             if self._waited_for(job):
                 self.say(f"another run reads the reports of Job {self.name}, too, and removes it")
             else:
                 self._remove(job)
-        except (ApiError, OSError) as error:
+        except Exception as error:
             self.context.log.warning(f"Job {self.name} is done but could not be removed: {error}")
 
     def stop(self, job: Object) -> None:
         """Remove a Job that failed to start, or is to be stopped; its folder stays for its end."""
-        self.api.delete_job(self.name)
+        self.api.delete_job(job)
         if job["spec"].get("completionMode") == "Indexed":
-            self.api.delete_service(self.name)
+            self.api.delete_service(job["metadata"]["name"])
 
-    def _interrupted(self, job: Object) -> None:
-        """Stop the Job if that was what somebody wanted; else leave it to the next run."""
+    def _interrupted(self, job: Object | None) -> None:
+        """Stop the Job if that was what somebody wanted; else leave it to the next run.
+
+        Args:
+            job: The Job; absent where the end came while it was looked for or made.
+        """
+        try:
+            found = job or self.api.job(self.name)
+            folder = self._folder_of(found) if found else None
+            if found and folder and (job or folder.url == self.own.url):
+                self._leave_or_stop(found, folder)
+        except (ApiError, OSError) as error:
+            self.context.log.warning(f"Job {self.name} may go on: {error}")
+
+    def _leave_or_stop(self, job: Object, folder: JobFolder) -> None:
         found = self.context.instance.get_run_by_id(self.context.run_id)
-        wanted = found is not None and found.status == dg.DagsterRunStatus.CANCELING
+        wanted = found is not None and found.status in ENDED_BY_HAND
+        folder.remove_run(self.context.run_id)
+        if self._waited_for(job):
+            self.say(f"this run ends; Job {self.name} goes on, for another run waits for it")
+            return
         if not wanted and not sys.stderr.isatty():
+            folder.add_run(self.context.run_id)
             self.context.log.warning(
                 f"this run ends, and Job {self.name} goes on: who asks for the same takes it over; "
                 f"`kubectl -n {self.launcher.namespace} delete job {self.name}` stops it"
@@ -265,7 +328,7 @@ class _Run:
         ends = time.monotonic() + min(self.launcher.grace_s, STOP_WITHIN_S)
         while self.api.pods(job) and time.monotonic() < ends:
             time.sleep(min(1.0, self.launcher.poll_s))
-        with suppress(OSError):
+        with suppress(Exception):
             self.reader.poll()
 
 
@@ -303,6 +366,12 @@ class _Watch:
         pods = self._api.pods(job)
         for pod in pods:
             self._see(pod)
+        for name in self._patience.stuck(pods, time.monotonic()):
+            self._log.warning(
+                f"pod {name} does not end, as on a node that is gone, and no other is made before "
+                f"it has: kubectl -n {self._launcher.namespace} delete pod {name} --force "
+                "--grace-period=0"
+            )
         if state.condition(job, "Complete"):
             return self._result() or Trouble(
                 f"Job {name} is complete but reported no result in {self._run.folder.url}",
@@ -318,7 +387,8 @@ class _Watch:
     def _read(self) -> None:
         try:
             self._reader.poll()
-        except OSError as error:
+        except Exception as error:
+            # Each driver has errors of its own, and the next look may do better.
             self._log.warning(f"reports can't be read now: {error}")
 
     def _see(self, pod: Object) -> None:
@@ -341,11 +411,14 @@ class _Watch:
         return result
 
     def _failed(self, job: Object) -> Trouble:
-        told = {EXIT_CRASH, EXIT_JOB_ERROR}
         pods = sorted(self._pods.values(), key=lambda pod: pod["metadata"]["creationTimestamp"])
-        spoke = any((state.ended(pod) or {}).get("exitCode") in told for pod in pods)
-        ends = time.monotonic() + (SHOWN_WITHIN_S / 4 if spoke else 0)
-        while (error := error_of(self._reader.last_messages)) is None and time.monotonic() < ends:
+        last = state.last_broken(pods)
+        name = last["metadata"]["name"] if last else ""
+        spoke = last and (state.ended(last) or {}).get("exitCode") in {EXIT_CRASH, EXIT_JOB_ERROR}
+        ends = time.monotonic() + (SHOWN_WITHIN_S if spoke else 0)
+        while (
+            error := error_of(self._reader.messages_of(name))
+        ) is None and time.monotonic() < ends:
             time.sleep(min(1.0, self._launcher.poll_s))
             self._read()
         return state.why_failed(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from opencs_assets.external import EXIT_CRASH, EXIT_JOB_ERROR, EXIT_STOPPED
+from opencs_assets.mailbox import POD
 from opencs_assets.provenance import content_hash
 from resources.launcher.work import Work
 from resources.settings import KubernetesLauncher
@@ -113,7 +114,8 @@ def job_manifest(
             **several,
             "completions": nodes,
             "parallelism": nodes,
-            "backoffLimit": launcher.retries * nodes,
+            # Where one of several is lost, the others crash, and each counts.
+            "backoffLimit": launcher.retries if nodes == 1 else max(launcher.retries, 6) * nodes,
             "activeDeadlineSeconds": launcher.deadline_s,
             "ttlSecondsAfterFinished": launcher.keep_s,
             # Never two pods on one training: the next starts when the one before has ended.
@@ -214,7 +216,8 @@ def pod_spec(
                         **launcher.env,
                         **environment,
                     }.items()
-                ],
+                ]
+                + [{"name": POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
                 "envFrom": [{"secretRef": {"name": each}} for each in launcher.env_secrets],
                 "ports": [{"name": "rendezvous", "containerPort": PORT}] if nodes > 1 else [],
                 "securityContext": {

@@ -24,6 +24,8 @@ NO_IMAGE = frozenset(
         "ImageInspectError",
     }
 )
+# Beyond its grace, after which a pod that is to end is on a node that is gone.
+STUCK_S = 300.0
 NO_CONTAINER = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
@@ -93,9 +95,11 @@ class Patience:
     Attributes:
         launcher: The limits.
         since: When each thing was first seen waiting, by what it is.
+        named: Pods that were named as stuck.
     """
 
     launcher: KubernetesLauncher
+    named: set[str] = field(default_factory=set)
     since: dict[str, float] = field(default_factory=dict)
 
     def exhausted(
@@ -128,6 +132,17 @@ class Patience:
                 final=False,
             )
         return None
+
+    def stuck(self, pods: Sequence[Object], now: float) -> list[str]:
+        """Pods that are to end and don't, each named once."""
+        limit = self.launcher.grace_s + STUCK_S
+        found = []
+        for pod in pods:
+            uid = pod["metadata"]["uid"]
+            if leaving(pod) and uid not in self.named and self._waited(f"{uid} end", now, limit):
+                self.named.add(uid)
+                found.append(pod["metadata"]["name"])
+        return found
 
     def _of_pod(
         self, pod: Object, now: float, warnings: Callable[[str], Sequence[str]]
@@ -173,6 +188,12 @@ class Patience:
         return now - self.since.setdefault(what, now) >= limit_s
 
 
+def last_broken(pods: Sequence[Object]) -> Object | None:
+    """The last of some pods, oldest first, that failed."""
+    broken = [pod for pod in pods if phase(pod) == "Failed" or (ended(pod) or {}).get("exitCode")]
+    return broken[-1] if broken else None
+
+
 def why_failed(
     job: Object,
     pods: Sequence[Object],
@@ -196,14 +217,20 @@ def why_failed(
             "on from there when asked for again (launcher.kubernetes.deadline_s)",
             final=True,
         )
-    broken = [pod for pod in pods if phase(pod) == "Failed" or (ended(pod) or {}).get("exitCode")]
-    last = broken[-1] if broken else None
+    last = last_broken(pods)
     end = (ended(last) if last else None) or {}
     if end.get("reason") == "OOMKilled":
         return Trouble(
             f"out of memory: its pod was killed at its limit of {launcher.memory}; raise "
             "launcher.kubernetes.memory, or take a smaller per_device_batch_size, a shorter "
             "max_length, or no offload",
+            final=True,
+        )
+    status = (last or {}).get("status") or {}
+    if status.get("reason") == "Evicted":
+        return Trouble(
+            f"its pod was evicted{_said(status.get('message'))}; raise launcher.kubernetes.shm or "
+            "give it a volume with more room",
             final=True,
         )
     if told and end.get("exitCode") != EXIT_KILLED:

@@ -102,7 +102,7 @@ class Launching:
         state = self.home / "checkpoints" / provenance / "state"
         self.cluster.wait(lambda: state.exists() and int(state.read_text() or 0) >= step, 60)
 
-    def run(self, work: Work) -> Ran:
+    def run(self, work: Work, tags: Mapping[str, str] | None = None) -> Ran:
         """A run that asks for a work, to its end."""
         results: list[dict[str, Any]] = []
         failures: list[dg.Failure] = []
@@ -117,7 +117,7 @@ class Launching:
                 raise
             return dg.MaterializeResult()
 
-        ended = dg.materialize([asks], instance=self.instance, raise_on_error=False)
+        ended = dg.materialize([asks], instance=self.instance, tags=tags, raise_on_error=False)
         records = self.instance.all_logs(ended.run_id)
         said = [entry.user_message for entry in records]
         told = failures[0] if failures else None

@@ -18,6 +18,7 @@ from resources.launcher.kubernetes import api, spec
 from resources.settings import load_settings
 from tests.integration.cluster.conftest import JOBS, PODS, ROOT
 from tests.integration.cluster.launching import Launching, launching
+from tests.integration.deploy.test_chart import RIGHTS
 from tests.integration.servers.s3 import s3_bucket
 
 STEPS = [f"step {step}" for step in range(1, 6)]
@@ -338,14 +339,36 @@ def test_a_run_whose_process_ended_leaves_its_job_to_the_next_one(home, asking, 
     assert steps_of(ran.said) == [f"step {step}" for step in range(1, 21)]
 
 
+def test_what_was_done_while_nobody_watched_is_read_by_the_run_that_repeats(home, asking, tmp_path):
+    # A forced training must not be done again because the run's own pod was lost.
+    asking.kill()
+    asking.wait(60)
+    with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
+        (run,) = instance.get_runs()
+    (job,) = home.cluster.jobs()
+    home.cluster.wait_job(job["metadata"]["name"], "Complete")
+    ran = home.run(home.work(**SLOW), {"dagster/parent_run_id": run.run_id})
+    assert ran.result is not None, ran.failure
+    assert home.begun() == [0]
+    assert creations(home) == [201]
+    assert len(steps_of(ran.said)) == 20
+    home.cluster.wait(lambda: not home.cluster.jobs())
+
+
 # Row: run terminated from the UI.
 
 
-def test_a_run_that_is_terminated_stops_its_job_which_keeps_its_state(home, asking, tmp_path):
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_run_that_is_terminated_stops_its_job_which_keeps_its_state(
+    home, asking, tmp_path, forced
+):
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         (run,) = instance.get_runs()
         # What every run launcher does before it sends SIGTERM.
         instance.report_run_canceling(run)
+        if forced:
+            # "Force terminate" does not wait for the process.
+            instance.report_run_canceled(run)
         asking.terminate()
         asking.wait(60)
         found = instance.get_run_by_id(run.run_id)
@@ -373,6 +396,7 @@ def test_what_fails_after_the_end_is_no_failure_of_the_work(home):
     assert ran.result is not None, ran.failure
     assert any("is done but could not be removed" in line for line in ran.said)
     # The next one removes it, and does not take its old result for a new one.
+    home.cluster.wait(lambda: home.cluster.jobs())
     home.cluster.clear_faults()
     again = home.run(home.work())
     assert again.result is not None, again.failure
@@ -481,16 +505,21 @@ def test_the_doctor_says_whether_jobs_can_be_made(home):
 
 
 def test_the_charts_rights_are_enough_and_no_rights_are_a_clear_failure(home):
+    # Those that test_chart.py finds in the chart's Role of run pods.
     rules = [
-        {"apiGroups": ["batch"], "resources": ["jobs"],
-         "verbs": ["create", "get", "list", "delete"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "delete"]},
-        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
-    ]  # fmt: skip
-    home.configure(kubeconfig=str(home.cluster.kubeconfig_for(rules, "run")))
-    ran = home.run(home.work())
+        {"apiGroups": [group], "resources": [resource], "verbs": [verb]}
+        for group, resource, verb in RIGHTS["opencs-run"]
+    ]
+    may = str(home.cluster.kubeconfig_for(rules, "run"))
+    home.configure(kind="kubernetes_multinode", nodes=2, kubeconfig=may)
+    ran = home.run(home.work(steps=1))
     assert ran.result is not None, ran.failure
+    home.configure(nodes=1)
+    home.cluster.fail_pods("pull_error")
+    ran = home.run(home.work())
+    assert ran.failure is not None
+    assert "its image can't be pulled" in ran.failure
+    home.cluster.clear_faults()
     home.configure(kubeconfig=str(home.cluster.kubeconfig_for([], "none")))
     ran = home.run(home.work("p2"))
     assert ran.failure is not None

@@ -33,6 +33,7 @@ def waiting(orchestrator: Orchestrator) -> Path:
     return orchestrator.home / "waits.interrupted"
 
 
+@pytest.mark.soak
 @pytest.mark.train
 def test_a_fine_tuning_finishes_in_the_runs_pod(orchestrator: Orchestrator):
     cluster = orchestrator.cluster

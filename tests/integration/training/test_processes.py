@@ -146,6 +146,7 @@ def test_zero_goes_on_from_its_state(trained, make_shared, zero, heard):
         assert torch.equal(tensors(job)[name], tensor), name
 
 
+@pytest.mark.soak
 def test_a_workers_error_is_the_error_of_the_run(make_shared):
     job, content = make_shared(where="nan", **{**PLAIN, "learning_rate": 1e30})
     with pytest.raises(JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 8; lower"):

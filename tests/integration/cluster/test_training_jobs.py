@@ -128,7 +128,8 @@ def orchestrator(cluster: Cluster, home: Path, tiny_model: Path, monkeypatch) ->
     monkeypatch.setenv("OPENCS_HOME", str(home))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     configure(home, tiny_model, cluster.kubeconfig)
-    Platform(home, tiny_model, steps=24)
+    # Long enough that it is not done when the end comes.
+    Platform(home, tiny_model, steps=160)
     with orchestrating(cluster, home) as running:
         yield running
 

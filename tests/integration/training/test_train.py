@@ -28,6 +28,7 @@ from opencs_assets.experiments import Experiment
 from opencs_assets.external import EXIT_JOB_ERROR, Channel, JobError
 from opencs_assets.provenance import MARKER, file_hash, read_marker
 from opencs_assets.recipes import Recipe
+from resources.settings import Training
 
 pytestmark = pytest.mark.train
 TRAIN = [sys.executable, "-m", "opencs_assets.checkpoints.train"]
@@ -179,7 +180,7 @@ def test_a_subset_without_a_usable_sample_is_refused(make_job, samples_of):
 
 
 def test_a_loss_that_is_no_number_stops_and_says_where(make_job):
-    job, content = make_job(learning_rate=1e30)
+    job, content = make_job(settings=Training(save_every_steps=1), learning_rate=1e30)
     with pytest.raises(
         JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 6; lower"
     ) as raised:
@@ -187,6 +188,15 @@ def test_a_loss_that_is_no_number_stops_and_says_where(make_job):
     assert not Path(job.output).exists()
     # The last state before it is kept for whoever wants to see what happened.
     assert "The state of step" in str(raised.value)
+
+
+def test_a_short_training_keeps_no_states_that_nobody_asked_for(make_job):
+    # A state has three times the size of the weights, and this is trained again within seconds.
+    job, content = make_job(where="short", learning_rate=1e30)
+    with pytest.raises(JobError, match=r"grad_norm|loss") as raised:
+        work(content, Channel())
+    assert "state" not in str(raised.value)
+    assert not list(Path(job.output).parent.glob(f"{WORK}*"))
 
 
 def test_a_killed_training_leaves_no_checkpoint_and_no_rubbish(make_job, tmp_path):

@@ -23,6 +23,8 @@ from dagster_pipes import (
     PipesParams,
 )
 
+from opencs_assets.remote import put
+
 URL = "url"
 # Variable with the name of the pod, by which its attempt is found again.
 POD = "OPENCS_POD"
@@ -118,21 +120,3 @@ class Mailbox:
             attempt = path.rsplit("/", 2)[-2]
             for line in content.decode().splitlines():
                 yield attempt, json.loads(line)
-
-
-def put(filesystem: Any, path: str, content: bytes) -> None:
-    """Write a file that appears whole.
-
-    Args:
-        filesystem: An fsspec file system.
-        path: Where; its folder is made.
-        content: The bytes.
-    """
-    filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-    if "file" not in filesystem.protocol:
-        filesystem.pipe_file(path, content)
-        return
-    # An object appears whole, a file does not.
-    temporary = f"{path}.part"
-    filesystem.pipe_file(temporary, content)
-    filesystem.mv(temporary, path)

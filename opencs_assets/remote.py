@@ -28,6 +28,24 @@ def is_url(place: str) -> bool:
     return "://" in place
 
 
+def put(filesystem: Any, path: str, content: bytes) -> None:
+    """Write a file that appears whole.
+
+    Args:
+        filesystem: An fsspec file system.
+        path: Where; its folder is made.
+        content: The bytes.
+    """
+    filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+    if "file" not in filesystem.protocol:
+        filesystem.pipe_file(path, content)
+        return
+    # An object appears whole, a file does not.
+    temporary = f"{path}.part"
+    filesystem.pipe_file(temporary, content)
+    filesystem.mv(temporary, path)
+
+
 class RemoteFolder:
     """A folder of objects.
 
@@ -95,8 +113,7 @@ class RemoteFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file into the folder."""
-        self._fs.makedirs(self._root, exist_ok=True)
-        self._fs.pipe_file(f"{self._root}/{name}", text.encode())
+        put(self._fs, f"{self._root}/{name}", text.encode())
 
     def sizes(self) -> dict[str, int]:
         """Size in bytes of each file, by name within the folder."""

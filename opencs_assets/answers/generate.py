@@ -33,9 +33,10 @@ from opencs_assets.answers.store import (
     read_answers,
     write_answers,
 )
+from opencs_assets.checkpoints.place import verified
 from opencs_assets.external import Channel, Job, JobError, Progress, read_table, run_job
-from opencs_assets.provenance import SHORT, ProvenanceError, content_hash, verify
-from opencs_assets.remote import is_url, local_copy, verify_remote
+from opencs_assets.provenance import SHORT, ProvenanceError, content_hash
+from opencs_assets.remote import is_url, local_copy
 
 # A served checkpoint is only read for its tokenizer, its template and its configuration.
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -61,7 +62,7 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     if not questions.height:
         raise JobError("there are no questions to answer; materialize benchmark_questions first")
     with _known_errors():
-        _verify(job["checkpoint"], job["provenance"])
+        verified(job["checkpoint"], job["provenance"])
     folder = Path(next(iter(job["outputs"].values()))).parent
     folder.mkdir(parents=True, exist_ok=True)
     counts = {"generated": 0, "kept": 0}
@@ -112,13 +113,6 @@ def _scratch(job: Job) -> Path:
     parent = Path(job.get("scratch") or tempfile.gettempdir()) / "opencs"
     outputs = sorted(map(str, job["outputs"].values()))
     return parent / f"answers-{content_hash(outputs)[:SHORT]}"
-
-
-def _verify(checkpoint: str, provenance: str) -> None:
-    if is_url(checkpoint):
-        verify_remote(checkpoint, provenance)
-    else:
-        verify(Path(checkpoint), provenance)
 
 
 @contextmanager

@@ -154,7 +154,9 @@ def by_the_job(steps: int) -> Callable[[], Trained]:
     model = _model(folder / "model")
     job = training_job(_samples(), recipe, model, chat_template(model), str(folder / "made"))
     job.samples.write_parquet(folder / "samples.parquet")
-    content = {**job.as_json(Training(), force=False), "samples": str(folder / "samples.parquet")}
+    # As many states as the other side keeps.
+    settings = Training(save_every_steps=-(-steps // STATES))
+    content = {**job.as_json(settings, force=False), "samples": str(folder / "samples.parquet")}
 
     def run() -> Trained:
         made = work(json.loads(json.dumps(content)), Channel())

@@ -8,7 +8,7 @@ from typing import Any
 
 import fsspec
 
-from opencs_assets.mailbox import put
+from opencs_assets.remote import put
 from resources.launcher.work import Work
 
 READ = "read"

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster import PipesEnvContextInjector
 
 from opencs_assets.external import EXIT_CRASH, EXIT_JOB_ERROR
+from opencs_assets.remote import is_url
 from resources.launcher.kubernetes import spec, state
 from resources.launcher.kubernetes.api import Api, ApiError, Object
 from resources.launcher.kubernetes.folder import JobFolder
@@ -75,7 +76,7 @@ def _refuse_unreachable(work: Work, launcher: KubernetesLauncher, home: str, job
         return any(f"{place}/".startswith(f"{path}/") for path in (home, *launcher.claims))
 
     scratch = (work.job.get("settings") or {}).get("scratch")
-    remote = [place for place in work.places if "://" in place]
+    remote = [place for place in work.places if is_url(place)]
     if spec.nodes_of(work, launcher) > 1 and remote and not (scratch and shared(str(scratch))):
         raise failure(
             work,
@@ -85,7 +86,7 @@ def _refuse_unreachable(work: Work, launcher: KubernetesLauncher, home: str, job
             final=True,
         )
     for place in (*work.places, jobs):
-        if "://" in place or shared(place):
+        if is_url(place) or shared(place):
             continue
         raise failure(
             work,
@@ -310,16 +311,16 @@ class _Run:
     def _leave_or_stop(self, job: Object, folder: JobFolder) -> None:
         found = self.context.instance.get_run_by_id(self.context.run_id)
         wanted = found is not None and found.status in ENDED_BY_HAND
-        folder.remove_run(self.context.run_id)
-        if self._waited_for(job):
-            self.say(f"this run ends; Job {self.name} goes on, for another run waits for it")
-            return
         if not wanted and not sys.stderr.isatty():
-            folder.add_run(self.context.run_id)
+            # Its mark stays: the run that repeats this one is known by it.
             self.context.log.warning(
                 f"this run ends, and Job {self.name} goes on: who asks for the same takes it over; "
                 f"`kubectl -n {self.launcher.namespace} delete job {self.name}` stops it"
             )
+            return
+        folder.remove_run(self.context.run_id)
+        if self._waited_for(job):
+            self.say(f"this run ends; Job {self.name} goes on, for another run waits for it")
             return
         self.say(
             f"stopping Job {self.name}: SIGTERM, and {self.launcher.grace_s} s to keep its state"
@@ -366,10 +367,10 @@ class _Watch:
         pods = self._api.pods(job)
         for pod in pods:
             self._see(pod)
-        for name in self._patience.stuck(pods, time.monotonic()):
+        for stuck in self._patience.stuck(pods, time.monotonic()):
             self._log.warning(
-                f"pod {name} does not end, as on a node that is gone, and no other is made before "
-                f"it has: kubectl -n {self._launcher.namespace} delete pod {name} --force "
+                f"pod {stuck} does not end, as on a node that is gone, and no other is made before "
+                f"it has: kubectl -n {self._launcher.namespace} delete pod {stuck} --force "
                 "--grace-period=0"
             )
         if state.condition(job, "Complete"):

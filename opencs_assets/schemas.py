@@ -108,6 +108,13 @@ _STATUS = Column(
 _BENCHMARK = Column(pl.String, "Benchmark that the question is from")
 _QUESTION_ID = Column(pl.String, "Stable id of the question within its benchmark")
 
+_PROTOCOL = Column(
+    pl.String,
+    "What the judge is asked for: single (a score), scores (two of them), choice (A, B or a tie), "
+    "preference (the probability of a label)",
+)
+_SAMPLING = Column(pl.String, "How the judge was sampled, as JSON")
+
 _CUT = Column(
     pl.Float64, "Value of the last one that was chosen of those ranked with it", nullable=True
 )
@@ -618,20 +625,25 @@ SINGLE_VERDICTS = _table(
         "score": Column(pl.Float64, "Score in [1, 10]", nullable=True),
         "status": _STATUS,
         "with_reference": Column(pl.Boolean, "The judge was shown a reference answer"),
+        "protocol": _PROTOCOL,
         "reading": _READING,
         "judge": _MODEL,
         "prompt_version": _PROMPT_VERSION,
+        "sampling": _SAMPLING,
         "reply_id": _REPLY_ID,
     },
 )
 PAIRWISE_VERDICTS = _table(
     "pairwise_verdicts",
     ("dataset", "matchup"),
-    ("benchmark", "question_id", "shown_first"),
+    ("benchmark", "question_id", "turn", "shown_first"),
     {
         "benchmark": _BENCHMARK,
         "question_id": _QUESTION_ID,
         "category": Column(pl.String, "Category of the question"),
+        "turn": Column(
+            pl.Int64, "1-based turn that was judged; 0 where the whole conversation was, at once"
+        ),
         "model_a": Column(pl.String, "First model of the matchup"),
         "model_b": Column(pl.String, "Second model of the matchup"),
         "shown_first": Column(pl.String, "a or b: whose answer the prompt showed first"),
@@ -641,10 +653,130 @@ PAIRWISE_VERDICTS = _table(
         "score_a": Column(pl.Float64, "Score of model_a in [1, 10]", nullable=True),
         "score_b": Column(pl.Float64, "Score of model_b in [1, 10]", nullable=True),
         "status": _STATUS,
+        "protocol": _PROTOCOL,
         "reading": _READING,
         "judge": _MODEL,
         "prompt_version": _PROMPT_VERSION,
+        "sampling": _SAMPLING,
         "reply_id": _REPLY_ID,
+    },
+)
+_FILE = Column(pl.String, "Hex SHA-256 of the imported file's bytes")
+_FILE_NAME = Column(pl.String, "Name that the file had")
+_FILE_ROW = Column(pl.Int64, "0-based row in the file")
+IMPORTED_VERDICTS = _table(
+    "imported_verdicts",
+    (),
+    ("file", "row", "shown_first", "turn"),
+    {
+        "kind": Column(pl.String, "single (one answer scored) or pair (two compared)"),
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turn": Column(
+            pl.Int64, "1-based turn that was judged; 0 where the whole conversation was, at once"
+        ),
+        "model_a": Column(pl.String, "The model that was judged; of a pair the first by name"),
+        "model_b": Column(pl.String, "The pair's second model; null of a single", nullable=True),
+        "shown_first": Column(
+            pl.String,
+            "a or b: whose answer the prompt showed first; merged where the file holds one outcome "
+            "of both orders; unknown of a vote or of a single",
+        ),
+        "winner": Column(
+            pl.String, "a, b or tie, already swapped back; null if unread", nullable=True
+        ),
+        "score_a": Column(pl.Float64, "Score of model_a in [1, 10]", nullable=True),
+        "score_b": Column(pl.Float64, "Score of model_b in [1, 10]", nullable=True),
+        "orders_disagree": Column(
+            pl.Boolean, "The two orders behind a merged outcome disagreed", nullable=True
+        ),
+        "status": Column(pl.String, "ok, or unparsable where the judge gave no value"),
+        "judge": Column(pl.String, "Model or person that judged"),
+        "judge_group": Column(
+            pl.String,
+            "Who is counted as one judge: the model, or of people their kind, such as expert",
+        ),
+        "is_human": Column(pl.Boolean, "A person judged"),
+        "protocol": _PROTOCOL,
+        "prompt": Column(pl.String, "Name of the prompt as the file has it", nullable=True),
+        "prompt_version": Column(
+            pl.String, "The prompt's family, one for all turns and categories of a result"
+        ),
+        "sampling": _SAMPLING,
+        "reply": Column(pl.String, "What the judge wrote, where the file has it", nullable=True),
+        "format": Column(pl.String, "Form that the file was recognized by"),
+        "file": _FILE,
+        "file_name": _FILE_NAME,
+        "row": _FILE_ROW,
+        "state": Column(
+            pl.String,
+            "used; duplicate (another row says the same of the same judgment), conflict (another "
+            "file says otherwise and no person has chosen) or overruled (a person chose another)",
+        ),
+    },
+)
+REJECTED_VERDICTS = _table(
+    "rejected_verdicts",
+    (),
+    ("file", "row"),
+    {
+        "file": _FILE,
+        "file_name": _FILE_NAME,
+        "row": Column(pl.Int64, "0-based row in the file; -1 of the whole file"),
+        "reason": Column(pl.String, "Code of the reason, such as unknown_question"),
+        "detail": Column(pl.String, "One sentence for a person"),
+        "excerpt": Column(pl.String, "The row's first 200 characters"),
+    },
+)
+IMPORTED_ANSWERS = _table(
+    "imported_answers",
+    (),
+    ("model", "benchmark", "question_id", "turn"),
+    {
+        "model": Column(pl.String, "Model that answered"),
+        "benchmark": _BENCHMARK,
+        "question_id": _QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turn": Column(pl.Int64, "1-based turn"),
+        "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
+        "file": _FILE,
+        "file_name": _FILE_NAME,
+        "row": _FILE_ROW,
+    },
+)
+_BUDGET = {
+    "budget_unit": Column(
+        pl.String,
+        "Unit of the recipe's budget: epochs, steps or tokens; null of outside models",
+        nullable=True,
+    ),
+    "budget": Column(pl.Float64, "The budget in that unit", nullable=True),
+}
+DECLARED_MODELS = _table(
+    "declared_models",
+    (),
+    ("model",),
+    {
+        "model": Column(pl.String, "Experiment or outside model"),
+        "is_outside": Column(pl.Boolean, "It is not trained here"),
+        "selector": Column(pl.String, "Selector of the experiment", nullable=True),
+        "refined": Column(pl.Boolean, "It is trained on the refined subset", nullable=True),
+        "base_model": Column(pl.String, "Base model of the experiment", nullable=True),
+        "recipe": Column(pl.String, "Name of its recipe", nullable=True),
+        **_BUDGET,
+    },
+)
+DECLARED_MATCHUPS = _table(
+    "declared_matchups",
+    (),
+    ("matchup",),
+    {
+        "matchup": Column(pl.String, "Matchup"),
+        "model_a": Column(pl.String, "First side"),
+        "model_b": Column(pl.String, "Second side"),
+        "benchmark": _BENCHMARK,
+        "parity": Column(pl.String, "epochs, steps, tokens, or declared"),
     },
 )
 LLM_REPLIES = _table(
@@ -714,6 +846,11 @@ TABLES: Mapping[str, Table] = {
         OUTSIDE_ANSWERS,
         SINGLE_VERDICTS,
         PAIRWISE_VERDICTS,
+        IMPORTED_VERDICTS,
+        REJECTED_VERDICTS,
+        IMPORTED_ANSWERS,
+        DECLARED_MODELS,
+        DECLARED_MATCHUPS,
         LLM_REPLIES,
     )
 }

@@ -266,6 +266,7 @@ def single_table(
             "score": None if (outcome := outcomes.get(task)) is None else outcome.value,
             "status": _status(outcome),
             "with_reference": bool(task.references),
+            "protocol": "single",
             **_provenance("single", judge, reading, outcome),
         }
         for task in tasks
@@ -304,6 +305,7 @@ def pair_table(
         rows.append(
             {
                 **_identity(task.question),
+                "turn": 0,
                 "model_a": model_a,
                 "model_b": model_b,
                 "shown_first": task.shown_first,
@@ -311,6 +313,7 @@ def pair_table(
                 "score_a": score_a,
                 "score_b": score_b,
                 "status": _status(outcome),
+                "protocol": "scores" if reading == "generated" else "preference",
                 **_provenance("pair", judge, reading, outcome),
             }
         )
@@ -394,5 +397,6 @@ def _provenance(
         "reading": reading,
         "judge": judge,
         "prompt_version": prompt_version(protocol, reading),
+        "sampling": json.dumps(_fixed(protocol, reading), sort_keys=True),
         "reply_id": outcome.reply.reply_id if outcome else "",
     }

@@ -28,6 +28,7 @@ def pairs(orders=(("q1", "a"), ("q1", "b"), ("q2", "a"), ("q2", "b")), **columns
             "benchmark": "smoke",
             "question_id": name,
             "category": "math",
+            "turn": 0,
             "model_a": "x",
             "model_b": "y",
             "shown_first": side,
@@ -35,9 +36,11 @@ def pairs(orders=(("q1", "a"), ("q1", "b"), ("q2", "a"), ("q2", "b")), **columns
             "score_a": 7.0,
             "score_b": 4.0,
             "status": "ok",
+            "protocol": "scores",
             "reading": "generated",
             "judge": "j",
             "prompt_version": "v",
+            "sampling": "{}",
             "reply_id": "r",
         }
         for name, side in orders
@@ -55,9 +58,11 @@ def singles(turns=(("q1", 1), ("q1", 2), ("q2", 1), ("q2", 2))):
             "score": 5.0,
             "status": "ok",
             "with_reference": False,
+            "protocol": "single",
             "reading": "generated",
             "judge": "j",
             "prompt_version": "v",
+            "sampling": "{}",
             "reply_id": "r",
         }
         for name, turn in turns

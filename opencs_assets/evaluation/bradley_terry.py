@@ -33,7 +33,10 @@ ELO_SCALE, ELO_MEAN = 400 / np.log(10), 1000.0
 # Enough to keep the strengths of models finite that only won or only lost (they come out some 20
 # apart, which is 3,500 on the Elo scale), and to add nothing that is seen to those of others.
 RIDGE = 1e-8
-TOLERANCE, NEWTON_STEPS, LEAST_STEP = 1e-9, 100, 1e-6
+NEWTON_STEPS, LEAST_STEP = 100, 1e-6
+# By how much a step is about to raise the log-likelihood, twice: below the first it is the last
+# one, and below the second it can't overshoot.
+SETTLED, NEAR = 1e-16, 1e-3
 # Of a rise that is less than what rounding makes of it.
 ROUNDING = 1e-12
 # How many numbers of resamples are fitted at once, and up to which size questions by pairs of
@@ -99,8 +102,9 @@ def fit(wins: npt.ArrayLike, *, ridge: float = RIDGE) -> Floats:
     one, other = one[met], other[met]
     won = table[one, other][None]
     played = won + table[other, one]
-    strengths = _maximize(won, played, one, other, np.zeros(len(table)), ridge)
-    return _centred(strengths, components(table))[0]
+    groups = components(table)
+    strengths = _maximize(won, played, one, other, np.zeros(len(table)), groups, ridge)
+    return _centred(strengths, groups)[0]
 
 
 def components(wins: npt.ArrayLike) -> Ints:
@@ -208,7 +212,7 @@ def intervals(
         for part in range(0, len(block), several):
             weights = block[part : part + several].T
             drawn = played.T @ weights
-            found = _maximize((won.T @ weights).T, drawn.T, one, other, start, ridge)
+            found = _maximize((won.T @ weights).T, drawn.T, one, other, start, groups, ridge)
             met = np.zeros((len(found), models), bool)
             for model in range(models):
                 met[:, model] = (drawn[(one == model) | (other == model)] > 0).any(axis=0)
@@ -291,6 +295,7 @@ def _maximize(
     one: Ints,
     other: Ints,
     start: Floats,
+    groups: Ints,
     ridge: float,
 ) -> Floats:
     """Likeliest strengths (r, n) of r tables at once.
@@ -300,7 +305,8 @@ def _maximize(
         played: How often they met, (r, pairs).
         one: Number of the one model of each pair, int64 (pairs,).
         other: Number of the other.
-        start: Where to begin, (n,).
+        start: Where to begin, (n,), with mean 0 in each group.
+        groups: Number of each model's group, int64 (n,).
         ridge: Weight of the penalty.
     """
     models = len(start)
@@ -317,6 +323,8 @@ def _maximize(
         (len(one), models),
     )
     diagonal = np.arange(models)
+    # Moving a whole group changes nothing; without this, rounding would move it.
+    together = (groups[:, None] == groups).astype(np.float64)
 
     def objective(at: Floats, won: Floats, played: Floats) -> Floats:
         # All terms have one sign, so that rounding is small beside the sum.
@@ -334,20 +342,20 @@ def _maximize(
         curvature = np.zeros((len(left), models, models))
         curvature[:, one, other] = curvature[:, other, one] = -weight
         curvature[:, diagonal, diagonal] = ridge - curvature.sum(axis=2)
-        step = np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
-        moved = np.abs(step).max(axis=1)
-        reached = objective(at, part_won, part_played)
-        least = reached - ROUNDING * np.abs(reached)
+        step = np.linalg.solve(curvature + together, slope[:, :, None])[:, :, 0]
+        rise = np.einsum("rn,rn->r", slope, step)
         size = np.ones(len(left))
-        # Near the end, Newton's step only rises.
-        check = np.flatnonzero(moved > 1e-4)
+        if len(check := np.flatnonzero(rise > NEAR)):
+            reached = objective(at[check], part_won[check], part_played[check])
+            least = reached - ROUNDING * np.abs(reached)
         while len(check):
             at_now = at[check] + size[check, None] * step[check]
-            fell = objective(at_now, part_won[check], part_played[check]) < least[check]
-            check = check[fell & (size[check] > LEAST_STEP)]
+            fell = objective(at_now, part_won[check], part_played[check]) < least
+            again = fell & (size[check] > LEAST_STEP)
+            check, least = check[again], least[again]
             size[check] /= 2
         values[left] = at + size[:, None] * step
-        left = left[moved * size > TOLERANCE]
+        left = left[rise > SETTLED]
         if not len(left):
             break
     return values

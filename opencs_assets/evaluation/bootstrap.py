@@ -83,6 +83,33 @@ def resample_weights(
     return weights
 
 
+def check_resampling(resamples: int, level: float) -> None:
+    """Whether an interval can be had.
+
+    Raises:
+        ValueError: For fewer than one resample, or a level outside (0, 1).
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ValueError(
+            f"{resamples} resamples at level {level}: at least one resample and a level between "
+            "0 and 1 are needed"
+        )
+
+
+def percentiles(values: Floats, level: float) -> Floats:
+    """Low and high percentiles (2, n) of each row of (n, resamples); what is NaN is left out."""
+    bounds = [(1 - level) / 2, (1 + level) / 2]
+    found = np.full((2, len(values)), np.nan)
+    some = np.isnan(values).any(axis=1)
+    if not some.all():
+        found[:, ~some] = np.quantile(values[~some], bounds, axis=1)
+    for row in np.flatnonzero(some):
+        known = values[row][~np.isnan(values[row])]
+        if len(known):
+            found[:, row] = np.quantile(known, bounds)
+    return found
+
+
 def blocks(
     questions: int, resamples: int, seed: int
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -120,7 +147,8 @@ def totals(
     judged = ~np.isnan(scores)
     place, size = place[judged], questions * models
     sums = np.bincount(place, scores[judged], size).reshape(questions, models)
-    return sums, np.bincount(place, minlength=size).reshape(questions, models).astype(np.float64)
+    counts = np.bincount(place, minlength=size).reshape(questions, models)
+    return sums.astype(np.float64), counts.astype(np.float64)
 
 
 def mean_intervals(
@@ -148,7 +176,7 @@ def mean_intervals(
         Estimate, low and high, each float64 (models,), in units of the scores.
 
     Raises:
-        ValueError: For shapes that differ, fewer than one resample, or a level outside (0, 1).
+        ValueError: For shapes that differ, missing numbers, fewer than one resample, or a level outside (0, 1).
     """
     sums, counts = _tables(sums, counts)
     (interval,) = _ratio_intervals([sums], counts, resamples, level, seed)
@@ -185,7 +213,7 @@ def difference_intervals(
     """
     sums, counts = _tables(sums, counts)
     first, second = np.asarray(first, np.int64), np.asarray(second, np.int64)
-    _check(resamples, level)
+    check_resampling(resamples, level)
     found = np.full((3, len(first)), np.nan)
     step = max(1, HELD // (2 * resamples))
     for start in range(0, len(first), step):
@@ -195,7 +223,7 @@ def difference_intervals(
         chosen, judged = sums[:, columns], counts[:, columns]
         (means,) = _resampled([chosen], judged, resamples, seed)
         found[0, part] = np.subtract(*_ratio(chosen.sum(0), judged.sum(0))[[one, other]])
-        low, high = _percentiles(means[one] - means[other], level)
+        low, high = percentiles(means[one] - means[other], level)
         few = (judged > 0).sum(0) < 2
         alone = few[one] | few[other]
         found[1:, part] = np.where(alone, np.nan, (low, high))
@@ -244,22 +272,16 @@ def _tables(one: npt.ArrayLike, other: npt.ArrayLike) -> tuple[Floats, Floats]:
             f"tables of questions and models of shapes {first.shape} and {second.shape}: both "
             "have to be (questions, models)"
         )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("a sum or a count is missing; what was not judged is a 0 in both tables")
     return first, second
-
-
-def _check(resamples: int, level: float) -> None:
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"{resamples} resamples at level {level}: at least one resample and a level between "
-            "0 and 1 are needed"
-        )
 
 
 def _ratio_intervals(
     tables: list[Floats], counts: Floats, resamples: int, level: float, seed: int
 ) -> list[Interval]:
     """Intervals of the columns of each table's sums over those of the counts."""
-    _check(resamples, level)
+    check_resampling(resamples, level)
     models = counts.shape[1]
     found = np.full((len(tables), 3, models), np.nan)
     step = max(1, HELD // (resamples * len(tables)))
@@ -269,7 +291,7 @@ def _ratio_intervals(
         alone = (judged > 0).sum(0) < 2
         for place, ratios in enumerate(_resampled(chosen, judged, resamples, seed)):
             found[place, 0, part] = _ratio(chosen[place].sum(0), judged.sum(0))
-            found[place, 1:, part] = np.where(alone, np.nan, _percentiles(ratios, level))
+            found[place, 1:, part] = np.where(alone, np.nan, percentiles(ratios, level))
     return [Interval(*each) for each in found]
 
 
@@ -312,17 +334,3 @@ def _exact(table: Floats) -> npt.NDArray[Any]:
 def _ratio(sums: Floats, counts: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums / counts)
-
-
-def _percentiles(values: Floats, level: float) -> Floats:
-    """Low and high percentiles (2, n) of each row of (n, resamples), NaN left out."""
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    found = np.full((2, len(values)), np.nan)
-    some = np.isnan(values).any(axis=1)
-    if not some.all():
-        found[:, ~some] = np.quantile(values[~some], bounds, axis=1)
-    for row in np.flatnonzero(some):
-        known = values[row][~np.isnan(values[row])]
-        if len(known):
-            found[:, row] = np.quantile(known, bounds)
-    return found

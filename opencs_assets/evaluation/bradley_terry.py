@@ -27,6 +27,8 @@ from opencs_assets.evaluation.bootstrap import (
     Interval,
     Ints,
     blocks,
+    check_resampling,
+    percentiles,
 )
 
 ELO_SCALE, ELO_MEAN = 400 / np.log(10), 1000.0
@@ -104,7 +106,8 @@ def fit(wins: npt.ArrayLike, *, ridge: float = RIDGE) -> Floats:
     played = won + table[other, one]
     groups = components(table)
     strengths = _maximize(won, played, one, other, np.zeros(len(table)), groups, ridge)
-    return _centred(strengths, groups)[0]
+    centred: Floats = _centred(strengths, groups)[0]
+    return centred
 
 
 def components(wins: npt.ArrayLike) -> Ints:
@@ -138,9 +141,7 @@ def unbounded(wins: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         Bool (n,): whether the model's group falls into parts of which one never lost to another.
     """
     table = _table(wins)
-    _, parts = connected_components(
-        sparse.csr_array(table > 0), directed=True, connection="strong"
-    )
+    _, parts = connected_components(sparse.csr_array(table > 0), directed=True, connection="strong")
     groups = components(table)
     several = [len(set(parts[groups == group])) > 1 for group in range(groups.max(initial=-1) + 1)]
     return np.array([group >= 0 and several[group] for group in groups], bool)
@@ -192,15 +193,11 @@ def intervals(
     Raises:
         ValueError: As of ``wins_matrix``; for fewer than one resample or a level outside (0, 1).
     """
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"{resamples} resamples at level {level}: at least one resample and a level between "
-            "0 and 1 are needed"
-        )
+    check_resampling(resamples, level)
     wins = wins_matrix(first, second, share, models=models)
     strengths, groups = fit(wins, ridge=ridge), components(wins)
-    _, question = np.unique(np.asarray(question, np.int64), return_inverse=True)
-    questions = int(question.max(initial=-1)) + 1
+    names, question = np.unique(np.asarray(question, np.int64), return_inverse=True)
+    questions = len(names)
     if questions < 2:
         nothing = np.full(models, np.nan)
         return Interval(strengths, nothing, nothing.copy())
@@ -218,13 +215,7 @@ def intervals(
                 met[:, model] = (drawn[(one == model) | (other == model)] > 0).any(axis=0)
             found = np.where(met, _centred(found, groups), np.nan)
             resampled[:, row + part : row + part + len(found)] = found.T
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.full((2, models), np.nan)
-    for model in np.flatnonzero(groups >= 0):
-        known = resampled[model][~np.isnan(resampled[model])]
-        if len(known):
-            low[model], high[model] = np.quantile(known, bounds)
-    return Interval(strengths, low, high)
+    return Interval(strengths, *percentiles(resampled, level))
 
 
 def _shares(share: npt.ArrayLike) -> Floats:

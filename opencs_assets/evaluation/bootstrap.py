@@ -176,7 +176,8 @@ def mean_intervals(
         Estimate, low and high, each float64 (models,), in units of the scores.
 
     Raises:
-        ValueError: For shapes that differ, missing numbers, fewer than one resample, or a level outside (0, 1).
+        ValueError: For shapes that differ, missing numbers, fewer than one resample, or a level
+            outside (0, 1).
     """
     sums, counts = _tables(sums, counts)
     (interval,) = _ratio_intervals([sums], counts, resamples, level, seed)

@@ -11,6 +11,7 @@ The draws depend on the seed, the number of questions and the number of resample
 are exact in any order, so that neither blocks of work nor threads change an interval.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ BLOCK, BLOCK_DRAWS = 256, 1 << 23
 HELD = 1 << 23
 # Whole numbers up to this are exact in 32 bits, and up to this in 64.
 EXACT_SINGLE, EXACT_DOUBLE = 2**24, 2**53
+# Below this, numbers are as good as 0.
+LEAST = 1e-200
 
 
 class Interval(NamedTuple):
@@ -223,7 +226,7 @@ def difference_intervals(
         one, other = place.reshape(2, -1)
         chosen, judged = sums[:, columns], counts[:, columns]
         (means,) = _resampled([chosen], judged, resamples, seed)
-        found[0, part] = np.subtract(*_ratio(chosen.sum(0), judged.sum(0))[[one, other]])
+        found[0, part] = np.subtract(*_means(chosen, judged)[[one, other]])
         low, high = percentiles(means[one] - means[other], level)
         few = (judged > 0).sum(0) < 2
         alone = few[one] | few[other]
@@ -291,7 +294,7 @@ def _ratio_intervals(
         chosen, judged = [table[:, part] for table in tables], counts[:, part]
         alone = (judged > 0).sum(0) < 2
         for place, ratios in enumerate(_resampled(chosen, judged, resamples, seed)):
-            found[place, 0, part] = _ratio(chosen[place].sum(0), judged.sum(0))
+            found[place, 0, part] = _means(chosen[place], judged)
             found[place, 1:, part] = np.where(alone, np.nan, percentiles(ratios, level))
     return [Interval(*each) for each in found]
 
@@ -320,18 +323,16 @@ def _exact(table: Floats) -> npt.NDArray[Any]:
     """The table such that resampled sums of its columns are exact in whatever order they are made.
 
     Whole numbers are, in 32 bits where they are small. Others are rounded to multiples of a power
-    of two, by less than ``questions * largest * 2**-53``.
+    of two, by less than ``questions * largest * 2**-53`` of each column.
     """
-    most = len(table) * float(np.abs(table).max(initial=0))
-    whole = bool((table == np.rint(table)).all())
-    if whole and most < EXACT_SINGLE:
-        return table.astype(np.float32)
-    if whole and most < EXACT_DOUBLE:
-        return table
-    grid = 2.0 ** (np.ceil(np.log2(most)) - 53)
+    most = len(table) * np.abs(table).max(axis=0, initial=0)
+    if (table == np.rint(table)).all() and most.max(initial=0) < EXACT_DOUBLE:
+        return table.astype(np.float32) if most.max(initial=0) < EXACT_SINGLE else table
+    grid = 2.0 ** (np.ceil(np.log2(np.maximum(most, LEAST))) - 53)
     return np.asarray(np.rint(table / grid) * grid)
 
 
-def _ratio(sums: Floats, counts: Floats) -> Floats:
+def _means(sums: Floats, counts: Floats) -> Floats:
+    """Means of columns; sums are rounded once, whatever order they are made in."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums / counts)
+        return np.array([math.fsum(column) for column in sums.T]) / counts.sum(axis=0)

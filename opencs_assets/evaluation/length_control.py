@@ -23,8 +23,8 @@ ALPACA_EVAL2, NO_DIFFICULTY = "lc_alpaca_eval2", "lc_no_difficulty"
 # Of ``length_controlled_v1``: weight of the verdicts on gamed answers, folds, which penalties are
 # tried (scikit-learn's grid), and the solver's seed.
 GAMED_WEIGHT, FOLDS, PENALTIES, SEED = 0.2, 5, np.logspace(-4, 4, 10), 123
-# The length's weight is likely within two deviations of 2 around 0, which is as large as the weights
-# published for AlpacaEval 2 are (0.2 to 3.0); the model's is kept finite where all was won.
+# The length's weight is expected to be 2 on either side of 0: those published for AlpacaEval 2 are
+# 0.2 to 3.0. The model's is kept finite where all was won.
 LENGTH_RIDGE, MODEL_RIDGE = 1 / 2**2, 1e-6
 NEWTON_STEPS, TOLERANCE = 100, 1e-10
 

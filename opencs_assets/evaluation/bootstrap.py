@@ -334,5 +334,6 @@ def _exact(table: Floats) -> npt.NDArray[Any]:
 
 def _means(sums: Floats, counts: Floats) -> Floats:
     """Means of columns; sums are rounded once, whatever order they are made in."""
+    exact = np.array([math.fsum(column) for column in sums.T], np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.array([math.fsum(column) for column in sums.T]) / counts.sum(axis=0)
+        return np.asarray(exact / counts.sum(axis=0))

@@ -26,8 +26,9 @@ from opencs_assets.evaluation.bootstrap import (
     Floats,
     Interval,
     Ints,
-    blocks,
+    Weights,
     check_resampling,
+    over_blocks,
     percentiles,
 )
 
@@ -43,7 +44,7 @@ SETTLED, NEAR = 1e-16, 1e-3
 ROUNDING = 1e-12
 # How many numbers of resamples are fitted at once, and up to which size questions by pairs of
 # models are a full table.
-HELD, FULL = 1 << 22, 1 << 25
+HELD, FULL = 1 << 20, 1 << 25
 
 
 def wins_matrix(
@@ -205,7 +206,8 @@ def intervals(
     start = np.nan_to_num(strengths)
     resampled = np.empty((models, resamples))
     several = max(1, HELD // max(models * models, 2 * len(one)))
-    for row, block in blocks(questions, resamples, seed):
+
+    def refit(row: int, block: Weights) -> None:
         for part in range(0, len(block), several):
             weights = block[part : part + several].T
             drawn = played.T @ weights
@@ -215,6 +217,8 @@ def intervals(
                 met[:, model] = (drawn[(one == model) | (other == model)] > 0).any(axis=0)
             found = np.where(met, _centred(found, groups), np.nan)
             resampled[:, row + part : row + part + len(found)] = found.T
+
+    over_blocks(questions, resamples, seed, refit)
     return Interval(strengths, *percentiles(resampled, level))
 
 

@@ -252,7 +252,7 @@ def import_verdicts(
     if taken.kept:
         _read_imports(settings)
         rows = taking.outcomes(Lake(settings.lake), taken.kept)
-        _print_rows("Imported", rows, as_json, cut=WHOLE)
+        _print_imports("Imported", rows, as_json)
         for line in taking.first_details(Lake(settings.lake), taken.kept):
             err.print(f"rejected {line}", highlight=False, markup=False)
     elif as_json:
@@ -294,7 +294,7 @@ def prefer_verdicts(
     lake = Lake(settings.lake)
     kept = taking.prefer(settings.home, lake, file, row, reason)
     _read_imports(settings)
-    _print_rows("Preferred", taking.outcomes(lake, [kept]), as_json, cut=WHOLE)
+    _print_imports("Preferred", taking.outcomes(lake, [kept]), as_json)
 
 
 @app.command("what-if")
@@ -763,6 +763,13 @@ def _materialize(
                 _fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
                 raise typer.Exit(1)
         return seconds
+
+
+def _print_imports(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """What became of imported files; for a person without what takes too much room."""
+    left_out = () if as_json else ("sha256", "reasons")
+    shown = [{name: row[name] for name in row if name not in left_out} for row in rows]
+    _print_rows(title, shown, as_json, cut=WHOLE)
 
 
 def _read_imports(settings: Any) -> None:

@@ -88,6 +88,7 @@ def failed(home: Path, *words: str, code: int = 1) -> str:
 def test_help_names_every_command(ran):
     said = ran["--help",].stdout
     words = "add materialize estimate doctor sql ui demo models replies what-if benchmarks"
+    words += " import-verdicts prefer-verdicts"
     for command in words.split():
         assert command in said
 
@@ -111,6 +112,7 @@ def test_dry_run_prints_the_plan_in_order(ran):
             "export",
             "experiment",
             "matchup",
+            "imported",
             "warehouse",
         ].index,
     )

@@ -30,7 +30,8 @@ PACKAGED = Path(__file__).parent / "experiments.yaml"
 OWN = "experiments.yaml"
 FURTHER = "experiments.d"
 BUDGETS = frozenset({"epochs", "steps", "tokens"})
-BENCHMARKS = "benchmarks"
+# Lists of benchmarks' names; all else is entries by name.
+LISTS = frozenset({"benchmarks", "judged_alone"})
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
 
@@ -191,6 +192,7 @@ class Experiments(_Entry):
         endpoints: Where checkpoints are served, by experiment; the answers of any other are
             generated from its checkpoint's files.
         benchmarks: Benchmarks that models answer; unset: all that are there.
+        judged_alone: Of these, the ones whose answers are judged alone, too; unset: all.
     """
 
     selectors: dict[str, Selector]
@@ -203,6 +205,7 @@ class Experiments(_Entry):
     outside_models: dict[str, OutsideModel] = {}
     endpoints: dict[str, Endpoint] = {}
     benchmarks: tuple[str, ...] | None = None
+    judged_alone: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _names_resolve(self) -> "Experiments":
@@ -251,6 +254,12 @@ class Experiments(_Entry):
                     f"`benchmarks` ({', '.join(self.benchmarks)}), so nobody answers it"
                 )
             self._parity_holds(name, entry)
+        for name in self.judged_alone or ():
+            if self.benchmarks is not None and name not in self.benchmarks:
+                raise ValueError(
+                    f"judged_alone: {name!r} is not among `benchmarks` "
+                    f"({', '.join(self.benchmarks)}), so nobody answers it"
+                )
         for name in self.outside_models:
             if name in self.experiments:
                 raise ValueError(f"outside_models.{name}: an experiment has this name")
@@ -260,6 +269,10 @@ class Experiments(_Entry):
     def sides(self) -> Mapping[str, Experiment | OutsideModel]:
         """What may be a side of a matchup, by name."""
         return {**self.experiments, **self.outside_models}
+
+    def judges_alone(self, benchmark: str) -> bool:
+        """Whether a benchmark's answers are judged alone."""
+        return self.judged_alone is None or benchmark in self.judged_alone
 
     def asked_of(self, outside_model: str) -> tuple[str, ...] | None:
         """Benchmarks that an outside model answers: those of its matchups, and no more is paid.
@@ -320,7 +333,7 @@ def load_experiments(home: Path, further: Sequence[Path] = ()) -> Experiments:
     files = [*(laid[name] for name in sorted(laid)), *([own] if own.exists() else [])]
     merged = _read(PACKAGED)
     for path in files:
-        _lay_over(merged, path)
+        _lay_over(merged, path, adding=path != own)
     try:
         return Experiments.model_validate(_expanded(merged))
     except ValidationError as error:
@@ -336,11 +349,16 @@ def load_experiments(home: Path, further: Sequence[Path] = ()) -> Experiments:
     )
 
 
-def _lay_over(merged: dict[str, Any], path: Path) -> None:
-    """Add a file's entries to those so far; one that is empty removes the entry of its name."""
+def _lay_over(merged: dict[str, Any], path: Path, *, adding: bool) -> None:
+    """Add a file's entries to those so far; one that is empty removes the entry of its name.
+
+    Lists of benchmarks are added to one another, or replaced: what several files of
+    ``experiments.d`` need is all needed, and what the user writes is what is wanted.
+    """
     for kind, entries in _read(path).items():
-        if kind == BENCHMARKS:
-            merged[kind] = entries
+        if kind in LISTS:
+            before = merged.get(kind, ()) if adding else ()
+            merged[kind] = [*before, *(each for each in entries if each not in before)]
             continue
         kept = {**merged.get(kind, {})}
         for name, entry in entries.items():
@@ -429,14 +447,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ExperimentsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, Mapping) or not all(
-        isinstance(entries, list if kind == BENCHMARKS else Mapping)
-        for kind, entries in content.items()
+        isinstance(entries, list if kind in LISTS else Mapping) for kind, entries in content.items()
     ):
         raise ExperimentsError(
             f"{path}: the top level must be selectors, base_models, recipes, matrix, experiments, "
             "matchups, matchup_blocks, outside_models and endpoints, each a mapping of names to "
-            "entries, and benchmarks, a list of names"
+            "entries, and benchmarks and judged_alone, each a list of names"
         )
-    return {
-        kind: entries if kind == BENCHMARKS else dict(entries) for kind, entries in content.items()
-    }
+    return {kind: entries if kind in LISTS else dict(entries) for kind, entries in content.items()}

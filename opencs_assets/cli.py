@@ -288,6 +288,63 @@ def reproduce(
     _run_grid(grid, settings, named, limit)
 
 
+@app.command("sample-size")
+def sample_size(
+    effect: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Points of the win rate away from 50 % (5: won 55 %), or of the mean score; may "
+            "be repeated."
+        ),
+    ] = None,
+    kind: Annotated[
+        Literal["pair", "single"],
+        typer.Option(help="Two models compared, or the scores of two models judged alone."),
+    ] = "pair",
+    matchup: Annotated[
+        str | None,
+        typer.Option(
+            help="Take noise and answers of this matchup, where it has any; or noise of an "
+            "imported one, `A vs B`."
+        ),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The matchup's dataset.")] = None,
+    power: Annotated[float, typer.Option(help="How often the effect is to be seen.")] = 0.8,
+    level: Annotated[float, typer.Option(help="Level of the interval that is to show it.")] = 0.95,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how many questions show an effect, and what judging them costs; makes no call.
+
+    The judge's noise is that of the matchup's verdicts where there are any, else an assumption that
+    is told.
+    """
+    from opencs_assets.sample_size import sample_size as ask
+    from resources.llm.resource import LLMResource
+
+    settings = _prepare()
+    llm = LLMResource(home=str(settings.home))
+    found = ask(
+        settings,
+        load_experiments(settings.home),
+        lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
+        kind=kind,
+        effects=effect or (),
+        matchup=matchup,
+        dataset=dataset,
+        level=level,
+        power=power,
+    )
+    noise = f"deviation of a question's outcome {found.noise.deviation:.3f}, {found.noise.source}"
+    if as_json:
+        told = {"needed": found.needed, "benchmarks": found.benchmarks}
+        print(json.dumps({**told, "noise": vars(found.noise), "notes": found.notes}, indent=2))
+        return
+    _print_rows(f"Seen in {power:.0%} of all cases", found.needed, False, cut=WHOLE)
+    _print_rows("What each benchmark shows", found.benchmarks, False, cut=WHOLE)
+    for line in (f"Noise: {noise}", *found.notes):
+        out.print(line, highlight=False, markup=False)
+
+
 @app.command()
 def doctor(
     probe: Annotated[
@@ -574,6 +631,7 @@ def main() -> None:
     from opencs_assets.benchmarks.errors import BenchmarkError
     from opencs_assets.profiles import MethodError
     from opencs_assets.reproduce import ReproductionError
+    from opencs_assets.sample_size import SampleSizeError
     from opencs_assets.selection.choice import SelectionError
     from opencs_assets.selection.pins import PinsError
     from resources.instance import HomeError
@@ -594,6 +652,7 @@ def main() -> None:
         ModelError,
         PinsError,
         ReproductionError,
+        SampleSizeError,
         SelectionError,
         SettingsError,
         WarehouseError,

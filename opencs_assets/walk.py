@@ -120,11 +120,11 @@ def plan(
     keys -= _scores_for_nothing(graph, keys, methods)
     wanted["refined"] = [name for name in wanted["selector"] if experiments.selectors[name].refine]
     sides = {*wanted["experiment"], *experiments.outside_models}
+    among = frozenset(experiments.matchups if chosen_matchups is None else chosen_matchups)
     wanted["matchup"] = [
         name
         for name, matchup in experiments.matchups.items()
-        if {matchup.model_a, matchup.model_b} <= sides
-        and (chosen_matchups is None or name in chosen_matchups)
+        if {matchup.model_a, matchup.model_b} <= sides and name in among
     ]
     # Of outside models only those that the matchups compare with: each answer is paid for.
     compared = {

@@ -12,19 +12,24 @@ are exact in any order, so that neither blocks of work nor threads change an int
 """
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float32]
 
 RESAMPLES, LEVEL = 10_000, 0.95
 # Resamples that share a generator, and how many draws of theirs are held at once at most.
-BLOCK, BLOCK_DRAWS = 256, 1 << 23
+BLOCK, BLOCK_DRAWS = 256, 1 << 20
+MOST_AT_ONCE = 4
 # How many resampled sums are held at once, of which there are two or three arrays.
 HELD = 1 << 23
 # Whole numbers up to this are exact in 32 bits, and up to this in 64.
@@ -58,9 +63,7 @@ class Rates:
     adjusted: Interval
 
 
-def resample_weights(
-    questions: int, resamples: int = RESAMPLES, seed: int = 0
-) -> npt.NDArray[np.float32]:
+def resample_weights(questions: int, resamples: int = RESAMPLES, seed: int = 0) -> Weights:
     """How often each question is drawn in each resample.
 
     All at once: ``4 * resamples * questions`` bytes. What is here works block by block.
@@ -81,9 +84,43 @@ def resample_weights(
             f"{resamples} resamples of {questions} questions: at least one resample is needed"
         )
     weights = np.zeros((resamples, questions), np.float32)
-    for start, block in blocks(questions, resamples, seed):
+
+    def keep(start: int, block: Weights) -> None:
         weights[start : start + len(block)] = block
+
+    over_blocks(questions, resamples, seed, keep)
     return weights
+
+
+def over_blocks(
+    questions: int, resamples: int, seed: int, work: Callable[[int, Weights], None]
+) -> None:
+    """Do the work on the rows of ``resample_weights`` block by block, a few at once.
+
+    Args:
+        questions: As of ``resample_weights``.
+        resamples: Likewise.
+        seed: Likewise.
+        work: Is given the number of a block's first row and the block, float32 (rows, questions),
+            and called in several threads.
+    """
+    if not questions:
+        return
+    # By the number of questions alone, as each block has a generator of its own.
+    rows = max(1, min(BLOCK, BLOCK_DRAWS // questions))
+
+    def draw(start: int) -> None:
+        count = min(rows, resamples - start)
+        rng = np.random.default_rng([seed, start])
+        drawn = rng.integers(questions, size=(count, questions))
+        drawn += np.arange(count)[:, None] * questions
+        weights = np.bincount(drawn.ravel(), minlength=count * questions)
+        work(start, weights.reshape(count, questions).astype(np.float32))
+
+    # Matrices of a block are small: threads of their own would wait for each other.
+    with threadpool_limits(1), ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
+        for _ in pool.map(draw, range(0, resamples, rows)):
+            pass
 
 
 def check_resampling(resamples: int, level: float) -> None:
@@ -111,23 +148,6 @@ def percentiles(values: Floats, level: float) -> Floats:
         if len(known):
             found[:, row] = np.quantile(known, bounds)
     return found
-
-
-def blocks(
-    questions: int, resamples: int, seed: int
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """The rows of ``resample_weights`` in blocks, each with the number of its first row."""
-    if not questions:
-        return
-    # By the number of questions alone, as each block has a generator of its own.
-    rows = max(1, min(BLOCK, BLOCK_DRAWS // questions))
-    for start in range(0, resamples, rows):
-        count = min(rows, resamples - start)
-        rng = np.random.default_rng([seed, start])
-        drawn = rng.integers(questions, size=(count, questions))
-        drawn += np.arange(count)[:, None] * questions
-        weights = np.bincount(drawn.ravel(), minlength=count * questions)
-        yield start, weights.reshape(count, questions).astype(np.float32)
 
 
 def totals(
@@ -307,13 +327,16 @@ def _resampled(tables: list[Floats], counts: Floats, resamples: int, seed: int) 
         exact = [np.concatenate(exact)]
     sums = np.zeros((len(tables) + 1, models, resamples))
     flat = sums.reshape(-1, resamples)
-    for start, block in blocks(questions, resamples, seed):
+
+    def add(start: int, block: Weights) -> None:
         part = slice(start, start + len(block))
         if len(exact) == 1:
             flat[:, part] = exact[0] @ block.T
         else:
             for place, each in enumerate(exact):
                 sums[place, :, part] = each @ block.T
+
+    over_blocks(questions, resamples, seed, add)
     with np.errstate(invalid="ignore", divide="ignore"):
         sums[:-1] /= sums[-1]
     return list(sums[:-1])

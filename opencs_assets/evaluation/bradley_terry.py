@@ -26,8 +26,9 @@ from opencs_assets.evaluation.bootstrap import (
     Floats,
     Interval,
     Ints,
-    blocks,
+    Weights,
     check_resampling,
+    over_blocks,
     percentiles,
 )
 
@@ -43,7 +44,7 @@ SETTLED, NEAR = 1e-16, 1e-3
 ROUNDING = 1e-12
 # How many numbers of resamples are fitted at once, and up to which size questions by pairs of
 # models are a full table.
-HELD, FULL = 1 << 22, 1 << 25
+HELD, FULL = 1 << 20, 1 << 24
 
 
 def wins_matrix(
@@ -168,7 +169,7 @@ def intervals(
 
     A resample draws questions, and all verdicts about a question, of whatever matchup, come with
     it. Every resample is fitted by Newton's method from the strengths of all verdicts, as many at
-    once as memory allows: about 1 s for 10,000 resamples of 20 models, and 30 s for 100 models
+    once as memory allows: seconds for 10,000 resamples of 20 models, and a minute for 100 models
     that all met each other, on two cores. A resample in which a model met no other is left out
     for that model; one in which it won all gives it what the ridge allows, so that the upper end
     of a model that hardly ever lost can be far away.
@@ -205,7 +206,8 @@ def intervals(
     start = np.nan_to_num(strengths)
     resampled = np.empty((models, resamples))
     several = max(1, HELD // max(models * models, 2 * len(one)))
-    for row, block in blocks(questions, resamples, seed):
+
+    def refit(row: int, block: Weights) -> None:
         for part in range(0, len(block), several):
             weights = block[part : part + several].T
             drawn = played.T @ weights
@@ -215,6 +217,8 @@ def intervals(
                 met[:, model] = (drawn[(one == model) | (other == model)] > 0).any(axis=0)
             found = np.where(met, _centred(found, groups), np.nan)
             resampled[:, row + part : row + part + len(found)] = found.T
+
+    over_blocks(questions, resamples, seed, refit)
     return Interval(strengths, *percentiles(resampled, level))
 
 

@@ -207,9 +207,7 @@ def test_what_is_sound_is_published_and_every_rule_of_it_told(gated: Warehouse):
         "from publication_gate where dataset = 'good' group by kind order by kind"
     )
     assert rules.rows() == [("pair", 10, True, 0), ("single", 8, True, 0)]
-    (row,) = gated.query(
-        "from win_rates where dataset = 'good' and is_default_rule"
-    ).to_dicts()
+    (row,) = gated.query("from win_rates where dataset = 'good' and is_default_rule").to_dicts()
     assert (row["rule"], row["parity"], row["win"], row["tie"], row["lose"]) == (
         "win_or_tie", "epochs", 20, 10, 10,
     )  # fmt: skip
@@ -353,9 +351,7 @@ def test_of_imported_ones_some_rules_cant_be_told(gated: Warehouse):
          "counts until a person chooses")
     ]  # fmt: skip
     assert gated.query("from conflicting_verdicts").height == 2
-    (row,) = gated.query(
-        "from win_rates where matchup = 'm1 vs m3' and is_default_rule"
-    ).to_dicts()
+    (row,) = gated.query("from win_rates where matchup = 'm1 vs m3' and is_default_rule").to_dicts()
     assert row["unchecked"] == [
         "both_orders", "answers_complete", "parity", "chat_template", "no_contamination",
     ]  # fmt: skip

@@ -67,7 +67,8 @@ def result_intervals(values: pa.Table, questions: pa.Table) -> pa.Table:
         low_end, high_end = (row["low"] + span * end for end in ends)
         found.append(
             pl.DataFrame(
-                [(row["result_id"], row["rule"], low_end, high_end)], schema=_nothing().schema,
+                [(row["result_id"], row["rule"], low_end, high_end)],
+                schema=_nothing().schema,
                 orient="row",
             )  # fmt: skip
         )
@@ -198,7 +199,7 @@ def agreements(cells: pa.Table) -> pa.Table:
                     }
                 )
     schema = {
-        **{name: pl.String for name in keys[:3]},
+        **dict.fromkeys(keys[:3], pl.String),
         "turn": pl.Int64,
         "with_ties": pl.Boolean,
         "votes": pl.Int64,

@@ -383,9 +383,7 @@ def _known(values: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _status(known: pl.Series) -> pl.Series:
-    return pl.select(
-        pl.when(known).then(pl.lit("ok")).otherwise(pl.lit("unparsable"))
-    ).to_series()
+    return pl.select(pl.when(known).then(pl.lit("ok")).otherwise(pl.lit("unparsable"))).to_series()
 
 
 def _reply_ids(rng: np.random.Generator, rows: int) -> list[str]:
@@ -395,5 +393,3 @@ def _reply_ids(rng: np.random.Generator, rows: int) -> list[str]:
 
 def _name(number: int) -> str:
     return f"m{number:05}@base"
-
-

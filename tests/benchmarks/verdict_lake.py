@@ -3,8 +3,8 @@
 Four datasets of twenty experiments each; 103 of their matchups on each of the five test sets of
 published sizes, judged by two scores in both orders (848,720 verdicts); MT-Bench judged alone
 (12,800); what others judged as one imported table: three judges of 105 pairs in both orders of
-80 questions and two turns, and 37,680 human votes: 1,000,000. With answers, checkpoints, subsets and the kept
-replies behind all that was judged here.
+80 questions and two turns, and 37,680 human votes: 1,000,000. With answers, checkpoints, subsets
+and the kept replies behind all that was judged here.
 """
 
 import json

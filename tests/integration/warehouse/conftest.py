@@ -38,7 +38,7 @@ MARTS = {
     "leaderboard",
     "verdict_trace",
     "conflicting_verdicts",
-    "rejected_verdicts",
+    "rejected_imports",
     "llm_usage",
 }
 # What marts are made of, in a schema of its own.

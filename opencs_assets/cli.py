@@ -391,7 +391,14 @@ def reproduce(
         typer.confirm(
             f"{writes or 'Start'} these {takes.totals()['runs']:,} runs?", abort=True, err=True
         )
-    grids.declare(grid)
+    if not grid.is_declared:
+        grids.declare(grid)
+        err.print(
+            f"{grid.target} is written; an open UI shows its partitions once its definitions are "
+            "reloaded",
+            highlight=False,
+            markup=False,
+        )
     _run_grid(grid, settings, named, limit)
 
 

@@ -265,6 +265,26 @@ def sql(
 
 
 @app.command()
+def report(
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write; unset: report.html in OPENCS_HOME."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all results as one HTML file that opens without a server, with every number's query."""
+    from opencs_assets.evaluation.report import write_report
+
+    settings = _prepare()
+    written = write_report(settings.warehouse, out_file or settings.home / "report.html")
+    if as_json:
+        print(json.dumps({"file": str(written), "bytes": written.stat().st_size}))
+    else:
+        size = _size(written.stat().st_size)
+        out.print(f"{written}, {size}", markup=False, highlight=False)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
 ) -> None:
@@ -511,6 +531,7 @@ def show_reply(
 def main() -> None:
     """Run the command; a known error is one message, not a traceback."""
     from opencs_assets.benchmarks.errors import BenchmarkError
+    from opencs_assets.evaluation.errors import ReportError
     from opencs_assets.profiles import MethodError
     from opencs_assets.selection.choice import SelectionError
     from opencs_assets.selection.pins import PinsError
@@ -531,6 +552,7 @@ def main() -> None:
         MethodError,
         ModelError,
         PinsError,
+        ReportError,
         SelectionError,
         SettingsError,
         WarehouseError,

@@ -35,7 +35,7 @@ _ROOM_FOR_NUMBER = 4.0
 
 
 def win_tie_lose(win_rates: pl.DataFrame) -> Figure:
-    """Win, tie and lose of the first model as stacked bars, grouped by test set, one bar a baseline.
+    """Win, tie and lose of the first model: a stacked bar a baseline, grouped by test set.
 
     Bars are shares of the judged questions, so that test sets of different sizes line up; the
     numbers in them are questions.
@@ -141,8 +141,14 @@ def score_table(scores: pl.DataFrame) -> Figure:
         scores: Rows of the mart ``mt_bench_scores`` or ``mt_bench_scores_all``.
     """
     title = "Mean scores (1 to 10) with 95 % intervals"
-    rows = scores.sort("benchmark", "judge", "score", "model", descending=[False, False, True, False],
-                       nulls_last=True)  # fmt: skip
+    rows = scores.sort("model").sort(
+        "benchmark",
+        "judge",
+        "score",
+        descending=[False, False, True],
+        nulls_last=True,
+        maintain_order=True,
+    )
     if not rows.height:
         return nothing_to_plot(title)
     rows, title = _cut(rows, MOST_MODELS, title, "results")

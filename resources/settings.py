@@ -41,6 +41,8 @@ Criterion = Literal["helpfulness", "complexity", "quality"]
 Tracker = Literal["wandb", "mlflow"]
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|KEY$")
 LauncherKind = Literal["local", "kubernetes", "kubernetes_multinode"]
+PairProtocol = Literal["scores", "choice", "preference"]
+JudgePromptFamily = Literal["own", "fastchat"]
 
 
 class SettingsError(ValueError):
@@ -412,6 +414,51 @@ class Launcher(_Strict):
         return self
 
 
+class Judging(_Strict):
+    """How answers are judged.
+
+    Attributes:
+        pair: What the judge is asked of two models' answers: two ``scores`` from 1 to 10, a
+            ``choice`` of A, B or a tie turn by turn (FastChat), or a ``preference`` read from the
+            probability of a label (AlpacaEval). Unset: ``scores`` of a judge whose text is read,
+            ``preference`` of one whose token probabilities are.
+        prompts: ``own`` words, or those of ``fastchat``'s file ``judge_prompts.jsonl`` in the home
+            or its ``benchmarks/mt_bench``, for single answers and for ``choice``. Unset: FastChat's
+            where the file is there, the judge's text is read, and no question has more than the
+            two turns that they are made for.
+        stop_early: Stop asking about a matchup's questions when the answer is clear.
+        stop_level: Confidence of the interval that must leave out 50 %; it holds however often it
+            is looked at.
+        batch: Questions between two looks at the interval.
+    """
+
+    pair: PairProtocol | None = None
+    prompts: JudgePromptFamily | None = None
+    stop_early: bool = False
+    stop_level: float = Field(0.95, gt=0.5, lt=1)
+    batch: int = Field(20, ge=1)
+
+    def must_fit(self, reading: Reading) -> None:
+        """Refuse what a judge of this reading can't be asked.
+
+        Raises:
+            SettingsError: The message names both settings.
+        """
+        if self.pair is not None and (self.pair == "preference") != (reading == "logprobs"):
+            needed = "logprobs" if self.pair == "preference" else "generated"
+            raise SettingsError(
+                f"judging.pair = {self.pair!r} needs a judge with the reading {needed!r}, but "
+                f"roles.judge has {reading!r}; set roles.judge.reading = {needed!r} with a model "
+                "that can do it, or leave judging.pair unset"
+            )
+        if self.prompts == "fastchat" and reading == "logprobs":
+            raise SettingsError(
+                "judging.prompts = 'fastchat' needs a judge with the reading 'generated', but "
+                "roles.judge has 'logprobs'; set roles.judge.reading = 'generated', or leave "
+                "judging.prompts unset"
+            )
+
+
 class Settings(BaseSettings):
     """Every setting of the platform.
 
@@ -428,6 +475,7 @@ class Settings(BaseSettings):
         budget: Ceilings for money.
         landing: What happens with new data.
         method: The method's settings.
+        judging: How answers are judged.
         training: How trainings are run.
         launcher: Where trainings and answerings run.
         licenses: Licence of each dataset, as a Hugging Face identifier, for the cards of exports.
@@ -448,6 +496,7 @@ class Settings(BaseSettings):
     budget: Budget = Budget()
     landing: Landing = Landing()
     method: Method = Method()
+    judging: Judging = Judging()
     training: Training = Training()
     launcher: Launcher = Launcher()
     licenses: Mapping[str, str] = {}
@@ -467,6 +516,11 @@ class Settings(BaseSettings):
             env_settings,
             TomlConfigSettingsSource(settings_cls, toml_file=cls._toml),
         )
+
+    @model_validator(mode="after")
+    def _judge_can_do_it(self) -> "Settings":
+        self.judging.must_fit(self.roles.judge.resolved_reading)
+        return self
 
     @property
     def lake(self) -> str:
@@ -535,7 +589,7 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
         return bound(home=folder, **overrides)  # type: ignore[no-any-return]
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            f"  {': '.join(filter(None, ('.'.join(map(str, item['loc'])), item['msg'])))}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError(

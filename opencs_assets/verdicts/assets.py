@@ -1,5 +1,7 @@
 """The assets ``single_verdicts`` and ``pairwise_verdicts``."""
 
+from typing import Any, get_args
+
 import dagster as dg
 import polars as pl
 
@@ -7,12 +9,17 @@ from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
+from opencs_assets.schemas import SINGLE_VERDICTS
 from opencs_assets.usage import usage_metadata
 from opencs_assets.verdicts import judging, plots
+from opencs_assets.verdicts.merging import default_rule
+from opencs_assets.verdicts.protocols import Pair, Single, choose_pair, choose_single
+from opencs_assets.verdicts.stopping import EarlyStop, Look
+from opencs_assets.verdicts.tasks import STOPPED, by_benchmark, most_turns, pair_tasks, single_tasks
 from resources.home import Home
 from resources.lake import Lake
 from resources.llm.resource import LLMResource
-from resources.settings import load_settings
+from resources.settings import PairProtocol, Reading, Settings
 
 GROUP = "verdicts"
 OWNERS = ["team:evaluation"]
@@ -31,12 +38,15 @@ def build_verdict_assets(
     @dg.asset(
         partitions_def=partitions.dataset_experiment,
         io_manager_key="lake",
-        description="Each answer judged alone, 1 to 10, both turns, in the way of MT-Bench.",
+        description=(
+            "Each answer judged alone, 1 to 10, turn by turn, with references where there are any, "
+            "in the way of MT-Bench."
+        ),
         kinds={"openai", "parquet"},
         owners=OWNERS,
         group_name=GROUP,
         metadata=table_metadata("single_verdicts"),
-        code_version=_version("single"),
+        code_version="+".join(Single(reading).version for reading in get_args(Reading)),
         pool="llm_api",
     )
     def single_verdicts(
@@ -44,34 +54,27 @@ def build_verdict_assets(
         model_answers: pl.DataFrame,
         benchmark_questions: pl.DataFrame,
         llm: LLMResource,
+        home: Home,
     ) -> dg.MaterializeResult:
-        tasks = judging.single_tasks(benchmark_questions, model_answers)
-        asked = [task for task in tasks if task.answered]
+        expected = by_benchmark(single_tasks(benchmark_questions, model_answers))
+        tables = [SINGLE_VERDICTS.empty()]
         with (
             clear_failures(),
             llm.client(
                 "judge", stage="single_verdicts", dataset=_dataset(context), log=context.log.info
             ) as client,
         ):
-            reading = client.reading
-            outcomes = client.complete_parsed(
-                asked,
-                lambda task, attempt, reason: judging.single_call(task, attempt, reason, reading),
-                lambda reply: judging.read_single(reply, reading),
-                label="answers judged",
-                max_attempts=judging.MAX_ATTEMPTS,
-            )
-            table = judging.single_table(
-                tasks,
-                dict(zip(asked, outcomes, strict=True)),
-                judge=client.model_label,
-                reading=reading,
-            )
+            settings = home.settings()
+            for tasks in expected:
+                turns = most_turns(benchmark_questions, tasks[0].question.benchmark)
+                protocol = choose_single(settings, client.reading, turns)
+                tables.append(judging.judge_single(client, tasks, protocol))
+        table = pl.concat(tables)
         return dg.MaterializeResult(
             value=table,
             metadata={
                 **_counts(table),
-                **_mean(table["score"]),
+                **_means(table),
                 "scores": plot(plots.scores(table)),
                 **usage_metadata(client),
             },
@@ -95,7 +98,7 @@ def build_verdict_assets(
         owners=OWNERS,
         group_name=GROUP,
         metadata=table_metadata("pairwise_verdicts"),
-        code_version=_version("pair"),
+        code_version="+".join(Pair(name).version for name in get_args(PairProtocol)),
         pool="llm_api",
     )
     def pairwise_verdicts(
@@ -107,44 +110,43 @@ def build_verdict_assets(
     ) -> dg.MaterializeResult:
         matchup = experiments.matchups[context.partition_key.keys_by_dimension["matchup"]]
         with clear_failures():
-            lake = Lake(load_settings(home.folder).lake)
+            settings = home.settings()
+            lake = Lake(settings.lake)
             answers_a, answers_b = (
                 lake.read("outside_answers", {"outside_model": model})
                 if model in experiments.outside_models
                 else model_answers.filter(pl.col("experiment") == model)
                 for model in (matchup.model_a, matchup.model_b)
             )
-        tasks = judging.pair_tasks(benchmark_questions, answers_a, answers_b, matchup.benchmark)
-        asked = [task for task in tasks if task.answered]
         with (
             clear_failures(),
             llm.client(
                 "judge", stage="pairwise_verdicts", dataset=_dataset(context), log=context.log.info
             ) as client,
         ):
-            reading = client.reading
-            outcomes = client.complete_parsed(
-                asked,
-                lambda task, attempt, reason: judging.pair_call(task, attempt, reason, reading),
-                lambda reply: judging.read_pair(reply, reading),
-                label="pairs judged",
-                max_attempts=judging.MAX_ATTEMPTS,
+            turns = most_turns(benchmark_questions, matchup.benchmark)
+            protocol = choose_pair(settings, client.reading, turns)
+            tasks = pair_tasks(
+                benchmark_questions,
+                answers_a,
+                answers_b,
+                matchup.benchmark,
+                by_turn=protocol.by_turn,
             )
-            table = judging.pair_table(
+            table, last = judging.judge_pairs(
+                client,
                 tasks,
-                dict(zip(asked, outcomes, strict=True)),
+                protocol,
                 model_a=matchup.model_a,
                 model_b=matchup.model_b,
-                judge=client.model_label,
-                reading=reading,
+                early=_early(settings),
             )
-        merged = plots.outcomes(table)["outcome"].value_counts()
         return dg.MaterializeResult(
             value=table,
             metadata={
                 **_counts(table),
-                **dict.fromkeys(("win", "tie", "lose", "unparsable"), 0),
-                **dict(merged.iter_rows()),
+                **_outcomes(table),
+                **(_stopping(last) if last else {}),
                 "win_tie_lose": plot(plots.win_tie_lose(table)),
                 **usage_metadata(client),
             },
@@ -153,27 +155,65 @@ def build_verdict_assets(
     return [single_verdicts, *([pairwise_verdicts] if experiments.matchups else [])]
 
 
-def _version(protocol: str) -> str:
-    return "+".join(
-        judging.prompt_version(protocol, reading) for reading in ("generated", "logprobs")
-    )
-
-
-def _mean(scores: pl.Series) -> dict[str, float]:
-    read = scores.drop_nulls().to_numpy()
-    return {"mean_score": float(read.mean())} if read.size else {}
+def _early(settings: Settings) -> EarlyStop | None:
+    own = settings.judging
+    if not own.stop_early:
+        return None
+    return EarlyStop(own.stop_level, own.batch, settings.method.seed)
 
 
 def _dataset(context: dg.AssetExecutionContext) -> str:
     return context.partition_key.keys_by_dimension["dataset"]
 
 
-def _counts(table: pl.DataFrame) -> dict[str, int | str]:
-    read = table.filter(pl.col("status") == "ok").height
+def _means(table: pl.DataFrame) -> dict[str, Any]:
+    """Mean scores by turn and of all, those that could be read; by turn, as turns differ."""
+    means = dict(table.group_by("turn").agg(pl.col("score").mean()).sort("turn").iter_rows())
+    found = {f"mean_score_turn_{turn}": mean for turn, mean in means.items()}
+    found["mean_score"] = table["score"].mean()
+    return {name: mean for name, mean in found.items() if mean is not None}
+
+
+def _outcomes(table: pl.DataFrame) -> dict[str, Any]:
+    merged = plots.outcomes(table)
+    counts = dict.fromkeys(("win", "tie", "lose", "unparsable"), 0)
+    found: dict[str, Any] = {
+        **counts,
+        **dict(merged["outcome"].value_counts().iter_rows()),
+    }
+    if table.height:
+        found["rule"] = default_rule(table["protocol"][0])
+    read = merged.filter(pl.col("orders_disagree").is_not_null())
+    if read.height:
+        found["orders_disagree_pct"] = round(
+            100 * int(read["orders_disagree"].sum()) / read.height, 2
+        )
+    return found
+
+
+def _stopping(last: Look) -> dict[str, int | float | bool]:
+    """Where sequential stopping stands: the interval of the mean (win 1, tie 0.5, lose 0)."""
+    return {
+        "result_is_clear": last.is_clear,
+        "questions_judged": last.questions,
+        "questions_without_outcome": last.unread,
+        "win_or_half_tie": last.mean,
+        "win_or_half_tie_low": last.low,
+        "win_or_half_tie_high": last.high,
+    }
+
+
+def _counts(table: pl.DataFrame) -> dict[str, Any]:
+    by_status = dict(table["status"].value_counts().sort("status").iter_rows())
+    read = by_status.get("ok", 0)
+    told = {
+        name: ", ".join(table[name].unique().sort()) or "nothing to judge"
+        for name in ("protocol", "reading", "prompt_version", "sampling")
+    }
     return {
         "expected": table.height,
         "read": read,
-        "unread": table.height - read,
-        "reading": table["reading"][0] if table.height else "nothing to judge",
-        "prompt_version": table["prompt_version"][0] if table.height else "",
+        "unread": table.height - read - by_status.get(STOPPED, 0),
+        "by_status": by_status,
+        **told,
     }

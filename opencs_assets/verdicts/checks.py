@@ -6,8 +6,11 @@ import polars as pl
 from opencs_assets.checks import Finding, build_check
 from opencs_assets.experiments import Experiments
 from opencs_assets.partitions import Partitions
+from opencs_assets.verdicts.tasks import STOPPED, WHOLE
 
 MOST_UNREAD = 0.1
+# The protocol that judges turn by turn.
+BY_TURN = "choice"
 
 
 def every_turn(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
@@ -21,20 +24,27 @@ def every_turn(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
 
 
 def both_orders(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
-    """Every question of the matchup's benchmark has a verdict in each order."""
-    expected = questions.join(
-        verdicts.select("benchmark").unique(), on="benchmark", how="semi"
-    ).join(pl.DataFrame({"shown_first": ["a", "b"]}), how="cross")
-    return _expected_are_there(expected, verdicts, ["benchmark", "question_id", "shown_first"])
+    """Every question of the matchup's benchmark, and turn if by turn, has a verdict each order."""
+    first = 1 if BY_TURN in set(verdicts["protocol"]) else WHOLE
+    last = pl.col("turns").list.len() if first else pl.lit(WHOLE)
+    expected = (
+        questions.join(verdicts.select("benchmark").unique(), on="benchmark", how="semi")
+        .select("benchmark", "question_id", turn=pl.int_ranges(first, last + 1))
+        .explode("turn")
+        .join(pl.DataFrame({"shown_first": ["a", "b"]}), how="cross")
+    )
+    key = ["benchmark", "question_id", "turn", "shown_first"]
+    return _expected_are_there(expected, verdicts, key)
 
 
 def few_unread(verdicts: pl.DataFrame) -> Finding:
-    """At most 10 % of the expected verdicts have no value."""
-    unread = verdicts.filter(pl.col("status") != "ok")
-    share = unread.height / verdicts.height if verdicts.height else 0.0
+    """At most 10 % of the expected verdicts that were not stopped before have no value."""
+    wanted = verdicts.filter(pl.col("status") != STOPPED)
+    unread = wanted.filter(pl.col("status") != "ok")
+    share = unread.height / wanted.height if wanted.height else 0.0
     return Finding(
         share <= MOST_UNREAD,
-        f"{unread.height} of {verdicts.height} verdicts ({share:.1%}) have no value",
+        f"{unread.height} of {wanted.height} verdicts ({share:.1%}) have no value",
         {
             "by_status": dict(unread["status"].value_counts().sort("status").iter_rows()),
             "limit": MOST_UNREAD,

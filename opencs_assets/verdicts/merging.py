@@ -7,8 +7,6 @@ because they give different numbers. The warehouse counts by the same rules in S
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-from resources.settings import Reading
-
 Winner = Literal["a", "b", "tie"]
 Result = Literal["win", "lose", "tie", "unparsable"]
 
@@ -86,10 +84,16 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def default_rule(reading: Reading) -> str:
-    """The rule that a result is shown by unless another is asked for.
+# Scores: the rule of two-score reviews. Choice: FastChat's own. Preference: a small model's letters
+# follow position nearly always, so that the other rules would call everything a tie; its
+# probabilities tell the two models apart.
+DEFAULT_RULES: Mapping[str, str] = {
+    "scores": "win_or_tie",
+    "choice": "both_agree",
+    "preference": "sum_of_scores",
+}
 
-    A small model's letters follow position nearly always, so that the other rules would call
-    everything a tie; its probabilities tell the two models apart.
-    """
-    return "sum_of_scores" if reading == "logprobs" else "win_or_tie"
+
+def default_rule(protocol: str) -> str:
+    """The rule that a protocol's results are shown by unless another is asked for."""
+    return DEFAULT_RULES[protocol]

@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from opencs_assets.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
 from opencs_assets.verdicts.merging import RULES, Verdict, default_rule
+from opencs_assets.verdicts.tasks import STOPPED, WHOLE
 
 BINS = 18
 OUTCOMES = (("win", BLUE), ("tie", GREY), ("lose", ORANGE), ("unparsable", "black"))
@@ -66,28 +67,44 @@ def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
         left += values
     axes.set_yticks(places, categories)
     axes.invert_yaxis()
-    axes.set_xlabel("questions")
+    axes.set_xlabel("questions, by turn" if set(verdicts["turn"]) - {WHOLE} else "questions")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn
 
 
 def outcomes(verdicts: pl.DataFrame) -> pl.DataFrame:
-    """One row a question: its ``outcome`` for model a by the default rule of its reading.
+    """One row a question and turn that was not stopped: its ``outcome`` for model a.
+
+    ``orders_disagree`` is null where an order could not be read. Orders are merged by the default
+    rule of the protocol.
 
     Args:
         verdicts: Rows of ``pairwise_verdicts`` of one matchup.
     """
-    by_question: dict[tuple[str, str, str], dict[str, Verdict]] = {}
+    by_turn: dict[tuple[str, str, str, int], dict[str, Verdict]] = {}
     merge = RULES["win_or_tie"]
-    for row in verdicts.sort("benchmark", "question_id").iter_rows(named=True):
-        merge = RULES[default_rule(row["reading"])]
-        key = (row["benchmark"], row["question_id"], row["category"])
-        orders = by_question.setdefault(key, {})
+    asked = verdicts.filter(pl.col("status") != STOPPED).sort("benchmark", "question_id", "turn")
+    for row in asked.iter_rows(named=True):
+        merge = RULES[default_rule(row["protocol"])]
+        key = (row["benchmark"], row["question_id"], row["category"], row["turn"])
+        orders = by_turn.setdefault(key, {})
         if row["status"] == "ok":
             orders[row["shown_first"]] = Verdict(row["winner"], row["score_a"], row["score_b"])
+    rows = []
+    for key, orders in by_turn.items():
+        first, second = orders.get("a"), orders.get("b")
+        disagree = first.winner != second.winner if first and second else None
+        rows.append((*key, merge(first, second), disagree))
     return pl.DataFrame(
-        [(*key, merge(orders.get("a"), orders.get("b"))) for key, orders in by_question.items()],
-        schema=["benchmark", "question_id", "category", "outcome"],
+        rows,
+        schema={
+            "benchmark": pl.String,
+            "question_id": pl.String,
+            "category": pl.String,
+            "turn": pl.Int64,
+            "outcome": pl.String,
+            "orders_disagree": pl.Boolean,
+        },
         orient="row",
     )

@@ -9,7 +9,7 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,14 @@ from resources.llm.engine import Engine, Work
 from resources.llm.errors import BudgetError, LLMError, Unparsable
 from resources.llm.prices import price_of, prices_as_of
 from resources.llm.report import CallReport
-from resources.llm.request import Prepared, asked_form, prepare, provider_of
+from resources.llm.request import (
+    Prepared,
+    asked_form,
+    prepare,
+    provider_of,
+    request_body,
+    sampling_of,
+)
 from resources.llm.store import ReadingRow, Record, ReplyStore, chunked, month_start
 from resources.llm.tokens import TokenCounter
 from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, Unusable, Usage
@@ -247,12 +254,38 @@ class LLMClient:
             LLMError: As in ``stream``.
             ValueError: ``build`` did not set the attempt.
         """
+        return self.complete_read(
+            items,
+            build,
+            lambda reply, call: parse(reply),
+            label=label,
+            max_attempts=max_attempts,
+        )
+
+    def complete_read(
+        self,
+        items: Sequence[Item],
+        build: Callable[[Item, int, str | None], Call],
+        read: Callable[[Reply, Call], T],
+        *,
+        label: str,
+        max_attempts: int,
+    ) -> list[Outcome[T]]:
+        """As ``complete_parsed``, where a reply is read knowing what was asked.
+
+        Args:
+            items: As there.
+            build: As there.
+            read: Reads a call's reply; raises ``Unparsable`` where it says nothing usable.
+            label: As there.
+            max_attempts: As there.
+        """
         outcomes: dict[int, Outcome[T]] = {}
         feed = _Feed()
 
-        def read(ticket: _Ticket, reply: Reply) -> bool:
+        def settled(ticket: _Ticket, reply: Reply) -> bool:
             earlier = outcomes[ticket.number].unusable if ticket.attempt else ()
-            outcome = _outcome(reply, parse, ticket.attempt + 1, earlier)
+            outcome = _outcome(reply, ticket.call, read, ticket.attempt + 1, earlier)
             outcomes[ticket.number] = outcome
             self._note(ticket.call, outcome)
             attempt = ticket.attempt + 1
@@ -264,11 +297,29 @@ class LLMClient:
 
         try:
             self._settle(
-                len(items), lambda number: _built(build, items[number], 0, None), read, feed, label
+                len(items),
+                lambda number: _built(build, items[number], 0, None),
+                settled,
+                feed,
+                label,
             )
         finally:
             self._write_readings()
         return [outcomes[number] for number in range(len(items))]
+
+    def sampling(self, call: Call) -> dict[str, Any]:
+        """How a call would be sampled by an endpoint that has all that it asks for."""
+        prepared = prepare(call, self.role)
+        return sampling_of(request_body(prepared, self.role, self.role.model))
+
+    def sampled(self, reply_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """How stored replies were sampled, by id: what their requests really held.
+
+        A reply whose request was not kept is left out.
+        """
+        bodies = self._store.requests(sorted(set(reply_ids)))
+        found = {key: orjson.loads(body or "{}") for key, body in bodies.items()}
+        return {key: sampling_of(body) for key, body in found.items() if body}
 
     def estimate(self, calls: Iterable[Call]) -> Estimate:
         """What the calls would take; makes none and starts no server."""
@@ -616,14 +667,15 @@ def _built(
 
 def _outcome(
     reply: Reply,
-    parse: Callable[[Reply], T],
+    call: Call,
+    read: Callable[[Reply, Call], T],
     attempts: int,
     earlier: tuple[Unusable, ...],
 ) -> Outcome[T]:
     status, detail = str(reply.status), reply.detail
     if reply.status == "ok":
         try:
-            return Outcome(parse(reply), "ok", None, attempts, reply, earlier)
+            return Outcome(read(reply, call), "ok", None, attempts, reply, earlier)
         except Unparsable as error:
             status, detail = "unparsable", str(error)
     unusable = (*earlier, Unusable(attempts - 1, status, detail, reply))

@@ -14,6 +14,8 @@ _EMBEDDED_ALTERNATIVES = 40
 # OpenAI's and vLLM's limit.
 _MOST_ALTERNATIVES = 20
 TOOL = "reply"
+# Two names of one thing, by endpoint.
+_FIELDS = {"max_completion_tokens": "max_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,16 @@ def request_body(
     if role.embedded:
         body["cache_prompt"] = True
     return body
+
+
+def sampling_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a request's body decides how its reply is sampled: all but model and prompt.
+
+    A seed is told as such, without its value: each call has its own, drawn from what it asks.
+    """
+    left_out = ("model", "messages", "cache_prompt", "logprobs")
+    found = {_FIELDS.get(name, name): value for name, value in body.items() if name not in left_out}
+    return {**found, "seed": "by call"} if "seed" in found else found
 
 
 def is_openai(base_url: str) -> bool:

@@ -266,6 +266,19 @@ class ReplyStore:
                 found[row[0]] = _reply(*row)
         return found
 
+    def requests(self, keys: Sequence[str]) -> dict[str, str]:
+        """Bodies of the stored replies' requests as JSON, by key."""
+        asked = sa.select(REPLIES.c.reply_id, REPLIES.c.request).where(
+            self.database.among(REPLIES.c.reply_id)
+        )
+        found: dict[str, str] = {}
+        for chunk in chunked(keys):
+            listed = {"keys": self.database.among_values(chunk)}
+            with self.database.reading() as connection:
+                rows: Sequence[Any] = connection.execute(asked, listed).fetchall()
+            found.update((key, request) for key, request in rows)
+        return found
+
     def put(self, record: Record) -> Reply:
         """Keep one reply; see ``put_many``."""
         return self.put_many([record])[0]

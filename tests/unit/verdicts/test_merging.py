@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opencs_assets.verdicts.merging import (
+    DEFAULT_RULES,
     RULES,
     Verdict,
     both_agree,
@@ -16,6 +18,7 @@ from opencs_assets.verdicts.merging import (
     sum_of_scores,
     win_or_tie,
 )
+from resources.settings import PairProtocol
 
 SCORES = st.floats(1, 10)
 SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
@@ -88,9 +91,13 @@ def test_verdicts_without_scores_have_no_sum():
     assert sum_of_scores(Verdict("a"), Verdict("a")) == "unparsable"
 
 
-def test_the_default_rule_goes_with_the_reading():
-    assert default_rule("generated") == "win_or_tie"
-    assert default_rule("logprobs") == "sum_of_scores"
+def test_the_default_rule_goes_with_the_protocol():
+    assert {name: default_rule(name) for name in get_args(PairProtocol)} == {
+        "scores": "win_or_tie",
+        "choice": "both_agree",
+        "preference": "sum_of_scores",
+    }
+    assert set(DEFAULT_RULES.values()) <= set(RULES)
 
 
 def test_fastchat_file_gives_its_known_numbers(shared_data: Path):

@@ -108,9 +108,47 @@ def test_many_unread_verdicts_fail_and_are_counted_by_status():
     assert few_unread(pairs()).passed
 
 
+def by_turn(*turns, **columns):
+    """Verdicts of ``choice`` in both orders."""
+    rows = [
+        pairs(((name, side),), turn=pl.lit(turn, pl.Int64), protocol=pl.lit("choice"))
+        for name, turn in turns
+        for side in ("a", "b")
+    ]
+    return pl.concat(rows).with_columns(**columns)
+
+
+ALL_TURNS = (("q1", 1), ("q1", 2), ("q2", 1), ("q2", 2))
+
+
+def test_a_choice_is_expected_of_every_turn():
+    assert both_orders(by_turn(*ALL_TURNS), QUESTIONS).passed
+    finding = both_orders(by_turn(*ALL_TURNS[:3]), QUESTIONS)
+    assert not finding.passed
+    assert finding.metadata["missing"] == 2
+    # Scores of the whole conversation are no verdicts by turn.
+    assert not both_orders(pairs(protocol=pl.lit("choice")), QUESTIONS).passed
+
+
+def test_what_was_stopped_is_there_and_not_unread():
+    stopped = by_turn(*ALL_TURNS).with_columns(
+        status=pl.Series(["ok"] * 4 + ["stopped"] * 4), winner=pl.Series(["a"] * 4 + [None] * 4)
+    )
+    assert both_orders(stopped, QUESTIONS).passed
+    assert few_unread(stopped).passed
+    assert "0 of 4" in few_unread(stopped).description
+    assert not few_unread(stopped.with_columns(status=pl.lit("unparsable"))).passed
+    assert plots.outcomes(stopped).select("question_id", "turn", "outcome").rows() == [
+        ("q1", 1, "win"),
+        ("q1", 2, "win"),
+    ]
+
+
 def test_outcomes_merge_orders_by_question():
     one_unread = pairs(status=pl.Series(["ok", "ok", "ok", "unparsable"]))
-    assert plots.outcomes(one_unread)["outcome"].to_list() == ["win", "unparsable"]
+    found = plots.outcomes(one_unread)
+    assert found["outcome"].to_list() == ["win", "unparsable"]
+    assert found["orders_disagree"].to_list() == [False, None]
 
 
 @pytest.mark.parametrize("rows", [4, 0])

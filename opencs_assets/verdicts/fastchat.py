@@ -1,0 +1,218 @@
+"""FastChat's own prompts, word for word, from the user's copy of its ``judge_prompts.jsonl``.
+
+The file is FastChat's (``fastchat/llm_judge/data/judge_prompts.jsonl``) and not part of the
+platform. What is rendered here is what ``gen_judgment.py`` sends.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal
+
+from opencs_assets.verdicts.tasks import PairTask, SingleTask
+from resources.llm.types import Message
+from resources.settings import SettingsError
+
+PLACES = (Path("benchmarks") / "mt_bench" / "judge_prompts.jsonl", Path("judge_prompts.jsonl"))
+MOST_TURNS = 2
+MAX_TOKENS = 2048
+
+Protocol = Literal["single", "choice"]
+# By protocol: without and with a reference.
+_NAMES: Mapping[Protocol, tuple[str, str]] = {
+    "single": ("single-v1", "single-math-v1"),
+    "choice": ("pair-v2", "pair-math-v1"),
+}
+_SECOND_TURN = "-multi-turn"
+_TYPES: Mapping[Protocol, str] = {"single": "single", "choice": "pairwise"}
+_FORMATS: Mapping[Protocol, str] = {"single": "[[rating]]", "choice": "[[A]]"}
+
+
+class JudgePromptsError(SettingsError):
+    """The file of judge prompts is not usable; the message names file, line and field."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One of the file's prompts.
+
+    Attributes:
+        name: Its name, such as ``single-v1``.
+        system: What the judge is told first.
+        template: The rest, with places for questions and answers.
+    """
+
+    name: str
+    system: str
+    template: str
+
+
+@dataclass(frozen=True)
+class JudgePrompts:
+    """The file's prompts that the platform asks with.
+
+    Attributes:
+        path: The file.
+        prompts: They, by name.
+    """
+
+    path: Path
+    prompts: Mapping[str, Prompt]
+
+    def of(self, protocol: Protocol) -> tuple[Prompt, ...]:
+        """All that a protocol asks with, whatever turn and category."""
+        return tuple(self.prompts[name] for name in _names(protocol))
+
+
+def find_prompts(home: Path) -> JudgePrompts | None:
+    """The user's file; ``None`` where there is none.
+
+    Raises:
+        JudgePromptsError: It is not usable.
+    """
+    path = next((home / place for place in PLACES if (home / place).is_file()), None)
+    return None if path is None else read_prompts(path)
+
+
+def read_prompts(path: Path) -> JudgePrompts:
+    """Read a file of judge prompts; prompts of other names are passed over.
+
+    Raises:
+        JudgePromptsError: It can't be read, a line is no prompt, or one of the prompts is missing
+            or not as it must be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JudgePromptsError(f"{path} can't be read: {error}; {_REMEDY}") from None
+    wanted = {name: protocol for protocol in _NAMES for name in _names(protocol)}
+    found: dict[str, Prompt] = {}
+    lines: dict[str, int] = {}
+    # Not splitlines: it also splits at separators that JSON allows inside a string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        row = _object(line, f"{path} line {number}")
+        name = _text(row, "name", f"{path} line {number}")
+        if name not in wanted:
+            continue
+        if name in lines:
+            raise JudgePromptsError(
+                f"{path} line {number}, name: {name} stands in line {lines[name]} already; remove "
+                "one of them"
+            )
+        lines[name] = number
+        found[name] = _prompt(row, name, wanted[name], f"{path} line {number}")
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise JudgePromptsError(f"{path} has no prompt named {', '.join(missing)}; {_REMEDY}")
+    return JudgePrompts(path, found)
+
+
+def single_messages(prompts: JudgePrompts, task: SingleTask) -> tuple[Message, ...]:
+    """What FastChat asks about one answer."""
+    fields = _fields("answer", task.answers or (), task.turn)
+    return _rendered(prompts, "single", task.turn, task.asked, task.references, fields)
+
+
+def choice_messages(prompts: JudgePrompts, task: PairTask) -> tuple[Message, ...]:
+    """What FastChat asks about two answers."""
+    first, second = task.shown
+    fields = _fields("answer_a", first, task.turn) | _fields("answer_b", second, task.turn)
+    return _rendered(prompts, "choice", task.turn, task.asked, task.references, fields)
+
+
+_REMEDY = (
+    "take FastChat's own file (fastchat/llm_judge/data/judge_prompts.jsonl), or set "
+    "judging.prompts = 'own'"
+)
+
+
+def _rendered(
+    prompts: JudgePrompts,
+    protocol: Protocol,
+    turn: int,
+    questions: tuple[str, ...],
+    references: tuple[str, ...],
+    answers: dict[str, str],
+) -> tuple[Message, ...]:
+    prompt = prompts.prompts[_name(protocol, turn, with_reference=bool(references))]
+    known = {f"ref_answer_{at}": text for at, text in enumerate(references, 1)}
+    content = prompt.template.format_map(_fields("question", questions, turn) | known | answers)
+    return (
+        {"role": "system", "content": prompt.system},
+        {"role": "user", "content": content},
+    )
+
+
+def _fields(name: str, texts: tuple[str, ...], turn: int) -> dict[str, str]:
+    """``answer`` of a first turn, ``answer_1`` and ``answer_2`` of a second."""
+    if turn == 1:
+        return {name: texts[0]}
+    return {f"{name}_{at}": text for at, text in enumerate(texts, 1)}
+
+
+def _name(protocol: Protocol, turn: int, *, with_reference: bool) -> str:
+    return _NAMES[protocol][with_reference] + (_SECOND_TURN if turn > 1 else "")
+
+
+def _names(protocol: Protocol) -> list[str]:
+    return [
+        _name(protocol, turn, with_reference=known) for known in (False, True) for turn in (1, 2)
+    ]
+
+
+def _needed(name: str, protocol: Protocol) -> set[str]:
+    """The places that a template must have."""
+    several = name.endswith(_SECOND_TURN)
+    parts = ["question", *(("answer",) if protocol == "single" else ("answer_a", "answer_b"))]
+    needed = {f"{part}_{turn}" for part in parts for turn in (1, 2)} if several else set(parts)
+    if name.removesuffix(_SECOND_TURN) == _NAMES[protocol][True]:
+        needed |= {"ref_answer_1", "ref_answer_2"} if several else {"ref_answer_1"}
+    return needed
+
+
+def _prompt(row: Mapping[str, Any], name: str, protocol: Protocol, where: str) -> Prompt:
+    for field, expected in (("type", _TYPES[protocol]), ("output_format", _FORMATS[protocol])):
+        if _text(row, field, where) != expected:
+            raise JudgePromptsError(
+                f"{where}, {field}: {name} must have {expected!r}, not {row[field]!r}; {_REMEDY}"
+            )
+    system, template = (_text(row, field, where) for field in ("system_prompt", "prompt_template"))
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise JudgePromptsError(f"{where}, prompt_template: {error}; {_REMEDY}") from None
+    has = {
+        place + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+        for _, place, spec, conversion in parts
+        if place is not None
+    }
+    needed = _needed(name, protocol)
+    if has != needed:
+        wrong = [f"no {{{place}}}" for place in sorted(needed - has)]
+        wrong += [f"an unknown {{{place}}}" for place in sorted(has - needed)]
+        raise JudgePromptsError(
+            f"{where}, prompt_template: {name} has {' and '.join(wrong)}; {_REMEDY}"
+        )
+    return Prompt(name, system, template)
+
+
+def _object(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise JudgePromptsError(f"{where} is not valid JSON: {error}; {_REMEDY}") from None
+    if not isinstance(row, dict):
+        raise JudgePromptsError(f"{where} is not a JSON object; {_REMEDY}")
+    return row
+
+
+def _text(row: Mapping[str, Any], field: str, where: str) -> str:
+    value = row.get(field)
+    if not isinstance(value, str):
+        found = "is missing" if field not in row else f"must be a text, not {value!r}"
+        raise JudgePromptsError(f"{where}, {field}: {found}; {_REMEDY}")
+    return value

@@ -1,0 +1,265 @@
+"""What is asked, by protocol, and which version it has."""
+
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from opencs_assets.verdicts import prompts, replies
+from opencs_assets.verdicts.fastchat import JudgePrompts, read_prompts
+from opencs_assets.verdicts.protocols import (
+    Pair,
+    Single,
+    choose_pair,
+    choose_single,
+    family_of,
+)
+from opencs_assets.verdicts.tasks import PairTask, Question, SingleTask, pair_tasks, single_tasks
+from resources.settings import SettingsError, load_settings
+from tests.unit.verdicts.conftest import prompt_rows, write_prompts
+from tests.unit.verdicts.frames import both_turns, question_frame, text_of
+
+GENERATED = {"judge": {"base_url": "http://judge/v1", "model": "gpt-4"}}
+PAIRS = ("scores", "choice", "preference")
+
+
+def tasks_of(by_turn: bool, **questions) -> list[PairTask]:
+    return pair_tasks(
+        question_frame("q1", **questions),
+        both_turns("q1", words="alpha"),
+        both_turns("q1", words="beta"),
+        "smoke",
+        by_turn=by_turn,
+    )
+
+
+class TestPrompts:
+    @pytest.mark.parametrize("reading", ["generated", "logprobs"])
+    def test_the_second_turn_is_shown_with_the_first(self, reading):
+        task = single_tasks(question_frame("q1"), both_turns("q1"))[1]
+        text = text_of(Single(reading).call(task, 0, None))
+        assert all(part in text for part in ("q1 first?", "q1.1", "q1 second?", "q1.2"))
+        assert "last answer" in text
+
+    def test_a_choice_of_the_second_turn_shows_all_and_asks_about_the_last_question(self):
+        first, _, second, _ = (
+            text_of(Pair("choice").call(task, 0, None)) for task in tasks_of(True)
+        )
+        assert "q1 second?" not in first
+        assert "last question" not in first
+        assert all(part in second for part in ("q1 first?", "alpha q1.1", "beta q1.2"))
+        assert "Judge the answers to the last question" in second
+
+    @pytest.mark.parametrize("name", PAIRS)
+    def test_the_reversed_order_shows_b_as_assistant_a(self, name):
+        tasks = tasks_of(Pair(name).by_turn)[:2]
+        first, second = (text_of(Pair(name).call(task, 0, None)) for task in tasks)
+        label = "[Assistant B's answers]"
+        assert first.index("alpha") < first.index(label) < first.index("beta")
+        assert second.index("beta") < second.index(label) < second.index("alpha")
+
+    def test_references_are_shown_where_an_answer_is_right_or_wrong(self):
+        references = ["the first is 4", "the second is 5"]
+        for category, shown in (("math", True), ("writing", False)):
+            known = {"category": category, "references": references}
+            task = single_tasks(question_frame("q1", **known), both_turns("q1"))[1]
+            assert ("the second is 5" in text_of(Single("generated").call(task, 0, None))) is shown
+            assert Single("generated").shows_reference(task) is shown
+            for name in PAIRS:
+                task = tasks_of(Pair(name).by_turn, **known)[-1]
+                assert ("2. the second is 5" in text_of(Pair(name).call(task, 0, None))) is shown
+
+    def test_a_first_turn_is_not_shown_the_reference_of_the_second(self):
+        known = {"category": "math", "references": ["the first is 4", "the second is 5"]}
+        text = text_of(Pair("choice").call(tasks_of(True, **known)[0], 0, None))
+        assert "the first is 4" in text
+        assert "the second is 5" not in text
+
+    def test_an_empty_reference_is_none(self):
+        """MT-Bench's own file has questions with a reference for one turn only."""
+        question = Question("b", "q", "math", ("x", "y"), ("the reference", ""))
+        tasks = [SingleTask(question, turn, ("a", "b")[:turn]) for turn in (1, 2)]
+        assert [Single("generated").shows_reference(task) for task in tasks] == [True, False]
+        assert "eference" not in text_of(Single("generated").call(tasks[1], 0, None))
+
+    def test_a_reference_keeps_the_number_of_its_turn(self):
+        question = Question("b", "q", "math", ("x", "y"), ("", "it is 5"))
+        text = text_of(
+            Pair("scores").call(PairTask(question, 0, "a", ("1", "2"), ("3", "4")), 0, None)
+        )
+        assert "[Reference answers]\n2. it is 5" in text
+
+    @pytest.mark.parametrize("name", PAIRS)
+    def test_nothing_is_cut_and_nothing_is_the_printed_form_of_a_list(self, name):
+        long = "word " * 5000
+        tasks = pair_tasks(
+            question_frame("q1"), both_turns("q1", words=long), both_turns("q1"), "smoke",
+            by_turn=Pair(name).by_turn,
+        )  # fmt: skip
+        text = text_of(Pair(name).call(tasks[-1], 0, None))
+        assert long in text
+        assert "['" not in text
+
+    def test_an_empty_answer_is_shown_as_empty(self):
+        answers = both_turns("q1").with_columns(answer=pl.lit(""))
+        task = single_tasks(question_frame("q1"), answers)[0]
+        assert prompts.NOTHING in text_of(Single("generated").call(task, 0, None))
+
+    def test_short_prompts_for_the_small_model(self):
+        call = Pair("preference").call(tasks_of(False)[0], 0, None)
+        assert len(text_of(call).split()) < 60
+
+    def test_a_retry_says_why_and_has_another_key(self):
+        task = single_tasks(question_frame("q1"), both_turns("q1"))[0]
+        call = Single("generated").call(task, 1, "the reply has no score")
+        assert call.attempt == 1
+        assert "the reply has no score" in text_of(call)
+
+    def test_probabilities_are_asked_for_where_they_are_read(self):
+        assert Pair("preference").call(tasks_of(False)[0], 0, None).top_logprobs
+        for name in ("scores", "choice"):
+            assert Pair(name).call(tasks_of(Pair(name).by_turn)[0], 0, None).top_logprobs is None
+
+
+def versions(published: JudgePrompts) -> dict[str, str]:
+    return {
+        "single": Single("generated").version,
+        "digit": Single("logprobs").version,
+        **{name: Pair(name).version for name in PAIRS},
+        "fastchat single": Single("generated", published).version,
+        "fastchat choice": Pair("choice", published).version,
+    }
+
+
+class TestVersions:
+    def test_each_way_of_asking_has_its_own(self, published):
+        found = versions(published)
+        assert len(set(found.values())) == len(found)
+        assert {name: family_of(version) for name, version in found.items()} == {
+            name: "fastchat" if name.startswith("fastchat") else "own" for name in found
+        }
+
+    @pytest.mark.parametrize(
+        ("constant", "changed"),
+        [
+            ("_SINGLE", {"single"}),
+            ("_SINGLE_LAST", {"single"}),
+            ("_SINGLE_REFERENCE", {"single"}),
+            ("_SINGLE_DIGIT", {"digit"}),
+            ("_PAIR", {"scores", "choice"}),
+            ("_SCORES", {"scores"}),
+            ("_CHOICE", {"choice"}),
+            ("_CHOICE_LAST", {"choice"}),
+            ("_PAIR_REFERENCE", {"scores", "choice"}),
+            ("_PAIR_LETTER", {"preference"}),
+        ],
+    )
+    def test_an_edited_prompt_is_another_version(self, monkeypatch, published, constant, changed):
+        before = versions(published)
+        monkeypatch.setattr(prompts, constant, "Edited. {which}")
+        after = versions(published)
+        assert {name for name in before if before[name] != after[name]} == changed
+
+    def test_an_edited_parser_is_another_version(self, monkeypatch, published):
+        before = versions(published)
+        for key in replies.PARSERS:
+            monkeypatch.setitem(replies.PARSERS, key, "edited")
+        assert not set(before.values()) & set(versions(published).values())
+
+    @pytest.mark.parametrize("field", ["system_prompt", "prompt_template"])
+    @pytest.mark.parametrize("at", range(8))
+    def test_an_edited_file_is_another_version_of_what_asks_with_it(
+        self, tmp_path, published, field, at
+    ):
+        rows = prompt_rows()
+        rows[at][field] += " "
+        edited = read_prompts(write_prompts(tmp_path / "edited.jsonl", rows))
+        changed = "fastchat choice" if rows[at]["name"].startswith("pair") else "fastchat single"
+        before, after = versions(published), versions(edited)
+        assert {name for name in before if before[name] != after[name]} == {changed}
+
+    def test_where_the_file_stands_does_not_matter(self, tmp_path, published):
+        moved = read_prompts(write_prompts(tmp_path / "x" / "judge_prompts.jsonl", prompt_rows()))
+        assert versions(moved) == versions(published)
+
+    def test_turns_categories_and_retries_share_one(self):
+        known = {"category": "math", "references": ["4", "5"]}
+        calls = [
+            Pair("choice").call(task, attempt, "why" if attempt else None)
+            for task in [*tasks_of(True), *tasks_of(True, **known)]
+            for attempt in (0, 1)
+        ]
+        assert {call.prompt_version for call in calls} == {Pair("choice").version}
+
+
+class TestSettings:
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Path:
+        write_prompts(tmp_path / "judge_prompts.jsonl", prompt_rows())
+        return tmp_path
+
+    def test_the_judges_reading_decides_where_nothing_is_set(self, tmp_path):
+        settings = load_settings(tmp_path)
+        assert choose_pair(settings, "logprobs", 2).name == "preference"
+        # An endpoint that turned out to give no probabilities.
+        assert choose_pair(settings, "generated", 2).name == "scores"
+        assert choose_single(settings, "logprobs", 2).reading == "logprobs"
+
+    @pytest.mark.parametrize("pair", ["scores", "choice"])
+    def test_set_protocols(self, tmp_path, pair):
+        settings = load_settings(tmp_path, judging={"pair": pair}, roles=GENERATED)
+        assert choose_pair(settings, "generated", 2) == Pair(pair)
+
+    @pytest.mark.parametrize(
+        ("judging", "reading"),
+        [({"pair": "preference"}, "generated"), ({"pair": "choice"}, "logprobs"),
+         ({"pair": "scores"}, "logprobs"), ({"prompts": "fastchat"}, "logprobs")],
+    )  # fmt: skip
+    def test_a_contradiction_is_one_clear_error(self, tmp_path, judging, reading):
+        roles = {"judge": {**GENERATED["judge"], "reading": reading}}
+        with pytest.raises(SettingsError, match=r"judging\.\w+ = .*roles\.judge\.reading") as error:
+            load_settings(tmp_path, judging=judging, roles=roles)
+        assert str(error.value).count("judging") < 4
+
+    def test_a_preference_needs_probabilities_that_the_endpoint_gives(self, tmp_path):
+        roles = {"judge": {**GENERATED["judge"], "reading": "logprobs"}}
+        settings = load_settings(tmp_path, judging={"pair": "preference"}, roles=roles)
+        assert choose_pair(settings, "logprobs", 2).name == "preference"
+        with pytest.raises(SettingsError, match="preference"):
+            choose_pair(settings, "generated", 2)
+
+    def test_fastchats_prompts_are_used_where_they_are_there(self, home):
+        settings = load_settings(home, judging={"pair": "choice"}, roles=GENERATED)
+        assert choose_single(settings, "generated", 2).family == "fastchat"
+        assert choose_pair(settings, "generated", 2).family == "fastchat"
+
+    def test_but_not_for_what_they_are_not_made_for(self, home):
+        settings = load_settings(home, roles=GENERATED)
+        assert choose_pair(settings, "generated", 2).family == "own"
+        assert choose_single(settings, "generated", 3).family == "own"
+        assert choose_single(load_settings(home), "logprobs", 2).family == "own"
+
+    def test_own_switches_them_off(self, home):
+        judging = {"pair": "choice", "prompts": "own"}
+        settings = load_settings(home, judging=judging, roles=GENERATED)
+        assert choose_single(settings, "generated", 2).family == "own"
+        assert choose_pair(settings, "generated", 2).family == "own"
+
+    def test_fastchat_without_the_file_or_with_a_third_turn_is_one_clear_error(
+        self, home, tmp_path_factory
+    ):
+        judging = {"prompts": "fastchat"}
+        other = tmp_path_factory.mktemp("other")
+        with pytest.raises(SettingsError, match=r"needs FastChat's file .*judge_prompts\.jsonl"):
+            choose_single(load_settings(other, judging=judging, roles=GENERATED), "generated", 2)
+        settings = load_settings(home, judging=judging, roles=GENERATED)
+        with pytest.raises(SettingsError, match="3 turns"):
+            choose_single(settings, "generated", 3)
+
+    def test_stopping_is_off_by_default(self, tmp_path):
+        judging = load_settings(tmp_path).judging
+        assert (judging.stop_early, judging.stop_level, judging.batch) == (False, 0.95, 20)
+        assert math.isclose(
+            load_settings(tmp_path, judging={"stop_level": 0.9}).judging.stop_level, 0.9
+        )

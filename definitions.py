@@ -33,6 +33,9 @@ from opencs_assets.selection.checks import build_selection_checks
 from opencs_assets.terminal import terminal_logger
 from opencs_assets.verdicts.assets import build_verdict_assets
 from opencs_assets.verdicts.checks import build_verdict_checks
+from opencs_assets.verdicts.importing.assets import build_import_assets
+from opencs_assets.verdicts.importing.checks import build_import_checks
+from opencs_assets.verdicts.importing.sensors import build_import_sensor
 from resources.embedder import EmbedderResource
 from resources.home import Home
 from resources.instance import prepare_home
@@ -65,6 +68,7 @@ def build_defs(
         *build_answer_assets(experiments, partitions),
         *build_outside_assets(experiments, partitions),
         *build_verdict_assets(experiments, partitions),
+        *build_import_assets(),
         *build_evaluation_assets(settings),
     ]
     checks = [
@@ -77,6 +81,7 @@ def build_defs(
         *build_answer_checks(experiments, partitions),
         *build_outside_checks(experiments, partitions),
         *build_verdict_checks(experiments, partitions),
+        *build_import_checks(),
     ]
     keys = frozenset(key for definition in assets for key in definition.keys)
     return dg.Definitions(
@@ -96,6 +101,7 @@ def build_defs(
                     )
                 ),
             ),
+            build_import_sensor(family_assets(keys)["imported"][0].job),
             dg.AutomationConditionSensorDefinition(
                 "automation",
                 target=dg.AssetSelection.all(),

@@ -191,6 +191,112 @@ def estimate(
     _print_rows(f"Estimate for {dataset}", [each.row() for each in stages], as_json)
 
 
+@app.command("import-verdicts")
+def import_verdicts(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files, or folders with such files.")
+    ],
+    benchmark: Annotated[
+        str | None, typer.Option(help="Benchmark of the questions, where it is not told by them.")
+    ] = None,
+    model_a: Annotated[
+        str | None,
+        typer.Option("--model-a", help="First model (Answer1's), where the file names none."),
+    ] = None,
+    model_b: Annotated[
+        str | None, typer.Option("--model-b", help="Second model, where the file names none.")
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Who judged, where the file does not say; of people, their kind."),
+    ] = None,
+    human: Annotated[bool, typer.Option("--human", help="People judged.")] = False,
+    reversed_order: Annotated[
+        str | None,
+        typer.Option(
+            "--reversed",
+            metavar="as-shown|swapped-back",
+            help="How two-score reviews hold the reversed order, where their texts do not tell.",
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(help="YAML or JSON: which column of a CSV holds what.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WHAT=COLUMN", help="One column of a CSV; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import verdicts and answers that you have: FastChat, votes, reviews, AlpacaEval, CSV.
+
+    Files are recognized by their content and kept. Exits with 1 if a file or rows were rejected;
+    the others are taken.
+    """
+    from opencs_assets.verdicts.importing import options, taking
+    from resources.lake import Lake
+
+    said = options.read_options(
+        benchmark=benchmark,
+        model_a=model_a,
+        model_b=model_b,
+        judge=judge,
+        human=human,
+        reversed_order=reversed_order,
+        mapping=mapping,
+        columns=column or [],
+    )
+    settings = _prepare()
+    taken = taking.take(settings.home, paths, said)
+    rows: list[dict[str, Any]] = []
+    if taken.kept:
+        _read_imports(settings)
+        rows = taking.outcomes(Lake(settings.lake), taken.kept)
+        _print_rows("Imported", rows, as_json, cut=WHOLE)
+        for line in taking.first_details(Lake(settings.lake), taken.kept):
+            err.print(f"rejected {line}", highlight=False, markup=False)
+    elif as_json:
+        print("[]")
+    for line in taken.notes:
+        err.print(line, highlight=False, markup=False)
+    if any(row["conflict"] for row in rows):
+        err.print(
+            "files claim the same judgments with different scores, and none of these counts; "
+            "say which is right: opencs prefer-verdicts FILE",
+            highlight=False,
+            markup=False,
+        )
+    for message in taken.refused:
+        _fail(message)
+    if taken.refused or any(row["rejected"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command("prefer-verdicts")
+def prefer_verdicts(
+    file: Annotated[
+        str, typer.Argument(help="The file that is right: a path, its name, or its hash.")
+    ],
+    row: Annotated[
+        int | None, typer.Option(min=0, help="Only this row of it, 0-based; unset: all.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, for whoever asks later.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say which imported file is right where several claim the same judgment differently.
+
+    It is kept in verdict_choices.csv of the home; a later choice has the last word.
+    """
+    from opencs_assets.verdicts.importing import taking
+    from resources.lake import Lake
+
+    settings = _prepare()
+    lake = Lake(settings.lake)
+    kept = taking.prefer(settings.home, lake, file, row, reason)
+    _read_imports(settings)
+    _print_rows("Preferred", taking.outcomes(lake, [kept]), as_json, cut=WHOLE)
+
+
 @app.command("what-if")
 def what_if(
     dataset: Annotated[str, typer.Argument(help="A dataset that has been tagged.")],
@@ -535,6 +641,7 @@ def main() -> None:
     from opencs_assets.profiles import MethodError
     from opencs_assets.selection.choice import SelectionError
     from opencs_assets.selection.pins import PinsError
+    from opencs_assets.verdicts.importing.errors import VerdictFileError
     from resources.instance import HomeError
     from resources.lake import LakeError
     from resources.llm.errors import LLMError
@@ -555,6 +662,7 @@ def main() -> None:
         ReportError,
         SelectionError,
         SettingsError,
+        VerdictFileError,
         WarehouseError,
     )
     try:
@@ -677,6 +785,22 @@ def _materialize(
                 _fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
                 raise typer.Exit(1)
         return seconds
+
+
+def _read_imports(settings: Any) -> None:
+    """Make the tables of the import anew, in a run that the UI shows."""
+    from opencs_assets import walk
+    from resources.instance import open_instance
+
+    with open_instance(settings.home) as instance:
+        from definitions import defs
+
+        experiments = load_experiments(settings.home)
+        for step in walk.plan(defs, instance, experiments, "imported_verdicts"):
+            ran = walk.run(defs, instance, step)
+            if ran.error:
+                _fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
+                raise typer.Exit(1)
 
 
 def _print_rows(

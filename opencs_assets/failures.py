@@ -15,6 +15,7 @@ from opencs_assets.schemas import SchemaError
 from opencs_assets.selection.choice import SelectionError
 from opencs_assets.selection.pins import PinsError
 from opencs_assets.subset import SubsetError
+from opencs_assets.verdicts.importing.errors import VerdictFileError
 from resources.lake import LakeError
 from resources.llm.errors import LLMError
 from resources.models import ModelError
@@ -35,6 +36,7 @@ MENDABLE = (
     SelectionError,
     SettingsError,
     SubsetError,
+    VerdictFileError,
 )
 
 

@@ -98,6 +98,13 @@ FAMILIES: tuple[Family, ...] = (
         "Have an outside model answer the benchmarks of its matchups.",
     ),
     Family("matchup", ("pairwise_verdicts",), "matchup", True, "Judge two models' answers."),
+    Family(
+        "imported",
+        ("imported_verdicts", "rejected_verdicts", "imported_answers"),
+        None,
+        False,
+        "Read the files of verdicts and answers that were imported.",
+    ),
 )
 WAREHOUSE = Family(
     "warehouse", (), None, False, "Build the DuckDB tables from all that is in the lake."

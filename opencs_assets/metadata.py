@@ -50,13 +50,14 @@ def table_out(
     kinds: set[str],
     code_version: str,
     automation_condition: dg.AutomationCondition[Any] | None = None,
+    owners: Sequence[str] = ("team:data",),
 ) -> dg.AssetOut:
     """One of several tables that one computation writes to the lake."""
     return dg.AssetOut(
         io_manager_key="lake",
         description=description,
         kinds=kinds,
-        owners=["team:data"],
+        owners=list(owners),
         group_name=group,
         metadata=table_metadata(name),
         code_version=code_version,

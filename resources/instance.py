@@ -10,7 +10,7 @@ from resources.lake import Lake
 from resources.settings import Settings, load_settings
 
 CONFIG = Path(__file__).resolve().parent.parent / "deploy" / "laptop" / "dagster.yaml"
-FOLDERS = ("landing", "lake", "llm", "checkpoints", "answers", "dagster")
+FOLDERS = ("landing", "landing/verdicts", "lake", "llm", "checkpoints", "answers", "dagster")
 
 
 class HomeError(RuntimeError):

@@ -1,24 +1,18 @@
 """The landing sensor: a file dropped into ``landing/`` becomes a dataset and is worked on, once."""
 
-import json
-import time
-from pathlib import Path
-from typing import Any
-
 import dagster as dg
 
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.landing import Landing
 from opencs_assets.partitions import DATASET
 from resources.home import Home
 
 INTERVAL_S = 15
-TICK_BUDGET_S = 20.0
 SELECTIONS = {
     "ingest": ["raw_dataset", "rejected_rows"],
     "estimate": ["raw_dataset", "rejected_rows", "cost_estimate"],
 }
-IGNORED_ENDINGS = (".part", ".tmp", ".crdownload", ".swp", "~")
 
 
 def build_landing_sensor(job_name: str, dataset_assets: tuple[str, ...]) -> dg.SensorDefinition:
@@ -44,28 +38,14 @@ def build_landing_sensor(job_name: str, dataset_assets: tuple[str, ...]) -> dg.S
     def landing(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
         settings = home.settings()
         mode = settings.on_new_data
-        seen: dict[str, Any] = json.loads(context.cursor or "{}")
-        present: dict[str, Any] = {}
-        requests, names, notes = [], [], []
-        deadline = time.monotonic() + TICK_BUDGET_S
-        for file in _files(home.folder / "landing"):
-            state = file.stat()
-            mark = [state.st_mtime_ns, state.st_size]
-            if seen.get(file.name) == mark:
-                present[file.name] = mark
-                continue
-            if time.time() - state.st_mtime < settings.landing.settle_s:
-                notes.append(f"{file.name}: still being written")
-                continue
-            if time.monotonic() > deadline:
-                notes.append(f"{file.name}: left for the next tick")
-                continue
-            present[file.name] = mark
+        look = Landing(home.folder / "landing", context.cursor, settings.landing.settle_s)
+        requests, names = [], []
+        for file in look.new_files():
             try:
                 source = catalog.add_source(home.folder, file, None)
             except DatasetError as error:
                 context.log.error(str(error))
-                notes.append(f"{file.name}: {error}")
+                look.notes.append(f"{file.name}: {error}")
                 continue
             names.append(source.name)
             requests.append(
@@ -81,20 +61,8 @@ def build_landing_sensor(job_name: str, dataset_assets: tuple[str, ...]) -> dg.S
         return dg.SensorResult(
             run_requests=requests,
             dynamic_partitions_requests=[DATASET.build_add_request(names)] if names else [],
-            cursor=json.dumps(present, sort_keys=True),
-            skip_reason=None if requests else "; ".join(notes) or "nothing new in landing",
+            cursor=look.cursor,
+            skip_reason=None if requests else "; ".join(look.notes) or "nothing new in landing",
         )
 
     return landing
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.is_file()
-        and not file.name.startswith(".")
-        and not file.name.endswith(IGNORED_ENDINGS)
-    )

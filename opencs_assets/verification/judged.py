@@ -299,7 +299,15 @@ class Judged:
             expected["sampling"] = json.dumps(sampling_of(stored.request), sort_keys=True)
         expected |= {"status": outcome.status, "reply_id": reply_id}
         expected |= says(task, protocol, outcome)
-        faults = _differences(place, key, row, expected)
+        faults = []
+        other = row["reply_id"]
+        if other and other != reply_id and (stored_other := self._look_up([other]).get(other)):
+            # What it was asked says more than its key.
+            del expected["reply_id"]
+            asked_of = found.asked.call.messages
+            what = _what_changed(task, place.sides, asked_of, stored_other.messages)
+            faults.append(_fault(place, "edited", key, what, f"what reply {reply_id} was asked"))
+        faults += _differences(place, key, row, expected)
         asked = found.asked.call.messages
         if stored.messages and [dict(each) for each in asked] != [*stored.messages]:
             faults.append(
@@ -404,15 +412,12 @@ class Judged:
         if protocol is not None:
             early = EarlyStop(own.stop_level, own.batch, self._settings.method.seed)
             judged: dict[Any, Any] = {}
+            would = {(task.question.benchmark, task.question.question_id) for task in asked}
             for batch in batches(asked, early):
+                would -= {(task.question.benchmark, task.question.question_id) for task in batch}
                 judged |= {task: outcomes[task] for task in batch if task in outcomes}
                 if look(merged(judged, protocol), early.level).is_clear:
                     break
-            would = {
-                (task.question.benchmark, task.question.question_id)
-                for task in asked
-                if task not in judged
-            }
             if would == left_out:
                 return []
         return [

@@ -6,7 +6,7 @@ From tags to clusters (``tags``) and from scores to subsets (``selecting``), eac
 process of its own. Whom to compare (``contests``) is measured in recall, with a simulated scorer.
 Calls to language models have a table of their own (``calls``): what is reached of what can be.
 Answering (``answers``) is told in tokens a second, training (``training``) in what a step takes
-longer than with the bare trainer.
+longer than with the bare trainer. From verdicts to tables (``evaluation``), each side is a process.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from tests.benchmarks import (
     answers,
     calls,
     contests,
+    evaluation,
     published,
     scorer,
     selecting,
@@ -79,6 +80,7 @@ def main() -> None:
         "calls": print_calls,
         "answers": print_answers,
         "training": print_training,
+        "evaluation": print_evaluation,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("tables", nargs="*", choices=[*tables, []], metavar="|".join(tables))
@@ -137,6 +139,12 @@ def print_training(console: Console) -> bool:
     """Fine-tuning on the CPU."""
     title = f"Fine-tuning (small model, CPU; medians of {training.ROUNDS} alternating runs)"
     return print_rows(console, title, training.all_rows())
+
+
+def print_evaluation(console: Console) -> bool:
+    """From verdicts to tables."""
+    title = "From verdicts to tables (each side in its own process)"
+    return print_rows(console, title, evaluation.all_rows())
 
 
 def print_rows(console: Console, title: str, rows: Iterator[tags.Row]) -> bool:

@@ -1,0 +1,245 @@
+"""Intervals paired by question: against scipy, against resampling by hand, and at the edges."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from opencs_assets.evaluation import bootstrap
+from opencs_assets.evaluation.bootstrap import (
+    difference_intervals,
+    mean_intervals,
+    rate_intervals,
+    resample_weights,
+    totals,
+)
+
+SINGLE = "judgments/mt_bench_single"
+PAIR = "judgments/mt_bench_pair/WHATMAKESGOOD_1k_sharegpt-score.jsonl"
+
+
+def made(questions=60, models=4, seed=0):
+    """Two turns a question, some of them not judged."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(1, 11, (questions, 2, models)).astype(float)
+    judged = rng.random(scores.shape) < 0.9
+    return (scores * judged).sum(1), judged.sum(1).astype(float)
+
+
+def test_weights_are_draws_of_as_many_questions():
+    weights = resample_weights(37, 1_000, seed=3)
+    assert weights.shape == (1_000, 37)
+    assert (weights.sum(1) == 37).all()
+    np.testing.assert_allclose(weights.mean(), 1)
+    # Of draws with replacement: a question is left out with (1 - 1/n) ** n.
+    assert abs((weights == 0).mean() - (36 / 37) ** 37) < 0.01
+    assert (weights == resample_weights(37, 1_000, seed=3)).all()
+    assert (weights != resample_weights(37, 1_000, seed=4)).any()
+
+
+def test_the_same_as_resampling_by_hand():
+    sums, counts = made()
+    found = mean_intervals(sums, counts, resamples=500, seed=5)
+    by_hand = []
+    for drawn in resample_weights(60, 500, seed=5):
+        rows = np.repeat(np.arange(60), drawn.astype(int))
+        by_hand.append(sums[rows].sum(0) / counts[rows].sum(0))
+    low, high = np.percentile(by_hand, [2.5, 97.5], axis=0)
+    np.testing.assert_allclose(found.estimate, sums.sum(0) / counts.sum(0))
+    np.testing.assert_allclose(found.low, low)
+    np.testing.assert_allclose(found.high, high)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_as_scipy_has_it(level):
+    sums, counts = made(40, 1)
+    expected = stats.bootstrap(
+        (sums[:, 0], counts[:, 0]),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=40_000,
+        confidence_level=level,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    found = mean_intervals(sums, counts, resamples=40_000, level=level)
+    # Two draws of so many resamples; a standard error of a bound is a hundredth of the width.
+    wide = expected.high - expected.low
+    assert abs(found.low[0] - expected.low) < 0.04 * wide
+    assert abs(found.high[0] - expected.high) < 0.04 * wide
+
+
+def test_a_mean_is_over_turns_not_over_questions():
+    found = mean_intervals([[10.0], [2.0]], [[1], [2]], resamples=100)
+    assert found.estimate[0] == 4  # and not the mean of 10 and 1
+
+
+def test_a_models_interval_does_not_depend_on_the_others():
+    sums, counts = made(models=6)
+    every = mean_intervals(sums, counts, resamples=300)
+    alone = mean_intervals(sums[:, 2:3], counts[:, 2:3], resamples=300)
+    assert [bound[2] for bound in every] == [bound[0] for bound in alone]
+
+
+@pytest.mark.parametrize("divisor", [1, 7.3])
+def test_neither_blocks_nor_threads_change_a_bit(monkeypatch, divisor):
+    sums, counts = made(300, 9)
+    sums = sums / divisor
+    expected = mean_intervals(sums, counts, resamples=2_000)
+    for name, few in (("MOST_AT_ONCE", 1), ("HELD", 4_000)):
+        monkeypatch.setattr(bootstrap, name, few)
+        np.testing.assert_array_equal(mean_intervals(sums, counts, resamples=2_000), expected)
+
+
+def test_rounding_to_exact_sums_is_not_seen():
+    sums, counts = made(300, 3)
+    fine = mean_intervals(sums, counts, resamples=400)
+    scaled = mean_intervals(sums / 3, counts, resamples=400)
+    np.testing.assert_allclose(3 * np.array(scaled), np.array(fine), rtol=1e-13)
+
+
+def test_intervals_hold_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(1)
+    # One call: as many models as repetitions, each with questions of its own.
+    scores = rng.exponential(2, (150, 400))
+    found = mean_intervals(scores, np.ones_like(scores), resamples=1_000)
+    held = np.mean((found.low < 2) & (found.high > 2))
+    assert 0.90 < held < 0.98
+
+
+def test_differences_are_paired():
+    rng = np.random.default_rng(2)
+    hard = rng.normal(0, 3, (200, 1))
+    scores = hard + rng.normal(0, 0.3, (200, 2)) + [5, 5.2]
+    counts = np.ones_like(scores)
+    means = mean_intervals(scores, counts, resamples=2_000)
+    found = difference_intervals(scores, counts, [1], [0], resamples=2_000)
+    np.testing.assert_allclose(found.estimate, means.estimate[1] - means.estimate[0])
+    assert found.low[0] > 0
+    assert means.low[1] < means.high[0]
+    # What SciPy says of the differences themselves.
+    own = stats.bootstrap(
+        (scores[:, 1] - scores[:, 0],),
+        np.mean,
+        method="percentile",
+        n_resamples=9_999,
+        rng=np.random.default_rng(0),
+    )
+    low, high = own.confidence_interval
+    np.testing.assert_allclose([found.low[0], found.high[0]], [low, high], atol=0.01)
+
+
+def test_differences_in_parts(monkeypatch):
+    sums, counts = made(50, 5)
+    first, second = np.triu_indices(5, 1)
+    expected = difference_intervals(sums, counts, first, second, resamples=200)
+    monkeypatch.setattr(bootstrap, "HELD", 400)
+    found = difference_intervals(sums, counts, first, second, resamples=200)
+    np.testing.assert_array_equal(found, expected)
+    swapped = difference_intervals(sums, counts, second, first, resamples=200)
+    np.testing.assert_allclose(swapped.low, -expected.high, atol=1e-12)
+
+
+def test_rates_add_up_and_a_tie_is_half_a_win():
+    rng = np.random.default_rng(0)
+    outcome = rng.integers(0, 3, (90, 4))
+    wins, ties, losses = ((outcome == each).astype(int) for each in range(3))
+    rates = rate_intervals(wins, ties, losses, resamples=500)
+    np.testing.assert_allclose(rates.win.estimate + rates.tie.estimate + rates.lose.estimate, 1)
+    np.testing.assert_allclose(rates.adjusted.estimate, rates.win.estimate + rates.tie.estimate / 2)
+    expected = mean_intervals(wins + ties / 2, np.ones((90, 4)), resamples=500)
+    np.testing.assert_allclose(np.array(rates.adjusted), np.array(expected), rtol=1e-12)
+    turned = rate_intervals(losses, ties, wins, resamples=500)
+    np.testing.assert_allclose(turned.adjusted.low, 1 - rates.adjusted.high)
+
+
+def test_equal_scores_have_an_interval_of_no_width():
+    found = mean_intervals(np.full((20, 1), 7.1), np.ones((20, 1)), resamples=100)
+    assert found.low == found.high
+    np.testing.assert_allclose(found.low, 7.1)
+
+
+def test_one_question_has_an_estimate_and_no_interval():
+    found = mean_intervals([[6.0, 0.0]], [[2, 0]], resamples=100)
+    np.testing.assert_array_equal(found.estimate, [3, np.nan])
+    assert np.isnan([found.low, found.high]).all()
+    # The same where others were judged on more.
+    found = mean_intervals([[6.0, 1.0], [0.0, 2.0]], [[2, 1], [0, 1]], resamples=100)
+    assert np.isnan(found.low).tolist() == [True, False]
+    differ = difference_intervals([[6.0, 1], [0, 2]], [[2, 1], [0, 1]], [0], [1], resamples=100)
+    assert differ.estimate[0] == 1.5
+    assert np.isnan(differ.low[0])
+
+
+def test_resamples_without_a_judged_turn_are_left_out():
+    sums, counts = np.zeros((50, 1)), np.zeros((50, 1))
+    sums[:2, 0], counts[:2, 0] = [2, 8], 1
+    found = mean_intervals(sums, counts, resamples=2_000)
+    assert [found.low[0], found.estimate[0], found.high[0]] == [2, 5, 8]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 0), (0, 0)])
+def test_nothing_judged(shape):
+    found = mean_intervals(np.zeros(shape), np.zeros(shape), resamples=10)
+    assert all(bound.shape == (shape[1],) for bound in found)
+    assert np.isnan(found).all()
+    rates = rate_intervals(np.zeros(shape), np.zeros(shape), np.zeros(shape), resamples=10)
+    assert np.isnan(rates.adjusted).all()
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="both have to be"):
+        mean_intervals(np.zeros((3, 2)), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="is missing"):
+        mean_intervals([[np.nan]], [[1]])
+    with pytest.raises(ValueError, match="at least one resample"):
+        mean_intervals([[1.0]], [[1]], resamples=0)
+    with pytest.raises(ValueError, match="level"):
+        mean_intervals([[1.0]], [[1]], level=95)
+
+
+def test_totals_leave_out_what_is_not_judged():
+    sums, counts = totals(
+        np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]), np.array([3, 4, np.nan, 1.5]), 3, 2
+    )
+    assert sums.tolist() == [[0, 7], [0, 0], [0, 1.5]]
+    assert counts.tolist() == [[0, 2], [0, 0], [0, 1]]
+
+
+def test_memory_is_bounded():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(1, 11, (80, 3_000)).astype(float)
+    tracemalloc.start()
+    mean_intervals(scores, np.ones_like(scores), resamples=10_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500e6
+
+
+def test_published_means_and_rates(shared_data: Path):
+    means = {}
+    for path in sorted((shared_data / SINGLE).glob("*.jsonl")):
+        rows = pl.read_ndjson(path).filter(pl.col("score") != -1)
+        _, question = np.unique(rows["question_id"], return_inverse=True)
+        zeros = np.zeros(len(rows), int)
+        found = mean_intervals(*totals(question, zeros, rows["score"].to_numpy(), 80, 1))
+        assert found.low[0] < found.estimate[0] < found.high[0]
+        means[path.name.split("_")[0] + path.name.split("_")[1]] = f"{found.estimate[0]:.4f}"
+    assert sorted(means.values()) == ["2.2579", "5.4688", "5.4748"]
+    rows = [json.loads(line) for line in (shared_data / PAIR).read_text().splitlines()]
+    question = np.unique([row["question_id"] for row in rows], return_inverse=True)[1]
+    winner = np.array(
+        [row["g1_winner"] if row["g1_winner"] == row["g2_winner"] else "tie" for row in rows]
+    )
+    tables = [
+        np.bincount(question[winner == each], minlength=80)[:, None]
+        for each in ("model_1", "tie", "model_2")
+    ]
+    assert [table.sum() for table in tables] == [25, 85, 50]
+    rates = rate_intervals(*tables)
+    assert rates.adjusted.estimate[0] == (25 + 85 / 2) / 160
+    assert rates.adjusted.low[0] < rates.adjusted.estimate[0] < rates.adjusted.high[0] < 0.5

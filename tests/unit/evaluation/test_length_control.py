@@ -1,0 +1,224 @@
+"""Length-controlled win rates: what must hold of any, and AlpacaEval 2's by other means."""
+
+import numpy as np
+import pytest
+import sklearn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GroupKFold
+
+from opencs_assets.evaluation.length_control import (
+    LENGTH_RIDGE,
+    Gamed,
+    alpaca_eval2,
+    no_difficulty,
+    no_difficulty_by,
+)
+
+
+def made(questions=500, model=0.0, length=2.0, seed=0):
+    """Preferences, continuous ones, and lengths; the model's answers are the longer ones."""
+    rng = np.random.default_rng(seed)
+    one, other = rng.lognormal(6, 0.5, questions), rng.lognormal(5.4, 0.5, questions)
+    term = np.tanh((one - other) / (one - other).std(ddof=1))
+    chance = expit(model + length * term)
+    return rng.beta(4 * chance, 4 * (1 - chance)), np.rint(one), np.rint(other)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
+def test_equal_lengths_give_the_plain_rate(preferences):
+    same = np.full(len(preferences), 400)
+    found = no_difficulty(preferences, same, same)
+    assert abs(found.rate - np.mean(preferences)) < 1e-4
+    assert found.questions == len(preferences)
+    assert not found.extrapolated
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_wins_by_length_alone_wins_half(seed):
+    preference, one, other = made(2_000, model=0, length=2, seed=seed)
+    assert preference.mean() > 0.6
+    found = no_difficulty(preference, one, other)
+    assert abs(found.rate - 0.5) < 0.03
+    assert found.method == "lc_no_difficulty"
+    assert found.length_weight == pytest.approx(2, abs=0.2)
+    # The longer one always.
+    always = no_difficulty((one > other).astype(float), one, other)
+    assert (one > other).mean() > 0.63
+    assert abs(always.rate - 0.5) < 0.05
+
+
+def test_what_wins_by_itself_keeps_its_rate():
+    preference, one, other = made(4_000, model=1, length=0)
+    found = no_difficulty(preference, one, other)
+    assert abs(found.rate - preference.mean()) < 0.02
+    assert abs(found.length_weight) < 0.15
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1), st.integers(1, 5_000), st.integers(1, 5_000)),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_swapped_sides(rows):
+    preference, one, other = (np.array(each, float) for each in zip(*rows, strict=True))
+    found = no_difficulty(preference, one, other)
+    swapped = no_difficulty(1 - preference, other, one)
+    np.testing.assert_allclose(100 * swapped.rate, 100 - 100 * found.rate, atol=1e-6)
+    assert swapped.extrapolated == found.extrapolated
+
+
+def test_the_likeliest_by_other_means():
+    preference, one, other = made(120, model=-0.7, length=1.3)
+    term = np.tanh((one - other) / (one - other).std(ddof=1))
+
+    def surprise(weights):
+        odds = weights[0] + weights[1] * term
+        told = preference * log_expit(odds) + (1 - preference) * log_expit(-odds)
+        return LENGTH_RIDGE / 2 * weights[1] ** 2 - told.sum()
+
+    expected = minimize(surprise, [0, 0], options={"gtol": 1e-9}).x
+    found = no_difficulty(preference, one, other)
+    assert found.rate == pytest.approx(expit(expected[0]), abs=1e-6)
+    assert found.length_weight == pytest.approx(expected[1], abs=1e-5)
+
+
+def test_many_matchups_at_once():
+    parts = [made(40 + 10 * each, seed=each) for each in range(4)]
+    group = np.repeat(np.arange(4), [len(part[0]) for part in parts])
+    columns = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    order = np.random.default_rng(0).permutation(len(group))
+    found = no_difficulty_by(group[order], *(each[order] for each in columns))
+    for alone, together in zip([no_difficulty(*part) for part in parts], found, strict=True):
+        assert together.rate == pytest.approx(alone.rate, abs=1e-9)
+        assert together.questions == alone.questions
+
+
+def test_what_cannot_be_told():
+    # Always longer by the same: the model, or its length?
+    assert np.isnan(no_difficulty([1, 1, 0], [9, 9, 9], [5, 5, 5]).rate)
+    empty = no_difficulty([np.nan], [5], [6])
+    assert (empty.questions, empty.extrapolated) == (0, False)
+    assert np.isnan(empty.rate)
+    assert no_difficulty([], [], []).questions == 0
+    longer = no_difficulty([1, 1, 0, 1], [9, 12, 8, 10], [5, 5, 5, 5])
+    assert longer.extrapolated
+    one = no_difficulty([1], [7], [7])
+    assert one.rate > 0.99
+    assert np.isnan(alpaca_eval2([1, 1, 0], [9, 9, 9], [5, 5, 5], [0, 1, 2]).rate)
+    assert np.isnan(alpaca_eval2([], [], [], []).rate)
+
+
+def test_unparsable_verdicts_are_left_out():
+    preference, one, other = made(100)
+    preference[10] = np.nan
+    kept = np.arange(100) != 10
+    assert no_difficulty(preference, one, other) == no_difficulty(
+        preference[kept], one[kept], other[kept]
+    )
+    assert no_difficulty(preference, one, other).questions == 99
+
+
+def gamed(count=200, seed=9):
+    rng = np.random.default_rng(seed)
+    difference = rng.normal(0, 1.5, count)
+    return Gamed(expit(-1.5 * np.tanh(difference)), difference, rng.normal(size=count))
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_alpaca_eval2_as_its_own_code_has_it(held):
+    """With scikit-learn's own cross-validation, called as ``glm_winrate.py`` calls it."""
+    preference, one, other = made(300, model=-0.5, length=1.5)
+    hard = np.random.default_rng(4).normal(size=300)
+    difference = other - one
+    design = np.stack([np.tanh(difference / difference.std(ddof=1)), hard, np.ones(300)], axis=1)
+    equal = design * [0, 1, 1]
+    weight, extra = np.ones(300), gamed() if held else None
+    rows, labels = design, preference
+    if extra is not None:
+        first = np.stack(
+            [np.tanh(extra.length_difference), extra.difficulty, np.zeros(200)], axis=1
+        )
+        rows, labels = np.concatenate([first, rows]), np.concatenate([extra.preference, labels])
+        weight = np.concatenate([np.full(200, 0.1), weight])
+    true, own = np.concatenate([labels, 1 - labels]), np.concatenate([weight, weight])
+    outcome = np.repeat([1, 0], len(labels))
+
+    def loss(y_true, y_pred, true_prob, true_sample_weight):
+        y_true = np.where(y_true == 1, true_prob, 1 - true_prob)
+        y_pred = np.clip(y_pred, 1e-15, 1 - 1e-15)
+        every = y_true * np.log(y_pred) + (1 - y_true) * np.log(1 - y_pred)
+        return -np.mean(every * true_sample_weight)
+
+    with sklearn.config_context(enable_metadata_routing=True):
+        scorer = make_scorer(
+            loss, response_method="predict_proba", greater_is_better=False
+        ).set_score_request(true_sample_weight=True, true_prob=True)
+        model = LogisticRegressionCV(
+            cv=GroupKFold(n_splits=5),
+            scoring=scorer,
+            random_state=123,
+            l1_ratios=(1,),
+            solver="liblinear",
+            fit_intercept=False,
+            use_legacy_attributes=False,
+        ).set_fit_request(sample_weight=True)
+        model.fit(
+            np.concatenate([rows, rows]),
+            outcome,
+            sample_weight=true * own,
+            groups=np.tile(np.arange(len(labels)), 2),
+            true_sample_weight=own,
+            true_prob=true,
+        )
+    expected = model.predict_proba(equal)[:, 1].mean()
+    found = alpaca_eval2(preference, one, other, hard, extra)
+    assert found.rate == pytest.approx(expected, abs=1e-6)
+    assert found.length_weight == pytest.approx(-model.coef_[0][0], abs=1e-6)
+    assert found.method == "lc_alpaca_eval2"
+
+
+def test_alpaca_eval2_keeps_what_must_hold():
+    preference, one, other = made(800, model=0, length=2)
+    hard = np.random.default_rng(4).normal(size=800)
+    found = alpaca_eval2(preference, one, other, hard)
+    assert preference.mean() > 0.6
+    assert abs(found.rate - 0.5) < 0.03
+    swapped = alpaca_eval2(1 - preference, other, one, hard)
+    assert 100 * swapped.rate == pytest.approx(100 - 100 * found.rate, abs=0.1)
+    same = np.full(800, 300)
+    assert alpaca_eval2(preference, same, same, hard).rate == pytest.approx(
+        preference.mean(), abs=0.005
+    )
+
+
+def test_alpaca_eval2_predicts_also_what_was_not_judged():
+    preference, one, other = made(300)
+    # The hard half was not judged, and the model is better where it is hard.
+    hard = np.linspace(-2, 2, 300)
+    preference = (np.random.default_rng(0).random(300) < expit(2 * hard)).astype(float)
+    preference[hard > 1] = np.nan
+    found = alpaca_eval2(preference, one, other, hard)
+    assert found.questions == (hard <= 1).sum()
+    assert found.rate > np.nanmean(preference) + 0.05
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match=r"verdict 1: a preference of 1\.5"):
+        no_difficulty([0, 1.5], [1, 1], [1, 1])
+    with pytest.raises(ValueError, match="verdict 0: the length"):
+        no_difficulty([0, 1], [np.nan, 1], [1, 1])
+    with pytest.raises(ValueError, match="one of each a verdict"):
+        no_difficulty([0, 1], [1], [1])
+    with pytest.raises(ValueError, match="difficulties"):
+        alpaca_eval2([0, 1], [1, 1], [1, 1], [np.nan, 0])
+    with pytest.raises(ValueError, match="matchups"):
+        no_difficulty_by([0], [0, 1], [1, 1], [1, 1])

@@ -43,6 +43,7 @@ app.add_typer(benchmarks, name="benchmarks")
 # Into a file or a pipe there is no width to keep to.
 PIPE_WIDTH = 160
 WHOLE = 10_000
+MOST_FAULTS = 100
 out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True)
 SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
@@ -368,6 +369,30 @@ def sql(
         print(frame.write_json())
     else:
         _print_rows(f"{frame.height} rows", frame.to_dicts(), False)
+
+
+@app.command()
+def verify(as_json: JsonOption = False) -> None:
+    """Derive all verdicts and published numbers anew from the kept replies and files.
+
+    Names each row that is edited, missing or doubled. Exits with 1 if there is one.
+    """
+    from opencs_assets.verification.home import verify_home
+
+    found = verify_home(_prepare())
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print_rows("Verified", found.rows(), False)
+        for note in found.notes:
+            err.print(f"note: {note}", highlight=False, markup=False)
+        for fault in found.faults[:MOST_FAULTS]:
+            out.print(fault.line(), highlight=False, markup=False, soft_wrap=True)
+        if len(found.faults) > MOST_FAULTS:
+            out.print(f"and {len(found.faults) - MOST_FAULTS:,} more; --json has them all")
+    if found.faults:
+        _fail(f"{len(found.faults):,} things do not follow from what is kept")
+        raise typer.Exit(1)
 
 
 @app.command()

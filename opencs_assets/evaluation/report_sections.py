@@ -364,7 +364,14 @@ SECTIONS: Sequence[Shown] = (
                     _text("judge"),
                     *(
                         _text(name, if_varied=True)
-                        for name in ("source", "dataset", "protocol", "prompt_version")
+                        for name in (
+                            "source",
+                            "dataset",
+                            "protocol",
+                            "reading",
+                            "prompt_version",
+                            "sampling",
+                        )
                     ),
                     _number("rating", "rating", ",.1f"),
                     _range("95 % interval", ",.1f"),
@@ -377,10 +384,12 @@ SECTIONS: Sequence[Shown] = (
                     "benchmark",
                     "judge",
                     "protocol",
+                    "reading",
                     "prompt_version",
+                    "sampling",
                     "model",
                 ),
-                "benchmark, dataset, judge, prompt_version, rank, model",
+                "benchmark, dataset, judge, prompt_version, sampling, rank, model",
                 f"No comparison is published. Compare models: {_COMPARE}",
             ),
         ),

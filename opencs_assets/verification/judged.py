@@ -6,9 +6,10 @@ as they are, in the order that the row names, and if its reply, read again, says
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, get_args
 
+import orjson
 import polars as pl
 
 from opencs_assets.experiments import Experiments
@@ -36,7 +37,7 @@ from resources.llm.store import ReplyStore
 from resources.llm.types import Outcome
 from resources.settings import PairProtocol, Reading, Settings
 
-Task = TypeVar("Task", SingleTask, PairTask)
+Task = TypeVar("Task", bound=SingleTask | PairTask)
 Row = dict[str, Any]
 RowKey = tuple[Any, ...]
 SINGLE, PAIR = "single_verdicts", "pairwise_verdicts"
@@ -306,7 +307,9 @@ class Judged:
             del expected["reply_id"]
             asked_of = found.asked.call.messages
             what = _what_changed(task, place.sides, asked_of, stored_other.messages)
-            faults.append(_fault(place, "edited", key, what, f"what reply {reply_id} was asked"))
+            if isinstance(task, PairTask) and _is_other_order(task, protocol, stored_other):
+                what = f"shown_first {shown(task.shown_first)}, and the reply of the other order"
+            faults.append(_fault(place, "edited", key, what, f"reply {reply_id}"))
         faults += _differences(place, key, row, expected)
         asked = found.asked.call.messages
         if stored.messages and [dict(each) for each in asked] != [*stored.messages]:
@@ -454,6 +457,11 @@ def _differences(place: _Place[Any], key: RowKey, row: Row, expected: Row) -> li
     ]
 
 
+def _as_kept(value: Any) -> str | None:
+    """A value as the reply store keeps what was read."""
+    return None if value is None else orjson.dumps(value).decode()
+
+
 def _no_value(table: str) -> Row:
     if table == SINGLE:
         return {"score": None}
@@ -505,6 +513,12 @@ def _what_changed(
     if isinstance(task, PairTask):
         return f"{task.shown_first} shown first, or prompts that it was not asked with"
     return "prompts that are not those that it was asked with"
+
+
+def _is_other_order(task: PairTask, protocol: Pair, stored: Stored) -> bool:
+    other = replace(task, shown_first="b" if task.shown_first == "a" else "a")
+    asked = protocol.call(other, 0, None).messages
+    return [dict(each) for each in asked] == list(stored.messages)
 
 
 def _system(messages: Sequence[Mapping[str, str]]) -> list[str]:

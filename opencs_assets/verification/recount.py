@@ -423,7 +423,6 @@ def win_rates(
             )
         )
     decided = pl.col("win") + pl.col("tie") + pl.col("lose")
-    default = pl.col("protocol").replace_strict(DEFAULT_RULES, default="win_or_tie")
     sides = (
         results.filter(pl.col("kind") == "pair")
         .join(_trained(tables, "a"), on=["dataset", "model_a"], how="left")
@@ -439,7 +438,7 @@ def win_rates(
             "win", "tie", "lose", "judged", "expected", "stopped", "ci_low", "ci_high", "parity",
             "epochs_a", "epochs_b", "steps_a", "steps_b", "tokens_a", "tokens_b", "template_a",
             "template_b", "badge", "reason", "unchecked", _embedded(),
-            is_default_rule=pl.col("rule") == default,
+            is_default_rule=pl.col("rule") == _default_rule(),
             unparsable=pl.col("judged") - decided,
             win_pct=_percent(pl.col("win"), decided),
             tie_pct=_percent(pl.col("tie"), decided),
@@ -496,6 +495,8 @@ def position_bias(pairs: pl.DataFrame) -> pl.DataFrame:
 def intervals_of(singles: pl.DataFrame, pairs: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
     """The intervals of mean scores and adjusted win rates, by the marts' seeded bootstrap.
 
+    Of win rates those of the protocol's default rule have one.
+
     Args:
         singles: Rows of ``single_outcomes``.
         pairs: Rows of ``pair_outcomes``.
@@ -511,7 +512,7 @@ def intervals_of(singles: pl.DataFrame, pairs: pl.DataFrame, results: pl.DataFra
             *keys, value=pl.col("score"), rule=pl.lit("score"), low=pl.lit(1.0), high=pl.lit(10.0)
         )
     ] + [
-        pairs.select(
+        pairs.filter(_default_rule() == rule).select(
             *keys,
             value=pl.col(rule).replace_strict(worth, default=None, return_dtype=pl.Float64),
             rule=pl.lit(rule),
@@ -548,8 +549,7 @@ def leaderboards(pairs: pl.DataFrame, results: pl.DataFrame, found: pl.DataFrame
         found.filter(pl.col("badge") == "ok"), on="result_id", how="semi"
     )
     boards = published.select(board).unique().sort(board).with_row_index("board")
-    rule = pl.col("protocol").replace_strict(DEFAULT_RULES, default="win_or_tie")
-    outcome = pl.coalesce(pl.when(rule == name).then(pl.col(name)) for name in RULES)
+    outcome = pl.coalesce(pl.when(_default_rule() == name).then(pl.col(name)) for name in RULES)
     share = outcome.replace_strict(
         {"win": 1.0, "tie": 0.5, "lose": 0.0}, default=None, return_dtype=pl.Float64
     )
@@ -662,10 +662,11 @@ def _status(*columns: str | pl.Expr) -> pl.Expr:
 
 def _identified(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
     results = rows.select(RESULT).unique()
-    ids = [
-        f"{kind}-{hashlib.md5(_SEPARATOR.join(row).encode(), usedforsecurity=False).hexdigest()[:12]}"
+    digests = [
+        hashlib.md5(_SEPARATOR.join(row).encode(), usedforsecurity=False).hexdigest()
         for row in results.iter_rows()
     ]
+    ids = [f"{kind}-{digest[:12]}" for digest in digests]
     return rows.join(
         results.with_columns(result_id=pl.Series(ids, dtype=pl.String)), on=list(RESULT)
     )
@@ -763,6 +764,10 @@ def _identity(subject: str) -> list[pl.Expr]:
 
 def _embedded() -> pl.Expr:
     return pl.col("judge").str.contains(f"{EMBEDDED}:", literal=True).alias("filled_by_embedded")
+
+
+def _default_rule() -> pl.Expr:
+    return pl.col("protocol").replace_strict(DEFAULT_RULES, default="win_or_tie")
 
 
 def _percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:

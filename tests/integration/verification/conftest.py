@@ -1,6 +1,6 @@
 """A home that was judged by a real judge process and built by the real assets, once a session."""
 
-import os
+import json
 import shutil
 import subprocess
 import sys
@@ -16,8 +16,11 @@ from opencs_assets import walk
 from opencs_assets.answers.store import expected_keys
 from opencs_assets.experiments import load_experiments
 from opencs_assets.schemas import MODEL_ANSWERS
+from opencs_assets.verdicts.importing.kept import keep
+from opencs_assets.verdicts.importing.options import read_options
 from resources.lake import Lake
 from resources.settings import load_settings
+from tests.integration.warehouse.conftest import table
 
 SERVER = Path(__file__).parent.parent / "servers" / "verdict_judge.py"
 ONE, TWO = "opencs@smollm2-135m", "random@smollm2-135m"
@@ -26,14 +29,33 @@ EXPERIMENTS = f"""
 matchups:
   {MATCHUP}: {{model_a: {ONE}, model_b: {TWO}, benchmark: own}}
 """
-QUESTIONS = 8
-# Qualities of both turns by question, of the two models; the words are the judge's cues.
-ANSWERS = {
+QUESTIONS = 24
+# Qualities of the answers by question, of the two models; the words are the judge's cues.
+FIRST = {
     ONE: ["quality=9", "quality=8", "quality=7 sway", "quality=5", "quality=6", "quality=2",
           "quality=4 stutter", "quality=3 mumble"],
     TWO: ["quality=4", "quality=8", "quality=6 sway", "quality=9", "quality=5", "quality=7",
           "quality=8", "quality=6"],
 }  # fmt: skip
+ANSWERS = {
+    model: first + [f"quality={(3 * number + len(model)) % 9 + 1}" for number in range(16)]
+    for model, first in FIRST.items()
+}
+# A file of FastChat's single judgments: two turns of each question of another model.
+IMPORTED = [
+    {
+        "question_id": number,
+        "model": "vicuna/13b",
+        "judge": ["gpt-4", "single-v1"],
+        "user_prompt": "",
+        "judgment": f"Rating: [[{score}]]",
+        "score": score,
+        "turn": turn,
+        "tstamp": 0.0,
+    }
+    for number in range(QUESTIONS)
+    for turn, score in ((1, number % 9 + 1), (2, (number + 4) % 9 + 1))
+]
 
 
 @pytest.fixture(scope="session")
@@ -74,17 +96,11 @@ def copy(judged_home: Path, tmp_path: Path) -> Callable[[], Path]:
     """A copy of the judged home, to be harmed."""
 
     def copied() -> Path:
-        return shutil.copytree(judged_home, tmp_path / "home", copy_function=_linked_or_copied)
+        # What verifying does not read.
+        left_out = shutil.ignore_patterns("dbt", "dagster", "checkpoints", "landing", "models")
+        return shutil.copytree(judged_home, tmp_path / "home", ignore=left_out)
 
     return copied
-
-
-def _linked_or_copied(source: str, target: str) -> str:
-    # Files that are written in place must be copies.
-    if Path(source).suffix in (".sqlite", ".duckdb", ".jsonl"):
-        return shutil.copy2(source, target)
-    os.link(source, target)
-    return target
 
 
 def _materialize(home: Path) -> None:
@@ -113,8 +129,36 @@ def _materialize(home: Path) -> None:
         lake.write(
             "model_answers", _answers(questions, answers), {"dataset": "d", "experiment": model}
         )
+    train_by_hand(lake)
     run("key:single_verdicts or key:pairwise_verdicts")
+    file = home / "judgments.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED))
+    keep(home, file, read_options(benchmark="own"))
+    file.unlink()
+    run("key:imported_verdicts")
     run("group:evaluation")
+
+
+def train_by_hand(lake: Lake) -> None:
+    """What the gate asks of checkpoints: both were trained alike."""
+    for model in (ONE, TWO):
+        trained = {
+            "provenance": "c",
+            "base_model": "smollm2-135m",
+            "selector": model.split("@")[0],
+            "epochs": 1.0,
+            "steps": 10,
+            "tokens": 1000,
+            "template_hash": "t",
+            "packages": [],
+            "log": [],
+        }
+        lake.write(
+            "checkpoint", table("checkpoint", [trained]), {"dataset": "d", "experiment": model}
+        )
+    declared = [{"matchup": MATCHUP, "model_a": ONE, "model_b": TWO, "benchmark": "own",
+                 "parity": "epochs"}]  # fmt: skip
+    lake.write("declared_matchups", table("declared_matchups", declared), {})
 
 
 def _answers(questions: pl.DataFrame, answers: list[str]) -> pl.DataFrame:

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from opencs_assets.cli import app
+from opencs_assets.verdicts import replies
 from opencs_assets.verification.home import verify_home
-from resources.lake import Lake
 from resources.settings import load_settings
-from tests.integration.verification.conftest import MATCHUP, ONE, TWO
+from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
 
 SINGLE = {"dataset": "d", "experiment": ONE}
 PAIR = {"dataset": "d", "matchup": MATCHUP}
@@ -193,9 +194,9 @@ OWN = {
     "both orders' labels exchanged": Corruption(
         set_where(
             "pairwise_verdicts", PAIR, of("5"),
-            shown_first=pl.when(pl.col("shown_first") == "a").then(pl.lit("b")).otherwise(pl.lit("a")),
+            shown_first=pl.col("shown_first").replace({"a": "b", "b": "a"}),
         ),
-        ("edited", "question 5 turn 0, a shown first", "reply_id"),
+        ("edited", "question 5 turn 0, a shown first", "the reply of the other order"),
     ),
     "a verdict that says it failed": Corruption(
         set_where(
@@ -228,9 +229,113 @@ OWN = {
             lake_file(home, "single_verdicts", SINGLE),
             home / "lake/single_verdicts/dataset=__schema__/experiment=__schema__/schema.parquet",
         ),
-        ("unknown", "single_verdicts", "schema.parquet", "16 rows"),
+        ("unknown", "single_verdicts", "schema.parquet", "48 rows"),
     ),
 }  # fmt: skip
+
+
+def imported_file(home: Path) -> Path:
+    return next(each for each in (home / "verdicts").iterdir() if each.suffix == ".jsonl")
+
+
+def edit_byte(home: Path) -> None:
+    file = imported_file(home)
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"[[5]]", b"[[6]]", 1))
+
+
+IMPORTED = {
+    "an imported file edited by a byte": Corruption(
+        edit_byte, ("edited", "files", "judgments.jsonl", "SHA-256")
+    ),
+    "an imported file deleted": Corruption(
+        lambda home: imported_file(home).unlink(),
+        ("missing", "files", "judgments.jsonl", "no file"),
+    ),
+    "an imported file forgotten": Corruption(
+        lambda home: shutil.rmtree(home / "verdicts"),
+        ("missing", "files", "judgments.jsonl", "48 rows of a file that is not kept"),
+    ),
+    "an imported score changed": Corruption(
+        set_where("imported_verdicts", {}, of("2", 1), score_a=10.0),
+        ("edited", "imported_verdicts", "row 4", "score_a 10.0", "score_a 3.0"),
+    ),
+    "an imported row dropped": Corruption(
+        drop_where("imported_verdicts", {}, of("2", 2)),
+        ("missing", "imported_verdicts", "row 5", "no row"),
+    ),
+    "an imported row doubled": Corruption(
+        double_where("imported_verdicts", {}, of("3", 1)),
+        ("duplicated", "imported_verdicts", "row 6", "2 rows"),
+    ),
+}
+
+
+def in_warehouse(*statements: str) -> Harm:
+    def harm(home: Path) -> None:
+        with duckdb.connect(home / "warehouse.duckdb") as warehouse:
+            for statement in statements:
+                changed = warehouse.execute(statement).fetchone()
+                assert changed, statement
+                assert changed[0] > 0, statement
+
+    return harm
+
+
+MARTS = {
+    "a mart's digit changed": Corruption(
+        in_warehouse(f"update mt_bench_scores set score = score + 0.01 where model = '{ONE}'"),
+        ("edited", "mt_bench_scores", f"model {ONE}", "score"),
+    ),
+    "a mart's row deleted": Corruption(
+        in_warehouse("delete from win_rates where rule = 'both_agree'"),
+        ("missing", "win_rates", "rule both_agree", "no row"),
+    ),
+    "a mart's row duplicated": Corruption(
+        in_warehouse("insert into mt_bench_scores from mt_bench_scores limit 1"),
+        ("duplicated", "mt_bench_scores", "2 rows"),
+    ),
+    "an unfit result smuggled in": Corruption(
+        in_warehouse(
+            "insert into win_rates select * exclude (badge, reason) from win_rates_all "
+            "where badge = 'incomplete'"
+        ),
+        ("unknown", "win_rates", "benchmark smoke", "no row"),
+    ),
+    "an unfit result that passes the gate": Corruption(
+        in_warehouse(
+            "update publication_gate set passed = true, reason = null "
+            "where rule = 'every_judgment' and not passed"
+        ),
+        ("edited", "publication_gate", "rule every_judgment", "passed True", "passed False"),
+    ),
+    "a badge painted over": Corruption(
+        in_warehouse("update win_rates_all set badge = 'ok' where badge = 'incomplete'"),
+        ("edited", "win_rates_all", "badge 'ok'", "badge 'incomplete'"),
+    ),
+    "a rule of the gate taken away": Corruption(
+        in_warehouse("delete from publication_gate where rule = 'answers_complete' and not passed"),
+        ("missing", "publication_gate", "rule answers_complete"),
+    ),
+    "a narrower interval": Corruption(
+        in_warehouse("update win_rates set ci_low = ci_low + 1 where is_default_rule"),
+        ("edited", "win_rates", "ci_low"),
+    ),
+    "a rating changed": Corruption(
+        in_warehouse("update leaderboard set rating = rating + 1 where rank = 1"),
+        ("edited", "leaderboard", "rating"),
+    ),
+    "position bias hidden": Corruption(
+        in_warehouse("update position_bias set toward_first = 0 where category = 'all'"),
+        ("edited", "position_bias", "category all", "toward_first 0"),
+    ),
+    "a table taken away": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute("drop table position_bias"),
+        ("missing", "position_bias", "no such table"),
+    ),
+}
+BY_LAYER = {"judged": OWN, "imported": IMPORTED, "marts": MARTS}
+CORRUPTIONS = OWN | IMPORTED | MARTS
 
 
 def test_a_clean_home_passes(judged_home):
@@ -238,14 +343,66 @@ def test_a_clean_home_passes(judged_home):
     assert not found.faults, "\n".join(fault.line() for fault in found.faults)
     assert not found.notes
     counts = {(row["layer"], row["what"]): row["checked"] for row in found.rows()}
-    assert counts["judged", "single_verdicts: rows"] == 32
-    assert counts["judged", "pairwise_verdicts: rows"] == 40
-    assert counts["judged", "replies"] == 57
+    assert counts["judged", "single_verdicts: rows"] == 4 * QUESTIONS
+    assert counts["judged", "pairwise_verdicts: rows"] == 2 * QUESTIONS + 24
+    assert counts["imported", "imported_verdicts: rows"] == 2 * QUESTIONS
+    assert counts["marts", "win_rates"] == 3
+    assert counts["marts", "win_rates_all"] == 6
+    assert counts["marts", "mt_bench_scores"] == 3
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_every_corruption_is_found_and_named(name, copy):
     home = copy()
-    OWN[name].harm(home)
-    lines = [fault.line() for fault in verify_home(load_settings(home)).faults]
-    assert any(all(part in line for part in OWN[name].named) for line in lines), "\n".join(lines)
+    CORRUPTIONS[name].harm(home)
+    layer = next(layer for layer, those in BY_LAYER.items() if name in those)
+    lines = [fault.line() for fault in verify_home(load_settings(home), [layer]).faults]
+    named = CORRUPTIONS[name].named
+    assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
+
+
+def test_an_unharmed_copy_passes(copy):
+    """What the tests above find is what they did, not what copying does."""
+    assert not verify_home(load_settings(copy())).faults
+
+
+def test_an_edit_in_the_lake_is_seen_in_the_marts_too(copy):
+    home = copy()
+    CORRUPTIONS["a changed digit"].harm(home)
+    tables = {fault.table for fault in verify_home(load_settings(home)).faults}
+    assert tables >= {"single_verdicts", "single_outcomes", "mt_bench_scores"}
+
+
+def test_older_prompts_are_named_and_compared_with_what_was_read(copy, monkeypatch):
+    home = copy()
+    monkeypatch.setitem(replies.PARSERS, ("single", "own"), "a later parser")
+    found = verify_home(load_settings(home), ["judged"])
+    assert not found.faults, "\n".join(fault.line() for fault in found.faults)
+    assert any("judged with an older prompt version" in note for note in found.notes)
+    set_where("single_verdicts", SINGLE, of("1", 2), score=9.0)(home)
+    lines = [fault.line() for fault in verify_home(load_settings(home), ["judged"]).faults]
+    assert any("question 1 turn 2: score 9.0; should be: score 8.0" in line for line in lines)
+
+
+def test_the_command_says_what_was_looked_at_and_fails_on_a_fault(copy, monkeypatch):
+    home = copy()
+    monkeypatch.setenv("OPENCS_HOME", str(home))
+    ran = CliRunner().invoke(app, ["verify"])
+    assert ran.exit_code == 0, ran.output
+    assert "pairwise_verdicts: rows" in ran.stdout
+    CORRUPTIONS["a dropped second turn"].harm(home)
+    ran = CliRunner().invoke(app, ["verify", "--json"])
+    assert ran.exit_code == 1
+    told = json.loads(ran.stdout)
+    assert not told["ok"]
+    assert {fault["table"] for fault in told["faults"]} >= {"single_verdicts", "mt_bench_scores"}
+    ran = CliRunner().invoke(app, ["verify"])
+    assert ran.exit_code == 1
+    assert "missing: single_verdicts, dataset=d" in ran.stdout
+
+
+def test_a_home_without_anything_passes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENCS_HOME", str(tmp_path))
+    ran = CliRunner().invoke(app, ["verify"])
+    assert ran.exit_code == 0, ran.output
+    assert "no warehouse yet" in ran.output

@@ -22,6 +22,7 @@ from resources.llm.resource import LLMResource
 from resources.llm.types import Call, Estimate
 from resources.settings import Settings
 
+STAGES = ("open_tags", "contrastive_scores", "whole_set_scores", "single_scores")
 COMPARISONS_OF = {
     "contrastive_scores": "score_comparisons",
     "whole_set_scores": "whole_set_comparisons",
@@ -60,6 +61,7 @@ def estimate_dataset(
     client: Callable[[str, str], LLMClient],
     clustered: pl.DataFrame | None = None,
     kept: Callable[[str], pl.DataFrame] = lambda stage: SCORE_COMPARISONS.empty(),
+    stages: Sequence[str] = STAGES,
 ) -> list[StageEstimate]:
     """Estimate the calls of tagging and scoring from the prompts that would be sent.
 
@@ -74,6 +76,7 @@ def estimate_dataset(
         client: Gives the client of a role for a stage.
         clustered: Rows of ``sample_clusters`` of these samples, where there are any.
         kept: Gives the comparisons that are kept of a stage; used with a budget.
+        stages: Assets whose calls are estimated; of those in ``STAGES``.
     """
     constants = resolve_constants(settings.profile, settings.method, samples.height)
     texts = {
@@ -123,6 +126,8 @@ def estimate_dataset(
         ("whole_set_scores", "scorer", pairs),
         ("single_scores", "scorer", singles),
     ):
+        if stage not in stages:
+            continue
         with client(role, stage) as opened:
             estimate = opened.estimate(calls(opened))
             if stage in asked:

@@ -3,24 +3,35 @@
 Outside models, endpoints that serve checkpoints and the benchmarks to answer are declared there
 too.
 
-The package's own file is overlaid by the user's ``experiments.yaml`` in the home: entries with new
-names are added, entries with the same name replaced. Each is typed and checked before anything
-runs; a new one is one entry in one place.
+The package's own file is overlaid by the files of ``experiments.d`` in the home, in the order of
+their names, and these by the user's ``experiments.yaml`` there: entries with new names are added,
+entries with the same name replaced, and removed where nothing stands after the name. Each is typed
+and checked before anything runs; a new one is one entry in one place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from opencs_assets.matchup_blocks import (
+    DEFAULT_BENCHMARK,
+    BlockError,
+    MatchupBlock,
+    Parity,
+    expand_blocks,
+)
 from opencs_assets.recipes import Recipe
 from resources.settings import Criterion, LengthUnit, Profile, Role
 
 PACKAGED = Path(__file__).parent / "experiments.yaml"
+OWN = "experiments.yaml"
+FURTHER = "experiments.d"
 BUDGETS = frozenset({"epochs", "steps", "tokens"})
-BENCHMARKS = "benchmarks"
+# Lists of benchmarks' names; all else is entries by name.
+LISTS = frozenset({"benchmarks", "judged_alone"})
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
 
@@ -156,12 +167,14 @@ class Matchup(_Entry):
         parity: Budget in which the two are equal: both recipes must give the same number of
             ``epochs``, ``steps`` or ``tokens``. ``declared``: each side has the budget of its own
             recipe, as the whole set has, and results say so.
+        block: The block that made it; not to be written.
     """
 
     model_a: str
     model_b: str
-    benchmark: str = "smoke"
-    parity: Literal["epochs", "steps", "tokens", "declared"] = "epochs"
+    benchmark: str = DEFAULT_BENCHMARK
+    parity: Parity = "epochs"
+    block: str | None = None
 
 
 class Experiments(_Entry):
@@ -173,11 +186,13 @@ class Experiments(_Entry):
         recipes: How checkpoints are trained.
         matrix: Experiments by the block.
         experiments: What is trained.
-        matchups: What is compared.
+        matchups: What is compared; those that blocks make are among them.
+        matchup_blocks: Matchups by the block.
         outside_models: Models that are not trained here.
         endpoints: Where checkpoints are served, by experiment; the answers of any other are
             generated from its checkpoint's files.
         benchmarks: Benchmarks that models answer; unset: all that are there.
+        judged_alone: Of these, the ones whose answers are judged alone, too; unset: all.
     """
 
     selectors: dict[str, Selector]
@@ -186,9 +201,11 @@ class Experiments(_Entry):
     matrix: dict[str, Matrix] = {}
     experiments: dict[str, Experiment]
     matchups: dict[str, Matchup]
+    matchup_blocks: dict[str, MatchupBlock] = {}
     outside_models: dict[str, OutsideModel] = {}
     endpoints: dict[str, Endpoint] = {}
     benchmarks: tuple[str, ...] | None = None
+    judged_alone: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _names_resolve(self) -> "Experiments":
@@ -233,10 +250,16 @@ class Experiments(_Entry):
                 raise ValueError(f"matchups.{name}: one side must be an experiment")
             if self.benchmarks is not None and entry.benchmark not in self.benchmarks:
                 raise ValueError(
-                    f"matchups.{name}.benchmark: {entry.benchmark!r} is not among `benchmarks` "
-                    f"({', '.join(self.benchmarks)}), so nobody answers it"
+                    f"{_place(name, entry)}.benchmark: {entry.benchmark!r} is not among "
+                    f"`benchmarks` ({', '.join(self.benchmarks)}), so nobody answers it"
                 )
             self._parity_holds(name, entry)
+        for name in self.judged_alone or ():
+            if self.benchmarks is not None and name not in self.benchmarks:
+                raise ValueError(
+                    f"judged_alone: {name!r} is not among `benchmarks` "
+                    f"({', '.join(self.benchmarks)}), so nobody answers it"
+                )
         for name in self.outside_models:
             if name in self.experiments:
                 raise ValueError(f"outside_models.{name}: an experiment has this name")
@@ -246,6 +269,10 @@ class Experiments(_Entry):
     def sides(self) -> Mapping[str, Experiment | OutsideModel]:
         """What may be a side of a matchup, by name."""
         return {**self.experiments, **self.outside_models}
+
+    def judges_alone(self, benchmark: str) -> bool:
+        """Whether a benchmark's answers are judged alone."""
+        return self.judged_alone is None or benchmark in self.judged_alone
 
     def asked_of(self, outside_model: str) -> tuple[str, ...] | None:
         """Benchmarks that an outside model answers: those of its matchups, and no more is paid.
@@ -280,25 +307,33 @@ class Experiments(_Entry):
                 else "give both the same budget, or write `parity: declared`"
             )
             raise ValueError(
-                f"matchups.{name}: parity {matchup.parity} needs recipes of the same number of "
-                f"{matchup.parity}, but they give {sides}; {remedy}"
+                f"{_place(name, matchup)}: parity {matchup.parity} needs recipes of the same "
+                f"number of {matchup.parity}, but they give {sides}; {remedy}"
             )
 
 
-def load_experiments(home: Path) -> Experiments:
+def _place(name: str, matchup: Matchup) -> str:
+    """Where a matchup is declared, for messages."""
+    return f"matchup_blocks.{matchup.block} ({name})" if matchup.block else f"matchups.{name}"
+
+
+def load_experiments(home: Path, further: Sequence[Path] = ()) -> Experiments:
     """Read the packaged entries and the home's own over them.
 
     Args:
-        home: The home; its ``experiments.yaml`` may be absent.
+        home: The home; its ``experiments.yaml`` and ``experiments.d`` may be absent.
+        further: Files to read as if they were in ``experiments.d``, in place of one that has the
+            same name there.
 
     Raises:
         ExperimentsError: Not YAML, or an entry that is unknown, invalid or refers to nothing.
     """
-    own = home / "experiments.yaml"
+    laid = {path.name: path for path in (*(home / FURTHER).glob("*.yaml"), *further)}
+    own = home / OWN
+    files = [*(laid[name] for name in sorted(laid)), *([own] if own.exists() else [])]
     merged = _read(PACKAGED)
-    if own.exists():
-        for kind, entries in _read(own).items():
-            merged[kind] = entries if kind == BENCHMARKS else {**merged.get(kind, {}), **entries}
+    for path in files:
+        _lay_over(merged, path, adding=path != own)
     try:
         return Experiments.model_validate(_expanded(merged))
     except ValidationError as error:
@@ -306,10 +341,34 @@ def load_experiments(home: Path) -> Experiments:
             f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         ]
-        raise ExperimentsError(
-            f"experiments are not usable ({own if own.exists() else PACKAGED}):\n"
-            + "\n".join(lines)
-        ) from None
+    except (BlockError, _LikeError) as error:
+        lines = [f"  {error}"]
+    raise ExperimentsError(
+        f"experiments are not usable ({', '.join(map(str, files or [PACKAGED]))}):\n"
+        + "\n".join(lines)
+    )
+
+
+def _lay_over(merged: dict[str, Any], path: Path, *, adding: bool) -> None:
+    """Add a file's entries to those so far; one that is empty removes the entry of its name.
+
+    Lists of benchmarks are added to one another, or replaced: what several files of
+    ``experiments.d`` need is all needed, and what the user writes is what is wanted.
+    """
+    for kind, entries in _read(path).items():
+        if kind in LISTS:
+            before = merged.get(kind, ()) if adding else ()
+            merged[kind] = [*before, *(each for each in entries if each not in before)]
+            continue
+        kept = {**merged.get(kind, {})}
+        for name, entry in entries.items():
+            if entry is None and kept.pop(name, None) is None:
+                raise ExperimentsError(
+                    f"{path}: {kind}.{name} is empty, which removes an entry, but there is none"
+                )
+            if entry is not None:
+                kept[name] = entry
+        merged[kind] = kept
 
 
 def _expanded(merged: dict[str, Any]) -> dict[str, Any]:
@@ -317,7 +376,7 @@ def _expanded(merged: dict[str, Any]) -> dict[str, Any]:
 
     A recipe's ``like`` names another one whose values it takes where it has none; ``matrix`` makes
     the experiments of all its selectors with all its base models, unless they are declared; an
-    experiment without a recipe has its base model's.
+    experiment without a recipe has its base model's; ``matchup_blocks`` make matchups.
     """
     recipes = merged.get("recipes", {})
     experiments = {
@@ -338,11 +397,31 @@ def _expanded(merged: dict[str, Any]) -> dict[str, Any]:
             own = model.get("recipe") if isinstance(model, Mapping) else None
             if own is not None:
                 experiments[name] = {**entry, "recipe": own}
+    matchups = merged.get("matchups", {})
+    for name, entry in matchups.items():
+        if isinstance(entry, Mapping) and "block" in entry:
+            raise BlockError(
+                f"matchups.{name}.block can't be set; put a block under `matchup_blocks`"
+            )
+    of_blocks = expand_blocks(
+        merged.get("matchup_blocks", {}),
+        {
+            name: entry.get("base_model") if isinstance(entry, Mapping) else None
+            for name, entry in experiments.items()
+        },
+        merged.get("outside_models", {}),
+        matchups,
+    )
     return {
         **merged,
         "recipes": {name: _like(name, recipes, ()) for name in recipes},
         "experiments": experiments,
+        "matchups": {**matchups, **of_blocks},
     }
+
+
+class _LikeError(ValueError):
+    """A recipe's ``like`` can't be followed."""
 
 
 def _like(name: str, recipes: Mapping[str, Any], seen: tuple[str, ...]) -> Any:
@@ -352,7 +431,7 @@ def _like(name: str, recipes: Mapping[str, Any], seen: tuple[str, ...]) -> Any:
     other = entry["like"]
     if other not in recipes or other in (*seen, name):
         problem = "itself in the end" if other in recipes else "no recipe"
-        raise ExperimentsError(f"recipes.{name}.like: {other!r} is {problem}")
+        raise _LikeError(f"recipes.{name}.like: {other!r} is {problem}")
     own = {key: value for key, value in entry.items() if key != "like"}
     base = _like(other, recipes, (*seen, name))
     if {"epochs", "steps", "tokens"} & own.keys():
@@ -368,14 +447,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ExperimentsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, Mapping) or not all(
-        isinstance(entries, list if kind == BENCHMARKS else Mapping)
-        for kind, entries in content.items()
+        isinstance(entries, list if kind in LISTS else Mapping) for kind, entries in content.items()
     ):
         raise ExperimentsError(
             f"{path}: the top level must be selectors, base_models, recipes, matrix, experiments, "
-            "matchups, outside_models and endpoints, each a mapping of names to entries, and "
-            "benchmarks, a list of names"
+            "matchups, matchup_blocks, outside_models and endpoints, each a mapping of names to "
+            "entries, and benchmarks and judged_alone, each a list of names"
         )
-    return {
-        kind: entries if kind == BENCHMARKS else dict(entries) for kind, entries in content.items()
-    }
+    return {kind: entries if kind in LISTS else dict(entries) for kind, entries in content.items()}

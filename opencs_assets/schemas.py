@@ -686,8 +686,12 @@ IMPORTED_VERDICTS = _table(
         "winner": Column(
             pl.String, "a, b or tie, already swapped back; null if unread", nullable=True
         ),
-        "score_a": Column(pl.Float64, "Score of model_a in [1, 10]", nullable=True),
-        "score_b": Column(pl.Float64, "Score of model_b in [1, 10]", nullable=True),
+        "score_a": Column(
+            pl.Float64,
+            "Score of model_a in [1, 10], or 0 where the judge gave that",
+            nullable=True,
+        ),
+        "score_b": Column(pl.Float64, "Score of model_b, likewise", nullable=True),
         "orders_disagree": Column(
             pl.Boolean, "The two orders behind a merged outcome disagreed", nullable=True
         ),

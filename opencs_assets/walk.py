@@ -64,6 +64,7 @@ def plan(
     datasets: Sequence[str] = (),
     selectors: Sequence[str] = (),
     chosen_experiments: Sequence[str] = (),
+    chosen_matchups: Sequence[str] | None = None,
     everything: bool = False,
 ) -> list[Step]:
     """The runs that materialize a selection.
@@ -76,6 +77,7 @@ def plan(
         datasets: Datasets; unset: the only one, or with ``everything`` all.
         selectors: Selectors; unset: those of the experiments, or with ``everything`` all.
         chosen_experiments: Experiments; unset: with ``everything`` all.
+        chosen_matchups: Matchups; unset: all between the experiments, and with outside models.
         everything: Take every partition that is not narrowed down.
 
     Raises:
@@ -117,11 +119,12 @@ def plan(
     methods = {experiments.selectors[name].method for name in wanted["selector"]}
     keys -= _scores_for_nothing(graph, keys, methods)
     wanted["refined"] = [name for name in wanted["selector"] if experiments.selectors[name].refine]
-    outside = set(experiments.outside_models)
+    sides = {*wanted["experiment"], *experiments.outside_models}
+    among = frozenset(experiments.matchups if chosen_matchups is None else chosen_matchups)
     wanted["matchup"] = [
         name
         for name, matchup in experiments.matchups.items()
-        if {matchup.model_a, matchup.model_b} <= {*wanted["experiment"], *outside}
+        if {matchup.model_a, matchup.model_b} <= sides and name in among
     ]
     # Of outside models only those that the matchups compare with: each answer is paid for.
     compared = {

@@ -44,7 +44,7 @@ SETTLED, NEAR = 1e-16, 1e-3
 ROUNDING = 1e-12
 # How many numbers of resamples are fitted at once, and up to which size questions by pairs of
 # models are a full table.
-HELD, FULL = 1 << 20, 1 << 25
+HELD, FULL = 1 << 20, 1 << 24
 
 
 def wins_matrix(
@@ -169,7 +169,7 @@ def intervals(
 
     A resample draws questions, and all verdicts about a question, of whatever matchup, come with
     it. Every resample is fitted by Newton's method from the strengths of all verdicts, as many at
-    once as memory allows: about 1 s for 10,000 resamples of 20 models, and 30 s for 100 models
+    once as memory allows: seconds for 10,000 resamples of 20 models, and a minute for 100 models
     that all met each other, on two cores. A resample in which a model met no other is left out
     for that model; one in which it won all gives it what the ridge allows, so that the upper end
     of a model that hardly ever lost can be far away.

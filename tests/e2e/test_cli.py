@@ -38,6 +38,12 @@ WRONG = [
     (("what-if", "mine", "--k", "3"), 1, "opencs materialize"),
     (("what-if", "mine", "--k", "0"), 1, "method.k"),
     (("add", "nowhere.json"), 1, "nowhere.json"),
+    (("reproduce", "nothing"), 2, "alpaca"),
+    (("reproduce", "alpaca", "--device", "abacus"), 1, "nothing is known of the device 'abacus'"),
+    # The home's own list of benchmarks has no other.
+    (("reproduce", "alpaca"), 1, "'koala' is not among `benchmarks` (small)"),
+    (("sample-size", "--effect", "0"), 1, "an effect of 0 can't be"),
+    (("sample-size", "--matchup", "none"), 1, "there is no matchup 'none'"),
 ]
 NAMES = ["a/b", "a|b", "..", "my data", "UPPER", ""]
 BAD_FILES = [
@@ -88,6 +94,7 @@ def failed(home: Path, *words: str, code: int = 1) -> str:
 def test_help_names_every_command(ran):
     said = ran["--help",].stdout
     words = "add materialize estimate doctor sql ui demo models replies what-if benchmarks"
+    words += " import-verdicts prefer-verdicts reproduce sample-size"
     for command in words.split():
         assert command in said
 
@@ -111,6 +118,7 @@ def test_dry_run_prints_the_plan_in_order(ran):
             "export",
             "experiment",
             "matchup",
+            "imported",
             "warehouse",
         ].index,
     )
@@ -145,6 +153,41 @@ def test_files_that_cannot_be_used(ran, home, name, message):
     said = told(added) if added.returncode else told(ran[words])
     assert message in said
     assert not (home / "lake" / "raw_dataset" / f"dataset={name}").exists()
+
+
+def test_a_grid_is_told_before_it_is_run_and_asked_for(tmp_path, small_file):
+    home = tmp_path / "home"
+    words = ("reproduce", "alpaca", "--limit", "12")
+    small = ("--dataset", "mine", "--scale", "small")
+    lines = [
+        ("add", str(small_file), "--name", "mine"),
+        (*words, "--dry-run", "--json"),
+        (*words, "--yes"),
+        (*words, *small, "--dry-run"),
+        (*words, *small),
+        ("sample-size", "--json"),
+    ]
+    _, told_all, refused, shown, asked, sized = several(home, lines)
+    found = json.loads(told_all.stdout)
+    assert {row["family"]: row["runs"] for row in found["runs"]} == {
+        "benchmarks": 1,
+        "dataset": 1,
+        "selector": 9,
+        "refined": 2,
+        "export": 9,
+        "experiment": 27,
+        "matchup": 75,
+        "warehouse": 1,
+    }
+    assert found["totals"]["runs"] == 125
+    assert {"what": "dataset alpaca", "state": "missing"}.items() <= found["needs"][0].items()
+    assert "dataset alpaca: get alpaca_data.json" in told(refused)
+    assert "In all: 34 runs" in " ".join(shown.stdout.split())
+    # Nobody is there to say yes, so nothing is written and nothing runs.
+    assert "Write" in told(asked)
+    assert not (home / "experiments.d").exists()
+    assert not list(home.glob("lake/*/dataset=mine"))
+    assert json.loads(sized.stdout)["noise"]["source"].startswith("assumed")
 
 
 def test_a_wrong_call_in_a_process_of_its_own_ends_alike(home):

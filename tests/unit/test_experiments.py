@@ -305,3 +305,239 @@ def test_parity_that_does_not_hold_says_what_to_write(tmp_path, demo, other, par
         load_experiments(tmp_path)
     assert f"matchups.m: parity {parity} needs" in str(error.value)
     assert says in str(error.value)
+
+
+GRID = (
+    "matrix:\n"
+    "  m: {selectors: [opencs, random, longest], base_models: [llama2-7b, mistral-7b]}\n"
+    "outside_models: {gpt-4: {}, other: {}}\n"
+)
+
+
+def of_blocks(home, blocks, more=""):
+    """Matchups that blocks make, by name."""
+    found = load_experiments(own(home, f"{GRID}{more}\nmatchup_blocks:\n  {blocks}\n"))
+    return {
+        name: (entry.model_a, entry.model_b, entry.benchmark, entry.parity)
+        for name, entry in found.matchups.items()
+        if entry.block
+    }
+
+
+def test_a_block_compares_each_experiment_with_each_baseline_of_its_base_model(tmp_path):
+    found = of_blocks(
+        tmp_path,
+        "b: {experiments: ['opencs@*-7b'], baselines: [random@*, longest@*, gpt-4],"
+        " benchmarks: [koala, mt_bench], parity: declared}",
+    )
+    assert found == {
+        f"opencs_vs_{other}@{model}.{benchmark}": (
+            f"opencs@{model}",
+            "gpt-4" if other == "gpt-4" else f"{other}@{model}",
+            benchmark,
+            "declared",
+        )
+        for model in ("llama2-7b", "mistral-7b")
+        for other in ("random", "longest", "gpt-4")
+        for benchmark in ("koala", "mt_bench")
+    }
+
+
+def test_a_baseline_that_is_the_experiment_itself_is_passed_over(tmp_path):
+    found = of_blocks(
+        tmp_path,
+        "b: {experiments: [opencs@llama2-7b, random@llama2-7b],"
+        " baselines: ['*@llama2-7b'], benchmarks: [koala]}",
+    )
+    # The second of random's would be the first of opencs's, turned round.
+    assert list(found) == [
+        "opencs_vs_random@llama2-7b.koala",
+        "opencs_vs_longest@llama2-7b.koala",
+        "random_vs_longest@llama2-7b.koala",
+    ]
+
+
+def test_a_round_robin_compares_all_with_all(tmp_path):
+    found = of_blocks(
+        tmp_path,
+        "b: {round_robin: [gpt-4, '*@mistral-7b', other], benchmarks: [mt_bench]}",
+    )
+    assert list(found) == [
+        "opencs_vs_random@mistral-7b.mt_bench",
+        "opencs_vs_longest@mistral-7b.mt_bench",
+        "opencs_vs_gpt-4@mistral-7b.mt_bench",
+        "opencs_vs_other@mistral-7b.mt_bench",
+        "random_vs_longest@mistral-7b.mt_bench",
+        "random_vs_gpt-4@mistral-7b.mt_bench",
+        "random_vs_other@mistral-7b.mt_bench",
+        "longest_vs_gpt-4@mistral-7b.mt_bench",
+        "longest_vs_other@mistral-7b.mt_bench",
+    ]
+
+
+def test_a_block_may_reach_across_base_models(tmp_path):
+    block = "b: {round_robin: [opencs@llama2-7b, opencs@mistral-7b], benchmarks: [koala]%s}"
+    found = of_blocks(tmp_path, block % ", across_base_models: true")
+    assert found == {
+        "opencs@llama2-7b_vs_opencs@mistral-7b.koala": (
+            "opencs@llama2-7b",
+            "opencs@mistral-7b",
+            "koala",
+            "epochs",
+        )
+    }
+    with pytest.raises(ExperimentsError, match="no other side has its base model"):
+        of_blocks(tmp_path, block % "")
+
+
+def test_experiments_of_other_names_keep_them_whole_in_a_matchups_name(tmp_path):
+    found = of_blocks(
+        tmp_path,
+        "b: {experiments: [by_hand], baselines: [random@llama2-7b, gpt-4], benchmarks: [koala]}",
+        "experiments: {by_hand: {selector: opencs, base_model: llama2-7b}}",
+    )
+    assert list(found) == ["by_hand_vs_random@llama2-7b.koala", "by_hand_vs_gpt-4.koala"]
+
+
+def test_a_declared_matchup_wins_over_one_of_a_block(tmp_path):
+    blocks = (
+        "b: {experiments: ['opencs@*'], baselines: [random@*, longest@*],"
+        " benchmarks: [smoke, koala]}"
+    )
+    found = of_blocks(
+        tmp_path,
+        blocks,
+        "matchups:\n"
+        # By its name, whatever it compares.
+        "  opencs_vs_longest@llama2-7b.koala:"
+        " {model_a: longest@llama2-7b, model_b: gpt-4, benchmark: koala}\n"
+        # By what it compares, whichever side is which.
+        "  mine: {model_a: random@mistral-7b, model_b: opencs@mistral-7b, benchmark: koala}\n",
+    )
+    assert set(found) == {
+        "opencs_vs_random@llama2-7b.smoke",
+        "opencs_vs_random@llama2-7b.koala",
+        "opencs_vs_longest@llama2-7b.smoke",
+        "opencs_vs_random@mistral-7b.smoke",
+        "opencs_vs_longest@mistral-7b.smoke",
+        "opencs_vs_longest@mistral-7b.koala",
+        # The package declares it on `smoke`.
+        "opencs_vs_random@smollm2-135m.koala",
+    }
+    declared = load_experiments(tmp_path).matchups
+    assert declared["opencs_vs_longest@llama2-7b.koala"].model_b == "gpt-4"
+    assert declared["mine"].block is None
+
+
+def test_two_blocks_may_make_the_same_matchup_by_the_same_parity_only(tmp_path):
+    blocks = (
+        "b: {experiments: [opencs@llama2-7b], baselines: [random@llama2-7b], benchmarks: [koala]}\n"
+        "  c: {round_robin: ['*@llama2-7b'], benchmarks: [koala], parity: %s}"
+    )
+    assert len(of_blocks(tmp_path, blocks % "epochs")) == 3
+    with pytest.raises(
+        ExperimentsError,
+        match=r"matchup_blocks\.c and matchup_blocks\.b both compare opencs@llama2-7b with "
+        "random@llama2-7b on koala, by parity declared and epochs",
+    ):
+        of_blocks(tmp_path, blocks % "declared")
+
+
+def test_a_blocks_benchmark_need_not_be_there_yet(tmp_path):
+    found = of_blocks(tmp_path, "b: {round_robin: ['*@llama2-7b'], benchmarks: [not_here_yet]}")
+    assert len(found) == 3
+    assert not (tmp_path / "benchmarks").exists()
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ("{benchmarks: [koala]}", "give `experiments` and `baselines`, or `round_robin`"),
+        (
+            "{experiments: [opencs@llama2-7b], benchmarks: [koala]}",
+            "give `experiments` and `baselines`, or `round_robin`",
+        ),
+        (
+            "{experiments: [opencs@llama2-7b], baselines: [random@llama2-7b],"
+            " round_robin: ['*'], benchmarks: [koala]}",
+            "give `experiments` and `baselines`, or `round_robin`",
+        ),
+        ("{round_robin: ['*@llama2-7b']}", "matchup_blocks.b.benchmarks: Field required"),
+        ("{round_robin: ['*@llama2-7b'], benchmarks: []}", "matchup_blocks.b.benchmarks"),
+        ("{round_robin: ['*@llama2-7b'], benchmarks: [k], parity: hours}", "matchup_blocks.b.par"),
+        ("{round_robin: ['*'], benchmarks: [k], colour: red}", "matchup_blocks.b.colour"),
+        (
+            "{round_robin: [opencs@llama2-7b], benchmarks: [koala]}",
+            "matchup_blocks.b.round_robin: 'opencs@llama2-7b' alone has nobody",
+        ),
+        (
+            "{round_robin: [opencs@llama2-7b, opencs@llama2-7b], benchmarks: [koala]}",
+            "alone has nobody",
+        ),
+        (
+            "{experiments: [opencs@nothing], baselines: ['*'], benchmarks: [koala]}",
+            "matchup_blocks.b.experiments: 'opencs@nothing' is not there; known: ",
+        ),
+        (
+            "{experiments: [opencs@llama2-7b], baselines: [best@*], benchmarks: [koala]}",
+            "matchup_blocks.b.baselines: 'best@*' fits no experiment; known: ",
+        ),
+        (
+            "{experiments: [gpt-4], baselines: ['*'], benchmarks: [koala]}",
+            "matchup_blocks.b.experiments: 'gpt-4' is an outside model; name it among",
+        ),
+        (
+            "{experiments: [opencs@llama2-7b], baselines: [opencs@*], benchmarks: [koala]}",
+            "matchup_blocks.b.experiments: 'opencs@llama2-7b' has nobody to be compared with",
+        ),
+        (
+            "{experiments: ['opencs@ll*'], baselines: ['opencs@*'], benchmarks: [koala]}",
+            "matchup_blocks.b makes no matchup",
+        ),
+        (
+            "{round_robin: ['*@llama2-7b'], benchmarks: [koala], parity: steps}",
+            "matchup_blocks.b (opencs_vs_random@llama2-7b.koala): parity steps needs recipes",
+        ),
+        ("{round_robin: ['*@llama2-7b'], benchmarks: [Up]}", "opencs_vs_random@llama2-7b.Up: a na"),
+        ("[a]", "matchup_blocks.b"),
+    ],
+)
+def test_a_block_that_can_not_be_used_is_one_clear_error(tmp_path, block, says):
+    with pytest.raises(ExperimentsError) as error:
+        of_blocks(tmp_path, f"b: {block}")
+    said = str(error.value)
+    assert says in said
+    assert "experiments.yaml" in said
+    assert len(said.splitlines()) == 2, said
+
+
+def test_which_block_made_a_matchup_is_not_for_people_to_say(tmp_path):
+    text = "matchups: {m: {model_a: random@smollm2-135m, model_b: opencs@smollm2-135m, block: b}}"
+    with pytest.raises(ExperimentsError, match=r"matchups\.m\.block can't be set"):
+        load_experiments(own(tmp_path, text))
+
+
+def test_files_of_experiments_d_are_laid_between_the_packages_and_the_homes_own(tmp_path):
+    folder = tmp_path / "experiments.d"
+    folder.mkdir()
+    (folder / "b.yaml").write_text("selectors: {x: {method: random, k: 2}, y: {method: full}}")
+    (folder / "a.yaml").write_text("selectors: {x: {method: random, k: 1}, z: {method: full}}")
+    own(tmp_path, "selectors: {y: {method: random, k: 3}}")
+    found = load_experiments(tmp_path).selectors
+    assert (found["x"].k, found["y"].k, "z" in found) == (2, 3, True)
+    # A file that is not in the folder yet, and one that stands for one there.
+    further = tmp_path / "b.yaml"
+    further.write_text("selectors: {x: {method: random, k: 7}}")
+    assert load_experiments(tmp_path, [further]).selectors["x"].k == 7
+    (folder / "b.yaml").write_text("selectors: {x: {method: random, k: 0}}")
+    with pytest.raises(ExperimentsError, match=re.escape(str(folder / "b.yaml"))):
+        load_experiments(tmp_path)
+
+
+def test_an_entry_with_nothing_after_its_name_is_removed(tmp_path):
+    name = "opencs_vs_random@smollm2-135m"
+    own(tmp_path, f"matchups:\n  {name}:\nbenchmarks: [koala]\n")
+    assert name not in load_experiments(tmp_path).matchups
+    own(tmp_path, "matchups: {other: }\n")
+    with pytest.raises(ExperimentsError, match=r"matchups\.other is empty, which removes an entry"):
+        load_experiments(tmp_path)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from opencs_assets.experiments import load_experiments
+from opencs_assets.experiments import FURTHER, load_experiments
 from resources.instance import HomeError, prepare_home
 from resources.settings import load_settings
 
@@ -33,6 +33,9 @@ def install(source: Path, home: Path) -> None:
         trial = Path(folder)
         for name in FILES:
             shutil.copyfile(source / name, trial / name)
+        # What the home has beside them, which the new file may refer to.
+        if (home / FURTHER).is_dir():
+            shutil.copytree(home / FURTHER, trial / FURTHER)
         load_settings(trial)
         load_experiments(trial)
     try:

@@ -39,6 +39,7 @@ _MAGIC: Final[Mapping[bytes, str]] = {
 }
 # What the error handler `surrogateescape` leaves in place of a byte that is not UTF-8.
 _ESCAPED_BYTE: Final = re.compile("[\udc80-\udcff]")
+_NOT_SPACE: Final = re.compile(rb"\S")
 _FIRST_OBJECT: Final = re.compile(r"\[\s*(?=\{)")
 
 Row = dict[str, Any]
@@ -79,16 +80,25 @@ def read_contents(data: bytes, name: str) -> Contents:
     if data.startswith(_GZIP):
         data, cut = _unpack(data, name)
     text = _as_utf8(data, name)
-    if not text.strip():
+    begin = _NOT_SPACE.search(text)
+    if begin is None:
         raise VerdictFileError(f"{name} is empty (nothing but white space)")
-    first = text.lstrip()[:1]
+    first = begin.group()
     if first == b"<":
         raise NotUnderstoodError(_not_what_it_says(name, "an HTML or XML page"))
     lines = [line for line in text[: 64 << 20].split(b"\n", 400) if line.strip()]
-    if _is_lines(lines[:_SNIFFED_LINES]):
+    objects = [_is_object(line) for line in lines[:_SNIFFED_LINES]]
+    # A line of a document is rarely JSON by itself. One line alone may be a document of one row.
+    if len(objects) > 1 and (objects[0] or 2 * sum(objects) >= len(objects)):
         return _json_lines(text, cut)
     if first in b"[{":
-        return _document(text, name, cut)
+        try:
+            document = _parsed(text)
+        except (ValueError, RecursionError) as error:
+            if first == b"{" and any(objects):
+                return _json_lines(text, cut)
+            return _salvaged(text, name, error)
+        return _document(document, name, cut)
     return _csv(text, name, cut)
 
 
@@ -102,11 +112,7 @@ def _unpack(data: bytes, name: str) -> tuple[bytes, str | None]:
         try:
             part = unpacker.decompress(data, MOST_UNPACKED - size + 1)
         except zlib.error as error:
-            if not parts:
-                raise VerdictFileError(
-                    f"{name}: the gzip data is broken ({error}); compress or download it again"
-                ) from None
-            cut = f"the gzip data is broken after {size:,} bytes ({error})"
+            cut = f"the gzip data is broken after {size:,} unpacked bytes ({error})"
             break
         size += len(part)
         parts.append(part)
@@ -115,9 +121,11 @@ def _unpack(data: bytes, name: str) -> tuple[bytes, str | None]:
                 f"{name} unpacks to more than {MOST_UNPACKED >> 30} GiB; split it"
             )
         if not unpacker.eof:
-            cut = f"the gzip data ends in the middle, after {size:,} unpacked bytes"
+            cut = f"the gzip data is broken: it ends after {size:,} unpacked bytes"
             break
         data = unpacker.unused_data
+    if cut and not size:
+        raise VerdictFileError(f"{name}: {cut}; compress or download it again")
     return b"".join(parts), cut
 
 
@@ -146,19 +154,11 @@ def _not_what_it_says(name: str, kind: str) -> str:
     return f"{name} is not what its name says: it is {kind}, not JSON, JSON lines or CSV"
 
 
-def _is_lines(lines: Sequence[bytes]) -> bool:
-    """Tell JSON lines from a document, whose lines are rarely JSON by themselves.
-
-    One line alone is read as a document, which may be one row.
-    """
-    parsed = [_is_object(line) for line in lines]
-    return len(lines) > 1 and (parsed[0] or 2 * sum(parsed) >= len(parsed))
-
-
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(_value(line), dict)
-    except RowError:
+        # A byte that is no UTF-8 makes a bad row, not another container.
+        return isinstance(json.loads(line.decode("utf-8", "replace")), dict)
+    except (ValueError, RecursionError):
         return False
 
 
@@ -211,15 +211,16 @@ def _json_lines(text: bytes, cut: str | None) -> Contents:
     return Contents("jsonl", rows, lambda row: _shorten(kept[row]), cut=cut)
 
 
-def _document(text: bytes, name: str, cut: str | None) -> Contents:
+def _parsed(text: bytes) -> Any:
     try:
-        document = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
-        try:
-            document = json.loads(text.decode())
-            json.dumps(document, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            return _salvaged(text, name, error)
+        document = json.loads(text.decode())
+        json.dumps(document, ensure_ascii=False).encode()
+        return document
+
+
+def _document(document: Any, name: str, cut: str | None) -> Contents:
     rows = [_row(value) for value in _list_of(document, name)]
     if not rows:
         raise VerdictFileError(f"{name} has no rows: its list is empty")

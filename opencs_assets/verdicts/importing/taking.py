@@ -106,14 +106,24 @@ def outcomes(lake: Lake, kept: Sequence[Kept]) -> list[dict[str, Any]]:
 
 
 def first_details(lake: Lake, kept: Sequence[Kept]) -> list[str]:
-    """For each file and reason, where its first rejected row is and what is wrong with it."""
+    """For each file and reason, its first rejected row, what is wrong with it, and how many are.
+
+    Args:
+        lake: The lake, with the tables of the import.
+        kept: The files.
+    """
     rejected = lake.read("rejected_verdicts", {}).filter(
         pl.col("file").is_in([file.sha256 for file in kept])
     )
-    first = rejected.group_by("file", "reason", maintain_order=True).first()
+    found = rejected.group_by("file", "reason", maintain_order=True).agg(
+        pl.col("file_name", "row", "detail").first(), more=pl.len() - 1
+    )
     return [
-        f"{name}{'' if row < 0 else f', row {row}'}: {detail}"
-        for name, row, detail in first.select("file_name", "row", "detail").iter_rows()
+        f"{name}{'' if row < 0 else f', row {row}'}: {detail} ({reason}"
+        + (f", and {more:,} more)" if more else ")")
+        for name, row, detail, reason, more in found.select(
+            "file_name", "row", "detail", "reason", "more"
+        ).iter_rows()
     ]
 
 

@@ -44,6 +44,19 @@ def test_settings_are_put_into_a_new_home(given: Path, tmp_path: Path) -> None:
     assert not list(home.glob(".settings.toml.*"))
 
 
+def test_experiments_may_refer_to_those_that_the_home_has_beside_them(
+    given: Path, tmp_path: Path
+) -> None:
+    further = tmp_path / "home" / "experiments.d" / "grid.yaml"
+    further.parent.mkdir(parents=True)
+    further.write_text("selectors:\n  lima: {method: random}\n")
+    content = "experiments:\n  x: {selector: lima, base_model: smollm2-135m}\n"
+    (given / "experiments.yaml").write_text(content)
+    done = run("install_settings.py", given, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "home" / "experiments.yaml").read_text() == content
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from resources.llm.errors import LLMError
 from resources.llm.faults import Answer, NoConnection, fault_of_answer, fault_of_error
 from resources.llm.prices import Price, price_of, prices_as_of
-from resources.llm.request import prepare, provider_of, request_body
+from resources.llm.request import prepare, provider_of, request_body, sampling_of
 from resources.llm.types import Call
 from resources.settings import Role
 
@@ -282,3 +282,13 @@ def test_a_body_that_is_no_error_object_is_not_shown(body):
     answer = Answer(502, {}, b"<html>")
     fault = fault_of_answer(answer, body, key="", messages=[], sent=())
     assert fault.detail == "HTTP 502"
+
+
+@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://vllm:8000/v1"])
+def test_sampling_is_told_alike_whatever_the_endpoint_calls_it(url):
+    role = Role(base_url=url, model="m")
+    call = Call(({"role": "user", "content": "x"},), "v", max_tokens=9, temperature=0.7)
+    told = sampling_of(request_body(prepare(call, role), role, role.model))
+    assert told == {"max_tokens": 9, "temperature": 0.7, "seed": "by call"}
+    lacking = sampling_of(request_body(prepare(call, role), role, role.model, {"temperature"}))
+    assert "temperature" not in lacking

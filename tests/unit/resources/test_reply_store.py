@@ -86,6 +86,11 @@ def test_a_reply_comes_back_as_it_was(store):
     assert found["k"].cost_usd == 0.1
 
 
+def test_requests_are_told_by_reply(store):
+    store.put_many([record("k"), record("l")])
+    assert store.requests(["k", "unknown"]) == {"k": '{"model": "m", "messages": []}'}
+
+
 def test_it_is_there_after_reopening(tmp_path):
     path = tmp_path / "replies.sqlite"
     with ReplyStore(path) as store:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from opencs_assets.verdicts.importing.errors import RowError
+from opencs_assets.verdicts.importing.forms.fastchat import prompt_family
 from opencs_assets.verdicts.importing.forms.form import Form, Read, Row, has, question_by_id
 from opencs_assets.verdicts.importing.options import Options
 from opencs_assets.verdicts.importing.questions import Questions
@@ -49,7 +50,7 @@ def judge_named(value: Any, options: Options) -> Judge:
     if group or options.human:
         return Judge(name, group or options.judge or PEOPLE, True, prompt, PROMPT_VERSION)
     name = options.judge or name
-    return Judge(name, name, False, prompt, prompt or PROMPT_VERSION)
+    return Judge(name, name, False, prompt, prompt_family(prompt) if prompt else PROMPT_VERSION)
 
 
 def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:

@@ -1,0 +1,131 @@
+"""The judge's calls as they would be sent, for estimates: from real answers, or assumed ones.
+
+Where a benchmark or an answer is not there yet, a text of the assumed length stands in its place.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from opencs_assets.benchmarks.declared import DECLARED
+from opencs_assets.benchmarks.errors import BenchmarkError
+from opencs_assets.benchmarks.questions import find_benchmarks, read_benchmark
+from opencs_assets.schemas import BENCHMARK_QUESTIONS
+from opencs_assets.verdicts import judging
+from resources.llm.client import LLMClient
+from resources.llm.types import Call
+
+# Characters of an answer: between the 330 and the 1,150 of the MT-Bench answers of six published
+# models.
+ASSUMED_ANSWER = 1_000
+# Characters of a question's turn; the published test sets have 105 to 747.
+ASSUMED_QUESTION = 300
+_SENTENCE = "This text stands in the place of one that is not there yet, and is about as long. "
+
+
+def stand_in(what: str, characters: int) -> str:
+    """A text of so many characters that begins with what it stands for."""
+    repeated = _SENTENCE * (characters // len(_SENTENCE) + 1)
+    return f"{what} {repeated}"[: max(characters, len(what))]
+
+
+def benchmark_frame(home: Path, names: Sequence[str]) -> tuple[pl.DataFrame, list[str]]:
+    """Questions of benchmarks, with stand-ins for those that are not there.
+
+    Args:
+        home: The home.
+        names: Benchmarks.
+
+    Returns:
+        Rows in the schema of ``benchmark_questions``, and the names of those not there.
+
+    Raises:
+        BenchmarkError: One is neither there nor known, or its file is not usable.
+    """
+    there = find_benchmarks(home)
+    frames, missing = [], []
+    for name in names:
+        if name in there:
+            frames.append(read_benchmark(there[name]))
+            continue
+        known = DECLARED.get(name)
+        if known is None:
+            raise BenchmarkError(
+                f"there is no benchmark {name!r}: put its questions into "
+                f"{home / 'benchmarks' / name}.jsonl"
+            )
+        missing.append(name)
+        rows = [
+            {
+                "benchmark": name,
+                "question_id": str(number),
+                "category": "generic",
+                "turns": [
+                    stand_in(f"{name} {number}.{turn}", ASSUMED_QUESTION)
+                    for turn in range(known.turns)
+                ],
+                "references": [],
+            }
+            for number in range(known.questions)
+        ]
+        frames.append(pl.DataFrame(rows, schema=BENCHMARK_QUESTIONS.schema))
+    return pl.concat(frames), missing
+
+
+def assumed_answers(questions: pl.DataFrame, model: str) -> pl.DataFrame:
+    """Answers of the assumed length to every turn: the columns of answers that judging reads."""
+    rows = [
+        {
+            "benchmark": benchmark,
+            "question_id": question_id,
+            "turn": turn,
+            "answer": stand_in(f"{model} answers", ASSUMED_ANSWER),
+            "finish_reason": "stop",
+        }
+        for benchmark, question_id, turns in questions.select(
+            "benchmark", "question_id", "turns"
+        ).iter_rows()
+        for turn in range(1, len(turns) + 1)
+    ]
+    schema = {
+        "benchmark": pl.String,
+        "question_id": pl.String,
+        "turn": pl.Int64,
+        "answer": pl.String,
+        "finish_reason": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema)
+
+
+def single_calls(client: LLMClient, questions: pl.DataFrame, answers: pl.DataFrame) -> list[Call]:
+    """The calls that judge each answer alone.
+
+    Args:
+        client: The judge's client.
+        questions: Rows of ``benchmark_questions``.
+        answers: Rows of ``model_answers`` of one model.
+    """
+    return [
+        judging.single_call(task, 0, None, client.reading)
+        for task in judging.single_tasks(questions, answers)
+        if task.answered
+    ]
+
+
+def pair_calls(
+    client: LLMClient, questions: pl.DataFrame, answers: Mapping[str, pl.DataFrame], benchmark: str
+) -> list[Call]:
+    """The calls that compare two models on a benchmark, in both orders.
+
+    Args:
+        client: The judge's client.
+        questions: Rows of ``benchmark_questions``.
+        answers: Answers of the matchup's two models, ``a`` and ``b``.
+        benchmark: The benchmark.
+    """
+    return [
+        judging.pair_call(task, 0, None, client.reading)
+        for task in judging.pair_tasks(questions, answers["a"], answers["b"], benchmark)
+        if task.answered
+    ]

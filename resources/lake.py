@@ -9,6 +9,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import dagster as dg
 import fsspec
@@ -20,10 +21,26 @@ from opencs_assets.schemas import TABLES, Table, conform
 from resources.settings import load_settings
 
 SCHEMA_PARTITION = "__schema__"
+SCHEMA_FILE = "schema.parquet"
 
 
 class LakeError(RuntimeError):
     """The lake can't be read or written; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """A file of a table.
+
+    Attributes:
+        path: Where it is, relative to the lake.
+        partition: Value of each of the table's dimensions.
+        stamp: Differs from that of every other file that was ever at the path.
+    """
+
+    path: str
+    partition: Mapping[str, str]
+    stamp: str
 
 
 class Lake:
@@ -105,6 +122,35 @@ class Lake:
             found.append(dict(folder.split("=", 1) for folder in folders))
         return found
 
+    def files(self, name: str) -> list[LakeFile]:
+        """All files of a table, its zero-row file included, by path.
+
+        Raises:
+            LakeError: They can't be listed.
+        """
+        folder = f"{self.root}/{name}"
+        try:
+            # An object store's listing may be remembered from before another process wrote.
+            self.fs.invalidate_cache(folder)
+            found = self.fs.find(folder, detail=True)
+        except OSError as error:
+            raise LakeError(f"{folder} can't be read: {error.strerror or error}") from None
+        files = []
+        for path, info in sorted(found.items()):
+            if not path.endswith(".parquet"):
+                continue
+            inner = path[len(folder) + 1 :].split("/")[:-1]
+            # A local file that is moved into place is another one (`ino`), in whatever moment.
+            stamp = [info.get(key) for key in ("size", "mtime", "ino", "ETag", "LastModified")]
+            files.append(
+                LakeFile(
+                    path[len(self.root) + 1 :],
+                    dict(each.split("=", 1) for each in inner if "=" in each),
+                    "|".join("" if each is None else str(each) for each in stamp),
+                )
+            )
+        return files
+
     def ensure_schemas(self) -> None:
         """Give every table its zero-row file, so that the warehouse can be built at any time."""
         for table in TABLES.values():
@@ -112,7 +158,7 @@ class Lake:
 
     def _write_schema(self, table: Table) -> None:
         path = self.path(table, dict.fromkeys(table.dimensions, SCHEMA_PARTITION))
-        path = path.removesuffix("part.parquet") + "schema.parquet"
+        path = path.removesuffix("part.parquet") + SCHEMA_FILE
         empty = table.empty()
         if self.fs.exists(path):
             with self.fs.open(path, "rb") as file:

@@ -1,18 +1,56 @@
 {#- One status of the judge calls behind a result: `ok` where all were read, `unparsable` where all
-    were answered but one could not be read, `missing` where one was not answered or never asked. -#}
+    were answered but one could not be read, `stopped` where one was not asked because sequential
+    stopping had decided, `missing` where one was not answered or never asked. -#}
 {% macro judged_status() -%}
     case
         when {% for status in varargs -%}
             {{ status }} = 'ok'{{ ' and ' if not loop.last }}
         {%- endfor %} then 'ok'
         when {% for status in varargs -%}
-            {{ status }} in ('ok', 'unparsable', 'truncated', 'refused'){{ ' and ' if not loop.last }}
+            {{ is_judged(status) }}{{ ' and ' if not loop.last }}
         {%- endfor %} then 'unparsable'
+        when {% for status in varargs -%}
+            ({{ is_judged(status) }} or {{ status }} = 'stopped'){{ ' and ' if not loop.last }}
+        {%- endfor %} then 'stopped'
         else 'missing'
+    end
+{%- endmacro %}
+
+{#- Whether the judge answered, readably or not. -#}
+{% macro is_judged(status) -%}
+    {{ status }} in ('ok', 'unparsable', 'truncated', 'refused')
+{%- endmacro %}
+
+{#- Columns that are one result together, in the order in which `result_id` is made of them. -#}
+{% macro result_columns(subject) -%}
+    source, dataset, {{ subject }}, benchmark, judge, protocol, reading, prompt_version, sampling
+{%- endmacro %}
+
+{#- Short id of a result; `kind` is single or pair. -#}
+{% macro result_id(kind, subject) -%}
+    '{{ kind }}-' || left(md5(concat_ws(chr(31), {{ result_columns(subject) }})), 12)
+{%- endmacro %}
+
+{#- Rule by which a protocol's results are shown unless another is asked for. -#}
+{% macro default_rule(protocol) -%}
+    case {{ protocol }}
+        when 'preference' then 'sum_of_scores'
+        when 'choice' then 'both_agree'
+        else 'win_or_tie'
     end
 {%- endmacro %}
 
 {#- A share in percent; null where there is nothing to share. -#}
 {% macro percent(part, whole) -%}
     100.0 * ({{ part }}) / nullif({{ whole }}, 0)
+{%- endmacro %}
+
+{#- "40 of turn 2" for the turns of a list of {turn, n} structs; nothing for whole conversations. -#}
+{% macro by_turn(turns) -%}
+    coalesce(
+        ': ' || nullif(array_to_string(
+            [each.n || ' of turn ' || each.turn for each in {{ turns }} if each.turn > 0], ', '
+        ), ''),
+        ''
+    )
 {%- endmacro %}

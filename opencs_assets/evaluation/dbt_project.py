@@ -20,10 +20,13 @@ from typing import Any
 
 from filelock import FileLock
 
-PROJECT = Path(__file__).parents[2] / "dbt_eval"
+from opencs_assets.evaluation import lake_files
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "dbt_eval"
 # Stands for the lake where only the names of its tables matter.
 _ANY_LAKE = "s3://lake"
-_SOURCES = ("*.yml", "*.sql", "*.md")
+_SOURCES = ("*.yml", "*.sql", "*.py", "*.md")
 _MODULE = "from dbt.cli.main import cli; cli()"
 
 
@@ -98,6 +101,8 @@ def dbt_manifest(home: Path, project: Path = PROJECT) -> Path:
 def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) -> list[NodeResult]:
     """Build every model and run every test into a DuckDB file.
 
+    What the file holds of the last build is kept as far as the lake is unchanged.
+
     Args:
         home: The home; logs and artifacts are written under ``dbt/`` in it.
         lake: Folder or URL of the lake.
@@ -110,9 +115,11 @@ def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) ->
 
     Raises:
         DbtError: dbt ended before it ran anything.
+        LakeError: The lake can't be read.
     """
     artifact = _target(home) / "run_results.json"
     with _dbt_lock(home):
+        lake_files.follow(lake, database, _fingerprint(project))
         artifact.unlink(missing_ok=True)
         _code, said = _run(["build"], home, lake, database, project)
         if not artifact.exists():
@@ -184,9 +191,13 @@ def _environment(home: Path, lake: str, database: Path, project: Path) -> Mappin
         "DBT_PROFILES_DIR": str(project),
         "DBT_TARGET_PATH": str(_target(home)),
         "DBT_LOG_PATH": str(_log(home).parent),
+        # Writing each statement into the log takes as long as all that dbt does beside it.
+        "DBT_LOG_LEVEL_FILE": os.environ.get("DBT_LOG_LEVEL_FILE", "info"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # For the Python models.
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
 
 

@@ -1,0 +1,39 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ forget_changed_answers() }}",
+) }}
+-- One row a model and question: the answers turn by turn. `pool` tells models of one name apart: it
+-- is the dataset of an experiment, or (outside) or (imported).
+with given as (
+    select
+        dataset as pool, experiment as model, benchmark, question_id, turn, answer, finish_reason,
+        answer_tokens, checkpoint
+    from {{ lake_rows('model_answers') }}
+    union all
+    select
+        '(outside)', outside_model, benchmark, question_id, turn, answer, finish_reason,
+        answer_tokens, null
+    from {{ lake_rows('outside_answers') }}
+    union all
+    select '(imported)', model, benchmark, question_id, turn, answer, 'stop', null, null
+    from {{ lake_rows('imported_answers') }}
+)
+
+select
+    pool,
+    model,
+    benchmark,
+    question_id,
+    list(turn order by turn) as turns,
+    list(answer order by turn) as texts,
+    list(length(answer) order by turn) as characters,
+    sum(answer_tokens)::bigint as tokens,
+    -- Reasons of turns without an answer; an empty answer that simply ended is one.
+    list(turn order by turn) filter (
+        where finish_reason not in ('too_long', 'refused', 'failed', 'garbled')
+    ) as answered,
+    max(checkpoint) as checkpoint
+from given
+group by all

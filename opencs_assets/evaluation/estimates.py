@@ -67,7 +67,8 @@ def result_intervals(values: pa.Table, questions: pa.Table) -> pa.Table:
         low_end, high_end = (row["low"] + span * end for end in ends)
         found.append(
             pl.DataFrame(
-                [(row["result_id"], row["rule"], low_end, high_end)], schema=_nothing().schema,
+                [(row["result_id"], row["rule"], low_end, high_end)],
+                schema=_nothing().schema,
                 orient="row",
             )  # fmt: skip
         )

@@ -42,7 +42,9 @@ def with_kept(
     there = session.execute(
         "select 1 from duckdb_tables() where schema_name = ? and table_name = ?", [SCHEMA, name]
     ).fetchone()
-    kept = f"select kept.* from {SCHEMA}.{name} as kept semi join wanted using ({names}, fingerprint)"  # noqa: S608
+    kept = (
+        f"select kept.* from {SCHEMA}.{name} as kept semi join wanted using ({names}, fingerprint)"  # noqa: S608
+    )
     session.execute(
         "create or replace temp table changed as from wanted"
         + (f" anti join {SCHEMA}.{name} using ({names}, fingerprint)" if there else "")

@@ -9,10 +9,11 @@ import yaml
 
 from opencs_assets.evaluation.dbt_project import PROJECT
 from opencs_assets.schemas import TABLES
-from opencs_assets.verification import recount
+from opencs_assets.verification import gating, judges, published, recount
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Fault, Findings
-from opencs_assets.verification.recount import Limits, Tables
+from opencs_assets.verification.gating import Limits
+from opencs_assets.verification.recount import IMPORTED_POOL, Tables
 from opencs_assets.verification.tables import read_table
 from resources.lake import Lake
 from resources.warehouse import query
@@ -30,6 +31,8 @@ KEYS: Mapping[str, Sequence[str]] = {
     "position_bias": (
         "source", "dataset", "benchmark", "judge", "protocol", "prompt_version", "category",
     ),
+    "length_bias": ("result_id",),
+    "judge_agreement": ("benchmark", "judge_a", "judge_b", "turn", "with_ties"),
     "leaderboard": (
         "source", "dataset", "benchmark", "judge", "protocol", "reading", "prompt_version",
         "sampling", "model",
@@ -57,7 +60,7 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
         if name not in there:
             fault = Fault("marts", "missing", name, "", "", "no such table", "a table")
             findings.add(name, [fault])
-    if tables is None or _GATE not in rows:
+    if _GATE not in rows:
         return
     for name, expected in expected_rows(tables, rows[_GATE], limits()).items():
         if name not in rows:
@@ -86,8 +89,8 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
     """
     singles, pairs = recount.single_outcomes(tables), recount.pair_outcomes(tables)
     results = recount.results_of(singles, pairs)
-    told = recount.gate(results, recount.counted_calls(singles, pairs), tables, lines)
-    rules = recount.expected_rules(results)
+    told = gating.gate(results, recount.counted_calls(singles, pairs), tables, lines)
+    rules = gating.expected_rules(results)
     key = list(KEYS[_GATE])
     full = (
         rules.join(gate.unique(key).select(*key, "passed", "reason"), on=key, how="left")
@@ -95,11 +98,12 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
         .join(told.rename({"passed": "counted"}), on=key, how="left")
         .with_columns(passed=pl.when("there").then("counted").otherwise("passed"))
     )
-    found = recount.badges(full.select(*key, "passed", "reason"))
-    intervals = recount.intervals_of(singles, pairs, results)
-    means = recount.mean_scores(singles, results, found, intervals)
-    rates = recount.win_rates(pairs, results, found, intervals, tables)
-    published = means.filter(pl.col("badge") == "ok")
+    found = gating.badges(full.select(*key, "passed", "reason"))
+    intervals = published.intervals_of(singles, pairs, results)
+    means = published.mean_scores(singles, results, found, intervals)
+    rates = published.win_rates(pairs, results, found, intervals, tables)
+    scores = means.filter(pl.col("badge") == "ok")
+    shown = rates.filter(pl.col("badge") == "ok").drop("badge", "reason")
     sides = {f"winner_{side}": f"winner_{side}_first" for side in "ab"}
     return {
         "single_outcomes": singles.select(
@@ -111,12 +115,14 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
         ),
         _GATE: full.select(*rules.columns, "passed"),
         "mt_bench_scores_all": means,
-        "mt_bench_scores": published.drop("badge", "reason"),
-        "mt_bench_by_category": recount.scores_by_category(singles, published),
+        "mt_bench_scores": scores.drop("badge", "reason"),
+        "mt_bench_by_category": published.scores_by_category(singles, scores),
         "win_rates_all": rates,
-        "win_rates": rates.filter(pl.col("badge") == "ok").drop("badge", "reason"),
-        "position_bias": recount.position_bias(pairs),
-        "leaderboard": recount.leaderboards(pairs, results, found),
+        "win_rates": shown,
+        "position_bias": judges.position_bias(pairs),
+        "length_bias": judges.length_bias(pairs, results, shown, tables),
+        "judge_agreement": judges.agreement(pairs, tables),
+        "leaderboard": published.leaderboards(pairs, results, found),
     }  # fmt: skip
 
 
@@ -130,15 +136,29 @@ def limits(project: Path = PROJECT) -> Limits:
     return Limits(declared["unparsable_limit"], declared["parity_tolerance"])
 
 
-def _tables(lake: Lake, findings: Findings) -> Tables | None:
-    frames = [
-        _whole(lake, name, findings)
-        for name in (
-            "benchmark_questions", "single_verdicts", "pairwise_verdicts", "imported_verdicts",
-            "checkpoint", "declared_matchups",
-        )
-    ]  # fmt: skip
-    return Tables(*frames)
+def _tables(lake: Lake, findings: Findings) -> Tables:
+    pools = {
+        "model_answers": (pl.col("dataset"), pl.col("experiment")),
+        "outside_answers": (pl.lit("(outside)"), pl.col("outside_model")),
+        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model")),
+    }
+    answers = pl.concat(
+        [
+            _whole(lake, name, findings).select(
+                "benchmark", "question_id", "turn", "answer", pool=pool, model=model
+            )
+            for name, (pool, model) in pools.items()
+        ]
+    )
+    return Tables(
+        questions=_whole(lake, "benchmark_questions", findings),
+        singles=_whole(lake, "single_verdicts", findings),
+        pairs=_whole(lake, "pairwise_verdicts", findings),
+        imported=_whole(lake, "imported_verdicts", findings),
+        checkpoints=_whole(lake, "checkpoint", findings),
+        matchups=_whole(lake, "declared_matchups", findings),
+        answers=answers,
+    )
 
 
 def _whole(lake: Lake, name: str, findings: Findings) -> pl.DataFrame:

@@ -12,9 +12,11 @@ from opencs_assets.benchmarks.declared import DECLARED
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import find_benchmarks, read_benchmark
 from opencs_assets.schemas import BENCHMARK_QUESTIONS
-from opencs_assets.verdicts import judging
+from opencs_assets.verdicts.protocols import choose_pair, choose_single
+from opencs_assets.verdicts.tasks import by_benchmark, most_turns, pair_tasks, single_tasks
 from resources.llm.client import LLMClient
 from resources.llm.types import Call
+from resources.settings import Settings
 
 # Characters of an answer: between the 330 and the 1,150 of the MT-Bench answers of six published
 # models.
@@ -98,34 +100,41 @@ def assumed_answers(questions: pl.DataFrame, model: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def single_calls(client: LLMClient, questions: pl.DataFrame, answers: pl.DataFrame) -> list[Call]:
+def single_calls(
+    client: LLMClient, settings: Settings, questions: pl.DataFrame, answers: pl.DataFrame
+) -> list[Call]:
     """The calls that judge each answer alone.
 
     Args:
         client: The judge's client.
+        settings: The home's settings, which say how is judged.
         questions: Rows of ``benchmark_questions``.
         answers: Rows of ``model_answers`` of one model.
     """
-    return [
-        judging.single_call(task, 0, None, client.reading)
-        for task in judging.single_tasks(questions, answers)
-        if task.answered
-    ]
+    calls: list[Call] = []
+    for tasks in by_benchmark(single_tasks(questions, answers)):
+        turns = most_turns(questions, tasks[0].question.benchmark)
+        protocol = choose_single(settings, client.reading, turns)
+        calls += [protocol.call(task, 0, None) for task in tasks if task.answered]
+    return calls
 
 
 def pair_calls(
-    client: LLMClient, questions: pl.DataFrame, answers: Mapping[str, pl.DataFrame], benchmark: str
+    client: LLMClient,
+    settings: Settings,
+    questions: pl.DataFrame,
+    answers: Mapping[str, pl.DataFrame],
+    benchmark: str,
 ) -> list[Call]:
     """The calls that compare two models on a benchmark, in both orders.
 
     Args:
         client: The judge's client.
+        settings: The home's settings, which say how is judged.
         questions: Rows of ``benchmark_questions``.
         answers: Answers of the matchup's two models, ``a`` and ``b``.
         benchmark: The benchmark.
     """
-    return [
-        judging.pair_call(task, 0, None, client.reading)
-        for task in judging.pair_tasks(questions, answers["a"], answers["b"], benchmark)
-        if task.answered
-    ]
+    protocol = choose_pair(settings, client.reading, most_turns(questions, benchmark))
+    tasks = pair_tasks(questions, answers["a"], answers["b"], benchmark, by_turn=protocol.by_turn)
+    return [protocol.call(task, 0, None) for task in tasks if task.answered]

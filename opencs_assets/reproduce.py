@@ -623,10 +623,10 @@ def _judged(grid: Grid, settings: Settings, dataset: str, client: Client) -> lis
 
     with client("judge", "single_verdicts") as opened:
         parts = [
-            opened.estimate(single_calls(opened, of_alone, only(given)))
+            opened.estimate(single_calls(opened, settings, of_alone, only(given)))
             for given in answers.values()
         ]
-        once = opened.estimate(single_calls(opened, of_alone, only(stand_ins["a"])))
+        once = opened.estimate(single_calls(opened, settings, of_alone, only(stand_ins["a"])))
         parts.append(times(once, len(open_models)))
         costs.append(
             Cost(
@@ -644,13 +644,15 @@ def _judged(grid: Grid, settings: Settings, dataset: str, client: Client) -> lis
             if matchup.model_a in answers and matchup.model_b in answers:
                 both = {"a": answers[matchup.model_a], "b": answers[matchup.model_b]}
                 parts.append(
-                    opened.estimate(pair_calls(opened, questions, both, matchup.benchmark))
+                    opened.estimate(
+                        pair_calls(opened, settings, questions, both, matchup.benchmark)
+                    )
                 )
             else:
                 open_on[matchup.benchmark] += 1
         for benchmark, count in open_on.items():
             if count:
-                calls: list[Call] = pair_calls(opened, questions, stand_ins, benchmark)
+                calls: list[Call] = pair_calls(opened, settings, questions, stand_ins, benchmark)
                 parts.append(times(opened.estimate(calls), count))
         costs.append(
             Cost(

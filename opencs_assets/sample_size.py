@@ -140,7 +140,7 @@ def sample_size(
             given = _answers(lake, experiments, matchup, dataset, name)
             if given is None:
                 given = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
-            price[name] = opened.estimate(_calls(opened, kind, questions, given, name))
+            price[name] = opened.estimate(_calls(opened, settings, kind, questions, given, name))
         if _answers(lake, experiments, matchup, dataset) is None:
             notes.append(f"Answers are taken to have {ASSUMED_ANSWER:,} characters.")
         model = opened.model_label
@@ -347,6 +347,7 @@ def _partition(
 
 def _calls(
     client: LLMClient,
+    settings: Settings,
     kind: Kind,
     questions: pl.DataFrame,
     answers: Mapping[str, pl.DataFrame],
@@ -357,9 +358,11 @@ def _calls(
     asked = questions.filter(of_benchmark)
     only = {side: frame.filter(of_benchmark) for side, frame in answers.items()}
     if kind == "pair":
-        calls = pair_calls(client, asked, only, benchmark)
+        calls = pair_calls(client, settings, asked, only, benchmark)
     else:
-        calls = [call for frame in only.values() for call in single_calls(client, asked, frame)]
+        calls = [
+            call for frame in only.values() for call in single_calls(client, settings, asked, frame)
+        ]
     return [replace(call, sample_index=_NEW) for call in calls]
 
 

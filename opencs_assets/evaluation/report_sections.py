@@ -522,7 +522,7 @@ SECTIONS: Sequence[Shown] = (
         "Rows of imported files that fit no judgment.",
         (
             TableSpec(
-                "rejected_verdicts",
+                "rejected_imports",
                 (
                     _text("file_name", "file"),
                     _text("reason"),
@@ -533,7 +533,7 @@ SECTIONS: Sequence[Shown] = (
                 "file_name, reason",
                 "No row of an imported file was rejected.",
                 relation="(select file_name, reason, count(*) as rejected, min(detail) as example "
-                "from rejected_verdicts group by file_name, reason)",
+                "from rejected_imports group by file_name, reason)",
             ),
         ),
     ),
@@ -584,7 +584,7 @@ FACTS: Sequence[Fact] = (
     ),
     Fact("verdicts that can be traced", "select count(*) as value from verdict_trace"),
     Fact("conflicting imported verdicts", "select count(*) as value from conflicting_verdicts"),
-    Fact("rejected rows of imports", "select count(*) as value from rejected_verdicts"),
+    Fact("rejected rows of imports", "select count(*) as value from rejected_imports"),
     Fact(
         "calls of language models",
         "select coalesce(sum(calls), 0)::bigint as value from llm_usage",

@@ -189,7 +189,7 @@ def _marts(models: list[str], embedded: bool) -> dict[str, pl.DataFrame]:
             ],
             infer_schema_length=None,
         ),
-        "rejected_verdicts": pl.DataFrame(
+        "rejected_imports": pl.DataFrame(
             [
                 {
                     "file": "f" * 64,

@@ -23,9 +23,14 @@ _READING = {
     duckdb.StatementType.EXPLAIN,
     duckdb.StatementType.MULTI,
 }
+# Other schemas hold what these are made of.
 _TABLES = """
-select table_name as "table", any_value(comment) as description, any_value(estimated_size) as rows
-from duckdb_tables() where not internal group by table_name order by table_name
+select table_name as "table", comment as description, estimated_size as rows
+from duckdb_tables() where not internal and schema_name = 'main'
+union all
+select view_name, comment, null
+from duckdb_views() where not internal and schema_name = 'main'
+order by "table"
 """
 
 

@@ -24,10 +24,37 @@ MARTS = {
     "stability_by_factor",
     "tag_merges",
     "benchmark_matches",
+    "single_outcomes",
     "pair_outcomes",
-    "win_rates",
+    "publication_gate",
     "mt_bench_scores",
+    "mt_bench_scores_all",
+    "mt_bench_by_category",
+    "win_rates",
+    "win_rates_all",
+    "position_bias",
+    "length_bias",
+    "judge_agreement",
+    "leaderboard",
+    "verdict_trace",
+    "conflicting_verdicts",
+    "rejected_verdicts",
     "llm_usage",
+}
+# What marts are made of, in a schema of its own.
+INTERIM = {
+    "results",
+    "pair_cells",
+    "single_cells",
+    "answers",
+    "judge_replies",
+    "trained_models",
+    "result_badges",
+    "intervals",
+    "ratings",
+    "length_controlled",
+    "agreement_cells",
+    "agreements",
 }
 EMBEDDED = "embedded:smollm2-135m-instruct"
 
@@ -59,7 +86,7 @@ def pair_rows(orders: dict[str, tuple[str | None, str | None]], **constants) -> 
         for question, winners in orders.items()
         for side, winner in zip("ab", winners, strict=True)
     ]
-    given = {"model_a": "one", "model_b": "two", "judge": "gpt", **constants}
+    given = {"model_a": "one", "model_b": "two", "judge": "gpt", "protocol": "scores", **constants}
     return table("pairwise_verdicts", rows, **given)
 
 
@@ -78,6 +105,56 @@ def questions(benchmark: str, names: list[str], turns: int = 2) -> pl.DataFrame:
     return table("benchmark_questions", rows)
 
 
+def write_models(
+    lake: Lake, dataset: str, asked: pl.DataFrame, models: dict[str, dict] | None = None
+) -> None:
+    """Checkpoints of models, and their answers to all questions.
+
+    Args:
+        lake: The lake.
+        dataset: Dataset of the experiments.
+        asked: Questions.
+        models: What differs of each model's checkpoint; two plain ones unless given.
+    """
+    for model, trained in (models or {"one": {}, "two": {}}).items():
+        of_both = {"dataset": dataset, "experiment": model}
+        provenance = f"{dataset}-{model}"
+        row = {"provenance": provenance, "selector": model, "packages": [], "log": [], **trained}
+        lake.write("checkpoint", table("checkpoint", [row]), of_both)
+        answers = [
+            {
+                "benchmark": question["benchmark"],
+                "question_id": question["question_id"],
+                "category": question["category"],
+                "turn": turn,
+                "answer": f"{model} says {'so ' * (len(model) + place % 5)}",
+            }
+            for place, question in enumerate(asked.iter_rows(named=True))
+            for turn in range(1, len(question["turns"]) + 1)
+        ]
+        made = table("model_answers", answers, finish_reason="stop", checkpoint=provenance)
+        lake.write("model_answers", made, of_both)
+    lake.write("contaminated_samples", TABLES["contaminated_samples"].empty(), {"dataset": dataset})
+
+
+def imported(rows: list[dict], **constants) -> pl.DataFrame:
+    """Rows of ``imported_verdicts``, each of a row of its own unless given."""
+    given = [
+        {
+            "row": place,
+            "judge_group": row.get("judge", constants.get("judge")),
+            "score_a": None,
+            "score_b": None,
+            "winner": None,
+            "orders_disagree": None,
+            **row,
+        }
+        for place, row in enumerate(rows)
+    ]
+    plain = {"state": "used", "status": "ok", "shown_first": "unknown", "sampling": ""}
+    return table("imported_verdicts", given, **{**plain, **constants})
+
+
 def build_in(home: Path) -> Warehouse:
     """Build and publish the home's warehouse."""
     warehouse = Warehouse(home / "warehouse.duckdb")
@@ -94,10 +171,13 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     home = tmp_path_factory.mktemp("it's [a] {home}")
     lake = Lake(str(home / "lake"))
     grid = {f"q{place:02}": winners for place, winners in enumerate(ORDERS)}
+    asked = pl.concat([questions("grid", list(grid)), questions("smoke", ["q1", "q2", "q3"])])
+    lake.write("benchmark_questions", asked, {})
+    for dataset in ("2024", "half", "gaps", "edited"):
+        write_models(lake, dataset, asked, {"one": {}, "two": {}, "one@base": {}, "two@base": {}})
+    declared = [{"matchup": "one_vs_two@base", "model_a": "one", "model_b": "two"}]
     lake.write(
-        "benchmark_questions",
-        pl.concat([questions("grid", list(grid)), questions("smoke", ["q1", "q2", "q3"])]),
-        {},
+        "declared_matchups", table("declared_matchups", declared, parity="epochs"), {}
     )
     write_pairs(lake, grid)
     write_singles(lake)
@@ -150,7 +230,7 @@ def write_singles(lake: Lake) -> None:
         }
         for (name, turn), score in scores.items()
     ]
-    full = table("single_verdicts", rows, benchmark="smoke", judge="gpt")
+    full = table("single_verdicts", rows, benchmark="smoke", judge="gpt", protocol="single")
     lake.write("single_verdicts", full, {"dataset": "2024", "experiment": "one@base"})
     partial = full.filter(pl.col("turn") == 1)
     lake.write("single_verdicts", partial, {"dataset": "2024", "experiment": "two@base"})
@@ -265,52 +345,6 @@ def replies(rows: list[dict]) -> pl.DataFrame:
     return table("llm_replies", given).with_columns(
         created_at=pl.datetime(2026, 1, 1, time_zone="UTC", time_unit="us")
     )
-
-
-@pytest.fixture
-def public_judgments(shared_data: Path, tmp_path: Path) -> Warehouse:
-    """The warehouse over public MT-Bench judgments: three models alone, and one pair."""
-    lake = Lake(str(tmp_path / "lake"))
-    folder = shared_data / "judgments"
-    names = []
-    for path in sorted((folder / "mt_bench_single").glob("*.jsonl")):
-        judged = fastchat(path)
-        names += [str(row["question_id"]) for row in judged]
-        rows = [
-            {
-                "question_id": str(row["question_id"]),
-                "turn": row["turn"],
-                "score": None if row["score"] == -1 else float(row["score"]),
-                "status": "unparsable" if row["score"] == -1 else "ok",
-            }
-            for row in judged
-        ]
-        lake.write(
-            "single_verdicts",
-            table("single_verdicts", rows, benchmark="mt_bench", judge="gpt-4"),
-            {"dataset": "public", "experiment": path.stem},
-        )
-    label = {"model_1": "a", "model_2": "b", "tie": "tie"}
-    pairs = {
-        f"{row['question_id']}.{row['turn']}": (label[row["g1_winner"]], label[row["g2_winner"]])
-        for row in fastchat(folder / "mt_bench_pair/WHATMAKESGOOD_1k_sharegpt-score.jsonl")
-    }
-    lake.write(
-        "pairwise_verdicts",
-        pair_rows(pairs, benchmark="mt_bench_turns", judge="gpt-4"),
-        {"dataset": "public", "matchup": "pair"},
-    )
-    lake.write(
-        "benchmark_questions",
-        pl.concat(
-            [
-                questions("mt_bench", sorted(set(names))),
-                questions("mt_bench_turns", sorted(pairs), turns=1),
-            ]
-        ),
-        {},
-    )
-    return build_in(tmp_path)
 
 
 def fastchat(path: Path) -> list[dict]:

@@ -87,23 +87,31 @@ judged as (
     group by all
 ),
 
-counted as (
+joined as (
     select
         expected.*,
         judged.* exclude (result_key, question_id, turn, status_a_first, status_b_first),
-        coalesce(judged.status_a_first, judged.status_of_one, 'missing') as status_a_first,
-        coalesce(judged.status_b_first, judged.status_of_one, 'missing') as status_b_first,
-        {{ judged_status('status_a_first', 'status_b_first') }} as status,
         expected.orders <> 'both' or (
             judged.status_of_one is not null
             and judged.status_a_first is null
             and judged.status_b_first is null
         ) as one_outcome,
-        coalesce((winner_a_first = 'a')::int, 0) + coalesce((winner_b_first = 'a')::int, 0) as wins_a,
-        coalesce((winner_a_first = 'b')::int, 0) + coalesce((winner_b_first = 'b')::int, 0) as wins_b,
-        case winner when 'a' then 'win' when 'b' then 'lose' when 'tie' then 'tie' end as outcome
+        coalesce(judged.status_a_first, judged.status_of_one, 'missing') as status_a_first,
+        coalesce(judged.status_b_first, judged.status_of_one, 'missing') as status_b_first
     from expected
     left join judged using (result_key, question_id, turn)
+),
+
+counted as (
+    select
+        *,
+        {{ judged_status('status_a_first', 'status_b_first') }} as status,
+        coalesce(winner_a_first = 'a', false)::int + coalesce(winner_b_first = 'a', false)::int
+            as wins_a,
+        coalesce(winner_a_first = 'b', false)::int + coalesce(winner_b_first = 'b', false)::int
+            as wins_b,
+        case winner when 'a' then 'win' when 'b' then 'lose' when 'tie' then 'tie' end as outcome
+    from joined
 )
 
 select

@@ -211,8 +211,10 @@ def position_bias(bias: pl.DataFrame) -> Figure:
         values = np.array([np.nan if value is None else value for value in rows[column]])
         at = np.array(groups) + (number - 1) * width
         axes.barh(at, np.nan_to_num(values), width * 0.9, color=colour, label=meaning)
-        for place, value in zip(at, values, strict=True):
-            text = "none disagrees" if np.isnan(value) else f"{value:.1f}"
+        for place, value, disagree in zip(at, values, rows["orders_disagree_pct"], strict=True):
+            # Merged outcomes do not say which way the two orders disagreed.
+            unknown = "not known" if disagree else "none disagrees"
+            text = unknown if np.isnan(value) else f"{value:.1f}"
             axes.text(
                 (0 if np.isnan(value) else value) + 0.8,
                 place,

@@ -209,13 +209,13 @@ _WIN_RATES = (
     _number("win"),
     _number("tie"),
     _number("lose"),
-    *_JUDGED,
+    _number("adjusted_win_pct", "adjusted win, %", ".1f"),
+    _range("95 % interval", ".1f"),
     _number("win_pct", "win %", ".1f"),
     _number("tie_pct", "tie %", ".1f"),
     _number("lose_pct", "lose %", ".1f"),
-    _number("adjusted_win_pct", "adjusted win, %", ".1f"),
-    _range("95 % interval", ".1f"),
     _number("orders_disagree_pct", "orders disagree, %", ".1f"),
+    *_JUDGED,
     _UNCHECKED,
 )
 _POSITION = (

@@ -8,6 +8,7 @@ import polars as pl
 import yaml
 
 from opencs_assets.evaluation.dbt_project import PROJECT
+from opencs_assets.evaluation.lake_files import FOLLOWED
 from opencs_assets.schemas import TABLES
 from opencs_assets.verification import gating, judges, published, recount
 from opencs_assets.verification.comparing import differences
@@ -16,7 +17,7 @@ from opencs_assets.verification.gating import Limits
 from opencs_assets.verification.recount import IMPORTED_POOL, Tables
 from opencs_assets.verification.tables import read_table
 from resources.lake import Lake
-from resources.warehouse import query
+from resources.warehouse import HOW_TO_BUILD, query
 
 # Of a mart that is counted, the columns that tell its rows apart.
 KEYS: Mapping[str, Sequence[str]] = {
@@ -40,6 +41,8 @@ KEYS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 _NAMES = ("model", "matchup", "subject", "benchmark", "judge", "dataset")
 _GATE = "publication_gate"
+# What the build has read of the lake.
+_FOLLOWED = "lake_files"
 
 
 def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
@@ -54,6 +57,8 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
         WarehouseError: There is no warehouse, or it can't be read.
     """
     there = set(query(warehouse, "select table_name from duckdb_tables()")["table_name"])
+    if _FOLLOWED in there:
+        _note_changes(lake, warehouse, findings)
     tables = _tables(lake, findings)
     rows = {name: query(warehouse, f'from "{name}"') for name in KEYS if name in there}
     for name in KEYS:
@@ -134,6 +139,22 @@ def limits(project: Path = PROJECT) -> Limits:
     """
     declared = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
     return Limits(declared["unparsable_limit"], declared["parity_tolerance"])
+
+
+def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
+    """Say so where the lake is newer than the warehouse, as no faults are to be looked for then."""
+    read = query(warehouse, f"select lake_table, stamp from interim.{_FOLLOWED}")  # noqa: S608
+    built = dict(read.group_by("lake_table").agg("stamp").iter_rows())
+    changed = [
+        name
+        for name in FOLLOWED
+        if sorted(each.stamp for each in lake.files(name)) != sorted(built.get(name, []))
+    ]
+    if changed:
+        findings.note(
+            f"changed since the warehouse was built: {', '.join(changed)}; "
+            f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
+        )
 
 
 def _tables(lake: Lake, findings: Findings) -> Tables:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from opencs_assets.cli import app
+from opencs_assets.evaluation.report import render
 from opencs_assets.verdicts import replies
 from opencs_assets.verification.home import verify_home
 from resources.settings import load_settings
@@ -406,3 +407,18 @@ def test_a_home_without_anything_passes(tmp_path, monkeypatch):
     ran = CliRunner().invoke(app, ["verify"])
     assert ran.exit_code == 0, ran.output
     assert "no warehouse yet" in ran.output
+
+
+def test_the_report_of_a_real_warehouse_has_every_table(judged_home):
+    """The columns that the report asks for are those that dbt builds."""
+    html = render(judged_home / "warehouse.duckdb")
+    assert "This warehouse has no" not in html
+    assert html.count("data:image/png;base64,") == 5
+    assert "judgments are missing" in html
+
+
+def test_a_lake_that_is_newer_than_the_warehouse_is_said_to_be(copy):
+    home = copy()
+    CORRUPTIONS["a changed digit"].harm(home)
+    notes = verify_home(load_settings(home), ["marts"]).notes
+    assert any("changed since the warehouse was built: single_verdicts" in note for note in notes)

@@ -21,6 +21,7 @@ from opencs_assets.datasets.checks import build_dataset_checks
 from opencs_assets.datasets.sensors import build_landing_sensor
 from opencs_assets.estimate import build_estimate_assets
 from opencs_assets.evaluation.assets import build_evaluation_assets
+from opencs_assets.evaluation.checks import build_evaluation_checks
 from opencs_assets.experiments import load_experiments
 from opencs_assets.jobs import build_jobs, family_assets
 from opencs_assets.open_tags.assets import build_tag_assets
@@ -69,7 +70,7 @@ def build_defs(
         *build_outside_assets(experiments, partitions),
         *build_verdict_assets(experiments, partitions),
         *build_import_assets(),
-        *build_evaluation_assets(settings),
+        *build_evaluation_assets(settings, experiments),
     ]
     checks = [
         *build_dataset_checks(partitions),
@@ -81,6 +82,7 @@ def build_defs(
         *build_answer_checks(experiments, partitions),
         *build_outside_checks(experiments, partitions),
         *build_verdict_checks(experiments, partitions),
+        *build_evaluation_checks(settings),
         *build_import_checks(),
     ]
     keys = frozenset(key for definition in assets for key in definition.keys)

@@ -31,3 +31,13 @@ def warehouse() -> dg.AutomationCondition:
         & ~condition.in_progress()
         & ~condition.any_deps_in_progress()
     ).with_label("warehouse: when any table has new rows")
+
+
+def declared() -> dg.AutomationCondition:
+    """For tables of what ``experiments.yaml`` declares: when it says something else."""
+    condition = dg.AutomationCondition
+    changed = condition.code_version_changed() | condition.missing().newly_true()
+    handled = condition.newly_requested() | condition.newly_updated()
+    return (changed.since(handled) & ~condition.in_progress()).with_label(
+        "declared: when experiments.yaml says something else"
+    )

@@ -369,10 +369,11 @@ def reproduce(
     and refined OpenCS against refined Longest, on Koala, LIMA, Self-Instruct, Vicuna and WizardLM.
     Each model alone: MT-Bench. The grid is written to `experiments.d` of OPENCS_HOME.
     """
+    from opencs_assets import grid_cost
     from opencs_assets import reproduce as grids
 
     settings = _prepare()
-    grids.check(device)
+    grid_cost.check(device)
     if scale == "small" and limit is None:
         limit = grids.SMALL_ROWS
     named = dataset or name
@@ -967,7 +968,7 @@ def _what_a_grid_takes(
     import dagster as dg
 
     from definitions import defs
-    from opencs_assets import reproduce as grids
+    from opencs_assets import grid_cost
     from opencs_assets.walk import register_dataset
     from resources.llm.resource import LLMResource
 
@@ -975,7 +976,7 @@ def _what_a_grid_takes(
         register_dataset(instance, dataset)
         steps = _plan_grid(grid, defs, instance, dataset)
     llm = LLMResource(home=str(settings.home))
-    return grids.what_it_takes(
+    return grid_cost.what_it_takes(
         grid,
         settings,
         lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),

@@ -1,4 +1,7 @@
-"""The warehouse's assets: the kept replies, and the dbt marts built and published together."""
+"""The warehouse's assets: what is declared, the kept replies, and the dbt models.
+
+The models are built and published together.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,6 +11,7 @@ import polars as pl
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
 from opencs_assets import automation
+from opencs_assets.evaluation import declared
 from opencs_assets.evaluation.dbt_project import (
     DbtError,
     NodeResult,
@@ -16,7 +20,9 @@ from opencs_assets.evaluation.dbt_project import (
     refuse_broken,
 )
 from opencs_assets.evaluation.plots import win_tie_lose
+from opencs_assets.experiments import Experiments
 from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
+from opencs_assets.provenance import SHORT, content_hash
 from resources.lake import Lake, LakeError
 from resources.llm.resource import LLMResource
 from resources.settings import Settings
@@ -54,14 +60,17 @@ class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         return automation.warehouse()
 
 
-def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+def build_evaluation_assets(
+    settings: Settings, experiments: Experiments
+) -> list[dg.AssetsDefinition]:
     """Make the assets of the warehouse's family.
 
     Args:
         settings: Where home, lake and warehouse are.
+        experiments: The declared experiments and matchups.
 
     Returns:
-        ``llm_replies`` and the dbt marts.
+        ``llm_replies``, the tables of what is declared, and the dbt models.
 
     Raises:
         DbtError: The dbt project can't be parsed.
@@ -95,6 +104,37 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             value=replies, metadata={"cost_usd": "unknown" if cost is None else cost}
         )
 
+    def table_of(name: str, rows: pl.DataFrame, description: str) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=name,
+            io_manager_key="lake",
+            group_name=GROUP,
+            owners=OWNERS,
+            kinds={"yaml", "parquet"},
+            description=description,
+            metadata=table_metadata(name),
+            # What is declared changes with the file, and with nothing upstream.
+            code_version=content_hash(rows.rows())[:SHORT],
+            automation_condition=automation.declared(),
+        )
+        def table() -> pl.DataFrame:
+            return rows
+
+        return table
+
+    tables = [
+        table_of(
+            "declared_models",
+            declared.declared_models(experiments),
+            "The experiments of experiments.yaml, with their budgets, and the outside models.",
+        ),
+        table_of(
+            "declared_matchups",
+            declared.declared_matchups(experiments),
+            "The matchups of experiments.yaml, and the budget in which their sides are equal.",
+        ),
+    ]
+
     @dbt_assets(
         manifest=dbt_manifest(home),
         dagster_dbt_translator=LakeTranslator(),
@@ -115,7 +155,7 @@ def build_evaluation_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         yield from _materializations(context, results, warehouse)
         yield from _check_results(context, results)
 
-    return [llm_replies, marts]
+    return [llm_replies, *tables, marts]
 
 
 def _materializations(
@@ -129,27 +169,31 @@ def _materializations(
             continue
         yield dg.MaterializeResult(
             asset_key=key,
-            metadata={**_mart_metadata(key.path[-1], warehouse), "seconds": result.seconds},
+            metadata={**_mart_metadata(result.table, warehouse), "seconds": result.seconds},
         )
 
 
 def _mart_metadata(table: str, warehouse: Warehouse) -> dict[str, Any]:
     def ask(what: str) -> pl.DataFrame:
-        return warehouse.query(f'select {what} from "{table}"')  # noqa: S608
+        return warehouse.query(f"select {what} from {table}")  # noqa: S608
 
-    notes = warehouse.query(
-        f'select distinct note from "{table}" where note is not null order by note'  # noqa: S608
-    )
-    metadata: dict[str, Any] = {
+    return {
         "dagster/row_count": ask("count(*)").item(),
-        "preview": preview(warehouse.query(f'from "{table}" limit {PREVIEW_ROWS}')),
+        "preview": preview(warehouse.query(f"from {table} limit {PREVIEW_ROWS}")),
         "query": f'opencs sql "from {table}"',
+        **_notes(table, warehouse),
+        **({"plot": plot(_PLOTS[table](ask("*")))} if table in _PLOTS else {}),
     }
-    if notes.height:
-        metadata["note"] = "; ".join(notes["note"])
-    if table in _PLOTS:
-        metadata["plot"] = plot(_PLOTS[table](ask("*")))
-    return metadata
+
+
+def _notes(table: str, warehouse: Warehouse) -> dict[str, Any]:
+    names = warehouse.query(f"describe {table}")["column_name"]
+    if "note" not in names:
+        return {}
+    notes = warehouse.query(
+        f"select distinct note from {table} where note is not null order by note"  # noqa: S608
+    )
+    return {"note": "; ".join(notes["note"])} if notes.height else {}
 
 
 def _check_results(

@@ -44,6 +44,7 @@ class NodeResult:
         seconds: Seconds that it took.
         message: What dbt said; empty where there is nothing to say.
         failures: Rows that fail a test.
+        table: The table that was built, with its schema unless that is ``main``; empty of a test.
     """
 
     unique_id: str
@@ -51,6 +52,7 @@ class NodeResult:
     seconds: float
     message: str
     failures: int
+    table: str = ""
 
     @property
     def name(self) -> str:
@@ -230,9 +232,16 @@ def _read_results(artifact: Path) -> list[NodeResult]:
             seconds=result["execution_time"],
             message=" ".join((result["message"] or "").split()),
             failures=result["failures"] or 0,
+            table=_table(result.get("relation_name") or ""),
         )
         for result in content["results"]
     ]
+
+
+def _table(relation: str) -> str:
+    """``"warehouse"."main"."win_rates"`` without what need not be said."""
+    parts = [part for part in relation.replace('"', "").split(".")[1:] if part != "main"]
+    return ".".join(parts)
 
 
 def _dbt_lock(home: Path) -> FileLock:

@@ -55,23 +55,32 @@ def result_intervals(values: pa.Table, questions: pa.Table) -> pa.Table:
         np.add.at(counts, cells, place["count"].to_numpy())
         _, low, high = bootstrap.mean_intervals(sums, counts)
         found.append(names.with_columns(ci_low=_known(low), ci_high=_known(high)))
-    stopped = rows.filter("stopped").group_by("result_id", "rule").agg(
-        mean=(pl.col("total") / pl.col("count")).mean(),
-        n=pl.len(),
-        low=pl.col("low").first(),
-        high=pl.col("high").first(),
-    )  # fmt: skip
-    for row in stopped.sort("result_id", "rule").iter_rows(named=True):
-        span = row["high"] - row["low"]
-        ends = interval((row["mean"] - row["low"]) / span, row["n"])
-        low_end, high_end = (row["low"] + span * end for end in ends)
-        found.append(
-            pl.DataFrame(
-                [(row["result_id"], row["rule"], low_end, high_end)],
-                schema=_nothing().schema,
-                orient="row",
-            )  # fmt: skip
+    means = (
+        rows.filter("stopped")
+        .group_by("result_id", "rule")
+        .agg(
+            mean=(pl.col("total") / pl.col("count")).mean(),
+            n=pl.len(),
+            low=pl.col("low").first(),
+            span=(pl.col("high") - pl.col("low")).first(),
         )
+        .sort("result_id", "rule")
+    )
+    ends = [
+        [
+            row["low"] + row["span"] * end
+            for end in interval((row["mean"] - row["low"]) / row["span"], row["n"])
+        ]
+        for row in means.iter_rows(named=True)
+    ]
+    found.append(
+        means.select(
+            "result_id",
+            "rule",
+            ci_low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
+            ci_high=pl.Series([high for _, high in ends], dtype=pl.Float64),
+        )
+    )
     return pl.concat(found).to_arrow()
 
 
@@ -199,7 +208,7 @@ def agreements(cells: pa.Table) -> pa.Table:
                     }
                 )
     schema = {
-        **{name: pl.String for name in keys[:3]},
+        **dict.fromkeys(keys[:3], pl.String),
         "turn": pl.Int64,
         "with_ties": pl.Boolean,
         "votes": pl.Int64,

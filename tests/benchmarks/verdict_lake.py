@@ -3,8 +3,8 @@
 Four datasets of twenty experiments each; 103 of their matchups on each of the five test sets of
 published sizes, judged by two scores in both orders (848,720 verdicts); MT-Bench judged alone
 (12,800); what others judged as one imported table: three judges of 105 pairs in both orders of
-80 questions and two turns, and 37,680 human votes: 1,000,000. With answers, checkpoints, subsets and the kept
-replies behind all that was judged here.
+80 questions and two turns, and 37,680 human votes: 1,000,000. With answers, checkpoints, subsets
+and the kept replies behind all that was judged here.
 """
 
 import json
@@ -383,9 +383,7 @@ def _known(values: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _status(known: pl.Series) -> pl.Series:
-    return pl.select(
-        pl.when(known).then(pl.lit("ok")).otherwise(pl.lit("unparsable"))
-    ).to_series()
+    return pl.select(pl.when(known).then(pl.lit("ok")).otherwise(pl.lit("unparsable"))).to_series()
 
 
 def _reply_ids(rng: np.random.Generator, rows: int) -> list[str]:
@@ -395,5 +393,3 @@ def _reply_ids(rng: np.random.Generator, rows: int) -> list[str]:
 
 def _name(number: int) -> str:
     return f"m{number:05}@base"
-
-

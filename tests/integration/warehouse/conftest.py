@@ -38,7 +38,7 @@ MARTS = {
     "leaderboard",
     "verdict_trace",
     "conflicting_verdicts",
-    "rejected_verdicts",
+    "rejected_imports",
     "llm_usage",
 }
 # What marts are made of, in a schema of its own.
@@ -176,9 +176,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     for dataset in ("2024", "half", "gaps", "edited"):
         write_models(lake, dataset, asked, {"one": {}, "two": {}, "one@base": {}, "two@base": {}})
     declared = [{"matchup": "one_vs_two@base", "model_a": "one", "model_b": "two"}]
-    lake.write(
-        "declared_matchups", table("declared_matchups", declared, parity="epochs"), {}
-    )
+    lake.write("declared_matchups", table("declared_matchups", declared, parity="epochs"), {})
     write_pairs(lake, grid)
     write_singles(lake)
     write_selection(lake, home)

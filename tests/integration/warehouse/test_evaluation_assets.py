@@ -8,17 +8,26 @@ import pytest
 
 from opencs_assets.evaluation import dbt_project
 from opencs_assets.evaluation.assets import build_evaluation_assets
+from opencs_assets.evaluation.checks import MARTS as PUBLISHED
+from opencs_assets.evaluation.checks import RULES, build_evaluation_checks
+from opencs_assets.experiments import load_experiments
 from opencs_assets.schemas import TABLES
 from resources.lake import LakeIOManager
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from resources.warehouse import Warehouse
-from tests.integration.warehouse.conftest import MARTS
+from tests.integration.warehouse.conftest import INTERIM, MARTS
+
+DECLARED = {"declared_models", "declared_matchups"}
+
+
+def assets(home: Path) -> list:
+    return build_evaluation_assets(load_settings(home), load_experiments(home))
 
 
 def materialize(home: Path, **options) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        build_evaluation_assets(load_settings(home)),
+        [*assets(home), *build_evaluation_checks(load_settings(home))],
         resources={"lake": LakeIOManager(home=str(home)), "llm": LLMResource(home=str(home))},
         instance=dg.DagsterInstance.ephemeral(),
         **options,
@@ -37,8 +46,8 @@ def test_an_empty_lake_builds_and_shows_what_a_person_looks_for(run):
         event.asset_key.path[-1]: event.step_materialization_data.materialization.metadata
         for event in result.get_asset_materialization_events()
     }
-    assert set(events) == MARTS | {"llm_replies"}
-    for name in MARTS:
+    assert set(events) == MARTS | INTERIM | DECLARED | {"llm_replies"}
+    for name in MARTS | INTERIM:
         assert events[name]["dagster/row_count"].value == 0
         assert {"dagster/row_count", "preview", "query", "seconds"} <= set(events[name])
     assert "plot" in events["win_rates"]
@@ -48,7 +57,25 @@ def test_dbt_tests_are_asset_checks(run):
     _home, result = run
     checks = result.get_asset_check_evaluations()
     assert all(check.passed for check in checks)
-    assert {check.asset_key.path[-1] for check in checks} == MARTS
+    tested = {check.asset_key.path[-1] for check in checks}
+    # A view of tables that are tested, each verdict once, has nothing of its own to test.
+    assert tested == MARTS - {"verdict_trace"}
+
+
+def test_each_rule_of_the_gate_is_a_check_that_does_not_block(run):
+    _home, result = run
+    checks = [
+        each for each in result.get_asset_check_evaluations() if each.check_name[:5] == "gate_"
+    ]
+    found = {(check.asset_key.path[-1], check.check_name) for check in checks}
+    assert found == {
+        (mart, f"gate_{rule}")
+        for mart, kind in PUBLISHED.items()
+        for rule, (_, kinds) in RULES.items()
+        if kind in kinds
+    }
+    assert len(found) == 18
+    assert all(check.passed and check.severity == dg.AssetCheckSeverity.WARN for check in checks)
 
 
 def test_the_project_stays_clean_and_the_manifest_is_read_once(run, monkeypatch):
@@ -66,16 +93,19 @@ def test_the_project_stays_clean_and_the_manifest_is_read_once(run, monkeypatch)
 
 def test_sources_are_the_lakes_assets(run):
     home, _result = run
-    _replies, marts = build_evaluation_assets(load_settings(home))
-    upstream = {key.path[-1] for keys in marts.asset_deps.values() for key in keys} - MARTS
+    *_, marts = assets(home)
+    upstream = {key.path[-1] for keys in marts.asset_deps.values() for key in keys}
+    upstream -= MARTS | INTERIM
     assert upstream <= set(TABLES)
-    assert {"selected_subset", "single_verdicts", "pairwise_verdicts", "llm_replies"} <= upstream
+    assert upstream > DECLARED | {"selected_subset", "pairwise_verdicts", "llm_replies"}
     for spec in marts.specs:
         assert spec.group_name == "evaluation"
         assert spec.owners
         assert {"dbt", "duckdb"} <= spec.kinds
         assert spec.automation_condition is not None
-        assert all(column.description for column in spec.metadata["dagster/column_schema"].columns)
+        if spec.key.path[-1] in MARTS:
+            columns = spec.metadata["dagster/column_schema"].columns
+            assert all(column.description for column in columns)
 
 
 def test_one_mart_can_be_asked_for(run):
@@ -89,7 +119,7 @@ def test_a_build_that_fails_fails_the_run_and_leaves_what_was_published(run, tmp
     home, _result = run
     broken = tmp_path / "dbt_eval"
     shutil.copytree(dbt_project.PROJECT, broken)
-    usage = broken / "models" / "marts" / "llm_usage.sql"
+    usage = broken / "models" / "marts" / "calls" / "llm_usage.sql"
     usage.write_text(usage.read_text().replace("count(*) as calls", "error('no room') as calls"))
     monkeypatch.setattr(dbt_project.dbt_build, "__defaults__", (broken,))
     warehouse = Warehouse(home / "warehouse.duckdb")

@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from opencs_assets.evaluation.checks import told
 from opencs_assets.schemas import TABLES
 from resources.lake import Lake
 from resources.warehouse import Warehouse
@@ -168,8 +169,8 @@ def from_files(lake: Lake) -> None:
             **names, model_a="m1", model_b="m3", judge="gpt", file="f2",
         ),
         imported(
-            [{**row, "state": "conflict" if place < 2 else "used", "file_name": f"{place % 2}.jsonl"}
-             for place, row in enumerate(whole)],
+            [{**row, "state": "conflict" if place < 2 else "used",
+              "file_name": f"{place % 2}.jsonl"} for place, row in enumerate(whole)],
             **names, model_a="m2", model_b="m3", judge="gpt", file="f3",
         ),
     ]  # fmt: skip
@@ -207,9 +208,7 @@ def test_what_is_sound_is_published_and_every_rule_of_it_told(gated: Warehouse):
         "from publication_gate where dataset = 'good' group by kind order by kind"
     )
     assert rules.rows() == [("pair", 10, True, 0), ("single", 8, True, 0)]
-    (row,) = gated.query(
-        "from win_rates where dataset = 'good' and is_default_rule"
-    ).to_dicts()
+    (row,) = gated.query("from win_rates where dataset = 'good' and is_default_rule").to_dicts()
     assert (row["rule"], row["parity"], row["win"], row["tie"], row["lose"]) == (
         "win_or_tie", "epochs", 20, 10, 10,
     )  # fmt: skip
@@ -350,12 +349,21 @@ def test_of_imported_ones_some_rules_cant_be_told(gated: Warehouse):
     assert rules["m2 vs m3"]["every_judgment"] is False
     assert rule(gated, "no_conflicts", "subject = 'm2 vs m3'") == [
         ("pair", False, "2 verdicts contradict each other, of 0.jsonl, 1.jsonl; none of them "
-         "counts until a person chooses")
+         "counts until a person chooses: opencs prefer-verdicts FILE")
     ]  # fmt: skip
     assert gated.query("from conflicting_verdicts").height == 2
-    (row,) = gated.query(
-        "from win_rates where matchup = 'm1 vs m3' and is_default_rule"
-    ).to_dicts()
+    (row,) = gated.query("from win_rates where matchup = 'm1 vs m3' and is_default_rule").to_dicts()
     assert row["unchecked"] == [
         "both_orders", "answers_complete", "parity", "chat_template", "no_contamination",
     ]  # fmt: skip
+
+
+def test_the_checks_name_results_and_reasons(gated: Warehouse):
+    rows = gated.query("from publication_gate")
+    finding = told(rows, "pair", "parity")
+    assert not finding.passed
+    assert (finding.metadata["failed"], len(finding.metadata["reasons"])) == (2, 2)
+    assert finding.description.startswith("2 of ")
+    assert "two for 3, which is more than 1 % apart" in finding.description
+    assert finding.description.endswith(f"of {finding.metadata['unknown']} it can't be told")
+    assert told(rows, "single", "no_conflicts").passed

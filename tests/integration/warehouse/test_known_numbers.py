@@ -183,9 +183,7 @@ def test_gpt4_agrees_with_experts_as_published(public: Warehouse):
 
 
 def test_gpt4s_orders_disagree_as_published(public: Warehouse):
-    (row,) = public.query(
-        "from position_bias where judge = 'gpt4' and category = 'all'"
-    ).to_dicts()
+    (row,) = public.query("from position_bias where judge = 'gpt4' and category = 'all'").to_dicts()
     assert (row["pairs"], row["orders_disagree"]) == (2400, 380)
     assert f"{row['orders_disagree_pct']:.1f}" == "15.8"
     # Its file does not say which way they do; the pair file does.

@@ -476,7 +476,7 @@ no_conflicts as (
         'no_conflicts' as rule,
         conflicts.verdicts is null as passed,
         conflicts.verdicts || ' verdicts contradict each other, of ' || array_to_string(list_sort(conflicts.files), ', ')
-        || '; none of them counts until a person chooses' as reason
+        || '; none of them counts until a person chooses: opencs prefer-verdicts FILE' as reason
     from results
     left join conflicts using (result_id)
 ),

@@ -1,0 +1,50 @@
+"""What ``experiments.yaml`` declares, as tables that results are told apart and checked by."""
+
+import polars as pl
+
+from opencs_assets.experiments import Experiments
+from opencs_assets.schemas import DECLARED_MATCHUPS, DECLARED_MODELS
+
+
+def declared_models(experiments: Experiments) -> pl.DataFrame:
+    """Every experiment with the budget of its recipe, and every outside model.
+
+    Returns:
+        Rows of the schema ``DECLARED_MODELS``.
+    """
+    rows = []
+    for name, experiment in experiments.experiments.items():
+        unit, amount = experiments.recipes[experiment.recipe].budget
+        rows.append(
+            {
+                "model": name,
+                "is_outside": False,
+                "selector": experiment.selector,
+                "refined": experiments.selectors[experiment.selector].refine,
+                "base_model": experiment.base_model,
+                "recipe": experiment.recipe,
+                "budget_unit": unit,
+                "budget": amount,
+            }
+        )
+    rows += [{"model": name, "is_outside": True} for name in experiments.outside_models]
+    return pl.DataFrame(rows, schema=DECLARED_MODELS.schema)
+
+
+def declared_matchups(experiments: Experiments) -> pl.DataFrame:
+    """Every matchup with its sides and the budget in which they are equal.
+
+    Returns:
+        Rows of the schema ``DECLARED_MATCHUPS``.
+    """
+    rows = [
+        {
+            "matchup": name,
+            "model_a": matchup.model_a,
+            "model_b": matchup.model_b,
+            "benchmark": matchup.benchmark,
+            "parity": matchup.parity,
+        }
+        for name, matchup in experiments.matchups.items()
+    ]
+    return pl.DataFrame(rows, schema=DECLARED_MATCHUPS.schema)

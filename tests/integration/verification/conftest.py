@@ -20,7 +20,7 @@ from opencs_assets.verdicts.importing.kept import keep
 from opencs_assets.verdicts.importing.options import read_options
 from resources.lake import Lake
 from resources.settings import load_settings
-from tests.integration.warehouse.conftest import build_in, table
+from tests.integration.warehouse.conftest import table
 
 SERVER = Path(__file__).parent.parent / "servers" / "verdict_judge.py"
 ONE, TWO = "opencs@smollm2-135m", "random@smollm2-135m"
@@ -136,7 +136,7 @@ def _materialize(home: Path) -> None:
     keep(home, file, read_options(benchmark="own"))
     file.unlink()
     run("key:imported_verdicts")
-    build_in(home)
+    run("group:evaluation")
 
 
 def train_by_hand(lake: Lake) -> None:
@@ -156,9 +156,6 @@ def train_by_hand(lake: Lake) -> None:
         lake.write(
             "checkpoint", table("checkpoint", [trained]), {"dataset": "d", "experiment": model}
         )
-    declared = [{"matchup": MATCHUP, "model_a": ONE, "model_b": TWO, "benchmark": "own",
-                 "parity": "epochs"}]  # fmt: skip
-    lake.write("declared_matchups", table("declared_matchups", declared), {})
 
 
 def _answers(questions: pl.DataFrame, answers: list[str]) -> pl.DataFrame:

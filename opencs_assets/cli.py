@@ -43,6 +43,7 @@ app.add_typer(benchmarks, name="benchmarks")
 # Into a file or a pipe there is no width to keep to.
 PIPE_WIDTH = 160
 WHOLE = 10_000
+MOST_FAULTS = 100
 out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True)
 SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
@@ -497,6 +498,50 @@ def sql(
 
 
 @app.command()
+def verify(as_json: JsonOption = False) -> None:
+    """Derive all verdicts and published numbers anew from the kept replies and files.
+
+    Names each row that is edited, missing or doubled. Exits with 1 if there is one.
+    """
+    from opencs_assets.verification.home import verify_home
+
+    found = verify_home(_prepare())
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print_rows("Verified", found.rows(), False)
+        for note in found.notes:
+            err.print(f"note: {note}", highlight=False, markup=False)
+        for fault in found.faults[:MOST_FAULTS]:
+            out.print(fault.line(), highlight=False, markup=False, soft_wrap=True)
+        if len(found.faults) > MOST_FAULTS:
+            out.print(f"and {len(found.faults) - MOST_FAULTS:,} more; --json has them all")
+    if found.faults:
+        _fail(f"{len(found.faults):,} things do not follow from what is kept")
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write; unset: report.html in OPENCS_HOME."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all results as one HTML file that opens without a server, with every number's query."""
+    from opencs_assets.evaluation.report import write_report
+
+    settings = _prepare()
+    written = write_report(settings.warehouse, out_file or settings.home / "report.html")
+    if as_json:
+        print(json.dumps({"file": str(written), "bytes": written.stat().st_size}))
+    else:
+        size = _size(written.stat().st_size)
+        out.print(f"{written}, {size}", markup=False, highlight=False)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
 ) -> None:
@@ -743,6 +788,7 @@ def show_reply(
 def main() -> None:
     """Run the command; a known error is one message, not a traceback."""
     from opencs_assets.benchmarks.errors import BenchmarkError
+    from opencs_assets.evaluation.errors import ReportError
     from opencs_assets.profiles import MethodError
     from opencs_assets.reproduce import ReproductionError
     from opencs_assets.sample_size import SampleSizeError
@@ -766,6 +812,7 @@ def main() -> None:
         MethodError,
         ModelError,
         PinsError,
+        ReportError,
         ReproductionError,
         SampleSizeError,
         SelectionError,

@@ -43,6 +43,7 @@ app.add_typer(benchmarks, name="benchmarks")
 # Into a file or a pipe there is no width to keep to.
 PIPE_WIDTH = 160
 WHOLE = 10_000
+MOST_FAULTS = 100
 out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True)
 SAMPLE = Path(__file__).parent / "datasets" / "sample_data" / "sample.jsonl"
@@ -368,10 +369,11 @@ def reproduce(
     and refined OpenCS against refined Longest, on Koala, LIMA, Self-Instruct, Vicuna and WizardLM.
     Each model alone: MT-Bench. The grid is written to `experiments.d` of OPENCS_HOME.
     """
+    from opencs_assets import grid_cost
     from opencs_assets import reproduce as grids
 
     settings = _prepare()
-    grids.check(device)
+    grid_cost.check(device)
     if scale == "small" and limit is None:
         limit = grids.SMALL_ROWS
     named = dataset or name
@@ -390,7 +392,14 @@ def reproduce(
         typer.confirm(
             f"{writes or 'Start'} these {takes.totals()['runs']:,} runs?", abort=True, err=True
         )
-    grids.declare(grid)
+    if not grid.is_declared:
+        grids.declare(grid)
+        err.print(
+            f"{grid.target} is written; an open UI shows its partitions once its definitions are "
+            "reloaded",
+            highlight=False,
+            markup=False,
+        )
     _run_grid(grid, settings, named, limit)
 
 
@@ -486,6 +495,50 @@ def sql(
         print(frame.write_json())
     else:
         _print_rows(f"{frame.height} rows", frame.to_dicts(), False)
+
+
+@app.command()
+def verify(as_json: JsonOption = False) -> None:
+    """Derive all verdicts and published numbers anew from the kept replies and files.
+
+    Names each row that is edited, missing or doubled. Exits with 1 if there is one.
+    """
+    from opencs_assets.verification.home import verify_home
+
+    found = verify_home(_prepare())
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print_rows("Verified", found.rows(), False)
+        for note in found.notes:
+            err.print(f"note: {note}", highlight=False, markup=False)
+        for fault in found.faults[:MOST_FAULTS]:
+            out.print(fault.line(), highlight=False, markup=False, soft_wrap=True)
+        if len(found.faults) > MOST_FAULTS:
+            out.print(f"and {len(found.faults) - MOST_FAULTS:,} more; --json has them all")
+    if found.faults:
+        _fail(f"{len(found.faults):,} things do not follow from what is kept")
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write; unset: report.html in OPENCS_HOME."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all results as one HTML file that opens without a server, with every number's query."""
+    from opencs_assets.evaluation.report import write_report
+
+    settings = _prepare()
+    written = write_report(settings.warehouse, out_file or settings.home / "report.html")
+    if as_json:
+        print(json.dumps({"file": str(written), "bytes": written.stat().st_size}))
+    else:
+        size = _size(written.stat().st_size)
+        out.print(f"{written}, {size}", markup=False, highlight=False)
 
 
 @app.command()
@@ -735,6 +788,7 @@ def show_reply(
 def main() -> None:
     """Run the command; a known error is one message, not a traceback."""
     from opencs_assets.benchmarks.errors import BenchmarkError
+    from opencs_assets.evaluation.errors import ReportError
     from opencs_assets.profiles import MethodError
     from opencs_assets.reproduce import ReproductionError
     from opencs_assets.sample_size import SampleSizeError
@@ -758,6 +812,7 @@ def main() -> None:
         MethodError,
         ModelError,
         PinsError,
+        ReportError,
         ReproductionError,
         SampleSizeError,
         SelectionError,
@@ -920,7 +975,7 @@ def _what_a_grid_takes(
     import dagster as dg
 
     from definitions import defs
-    from opencs_assets import reproduce as grids
+    from opencs_assets import grid_cost
     from opencs_assets.walk import register_dataset
     from resources.llm.resource import LLMResource
 
@@ -928,7 +983,7 @@ def _what_a_grid_takes(
         register_dataset(instance, dataset)
         steps = _plan_grid(grid, defs, instance, dataset)
     llm = LLMResource(home=str(settings.home))
-    return grids.what_it_takes(
+    return grid_cost.what_it_takes(
         grid,
         settings,
         lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from opencs_assets.experiments import Experiments
-from opencs_assets.jobs import family_assets
+from opencs_assets.jobs import WAREHOUSE, family_assets
 from opencs_assets.partitions import DATASET
 from opencs_assets.selection.registry import METHODS
 
@@ -269,6 +269,8 @@ def _scores_for_nothing(
         methods: Methods of the selectors whose subsets are wanted.
     """
     subset = dg.AssetKey("selected_subset")
+    # The warehouse shows what there is; it needs none of it.
+    _, shows = family_assets(frozenset(graph.get_all_asset_keys()))[WAREHOUSE.name]
     needed = {name for method in methods & METHODS.keys() for name in METHODS[method].needs}
     found: set[dg.AssetKey] = set()
     for scores in {method.scores for method in METHODS.values() if method.scores} - needed:
@@ -278,7 +280,7 @@ def _scores_for_nothing(
             if isinstance(member, dg.AssetKey)
         }
         readers = {child for member in together for child in graph.get(member).child_keys} & keys
-        if subset in readers and readers <= graph.get(subset).execution_set_asset_keys:
+        if subset in readers and readers - shows <= graph.get(subset).execution_set_asset_keys:
             found |= together
     return found
 

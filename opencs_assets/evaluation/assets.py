@@ -19,7 +19,7 @@ from opencs_assets.evaluation.dbt_project import (
     dbt_manifest,
     refuse_broken,
 )
-from opencs_assets.evaluation.plots import win_tie_lose
+from opencs_assets.evaluation import plots
 from opencs_assets.experiments import Experiments
 from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from opencs_assets.provenance import SHORT, content_hash
@@ -31,7 +31,15 @@ from resources.warehouse import Warehouse, WarehouseError
 GROUP = "evaluation"
 OWNERS = ["team:evaluation"]
 _UNIQUE_ID = "dagster_dbt/unique_id"
-_PLOTS = {"win_rates": win_tie_lose}
+_PLOTS = {
+    "win_rates": plots.win_tie_lose,
+    "win_rates_all": plots.win_tie_lose,
+    "mt_bench_scores": plots.score_table,
+    "mt_bench_scores_all": plots.score_table,
+    "mt_bench_by_category": plots.category_radar,
+    "position_bias": plots.position_bias,
+    "leaderboard": plots.leaderboard,
+}
 
 
 class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]

@@ -56,7 +56,9 @@ def build_verdict_assets(
         llm: LLMResource,
         home: Home,
     ) -> dg.MaterializeResult:
-        expected = by_benchmark(single_tasks(benchmark_questions, model_answers))
+        judged = filter(experiments.judges_alone, set(model_answers["benchmark"]))
+        answers = model_answers.filter(pl.col("benchmark").is_in(list(judged)))
+        expected = by_benchmark(single_tasks(benchmark_questions, answers))
         tables = [SINGLE_VERDICTS.empty()]
         with (
             clear_failures(),

@@ -49,7 +49,7 @@ from resources.settings import Reading, Role, Structured
 T = TypeVar("T")
 Item = TypeVar("Item")
 # What another attempt may mend; a prompt that is too long stays so, a failed call was retried.
-_TRIED_AGAIN = frozenset({"unparsable", "truncated", "refused", "garbled"})
+TRIED_AGAIN = frozenset({"unparsable", "truncated", "refused", "garbled"})
 # Prompt tokens by byte before any reply was measured; English has about a quarter.
 _TOKENS_PER_BYTE = 0.27
 # Calls that are looked up at once, and that may be on their way at once.
@@ -285,11 +285,11 @@ class LLMClient:
 
         def settled(ticket: _Ticket, reply: Reply) -> bool:
             earlier = outcomes[ticket.number].unusable if ticket.attempt else ()
-            outcome = _outcome(reply, ticket.call, read, ticket.attempt + 1, earlier)
+            outcome = outcome_of(reply, ticket.call, read, ticket.attempt + 1, earlier)
             outcomes[ticket.number] = outcome
             self._note(ticket.call, outcome)
             attempt = ticket.attempt + 1
-            if outcome.status not in _TRIED_AGAIN or attempt >= max_attempts:
+            if outcome.status not in TRIED_AGAIN or attempt >= max_attempts:
                 return True
             call = _built(build, items[ticket.number], attempt, outcome.detail)
             feed.again.append(_Ticket(ticket.number, call, attempt))
@@ -665,13 +665,22 @@ def _built(
     return call
 
 
-def _outcome(
+def outcome_of(
     reply: Reply,
     call: Call,
     read: Callable[[Reply, Call], T],
     attempts: int,
     earlier: tuple[Unusable, ...],
 ) -> Outcome[T]:
+    """What came of an item by one more reply.
+
+    Args:
+        reply: The reply.
+        call: The call.
+        read: Reads the reply; raises ``Unparsable`` where it says nothing usable.
+        attempts: Calls made for the item, this one included.
+        earlier: Attempts before that had no value.
+    """
     status, detail = str(reply.status), reply.detail
     if reply.status == "ok":
         try:

@@ -18,7 +18,14 @@ from sqlalchemy.engine import Connection
 
 from resources.llm.database import Database
 from resources.llm.errors import LLMError
-from resources.llm.store import CHUNK, READING_PARTS, READINGS, REPLIES, ReplyStore
+from resources.llm.store import (
+    CHUNK,
+    READING_PARTS,
+    READINGS,
+    REPLIES,
+    ReplyStore,
+    chunked,
+)
 
 _SHORTEST_PREFIX = 8
 _LISTED = 20
@@ -206,6 +213,35 @@ def read_reply(store: ReplyStore, reply_id: str) -> Kept:
     if row is None:
         raise LLMError(f"there is no reply {reply_id} in {store.database.name}")
     return Kept(dict(row), found)
+
+
+def read_replies(store: ReplyStore, reply_ids: Sequence[str]) -> dict[str, Kept]:
+    """Replies with their requests, by id; those that are not there are left out.
+
+    Args:
+        store: The store.
+        reply_ids: Ids, each once; all rows are held at once.
+    """
+    database = store.database
+    asked = sa.select(REPLIES).where(database.among(REPLIES.c.reply_id))
+    read = (
+        sa.select(READINGS)
+        .where(database.among(READINGS.c.reply_id))
+        .order_by(READINGS.c.reply_id, READINGS.c.prompt_version)
+    )
+    found: dict[str, Kept] = {}
+    for chunk in chunked(reply_ids):
+        keys = {"keys": database.among_values(chunk)}
+        with database.reading() as connection:
+            rows = [dict(row) for row in connection.execute(asked, keys).mappings()]
+            readings: dict[str, list[dict[str, Any]]] = {}
+            for row in connection.execute(read, keys).mappings():
+                reading = dict(row)
+                readings.setdefault(reading.pop("reply_id"), []).append(reading)
+        found.update(
+            (row["reply_id"], Kept(row, readings.get(row["reply_id"], []))) for row in rows
+        )
+    return found
 
 
 def _moment(microseconds: int) -> datetime:

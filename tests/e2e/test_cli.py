@@ -12,6 +12,7 @@ pytestmark = pytest.mark.e2e
 
 
 RANDOM = "random@smollm2-135m"
+OPENCS = "opencs@smollm2-135m"
 DRY = ("--dry-run", "--json")
 SUBSET = ("materialize", "+selected_subset", "--selector")
 SCORES = {
@@ -23,6 +24,7 @@ SCORES = {
 PLANS = {
     "all": ("materialize", "*", "--all", *DRY),
     "experiment": ("materialize", "+checkpoint", "--experiment", RANDOM, *DRY),
+    "chain": ("materialize", "*", "--experiment", RANDOM, "--experiment", OPENCS, *DRY),
     **{selector: (*SUBSET, selector, *DRY) for selector in SCORES},
 }
 WRONG = [
@@ -129,6 +131,12 @@ def test_dry_run_prints_the_plan_in_order(ran):
 def test_a_subset_brings_only_the_scores_that_its_selector_reads(ran, selector, scores):
     planned = {name for step in plan(ran, selector) for name in step["assets"].split(", ")}
     assert planned & {"contrastive_scores", "single_scores", "whole_set_scores"} == scores
+
+
+def test_the_warehouse_brings_no_scores_that_no_selector_reads(ran):
+    planned = {name for step in plan(ran, "chain") for name in step["assets"].split(", ")}
+    assert {"win_rates", "selected_subset"} <= planned
+    assert not planned & {"single_scores", "whole_set_scores", "whole_set_comparisons"}
 
 
 def test_an_experiment_brings_its_selector(ran):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import yaml
 
-from opencs_assets import gpu_hours, reproduce
+from opencs_assets import gpu_hours, grid_cost, reproduce
 from opencs_assets.benchmarks.questions import PACKAGED, find_benchmarks, read_benchmark
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.canonical import read_dataset
@@ -38,7 +38,7 @@ model = "gpt-4"
 
 def takes(home, grid, *, limit=20, device="A100", stages=("open_tags", "single_scores")):
     llm = LLMResource(home=str(home))
-    return reproduce.what_it_takes(
+    return grid_cost.what_it_takes(
         grid,
         load_settings(home),
         lambda role, stage: llm.client(role, stage=stage, ask_endpoints=False),
@@ -272,7 +272,7 @@ def test_hours_are_priced_or_said_to_be_unknown(tmp_path):
     (faster,) = takes(tmp_path, grid, device="H100").hours
     assert faster.total < hours.total / 1.5
     with pytest.raises(reproduce.ReproductionError, match="'abacus'; known: A100"):
-        reproduce.check("abacus")
+        grid_cost.check("abacus")
     (tmp_path / "experiments.yaml").write_text(
         "base_models: {llama2-7b: {source: mine, recipe: llama2-7b}}"
     )

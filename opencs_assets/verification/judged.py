@@ -1,0 +1,545 @@
+"""The verdicts that were judged here: each row from its reply, each reply from its request.
+
+A verdict holds if the judge was asked exactly what follows from the questions, answers and prompts
+as they are, in the order that the row names, and if its reply, read again, says what the row says.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, get_args
+
+import orjson
+import polars as pl
+
+from opencs_assets.experiments import Experiments
+from opencs_assets.schemas import TABLES
+from opencs_assets.verdicts import fastchat
+from opencs_assets.verdicts.judging import merged, swapped_back
+from opencs_assets.verdicts.protocols import Pair, Single
+from opencs_assets.verdicts.replies import PairReply
+from opencs_assets.verdicts.stopping import EarlyStop, batches, look
+from opencs_assets.verdicts.tasks import (
+    NO_ANSWER,
+    STOPPED,
+    PairTask,
+    SingleTask,
+    pair_tasks,
+    single_tasks,
+)
+from opencs_assets.verification.findings import Fault, Findings, Kind, shown, told
+from opencs_assets.verification.replaying import Replayed, judge_roles, replay
+from opencs_assets.verification.stored import Stored, stored_replies
+from opencs_assets.verification.tables import check_files, duplicated_keys, read_table
+from resources.lake import Lake
+from resources.llm.request import sampling_of
+from resources.llm.store import ReplyStore
+from resources.llm.types import Outcome
+from resources.settings import PairProtocol, Reading, Settings
+
+Task = TypeVar("Task", bound=SingleTask | PairTask)
+Row = dict[str, Any]
+RowKey = tuple[Any, ...]
+SINGLE, PAIR = "single_verdicts", "pairwise_verdicts"
+# Where a call failed or did not fit, no reply is kept, so that the next run asks again.
+_NOT_KEPT = frozenset({"failed", "too_long"})
+
+
+@dataclass(frozen=True)
+class _Place(Generic[Task]):
+    """One partition of verdicts, and what was expected of it.
+
+    Attributes:
+        table: The table.
+        partition: The partition.
+        tasks: The expected judgments by the row's key, of each protocol that the rows name.
+        sides: Models that are judged: one, or a and b.
+    """
+
+    table: str
+    partition: Mapping[str, str]
+    tasks: Mapping[RowKey, Task]
+    sides: tuple[str, ...]
+
+
+class Judged:
+    """Looks at all verdicts that were judged here.
+
+    Args:
+        lake: The lake.
+        store: The reply store.
+        settings: The home's settings.
+        experiments: What is declared.
+        findings: Takes what is found.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        store: ReplyStore,
+        settings: Settings,
+        experiments: Experiments,
+        findings: Findings,
+    ) -> None:
+        self._lake = lake
+        self._store = store
+        self._settings = settings
+        self._experiments = experiments
+        self._findings = findings
+        self._looked_up: dict[str, Stored] = {}
+        self._counted: set[str] = set()
+        published = self._published()
+        self._singles = {
+            each.version: each
+            for reading in get_args(Reading)
+            for prompts in ((None, published) if reading == "generated" else (None,))
+            for each in (Single(reading, prompts),)
+        }
+        self._pairs = {
+            each.version: each
+            for name in get_args(PairProtocol)
+            for prompts in ((None, published) if name == "choice" else (None,))
+            for each in (Pair(name, prompts),)
+        }
+
+    def check(self) -> None:
+        """Look at every partition of both tables."""
+        for name in (SINGLE, PAIR, "benchmark_questions", "model_answers", "outside_answers"):
+            check_files(self._lake, name, "judged", self._findings)
+        questions = self._read("benchmark_questions", {})
+        if questions is None:
+            return
+        for partition in self._lake.partitions(SINGLE):
+            self._check_single(partition, questions)
+        for partition in self._lake.partitions(PAIR):
+            self._check_pair(partition, questions)
+
+    def _published(self) -> fastchat.JudgePrompts | None:
+        try:
+            return fastchat.find_prompts(self._settings.home)
+        except fastchat.JudgePromptsError as error:
+            self._findings.note(f"FastChat's prompts are not read: {error}")
+            return None
+
+    def _read(self, name: str, partition: Mapping[str, str]) -> pl.DataFrame | None:
+        if not self._lake.exists(name, partition):
+            return None
+        return read_table(self._lake, name, partition, "judged", self._findings)
+
+    def _answers(self, model: str, dataset: str) -> pl.DataFrame | None:
+        if model in self._experiments.outside_models:
+            return self._read("outside_answers", {"outside_model": model})
+        return self._read("model_answers", {"dataset": dataset, "experiment": model})
+
+    def _check_single(self, partition: Mapping[str, str], questions: pl.DataFrame) -> None:
+        rows = self._read(SINGLE, partition)
+        if rows is None:
+            return
+        model = partition["experiment"]
+        answers = self._answers(model, partition["dataset"])
+        if answers is None:
+            self._lacks_answers(SINGLE, partition, rows, model)
+            return
+        tasks = {_key(task): task for task in single_tasks(questions, answers)}
+        place = _Place(SINGLE, partition, tasks, (model,))
+        self._check_rows(place, rows, self._singles, _single_says)
+
+    def _check_pair(self, partition: Mapping[str, str], questions: pl.DataFrame) -> None:
+        rows = self._read(PAIR, partition)
+        if rows is None or not rows.height:
+            return
+        declared = self._experiments.matchups.get(partition["matchup"])
+        first = rows.row(0, named=True)
+        if declared is not None:
+            sides, benchmark = (declared.model_a, declared.model_b), declared.benchmark
+        else:
+            sides, benchmark = (first["model_a"], first["model_b"]), first["benchmark"]
+            self._findings.note(
+                f"{PAIR}, {told(partition)}: the matchup is not declared any more; its rows say "
+                "which models they compare"
+            )
+        given = [self._answers(model, partition["dataset"]) for model in sides]
+        for model, answers in zip(sides, given, strict=True):
+            if answers is None:
+                self._lacks_answers(PAIR, partition, rows, model)
+        if given[0] is None or given[1] is None:
+            return
+        # A protocol judges turn by turn, or the whole conversation; a row of a turn says which.
+        by_turn = rows.filter(pl.col("turn") > 0).height * 2 > rows.height
+        tasks = {
+            _key(task): task
+            for task in pair_tasks(questions, given[0], given[1], benchmark, by_turn=by_turn)
+        }
+        place = _Place(PAIR, partition, tasks, sides)
+        self._check_rows(place, rows, self._pairs, _pair_says)
+
+    def _lacks_answers(
+        self, table: str, partition: Mapping[str, str], rows: pl.DataFrame, model: str
+    ) -> None:
+        self._findings.count("judged", f"{table}: rows", rows.height)
+        fault = Fault(
+            "judged", "missing", table, told(partition), f"all {rows.height} rows",
+            f"verdicts on answers of {model}, of which there are none", "answers that were judged",
+        )  # fmt: skip
+        self._findings.add(f"{table}: rows", [fault])
+
+    def _check_rows(
+        self,
+        place: _Place[Task],
+        frame: pl.DataFrame,
+        protocols: Mapping[str, Any],
+        says: Callable[[Any, Any, Outcome[Any]], Row],
+    ) -> None:
+        what = f"{place.table}: rows"
+        names = TABLES[place.table].key
+        rows = frame.to_dicts()
+        self._findings.count("judged", what, max(frame.height, len(place.tasks)))
+        for *found, times in duplicated_keys(frame, names).iter_rows():
+            fault = _fault(place, "duplicated", tuple(found), f"{times} rows", "one row")
+            self._findings.add(what, [fault])
+        there = {tuple(row[name] for name in names) for row in rows}
+        for key in place.tasks:
+            if key not in there:
+                fault = _fault(place, "missing", key, "no row", "a verdict on it")
+                self._findings.add(what, [fault])
+        self._looked_up.clear()
+        checked = list(self._replayed(place, rows, protocols, names))
+        for row, replayed in checked:
+            self._findings.add(what, self._faults_of(place, row, replayed, protocols, names, says))
+        if place.table == PAIR:
+            self._findings.add(what, self._stops(place, checked, protocols))
+
+    def _replayed(
+        self,
+        place: _Place[Task],
+        rows: Sequence[Row],
+        protocols: Mapping[str, Any],
+        names: Sequence[str],
+    ) -> Iterator[tuple[Row, Replayed[Any] | None]]:
+        """Each row with what its replies say now; ``None`` where it can't be asked like that."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for number, row in enumerate(rows):
+            task = place.tasks.get(tuple(row[name] for name in names))
+            if task is not None and task.answered and row["prompt_version"] in protocols:
+                groups.setdefault((row["prompt_version"], row["judge"]), []).append(number)
+        found: dict[int, Replayed[Any]] = {}
+        for (version, judge), numbers in groups.items():
+            protocol = protocols[version]
+            items = [place.tasks[tuple(rows[n][name] for name in names)] for n in numbers]
+            best: list[Replayed[Any]] = []
+            for role in judge_roles(judge):
+                replayed = replay(
+                    items, protocol.call, protocol.read, self._look_up, role, protocol.attempts
+                )
+                best = [
+                    new if not best or (old.outcome is None and new.outcome is not None) else old
+                    for old, new in zip(best or replayed, replayed, strict=True)
+                ]
+                if all(each.outcome is not None for each in best):
+                    break
+            found.update(zip(numbers, best, strict=True))
+        for number, row in enumerate(rows):
+            yield row, found.get(number)
+
+    def _look_up(self, keys: Sequence[str]) -> Mapping[str, Stored]:
+        new = [key for key in keys if key not in self._looked_up]
+        found = stored_replies(self._store, new)
+        self._looked_up |= found
+        for key in found.keys() - self._counted:
+            self._counted.add(key)
+            self._findings.count("judged", "replies")
+            if found[key].changed:
+                fault = Fault(
+                    "judged",
+                    "edited",
+                    "replies",
+                    "",
+                    key,
+                    f"a {found[key].changed} that the judge's answer did not have",
+                    "the answer's body as it came, which is kept beside it",
+                )
+                self._findings.add("replies", [fault])
+        return self._looked_up
+
+    def _faults_of(
+        self,
+        place: _Place[Task],
+        row: Row,
+        found: Replayed[Any] | None,
+        protocols: Mapping[str, Any],
+        names: Sequence[str],
+        says: Callable[[Any, Any, Outcome[Any]], Row],
+    ) -> list[Fault]:
+        key = tuple(row[name] for name in names)
+        task = place.tasks.get(key)
+        if task is None:
+            return [_fault(place, "unknown", key, "a verdict", "no benchmark asks this")]
+        expected: Row = {"category": task.question.category, "turn": task.turn}
+        if len(place.sides) == 2:
+            expected |= dict(zip(("model_a", "model_b"), place.sides, strict=True))
+        if not task.answered:
+            expected |= {"status": NO_ANSWER, "reply_id": None, **_no_value(place.table)}
+            return _differences(place, key, {**row, "reply_id": row["reply_id"] or None}, expected)
+        if row["status"] == STOPPED and place.table == PAIR:
+            expected |= {"reply_id": None, **_no_value(place.table)}
+            return _differences(place, key, row, expected)
+        protocol = protocols.get(row["prompt_version"])
+        if protocol is None:
+            return self._older(place, key, row, task)
+        assert found is not None  # noqa: S101 (for the type checker: it was replayed)
+        expected |= {"protocol": protocol.name, "reading": protocol.reading}
+        outcome = found.outcome
+        if outcome is None:
+            if row["status"] in _NOT_KEPT and row["reply_id"] == found.asked.key:
+                expected |= _no_value(place.table)
+                return _differences(place, key, row, expected)
+            return [*_differences(place, key, row, expected), self._unasked(place, key, row, found)]
+        reply_id = outcome.reply.reply_id
+        stored = self._look_up([reply_id])[reply_id]
+        if stored.request:
+            expected["sampling"] = json.dumps(sampling_of(stored.request), sort_keys=True)
+        expected |= {"status": outcome.status, "reply_id": reply_id}
+        expected |= says(task, protocol, outcome)
+        faults = []
+        other = row["reply_id"]
+        if other and other != reply_id and (stored_other := self._look_up([other]).get(other)):
+            # What it was asked says more than its key.
+            del expected["reply_id"]
+            asked_of = found.asked.call.messages
+            what = _what_changed(task, place.sides, asked_of, stored_other.messages)
+            if isinstance(task, PairTask) and _is_other_order(task, protocol, stored_other):
+                what = f"shown_first {shown(task.shown_first)}, and the reply of the other order"
+            faults.append(_fault(place, "edited", key, what, f"reply {reply_id}"))
+        faults += _differences(place, key, row, expected)
+        asked = found.asked.call.messages
+        if stored.messages and [dict(each) for each in asked] != [*stored.messages]:
+            faults.append(
+                _fault(
+                    place, "edited", key, f"a kept request of reply {reply_id} with other words",
+                    "the words that its key is of",
+                )
+            )  # fmt: skip
+        reading = stored.readings.get(row["prompt_version"])
+        if reading is not None and reading[0] != outcome.status:
+            faults.append(
+                _fault(
+                    place, "edited", key, f"a reply that reads {outcome.status}",
+                    f"one that was read as {reading[0]} when it came",
+                )
+            )  # fmt: skip
+        return faults
+
+    def _unasked(self, place: _Place[Task], key: RowKey, row: Row, found: Replayed[Any]) -> Fault:
+        """Why the request that must have been sent has no kept reply."""
+        own = row["reply_id"] or ""
+        stored = self._look_up([own]).get(own) if own else None
+        if stored is None:
+            return _fault(
+                place, "missing", key, f"reply {own or found.asked.key} is not in the reply store",
+                "the reply that the verdict was read from",
+            )  # fmt: skip
+        task = place.tasks[key]
+        if stored.model != row["judge"]:
+            return _fault(
+                place, "edited", key, f"judge {shown(row['judge'])}",
+                f"{shown(stored.model)}, whose reply it is",
+            )  # fmt: skip
+        if found.asked.call.attempt and own != found.asked.key:
+            return _fault(
+                place, "missing", key,
+                f"the reply to attempt {found.asked.call.attempt + 1} is not in the reply store",
+                "every attempt's reply",
+            )  # fmt: skip
+        what = _what_changed(task, place.sides, found.asked.call.messages, stored.messages)
+        return _fault(place, "edited", key, what, "what the judge was asked, which is kept")
+
+    def _older(self, place: _Place[Task], key: RowKey, row: Row, task: Task) -> list[Fault]:
+        """A verdict by other prompts than today's: as far as its kept request and reading tell."""
+        own = row["reply_id"] or ""
+        stored = self._look_up([own]).get(own) if own else None
+        if stored is None:
+            if row["status"] in _NOT_KEPT:
+                return []
+            return [
+                _fault(
+                    place, "missing", key, f"reply {own or '(none)'} is not in the reply store",
+                    "the reply that the verdict was read from",
+                )
+            ]  # fmt: skip
+        version = row["prompt_version"]
+        reading = stored.readings.get(version)
+        if reading is None:
+            return [
+                _fault(
+                    place, "edited", key, f"prompt version {shown(version)}",
+                    "one by which its reply was read: "
+                    + (", ".join(stored.readings) or "none is kept"),
+                )
+            ]  # fmt: skip
+        self._findings.note(
+            f"{place.table}, {told(place.partition)}: judged with an older prompt version "
+            f"({version}); its rows are compared with what was read from their replies then"
+        )
+        status, value = reading
+        expected: Row = {"judge": stored.model, "status": status, **_no_value(place.table)}
+        expected |= _kept_value(place.table, row, value)
+        faults = _differences(place, key, row, expected)
+        changed = _parts_not_in(task, place.sides, stored.messages)
+        if changed:
+            faults.append(
+                _fault(place, "edited", key, changed, "what the judge was shown, which is kept")
+            )
+        return faults
+
+    def _stops(
+        self,
+        place: _Place[Any],
+        checked: Sequence[tuple[Row, Replayed[Any] | None]],
+        protocols: Mapping[str, Any],
+    ) -> list[Fault]:
+        """Questions that were left out because it was clear before: they follow from the rest."""
+        left_out = {
+            (row["benchmark"], row["question_id"]) for row, _ in checked if row["status"] == STOPPED
+        }
+        if not left_out:
+            return []
+        outcomes = {}
+        protocol = None
+        for row, found in checked:
+            if found is not None and found.outcome is not None and row["status"] != STOPPED:
+                task = place.tasks[tuple(row[name] for name in TABLES[PAIR].key)]
+                outcomes[task] = found.outcome
+                protocol = protocols[row["prompt_version"]]
+        own = self._settings.judging
+        asked = [task for task in place.tasks.values() if task.answered]
+        if protocol is not None:
+            early = EarlyStop(own.stop_level, own.batch, self._settings.method.seed)
+            judged: dict[Any, Any] = {}
+            would = {(task.question.benchmark, task.question.question_id) for task in asked}
+            for batch in batches(asked, early):
+                would -= {(task.question.benchmark, task.question.question_id) for task in batch}
+                judged |= {task: outcomes[task] for task in batch if task in outcomes}
+                if look(merged(judged, protocol), early.level).is_clear:
+                    break
+            if would == left_out:
+                return []
+        return [
+            Fault(
+                "judged", "edited", place.table, told(place.partition), "",
+                f"{len(left_out)} questions marked {STOPPED}",
+                "only those that judging.stop_level, judging.batch and method.seed leave out; "
+                "where these were changed since, materialize it again",
+            )
+        ]  # fmt: skip
+
+
+def _key(task: SingleTask | PairTask) -> RowKey:
+    key = (task.question.benchmark, task.question.question_id, task.turn)
+    return (*key, task.shown_first) if isinstance(task, PairTask) else key
+
+
+def _named(table: str, key: RowKey) -> str:
+    benchmark, question, turn, *order = key
+    said = f"{benchmark} question {question} turn {turn}"
+    return f"{said}, {order[0]} shown first" if order else said
+
+
+def _fault(place: _Place[Any], kind: Kind, key: RowKey, found: str, expected: str) -> Fault:
+    row = _named(place.table, key)
+    return Fault("judged", kind, place.table, told(place.partition), row, found, expected)
+
+
+def _differences(place: _Place[Any], key: RowKey, row: Row, expected: Row) -> list[Fault]:
+    return [
+        _fault(place, "edited", key, f"{name} {shown(row[name])}", f"{name} {shown(value)}")
+        for name, value in expected.items()
+        if row[name] != value
+    ]
+
+
+def _as_kept(value: Any) -> str | None:
+    """A value as the reply store keeps what was read."""
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _no_value(table: str) -> Row:
+    if table == SINGLE:
+        return {"score": None}
+    return {"winner": None, "score_a": None, "score_b": None}
+
+
+def _single_says(task: SingleTask, protocol: Single, outcome: Outcome[float]) -> Row:
+    return {"score": outcome.value, "with_reference": protocol.shows_reference(task)}
+
+
+def _pair_says(task: PairTask, protocol: Pair, outcome: Outcome[PairReply]) -> Row:
+    if outcome.value is None:
+        return _no_value(PAIR)
+    return swapped_back(outcome.value, task.shown_first)._asdict()
+
+
+def _kept_value(table: str, row: Row, value: str | None) -> Row:
+    """What a reading that was kept as JSON says of a row; nothing where it has another form."""
+    read = json.loads(value) if value is not None else None
+    if table == SINGLE:
+        return {"score": float(read)} if isinstance(read, int | float) else {}
+    if not isinstance(read, dict) or not {"first", "second"} <= read.keys():
+        return {}
+    first, second = read["first"], read["second"]
+    if first is None or second is None:
+        better = read.get("better", "")
+    else:
+        better = "tie" if first == second else "first" if first > second else "second"
+    said = swapped_back(PairReply(better, first, second), row["shown_first"])
+    return said._asdict()
+
+
+def _what_changed(
+    task: SingleTask | PairTask,
+    sides: tuple[str, ...],
+    expected: Sequence[Mapping[str, str]],
+    kept: Sequence[Mapping[str, str]],
+) -> str:
+    """What is not as in the request that was sent."""
+    if not kept:
+        return "another request than that of its reply"
+    if [each["content"] for each in expected] == [each.get("content") for each in kept]:
+        return "a reply whose key is not that of its request"
+    changed = _parts_not_in(task, sides, kept)
+    if changed:
+        return changed
+    if _system(expected) != _system(kept):
+        return "prompts that are not those that it was asked with"
+    if isinstance(task, PairTask):
+        return f"{task.shown_first} shown first, or prompts that it was not asked with"
+    return "prompts that are not those that it was asked with"
+
+
+def _is_other_order(task: PairTask, protocol: Pair, stored: Stored) -> bool:
+    other = replace(task, shown_first="b" if task.shown_first == "a" else "a")
+    asked = protocol.call(other, 0, None).messages
+    return [dict(each) for each in asked] == list(stored.messages)
+
+
+def _system(messages: Sequence[Mapping[str, str]]) -> list[str]:
+    return [each.get("content", "") for each in messages if each.get("role") == "system"]
+
+
+def _parts_not_in(
+    task: SingleTask | PairTask, sides: tuple[str, ...], kept: Sequence[Mapping[str, str]]
+) -> str:
+    """Questions and answers that the kept request does not show."""
+    if not kept:
+        return ""
+    text = "\n".join(each.get("content") or "" for each in kept)
+    parts: list[tuple[str, str]] = [
+        (f"question, turn {turn}", asked) for turn, asked in enumerate(task.asked, start=1)
+    ]
+    given = (task.answers,) if isinstance(task, SingleTask) else (task.answers_a, task.answers_b)
+    for model, answers in zip(sides, given, strict=True):
+        parts += [
+            (f"answer of {model} to turn {turn}", answer)
+            for turn, answer in enumerate(answers or (), start=1)
+        ]
+    changed = [name for name, part in parts if part.strip() not in text]
+    return f"{' and '.join(changed)} other than what the judge was shown" if changed else ""

@@ -1,0 +1,206 @@
+"""The marts against a count of their own: every published row and column."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from opencs_assets.evaluation.dbt_project import PROJECT
+from opencs_assets.evaluation.lake_files import FOLLOWED
+from opencs_assets.schemas import TABLES
+from opencs_assets.verification import gating, judges, published, recount
+from opencs_assets.verification.comparing import differences
+from opencs_assets.verification.findings import Fault, Findings
+from opencs_assets.verification.gating import Limits
+from opencs_assets.verification.recount import IMPORTED_POOL, Tables
+from opencs_assets.verification.tables import read_table
+from resources.lake import Lake
+from resources.warehouse import HOW_TO_BUILD, query
+
+# Of a mart that is counted, the columns that tell its rows apart.
+KEYS: Mapping[str, Sequence[str]] = {
+    "single_outcomes": ("result_id", "question_id", "turn"),
+    "pair_outcomes": ("result_id", "question_id", "turn"),
+    "publication_gate": ("result_id", "rule"),
+    "mt_bench_scores_all": ("result_id",),
+    "mt_bench_scores": ("result_id",),
+    "mt_bench_by_category": ("result_id", "category"),
+    "win_rates_all": ("result_id", "rule"),
+    "win_rates": ("result_id", "rule"),
+    "position_bias": (
+        "source", "dataset", "benchmark", "judge", "protocol", "prompt_version", "category",
+    ),
+    "length_bias": ("result_id",),
+    "judge_agreement": ("benchmark", "judge_a", "judge_b", "turn", "with_ties"),
+    "leaderboard": (
+        "source", "dataset", "benchmark", "judge", "protocol", "reading", "prompt_version",
+        "sampling", "model",
+    ),
+}  # fmt: skip
+_NAMES = ("model", "matchup", "subject", "benchmark", "judge", "dataset")
+_GATE = "publication_gate"
+# What the build has read of the lake.
+_FOLLOWED = "lake_files"
+
+
+def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
+    """Compare each mart with what the lake's tables give.
+
+    Args:
+        lake: The lake.
+        warehouse: The published DuckDB file.
+        findings: Takes what is found.
+
+    Raises:
+        WarehouseError: There is no warehouse, or it can't be read.
+    """
+    there = set(query(warehouse, "select table_name from duckdb_tables()")["table_name"])
+    if _FOLLOWED in there:
+        _note_changes(lake, warehouse, findings)
+    tables = _tables(lake, findings)
+    rows = {name: query(warehouse, f'from "{name}"') for name in KEYS if name in there}
+    for name in KEYS:
+        if name not in there:
+            fault = Fault("marts", "missing", name, "", "", "no such table", "a table")
+            findings.add(name, [fault])
+    if _GATE not in rows:
+        return
+    for name, expected in expected_rows(tables, rows[_GATE], limits()).items():
+        if name not in rows:
+            continue
+        found = rows[name]
+        findings.count("marts", name, max(found.height, expected.height))
+        lacking = [column for column in expected.columns if column not in found.columns]
+        if lacking:
+            fault = Fault("marts", "missing", name, "", "", f"no columns {lacking}", "all of them")
+            findings.add(name, [fault])
+            continue
+        for fault in differences(
+            found, expected, KEYS[name], layer="marts", table=name, named=_named(KEYS[name])
+        ):
+            findings.add(name, [fault])
+
+
+def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str, pl.DataFrame]:
+    """The rows that the marts must have, by mart.
+
+    Args:
+        tables: The lake's tables.
+        gate: Rows of ``publication_gate``: what is not counted anew is taken from it, such as
+            whether a subset is contaminated; a rule that has no row counts as failed.
+        lines: Where the gate draws its lines.
+    """
+    singles, pairs = recount.single_outcomes(tables), recount.pair_outcomes(tables)
+    results = recount.results_of(singles, pairs)
+    told = gating.gate(results, recount.counted_calls(singles, pairs), tables, lines)
+    rules = gating.expected_rules(results)
+    key = list(KEYS[_GATE])
+    full = (
+        rules.join(gate.unique(key).select(*key, "passed", "reason"), on=key, how="left")
+        .with_columns(there=pl.col("rule").is_in(told["rule"].unique().to_list()))
+        .join(told.rename({"passed": "counted"}), on=key, how="left")
+        .with_columns(passed=pl.when("there").then("counted").otherwise("passed"))
+    )
+    found = gating.badges(full.select(*key, "passed", "reason"))
+    intervals = published.intervals_of(singles, pairs, results)
+    means = published.mean_scores(singles, results, found, intervals)
+    rates = published.win_rates(pairs, results, found, intervals, tables)
+    scores = means.filter(pl.col("badge") == "ok")
+    shown = rates.filter(pl.col("badge") == "ok").drop("badge", "reason")
+    sides = {f"winner_{side}": f"winner_{side}_first" for side in "ab"}
+    return {
+        "single_outcomes": singles.select(
+            "result_id", "question_id", "turn", "category", "score", "status"
+        ),
+        "pair_outcomes": pairs.rename(sides).select(
+            "result_id", "question_id", "turn", "category", "status", "win_or_tie", "both_agree",
+            "sum_of_scores", "orders_agree", *sides.values(),
+        ),
+        _GATE: full.select(*rules.columns, "passed"),
+        "mt_bench_scores_all": means,
+        "mt_bench_scores": scores.drop("badge", "reason"),
+        "mt_bench_by_category": published.scores_by_category(singles, scores),
+        "win_rates_all": rates,
+        "win_rates": shown,
+        "position_bias": judges.position_bias(pairs),
+        "length_bias": judges.length_bias(pairs, results, shown, tables),
+        "judge_agreement": judges.agreement(pairs, tables),
+        "leaderboard": published.leaderboards(pairs, results, found),
+    }  # fmt: skip
+
+
+def limits(project: Path = PROJECT) -> Limits:
+    """The lines that the dbt project draws.
+
+    Args:
+        project: The dbt project.
+    """
+    declared = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+    return Limits(declared["unparsable_limit"], declared["parity_tolerance"])
+
+
+def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
+    """Say so where the lake is newer than the warehouse, as no faults are to be looked for then."""
+    read = query(warehouse, f"select lake_table, stamp from interim.{_FOLLOWED}")  # noqa: S608
+    built = dict(read.group_by("lake_table").agg("stamp").iter_rows())
+    changed = [
+        name
+        for name in FOLLOWED
+        if sorted(each.stamp for each in lake.files(name)) != sorted(built.get(name, []))
+    ]
+    if changed:
+        findings.note(
+            f"changed since the warehouse was built: {', '.join(changed)}; "
+            f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
+        )
+
+
+def _tables(lake: Lake, findings: Findings) -> Tables:
+    pools = {
+        "model_answers": (pl.col("dataset"), pl.col("experiment")),
+        "outside_answers": (pl.lit("(outside)"), pl.col("outside_model")),
+        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model")),
+    }
+    answers = pl.concat(
+        [
+            _whole(lake, name, findings).select(
+                "benchmark", "question_id", "turn", "answer", pool=pool, model=model
+            )
+            for name, (pool, model) in pools.items()
+        ]
+    )
+    return Tables(
+        questions=_whole(lake, "benchmark_questions", findings),
+        singles=_whole(lake, "single_verdicts", findings),
+        pairs=_whole(lake, "pairwise_verdicts", findings),
+        imported=_whole(lake, "imported_verdicts", findings),
+        checkpoints=_whole(lake, "checkpoint", findings),
+        matchups=_whole(lake, "declared_matchups", findings),
+        answers=answers,
+    )
+
+
+def _whole(lake: Lake, name: str, findings: Findings) -> pl.DataFrame:
+    """All partitions of a table in one frame; none is no rows."""
+    table = TABLES[name]
+    dimensions = dict.fromkeys(table.dimensions, pl.String)
+    parts = [pl.DataFrame(schema={**table.schema, **dimensions})]
+    for partition in lake.partitions(name):
+        frame = read_table(lake, name, partition, "marts", findings)
+        if frame is not None:
+            parts.append(
+                frame.with_columns(
+                    pl.lit(value, pl.String).alias(key) for key, value in partition.items()
+                )
+            )
+    return pl.concat(parts)
+
+
+def _named(key: Sequence[str]) -> Any:
+    def say(row: Mapping[str, Any]) -> str:
+        names = [*key, *(name for name in _NAMES if name in row and name not in key)]
+        return ", ".join(f"{name} {row[name]}" for name in names)
+
+    return say

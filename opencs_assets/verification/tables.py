@@ -1,0 +1,94 @@
+"""Reading the lake without trusting it: files that no run wrote, columns that are not there."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+import pyarrow as pa
+
+from opencs_assets.schemas import TABLES
+from opencs_assets.verification.findings import Fault, Findings, Layer, shown, told
+from resources.lake import SCHEMA_PARTITION, Lake, LakeError
+
+_UNREADABLE = (LakeError, OSError, pa.ArrowInvalid, pl.exceptions.PolarsError)
+
+
+def read_table(
+    lake: Lake, name: str, partition: Mapping[str, str], layer: Layer, findings: Findings
+) -> pl.DataFrame | None:
+    """One partition in the table's schema; ``None``, with the fault kept, where it can't be read.
+
+    Columns that an older release did not write are null.
+
+    Args:
+        lake: The lake.
+        name: The table.
+        partition: The partition.
+        layer: Layer that it is read for.
+        findings: Takes the fault.
+    """
+    table = TABLES[name]
+    try:
+        frame = lake.read(name, partition)
+        held = {
+            column: (pl.col(column) if column in frame.columns else pl.lit(None)).cast(dtype)
+            for column, dtype in table.schema.items()
+        }
+        return frame.select(**held)
+    except _UNREADABLE as error:
+        fault = Fault(
+            layer, "unreadable", name, told(partition), "", shown(str(error)), "a readable table"
+        )
+        findings.add(f"{name}: files", [fault])
+        return None
+
+
+def check_files(lake: Lake, name: str, layer: Layer, findings: Findings) -> None:
+    """A table's folder holds one file a partition, and an empty one for its schema.
+
+    The warehouse reads every Parquet file below the folder, so that one more file is rows more.
+
+    Args:
+        lake: The lake.
+        name: The table.
+        layer: Layer that it is looked at for.
+        findings: Takes what is wrong.
+    """
+    table = TABLES[name]
+    what = f"{name}: files"
+    folder = f"{lake.root}/{name}"
+    known = {lake.path(table, partition) for partition in lake.partitions(name)}
+    schema = lake.path(table, dict.fromkeys(table.dimensions, SCHEMA_PARTITION))
+    schema = schema.removesuffix("part.parquet") + "schema.parquet"
+    there = sorted(lake.fs.find(folder)) if lake.fs.exists(folder) else []
+    for path in there:
+        if not path.endswith(".parquet"):
+            continue
+        findings.count(layer, what)
+        short = path.removeprefix(f"{folder}/")
+        if path == schema:
+            with lake.fs.open(path, "rb") as file:
+                rows = pl.read_parquet(file).height
+            if rows:
+                fault = Fault(layer, "unknown", name, "", f"file {short}", f"{rows} rows", "none")
+                findings.add(what, [fault])
+        elif path not in known:
+            fault = Fault(
+                layer,
+                "duplicated",
+                name,
+                "",
+                f"file {short}",
+                "a file that no run wrote, whose rows are counted, too",
+                "one file a partition",
+            )
+            findings.add(what, [fault])
+
+
+def duplicated_keys(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """The keys that stand more than once, with how often (``len``).
+
+    Args:
+        frame: Rows.
+        key: Columns that should be unique together.
+    """
+    return frame.group_by(key, maintain_order=True).len().filter(pl.col("len") > 1)

@@ -1,0 +1,424 @@
+"""A clean home passes; whatever is edited, missing or doubled is found, and named."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from opencs_assets.cli import app
+from opencs_assets.evaluation.report import render
+from opencs_assets.verdicts import replies
+from opencs_assets.verification.home import verify_home
+from resources.settings import load_settings
+from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
+
+SINGLE = {"dataset": "d", "experiment": ONE}
+PAIR = {"dataset": "d", "matchup": MATCHUP}
+Harm = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One thing that somebody did to a home.
+
+    Attributes:
+        harm: Does it.
+        named: Parts of the line that must name it.
+    """
+
+    harm: Harm
+    named: tuple[str, ...]
+
+
+def of(question: str, turn: int | None = None, shown_first: str | None = None) -> pl.Expr:
+    """The rows of a question."""
+    chosen = (pl.col("benchmark") == "own") & (pl.col("question_id") == question)
+    if turn is not None:
+        chosen &= pl.col("turn") == turn
+    return chosen if shown_first is None else chosen & (pl.col("shown_first") == shown_first)
+
+
+def lake_file(home: Path, table: str, partition: dict[str, str]) -> Path:
+    folders = [f"{name}={value}" for name, value in partition.items()]
+    return Path(home, "lake", table, *folders, "part.parquet")
+
+
+def rewrite(home: Path, table: str, partition: dict[str, str], change: Callable) -> None:
+    """Write a partition anew without asking the schema."""
+    file = lake_file(home, table, partition)
+    frame = change(pl.read_parquet(file, hive_partitioning=False))
+    file.unlink()
+    frame.write_parquet(file)
+
+
+def set_where(table: str, partition: dict[str, str], where: pl.Expr, **values) -> Harm:
+    def harm(home: Path) -> None:
+        def change(frame: pl.DataFrame) -> pl.DataFrame:
+            assert frame.filter(where).height
+            made = {
+                name: value if isinstance(value, pl.Expr) else pl.lit(value, frame.schema[name])
+                for name, value in values.items()
+            }
+            return frame.with_columns(
+                pl.when(where).then(value).otherwise(pl.col(name)).alias(name)
+                for name, value in made.items()
+            )
+
+        rewrite(home, table, partition, change)
+
+    return harm
+
+
+def drop_where(table: str, partition: dict[str, str], where: pl.Expr) -> Harm:
+    return lambda home: rewrite(home, table, partition, lambda frame: frame.filter(~where))
+
+
+def double_where(table: str, partition: dict[str, str], where: pl.Expr) -> Harm:
+    return lambda home: rewrite(
+        home, table, partition, lambda frame: pl.concat([frame, frame.filter(where)])
+    )
+
+
+def double_file(home: Path) -> None:
+    file = lake_file(home, "single_verdicts", SINGLE)
+    shutil.copy(file, file.with_name("part (copy).parquet"))
+
+
+def move_partition(home: Path) -> None:
+    """What was said of one model's answers stands under the other's name."""
+    file = lake_file(home, "single_verdicts", SINGLE)
+    file.replace(lake_file(home, "single_verdicts", {"dataset": "d", "experiment": TWO}))
+
+
+def in_store(statement: str, *values: str) -> Harm:
+    """Change the reply of a question's second turn, alone."""
+
+    def harm(home: Path) -> None:
+        rows = pl.read_parquet(lake_file(home, "single_verdicts", SINGLE))
+        reply = rows.filter(of("1", 2))["reply_id"].item()
+        with sqlite3.connect(home / "llm" / "replies.sqlite") as store:
+            changed = store.execute(statement, (*values, reply))
+            assert changed.rowcount == 1
+
+    return harm
+
+
+OWN = {
+    "a changed digit": Corruption(
+        set_where("single_verdicts", SINGLE, of("1", 2), score=9.0),
+        ("edited", "single_verdicts", ONE, "own question 1 turn 2", "score 9.0", "score 8.0"),
+    ),
+    "a dropped second turn": Corruption(
+        drop_where("single_verdicts", SINGLE, of("3", 2)),
+        ("missing", "single_verdicts", "own question 3 turn 2"),
+    ),
+    "a swapped pair": Corruption(
+        set_where(
+            "pairwise_verdicts", PAIR, of("0", shown_first="b"),
+            score_a=pl.col("score_b"), score_b=pl.col("score_a"), winner="b",
+        ),
+        ("edited", "pairwise_verdicts", MATCHUP, "question 0 turn 0, b shown first", "score_a 4.0",
+         "score_a 9.0"),
+    ),
+    "a flipped winner": Corruption(
+        set_where("pairwise_verdicts", PAIR, of("3", shown_first="a"), winner="a"),
+        ("edited", "question 3", "winner 'a'", "winner 'b'"),
+    ),
+    "a duplicated row": Corruption(
+        double_where("pairwise_verdicts", PAIR, of("2", shown_first="a")),
+        ("duplicated", "question 2 turn 0, a shown first", "2 rows"),
+    ),
+    "a duplicated file": Corruption(
+        double_file, ("duplicated", "single_verdicts", "part (copy).parquet")
+    ),
+    "another prompt version": Corruption(
+        set_where("single_verdicts", SINGLE, of("2"), prompt_version="own-single-generated-0"),
+        ("edited", "question 2 turn 1", "prompt version 'own-single-generated-0'"),
+    ),
+    "an edited prompt": Corruption(
+        in_store(
+            "update replies set request = replace(request, 'Length alone is no merit', 'Be kind')"
+            " where reply_id = ?"
+        ),
+        ("edited", "question 1 turn 2", "a kept request", "other words"),
+    ),
+    "an edited answer": Corruption(
+        set_where("model_answers", SINGLE, of("1", 1), answer="Better: quality=10"),
+        ("edited", "single_verdicts", "question 1 turn 2", f"answer of {ONE} to turn 1"),
+    ),
+    "an edited question": Corruption(
+        set_where(
+            "benchmark_questions", {}, of("4"),
+            turns=pl.lit(pl.Series([["What is easy?", "And then, of 4?"]])),
+        ),
+        ("edited", "pairwise_verdicts", "question 4", "question, turn 1"),
+    ),
+    "an edited reply": Corruption(
+        in_store("update replies set text = replace(text, '8', '9') where reply_id = ?"),
+        ("edited", "replies", "text that the judge's answer did not have"),
+    ),
+    "an edited reply, its body dropped": Corruption(
+        in_store(
+            "update replies set raw = null, text = replace(text, '8', '9') where reply_id = ?"
+        ),
+        ("edited", "question 1 turn 2", "score 8.0", "score 9.0"),
+    ),
+    "a deleted reply": Corruption(
+        in_store("delete from replies where reply_id = ?"),
+        ("missing", "question 1 turn 2", "is not in the reply store"),
+    ),
+    "verdicts moved to another model": Corruption(
+        move_partition, ("edited", f"experiment={TWO}", "question 0 turn 1", f"answer of {TWO}")
+    ),
+    "an unparsable that became a tie": Corruption(
+        set_where(
+            "pairwise_verdicts", PAIR, of("7", shown_first="a"),
+            winner="tie", status="ok", score_a=5.0, score_b=5.0,
+        ),
+        ("edited", "question 7", "status 'ok'", "status 'unparsable'"),
+    ),
+    "a tie that became a win": Corruption(
+        set_where("pairwise_verdicts", PAIR, of("1", shown_first="a"), winner="a"),
+        ("edited", "question 1", "winner 'a'", "winner 'tie'"),
+    ),
+    "another judge": Corruption(
+        set_where("single_verdicts", SINGLE, of("1"), judge="gpt-5"),
+        ("edited", "question 1 turn 1", "judge 'gpt-5'", "'gpt-4', whose reply it is"),
+    ),
+    "both orders' labels exchanged": Corruption(
+        set_where(
+            "pairwise_verdicts", PAIR, of("5"),
+            shown_first=pl.col("shown_first").replace({"a": "b", "b": "a"}),
+        ),
+        ("edited", "question 5 turn 0, a shown first", "the reply of the other order"),
+    ),
+    "a verdict that says it failed": Corruption(
+        set_where(
+            "pairwise_verdicts", PAIR, of("3", shown_first="a"),
+            status="failed", winner=None, score_a=None, score_b=None,
+        ),
+        ("edited", "question 3", "status 'failed'", "status 'ok'"),
+    ),
+    "a loss marked as not asked": Corruption(
+        set_where(
+            "pairwise_verdicts", PAIR, of("3"),
+            status="stopped", winner=None, score_a=None, score_b=None, reply_id=None,
+        ),
+        ("edited", MATCHUP, "1 questions marked stopped"),
+    ),
+    "another category": Corruption(
+        set_where("single_verdicts", SINGLE, of("1"), category="math"),
+        ("edited", "question 1 turn 1", "category 'math'", "category 'stem'"),
+    ),
+    "another sampling": Corruption(
+        set_where("single_verdicts", SINGLE, of("1"), sampling='{"temperature": 1.0}'),
+        ("edited", "question 1 turn 1", "sampling"),
+    ),
+    "a table that can't be read": Corruption(
+        lambda home: lake_file(home, "pairwise_verdicts", PAIR).write_bytes(b"PAR1"),
+        ("unreadable", "pairwise_verdicts", MATCHUP),
+    ),
+    "rows in the schema's file": Corruption(
+        lambda home: shutil.copy(
+            lake_file(home, "single_verdicts", SINGLE),
+            home / "lake/single_verdicts/dataset=__schema__/experiment=__schema__/schema.parquet",
+        ),
+        ("unknown", "single_verdicts", "schema.parquet", "48 rows"),
+    ),
+}  # fmt: skip
+
+
+def imported_file(home: Path) -> Path:
+    return next(each for each in (home / "verdicts").iterdir() if each.suffix == ".jsonl")
+
+
+def edit_byte(home: Path) -> None:
+    file = imported_file(home)
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"[[5]]", b"[[6]]", 1))
+
+
+IMPORTED = {
+    "an imported file edited by a byte": Corruption(
+        edit_byte, ("edited", "files", "judgments.jsonl", "SHA-256")
+    ),
+    "an imported file deleted": Corruption(
+        lambda home: imported_file(home).unlink(),
+        ("missing", "files", "judgments.jsonl", "no file"),
+    ),
+    "an imported file forgotten": Corruption(
+        lambda home: shutil.rmtree(home / "verdicts"),
+        ("missing", "files", "judgments.jsonl", "48 rows of a file that is not kept"),
+    ),
+    "an imported score changed": Corruption(
+        set_where("imported_verdicts", {}, of("2", 1), score_a=10.0),
+        ("edited", "imported_verdicts", "row 4", "score_a 10.0", "score_a 3.0"),
+    ),
+    "an imported row dropped": Corruption(
+        drop_where("imported_verdicts", {}, of("2", 2)),
+        ("missing", "imported_verdicts", "row 5", "no row"),
+    ),
+    "an imported row doubled": Corruption(
+        double_where("imported_verdicts", {}, of("3", 1)),
+        ("duplicated", "imported_verdicts", "row 6", "2 rows"),
+    ),
+}
+
+
+def in_warehouse(*statements: str) -> Harm:
+    def harm(home: Path) -> None:
+        with duckdb.connect(home / "warehouse.duckdb") as warehouse:
+            for statement in statements:
+                changed = warehouse.execute(statement).fetchone()
+                assert changed, statement
+                assert changed[0] > 0, statement
+
+    return harm
+
+
+MARTS = {
+    "a mart's digit changed": Corruption(
+        in_warehouse(f"update mt_bench_scores set score = score + 0.01 where model = '{ONE}'"),
+        ("edited", "mt_bench_scores", f"model {ONE}", "score"),
+    ),
+    "a mart's row deleted": Corruption(
+        in_warehouse("delete from win_rates where rule = 'both_agree'"),
+        ("missing", "win_rates", "rule both_agree", "no row"),
+    ),
+    "a mart's row duplicated": Corruption(
+        in_warehouse("insert into mt_bench_scores from mt_bench_scores limit 1"),
+        ("duplicated", "mt_bench_scores", "2 rows"),
+    ),
+    "an unfit result smuggled in": Corruption(
+        in_warehouse(
+            "insert into win_rates select * exclude (badge, reason) from win_rates_all "
+            "where badge = 'incomplete'"
+        ),
+        ("unknown", "win_rates", "benchmark smoke", "no row"),
+    ),
+    "an unfit result that passes the gate": Corruption(
+        in_warehouse(
+            "update publication_gate set passed = true, reason = null "
+            "where rule = 'every_judgment' and not passed"
+        ),
+        ("edited", "publication_gate", "rule every_judgment", "passed True", "passed False"),
+    ),
+    "a badge painted over": Corruption(
+        in_warehouse("update win_rates_all set badge = 'ok' where badge = 'incomplete'"),
+        ("edited", "win_rates_all", "badge 'ok'", "badge 'incomplete'"),
+    ),
+    "a rule of the gate taken away": Corruption(
+        in_warehouse("delete from publication_gate where rule = 'answers_complete' and not passed"),
+        ("missing", "publication_gate", "rule answers_complete"),
+    ),
+    "a narrower interval": Corruption(
+        in_warehouse("update win_rates set ci_low = ci_low + 1 where is_default_rule"),
+        ("edited", "win_rates", "ci_low"),
+    ),
+    "a rating changed": Corruption(
+        in_warehouse("update leaderboard set rating = rating + 1 where rank = 1"),
+        ("edited", "leaderboard", "rating"),
+    ),
+    "position bias hidden": Corruption(
+        in_warehouse("update position_bias set toward_first = 0 where category = 'all'"),
+        ("edited", "position_bias", "category all", "toward_first 0"),
+    ),
+    "a table taken away": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute("drop table position_bias"),
+        ("missing", "position_bias", "no such table"),
+    ),
+}
+BY_LAYER = {"judged": OWN, "imported": IMPORTED, "marts": MARTS}
+CORRUPTIONS = OWN | IMPORTED | MARTS
+
+
+def test_a_clean_home_passes(judged_home):
+    found = verify_home(load_settings(judged_home))
+    assert not found.faults, "\n".join(fault.line() for fault in found.faults)
+    assert not found.notes
+    counts = {(row["layer"], row["what"]): row["checked"] for row in found.rows()}
+    assert counts["judged", "single_verdicts: rows"] == 4 * QUESTIONS
+    assert counts["judged", "pairwise_verdicts: rows"] == 2 * QUESTIONS + 24
+    assert counts["imported", "imported_verdicts: rows"] == 2 * QUESTIONS
+    assert counts["marts", "win_rates"] == 3
+    assert counts["marts", "win_rates_all"] == 6
+    assert counts["marts", "mt_bench_scores"] == 3
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_every_corruption_is_found_and_named(name, copy):
+    home = copy()
+    CORRUPTIONS[name].harm(home)
+    layer = next(layer for layer, those in BY_LAYER.items() if name in those)
+    lines = [fault.line() for fault in verify_home(load_settings(home), [layer]).faults]
+    named = CORRUPTIONS[name].named
+    assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
+
+
+def test_an_unharmed_copy_passes(copy):
+    """What the tests above find is what they did, not what copying does."""
+    assert not verify_home(load_settings(copy())).faults
+
+
+def test_an_edit_in_the_lake_is_seen_in_the_marts_too(copy):
+    home = copy()
+    CORRUPTIONS["a changed digit"].harm(home)
+    tables = {fault.table for fault in verify_home(load_settings(home)).faults}
+    assert tables >= {"single_verdicts", "single_outcomes", "mt_bench_scores"}
+
+
+def test_older_prompts_are_named_and_compared_with_what_was_read(copy, monkeypatch):
+    home = copy()
+    monkeypatch.setitem(replies.PARSERS, ("single", "own"), "a later parser")
+    found = verify_home(load_settings(home), ["judged"])
+    assert not found.faults, "\n".join(fault.line() for fault in found.faults)
+    assert any("judged with an older prompt version" in note for note in found.notes)
+    set_where("single_verdicts", SINGLE, of("1", 2), score=9.0)(home)
+    lines = [fault.line() for fault in verify_home(load_settings(home), ["judged"]).faults]
+    assert any("question 1 turn 2: score 9.0; should be: score 8.0" in line for line in lines)
+
+
+def test_the_command_says_what_was_looked_at_and_fails_on_a_fault(copy, monkeypatch):
+    home = copy()
+    monkeypatch.setenv("OPENCS_HOME", str(home))
+    ran = CliRunner().invoke(app, ["verify"])
+    assert ran.exit_code == 0, ran.output
+    assert "pairwise_verdicts: rows" in ran.stdout
+    CORRUPTIONS["a dropped second turn"].harm(home)
+    ran = CliRunner().invoke(app, ["verify", "--json"])
+    assert ran.exit_code == 1
+    told = json.loads(ran.stdout)
+    assert not told["ok"]
+    assert {fault["table"] for fault in told["faults"]} >= {"single_verdicts", "mt_bench_scores"}
+    ran = CliRunner().invoke(app, ["verify"])
+    assert ran.exit_code == 1
+    assert "missing: single_verdicts, dataset=d" in ran.stdout
+
+
+def test_a_home_without_anything_passes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENCS_HOME", str(tmp_path))
+    ran = CliRunner().invoke(app, ["verify"])
+    assert ran.exit_code == 0, ran.output
+    assert "no warehouse yet" in ran.output
+
+
+def test_the_report_of_a_real_warehouse_has_every_table(judged_home):
+    """The columns that the report asks for are those that dbt builds."""
+    html = render(judged_home / "warehouse.duckdb")
+    assert "This warehouse has no" not in html
+    assert html.count("data:image/png;base64,") == 5
+    assert "judgments are missing" in html
+
+
+def test_a_lake_that_is_newer_than_the_warehouse_is_said_to_be(copy):
+    home = copy()
+    CORRUPTIONS["a changed digit"].harm(home)
+    notes = verify_home(load_settings(home), ["marts"]).notes
+    assert any("changed since the warehouse was built: single_verdicts" in note for note in notes)

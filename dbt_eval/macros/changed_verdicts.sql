@@ -74,6 +74,19 @@
     group by all
 {%- endmacro %}
 
+{#- Deletes what an incremental model counts of results that have changed or are no more. A result's
+    verdicts are all of one partition. -#}
+{% macro forget_changed_cells(outcomes, table, subject) -%}
+    {% if is_incremental() %}
+    delete from {{ this }}
+    where
+        result_id not in (select result_id from {{ outcomes }})
+        or result_id in (
+            select result_id from {{ outcomes }} where {{ verdicts_have_changed(table, subject) }}
+        )
+    {% endif %}
+{%- endmacro %}
+
 {#- Likewise of the answers, whose pool is a dataset, (outside) or (imported). -#}
 {% macro forget_changed_answers() -%}
     {% if is_incremental() %}

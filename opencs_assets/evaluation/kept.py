@@ -49,7 +49,7 @@ def with_kept(
         "create or replace temp table changed as from wanted"
         + (f" anti join {SCHEMA}.{name} using ({names}, fingerprint)" if there else "")
     )
-    new = reckon(session.execute(inputs).to_arrow_table())
+    new = reckon(session.sql(inputs).to_arrow_table())
     session.register("reckoned", new)
     session.execute(
         "create or replace temp table made as select reckoned.*, changed.fingerprint "  # noqa: S608

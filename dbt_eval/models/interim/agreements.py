@@ -23,6 +23,6 @@ def model(dbt, session):
 
     dbt.ref("agreement_cells")
     session.register(
-        "reckoned", estimates.agreements(session.execute(CELLS).to_arrow_table())
+        "reckoned", estimates.agreements(session.sql(CELLS).to_arrow_table())
     )
     return session.sql("from reckoned")

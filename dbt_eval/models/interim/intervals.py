@@ -57,6 +57,6 @@ def model(dbt, session):
         key=["result_id"],
         inputs=INPUTS,
         reckon=lambda values: estimates.result_intervals(
-            values, session.execute(QUESTIONS).to_arrow_table()
+            values, session.sql(QUESTIONS).to_arrow_table()
         ),
     )

@@ -11,7 +11,7 @@ import polars as pl
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
 from opencs_assets import automation
-from opencs_assets.evaluation import declared
+from opencs_assets.evaluation import declared, plots
 from opencs_assets.evaluation.dbt_project import (
     DbtError,
     NodeResult,
@@ -19,7 +19,6 @@ from opencs_assets.evaluation.dbt_project import (
     dbt_manifest,
     refuse_broken,
 )
-from opencs_assets.evaluation import plots
 from opencs_assets.experiments import Experiments
 from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from opencs_assets.provenance import SHORT, content_hash

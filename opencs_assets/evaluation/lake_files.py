@@ -28,9 +28,17 @@ FOLLOWED = (
     "imported_answers",
     "contaminated_samples",
 )
-_CODE = Path(__file__).parent
-# No part of what is reckoned.
-_SHOWN = {"assets.py", "checks.py", "plots.py"}
+_PACKAGE = Path(__file__).parents[1]
+# What the Python models reckon with.
+_CODE = (
+    "evaluation/agreement.py",
+    "evaluation/bootstrap.py",
+    "evaluation/bradley_terry.py",
+    "evaluation/estimates.py",
+    "evaluation/kept.py",
+    "evaluation/length_control.py",
+    "sequential.py",
+)
 _NEEDED = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "scipy")
 _CHANGED = """
 create or replace table interim.changed_files as
@@ -135,9 +143,8 @@ def _basis(lake: Lake, lake_url: str, project: str) -> str:
     digest = hashlib.sha256(f"{project}\0{_root(lake_url)}\0".encode())
     for package in _NEEDED:
         digest.update(f"{package} {version(package)}\0".encode())
-    code = sorted(path for path in _CODE.glob("*.py") if path.name not in _SHOWN)
-    for path in (*code, _CODE.parent / "sequential.py"):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in _CODE:
+        digest.update(name.encode() + b"\0" + (_PACKAGE / name).read_bytes() + b"\0")
     for table in TABLES.values():
         digest.update(f"{table.name}{table.dimensions}{table.schema}\0".encode())
     if lake.exists("benchmark_questions", {}):

@@ -20,6 +20,33 @@ frequent as (
         )[1:10] as frequent_tags
     from counted
     group by all
+),
+
+asked as (
+    select
+        dataset, stage, model, prompt_version,
+        count(*) as replies,
+        -- Null where the price of one is not known.
+        if(count(cost_usd) = count(*), sum(cost_usd), null) as cost_usd
+    from {{ source('lake', 'llm_replies') }}
+    where stage in (
+        'open_tags', 'contrastive_scores', 'whole_set_scores', 'single_scores', 'refined_samples'
+    )
+    group by all
+),
+
+chosen_with as (
+    select
+        dataset,
+        list(
+            struct_pack(
+                stage := stage, model := model, prompt_version := prompt_version,
+                replies := replies, cost_usd := cost_usd
+            )
+            order by stage, model, prompt_version
+        ) as chosen_with
+    from asked
+    group by dataset
 )
 
 select
@@ -35,6 +62,8 @@ select
     trained.epochs,
     trained.steps,
     trained.tokens,
-    frequent.frequent_tags
+    frequent.frequent_tags,
+    chosen_with.chosen_with
 from {{ source('lake', 'checkpoint') }} as trained
 left join frequent using (dataset, selector)
+left join chosen_with using (dataset)

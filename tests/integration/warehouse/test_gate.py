@@ -14,6 +14,7 @@ from tests.integration.warehouse.conftest import (
     imported,
     pair_rows,
     questions,
+    replies,
     table,
     write_models,
 )
@@ -121,6 +122,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     make.whole("bases", {"one": {}, "two": {"template_hash": "other", "base_model": "bigger"}})
     contaminated(make)
     from_files(lake)
+    traced(make)
     return build_in(home)
 
 
@@ -153,6 +155,26 @@ def contaminated(make: Defects) -> None:
         "contaminated_samples", table("contaminated_samples", matches), {"dataset": "leak"}
     )
     Path(make.lake.path(TABLES["contaminated_samples"], {"dataset": "unknown"})).unlink()
+
+
+def traced(make: Defects) -> None:
+    make.whole("traced", {"one": {"subset_hash": "of one", "samples": 2}, "two": {}})
+    make.pair("traced", pairs(reply_id="judged"))
+    chosen = [{"sample_id": name, "rank": place} for place, name in enumerate(["s0", "s1"])]
+    make.lake.write(
+        "selected_subset",
+        table("selected_subset", chosen),
+        {"dataset": "traced", "selector": "one"},
+    )
+    tags = [{"sample_id": "s0", "tags": ["math"]}, {"sample_id": "s1", "tags": ["math", "sums"]}]
+    make.lake.write("normalized_tags", table("normalized_tags", tags), {"dataset": "traced"})
+    tagged = {"stage": "open_tags", "model": "mini", "prompt_version": "tags-1", "role": "tagger"}
+    made = [
+        {"reply_id": "judged", "stage": "pairwise_verdicts", "model": "gpt", "cost_usd": 0.02},
+        {"reply_id": "t0", **tagged, "cost_usd": 0.001},
+        {"reply_id": "t1", **tagged, "cost_usd": 0.002},
+    ]
+    make.lake.write("llm_replies", replies([{"dataset": "traced", **row} for row in made]), {})
 
 
 def from_files(lake: Lake) -> None:
@@ -213,6 +235,29 @@ def test_what_is_sound_is_published_and_every_rule_of_it_told(gated: Warehouse):
         "win_or_tie", "epochs", 20, 10, 10,
     )  # fmt: skip
     assert row["ci_low"] < row["adjusted_win_pct"] == 62.5 < row["ci_high"]
+
+
+def test_a_verdict_is_traced_to_answers_subset_tags_prompts_replies_and_cost(gated: Warehouse):
+    first, second = gated.query(
+        "from verdict_trace where dataset = 'traced' and kind = 'pair' and question_id = 'q01' "
+        "order by shown_first"
+    ).to_dicts()
+    assert (first["winner"], second["winner"]) == ("a", "b")
+    assert (first["reply_id"], first["reply_model"], first["cost_usd"]) == ("judged", "gpt", 0.02)
+    assert (first["model_a"], first["checkpoint_a"]) == ("one", "traced-one")
+    assert [each.split()[0] for each in first["answer_a"]] == ["one", "one"]
+    assert [each.split()[0] for each in first["answer_b"]] == ["two", "two"]
+    assert (first["selector_a"], first["subset_hash_a"], first["samples_a"]) == ("one", "of one", 2)
+    assert first["frequent_tags_a"] == [
+        {"tag": "math", "samples": 2},
+        {"tag": "sums", "samples": 1},
+    ]
+    assert first["frequent_tags_b"] is None
+    (asked,) = first["chosen_with_a"]
+    assert asked.pop("cost_usd") == pytest.approx(0.003)
+    assert asked == {
+        "stage": "open_tags", "model": "mini", "prompt_version": "tags-1", "replies": 2,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("published", ["mt_bench_scores", "win_rates", "mt_bench_by_category",

@@ -87,6 +87,7 @@ select
     {{ trained }}.subset_hash as subset_hash_{{ side }},
     {{ trained }}.samples as samples_{{ side }},
     {{ trained }}.frequent_tags as frequent_tags_{{ side }},
+    {{ trained }}.chosen_with as chosen_with_{{ side }},
     {%- endfor %}
     {{ filled_by_embedded(['verdict.judge']) }} as filled_by_embedded,
     {{ embedded_note(['verdict.judge']) }} as note

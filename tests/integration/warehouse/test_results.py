@@ -100,7 +100,7 @@ def votes(lake: Lake) -> None:
     choice = pl.concat(
         pair_rows(
             {name: ("a", "a") if place % 2 else ("b", "b") for place, name in enumerate(NAMES)},
-            benchmark="bench", protocol="choice", turn=turn, model_b="three",
+            benchmark="bench", protocol="choice", turn=turn, model_a="solo", model_b="three",
         )
         for turn in (1, 2)
     ).with_columns(score_a=None, score_b=None)  # fmt: skip

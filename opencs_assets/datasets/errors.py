@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from opencs_assets.rejections import RejectedRowError
+
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "broken_json": "the line, or the JSON text in a column, is not JSON",
@@ -25,17 +27,7 @@ class DatasetError(ValueError):
     """A file, a name or a folder that can't be used as a whole."""
 
 
-class RowError(ValueError):
-    """One row that can't become a sample.
+class RowError(RejectedRowError):
+    """One row that can't become a sample."""
 
-    Attributes:
-        reason: A code of ``REASONS``.
-        detail: One sentence for a person.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        if reason not in REASONS:
-            raise KeyError(reason)
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+    reasons = REASONS

@@ -22,9 +22,9 @@ from opencs_assets.experiments import load_experiments
 from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS, OUTSIDE_ANSWERS
 from resources.lake import Lake
 from resources.settings import load_settings
+from tests.integration.servers.started import started
 from tests.unit.verdicts.conftest import TEMPLATES, prompt_rows, write_prompts
 
-SERVER = Path(__file__).parent / "servers" / "verdict_server.py"
 OURS, THEIRS = "random@smollm2-135m", "gpt-4"
 PARTITION = {"dataset": "d", "matchup": "ours_vs_gpt-4"}
 EXPERIMENTS = """
@@ -70,12 +70,8 @@ Worths = tuple[tuple[float, float], tuple[float, float]]
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    yield process.stdout.readline().strip()
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    with started("verdict_server.py") as url:
+        yield url
 
 
 class Platform:

@@ -1,8 +1,6 @@
 """Outside models: answered through the platform's client, paid once, and a side of a matchup."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +17,8 @@ from opencs_assets.schemas import MODEL_ANSWERS
 from resources.lake import Lake
 from resources.llm import engine
 from resources.settings import load_settings
+from tests.integration.servers.started import started
 
-SERVER = Path(__file__).parent / "servers" / "answer_server.py"
 OURS = "random@smollm2-135m"
 EXPERIMENTS = """
 outside_models:
@@ -37,12 +35,8 @@ OWN = """{"question_id": 1, "category": "math", "turns": ["Why?", "And?"]}
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    yield process.stdout.readline().strip()
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    with started("answer_server.py") as url:
+        yield url
 
 
 class Platform:

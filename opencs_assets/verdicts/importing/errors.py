@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from opencs_assets.rejections import RejectedRowError
+
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "broken_json": "the row is not JSON, for instance because the file was cut",
@@ -39,17 +41,7 @@ class NotUnderstoodError(VerdictFileError):
     """A file of no form that can be imported; who tells a person says which there are."""
 
 
-class RowError(ValueError):
-    """One row that can't become a verdict or an answer.
+class RowError(RejectedRowError):
+    """One row that can't become a verdict or an answer."""
 
-    Attributes:
-        reason: A code of ``REASONS``.
-        detail: One sentence for a person.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        if reason not in REASONS:
-            raise KeyError(reason)
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+    reasons = REASONS

@@ -1,8 +1,6 @@
 """Answers from an endpoint with the checkpoint: what is sent, what is kept, what is refused."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,21 +22,17 @@ from opencs_assets.schemas import BENCHMARK_QUESTIONS
 from resources import models
 from resources.llm.embedded import EmbeddedServer
 from resources.settings import EMBEDDED_MODEL
+from tests.integration.servers.started import started
 
 pytestmark = pytest.mark.train
-SERVER = Path(__file__).parent.parent / "servers" / "answer_server.py"
 PROVENANCE = content_hash({"served": 1})
 TOKENS = 16
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    yield process.stdout.readline().strip()
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    with started("answer_server.py") as url:
+        yield url
 
 
 @pytest.fixture

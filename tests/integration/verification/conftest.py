@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from opencs_assets.verdicts.importing.kept import keep
 from opencs_assets.verdicts.importing.options import read_options
 from resources.lake import Lake
 from resources.settings import load_settings
+from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table
 
-SERVER = Path(__file__).parent.parent / "servers" / "verdict_judge.py"
 ONE, TWO = "opencs@smollm2-135m", "random@smollm2-135m"
 MATCHUP = "one_vs_two"
 EXPERIMENTS = f"""
@@ -60,12 +58,8 @@ IMPORTED = [
 
 @pytest.fixture(scope="session")
 def judge_url() -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    yield process.stdout.readline().strip()
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    with started("verdict_judge.py") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from opencs_assets.verdicts.importing.errors import RowError
-from opencs_assets.verdicts.importing.forms.form import Form, Read, Row, has
+from opencs_assets.verdicts.importing.forms.form import Form, Read, Row, answer_to, has
 from opencs_assets.verdicts.importing.options import Options
 from opencs_assets.verdicts.importing.questions import ByText, Questions
 from opencs_assets.verdicts.importing.rows import (
@@ -51,17 +51,7 @@ def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read
             )
         ]
         for model, field in zip(models, ("output_1", "output_2"), strict=True):
-            answer = row.get(field)
-            if isinstance(answer, str):
-                found.append(
-                    Answer(
-                        model,
-                        question.benchmark,
-                        question.question_id,
-                        question.category,
-                        (answer,),
-                    )
-                )
+            found += answer_to(question, model, row.get(field))
         return found
 
     return read

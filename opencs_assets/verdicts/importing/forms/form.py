@@ -43,6 +43,13 @@ def has(*names: str) -> Callable[[Row], bool]:
     return lambda row: wanted <= row.keys()
 
 
+def answer_to(question: Question, model: str, text: Any) -> list[Answer]:
+    """A model's one answer to a question; none where the file has no text of it."""
+    if not isinstance(text, str):
+        return []
+    return [Answer(model, question.benchmark, question.question_id, question.category, (text,))]
+
+
 def question_by_id(row: Row, options: Options, questions: Questions) -> Question:
     """The question that a row names by its id, in MT-Bench unless another benchmark was said.
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from opencs_assets.verdicts.importing.errors import RowError, VerdictFileError
-from opencs_assets.verdicts.importing.forms.form import Form, Read, Row
+from opencs_assets.verdicts.importing.forms.form import Form, Read, Row, answer_to
 from opencs_assets.verdicts.importing.options import Options
 from opencs_assets.verdicts.importing.questions import ByText, Questions
 from opencs_assets.verdicts.importing.rows import (
@@ -89,17 +89,7 @@ def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read
                 )
             )
         for model, name in zip(models, ANSWERS, strict=True):
-            answer = row.get(name, row.get(model))
-            if isinstance(answer, str):
-                found.append(
-                    Answer(
-                        model,
-                        question.benchmark,
-                        question.question_id,
-                        question.category,
-                        (answer,),
-                    )
-                )
+            found += answer_to(question, model, row.get(name, row.get(model)))
         return found
 
     return read

@@ -35,7 +35,6 @@ select
 from main.pair_outcomes
 inner join members using (result_id)
 where status = 'ok' and share is not null
-order by board, question_id, model_a, model_b, turn
 """
 
 

@@ -217,12 +217,12 @@ def follow(tmp_path: Path, seed: int, steps: int) -> None:
 
 
 def test_a_build_on_the_last_one_holds_the_same_as_a_new_one(tmp_path: Path):
-    follow(tmp_path, seed=0, steps=2)
+    follow(tmp_path, seed=2, steps=3)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(1, 7))
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 5, 6])
 def test_after_many_changes_too(tmp_path: Path, seed: int):
     follow(tmp_path, seed=seed, steps=6)
 

@@ -564,6 +564,11 @@ BENCHMARK_QUESTIONS = _table(
         "references": Column(
             pl.List(pl.String), "Reference answer by turn; empty where there is none"
         ),
+        "difficulty": Column(
+            pl.Float64,
+            "AlpacaEval's difficulty of the instruction for the baseline, where the file has it",
+            nullable=True,
+        ),
     },
 )
 MODEL_ANSWERS = _table(

@@ -3,13 +3,15 @@
 In ``<home>/benchmarks`` a benchmark is a file ``<name>.jsonl``, or a folder ``<name>`` with
 ``question.jsonl`` and its reference answers as FastChat lays them out; the known ones have the
 names that they were published under, see ``declared``. One line is one question, in FastChat's form
-(``turns``, and where it has them ``question_id``, ``category`` and ``reference``, an answer a turn)
+(``turns``, and where it has them ``question_id``, ``category``, ``reference``, an answer a turn,
+and ``instruction_difficulty``)
 or in that of a test set: ``conversations``, ``instruction`` with its ``input``, ``Instruction``,
 ``prompt`` or ``text``. The package brings ``smoke``; a file of the home replaces it.
 """
 
 import ast
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ GENERIC = "generic"
 DERIVED_ID = 16
 # Forms by their field, the most telling first: Alpaca's files have a ``text`` with the answer too.
 FORMS = ("turns", "conversations", "instruction", "Instruction", "prompt", "text")
+# As AlpacaEval's column of length-controlled win rates is called.
+DIFFICULTY = "instruction_difficulty"
 IDS = ("question_id", "id", "idx")
 USERS = frozenset({"user", "human"})
 
@@ -236,6 +240,7 @@ def _question(found: Row, benchmark: str, known: Declared | None, where: str) ->
         "turns": turns,
         # A file of their own has the references that the judge is shown.
         "references": [] if known and known.references else _references(found, turns, where),
+        "difficulty": _difficulty(found, where),
     }
 
 
@@ -301,6 +306,15 @@ def _references(found: Row, turns: Sequence[str], where: str) -> list[str]:
             "or none"
         )
     return references if any(text.strip() for text in references) else []
+
+
+def _difficulty(found: Row, where: str) -> float | None:
+    value = found.get(DIFFICULTY)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BenchmarkError(f"{where}: `{DIFFICULTY}` must be a number, not {value!r}")
+    return float(value)
 
 
 def _add_references(rows: Sequence[Row], path: Path) -> None:

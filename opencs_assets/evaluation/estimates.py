@@ -135,11 +135,14 @@ def ratings(outcomes: pa.Table) -> pa.Table:
 
 
 def length_controlled(outcomes: pa.Table) -> pa.Table:
-    """How often the longer answer won, and win rates at equal lengths (no difficulties).
+    """How often the longer answer won, and win rates at equal lengths.
+
+    Where the benchmark has a difficulty of every instruction it is AlpacaEval 2's formula, with
+    model b as the baseline that they were measured for; otherwise it goes without.
 
     Args:
-        outcomes: ``result_id``, ``share`` that model a won (1, 0.5, 0), and the characters of
-            both answers, ``length_a`` and ``length_b``.
+        outcomes: ``result_id``, ``share`` that model a won (1, 0.5, 0), the characters of both
+            answers, ``length_a`` and ``length_b``, and ``difficulty``, null where there is none.
 
     Returns:
         ``result_id``; ``questions``; ``decided`` of them, won by one of two answers of different
@@ -159,6 +162,11 @@ def length_controlled(outcomes: pa.Table) -> pa.Table:
         .sort("result_id")
     )
     names = counted["result_id"]
+    measured = set(
+        rows.group_by("result_id")
+        .agg(pl.col("difficulty").is_not_null().all())
+        .filter("difficulty")["result_id"]
+    )
     found = (
         length_control.no_difficulty_by(
             rows["result_id"].replace_strict(names, np.arange(len(names))).to_numpy(),
@@ -169,6 +177,12 @@ def length_controlled(outcomes: pa.Table) -> pa.Table:
         if len(names)
         else []
     )
+    for place, name in enumerate(names):
+        mine = rows.filter(pl.col("result_id") == name) if name in measured else None
+        if mine is not None:
+            found[place] = length_control.alpaca_eval2(
+                *(mine[each].to_numpy() for each in ("share", "length_a", "length_b", "difficulty"))
+            )
     return counted.with_columns(
         lc_win_pct=_known(np.array([100 * each.rate for each in found], np.float64)),
         lc_method=pl.Series([each.method for each in found], dtype=pl.String),

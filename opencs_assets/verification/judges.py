@@ -92,7 +92,13 @@ def length_bias(
     reckoned = estimates.length_controlled(
         played.drop_nulls("share")
         .sort("result_id", "question_id", "turn")
-        .select("result_id", "share", "length_a", "length_b")
+        .join(
+            tables.questions.select("benchmark", "question_id", "difficulty"),
+            on=["benchmark", "question_id"],
+            how="left",
+            maintain_order="left",
+        )
+        .select("result_id", "share", "length_a", "length_b", "difficulty")
         .to_arrow()
     )
     shown = published.filter("is_default_rule").select(

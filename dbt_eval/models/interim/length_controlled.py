@@ -51,7 +51,8 @@ select
         turn = 0,
         list_sum(other.characters),
         other.characters[list_position(other.turns, turn)]
-    )::double as length_b
+    )::double as length_b,
+    difficulties.difficulty
 from (
     select
         result_id, question_id, turn, protocol, win_or_tie, both_agree, sum_of_scores
@@ -67,6 +68,10 @@ inner join interim.answers as other
     on
         other.pool = changed.pool_b and other.model = changed.model_b
         and other.benchmark = changed.benchmark and other.question_id = outcome.question_id
+left join difficulties
+    on
+        difficulties.benchmark = changed.benchmark
+        and difficulties.question_id = outcome.question_id
 where share is not null and length_a is not null and length_b is not null
 order by result_id, outcome.question_id, turn
 """
@@ -78,6 +83,11 @@ def model(dbt, session):
     dbt.ref("results")
     dbt.ref("answers")
     dbt.ref("pair_outcomes")
+    questions = dbt.source("lake", "benchmark_questions")
+    # Their contents are in what a whole build depends on, so they are in no fingerprint.
+    session.register(
+        "difficulties", questions.select("benchmark, question_id, difficulty").to_arrow_table()
+    )
     return kept.with_kept(
         session,
         "length_controlled",

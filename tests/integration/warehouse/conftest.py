@@ -99,6 +99,7 @@ def questions(benchmark: str, names: list[str], turns: int = 2) -> pl.DataFrame:
             "category": "math",
             "turns": ["?"] * turns,
             "references": [],
+            "difficulty": None,
         }
         for name in names
     ]

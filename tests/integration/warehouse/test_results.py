@@ -40,11 +40,21 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     home = tmp_path_factory.mktemp("results")
     lake = Lake(str(home / "lake"))
     asked = questions("bench", NAMES)
-    lake.write("benchmark_questions", asked, {})
+    hard = questions("hard", NAMES).with_columns(
+        difficulty=pl.Series([place / 10 - 1 for place in range(len(NAMES))])
+    )
+    lake.write("benchmark_questions", pl.concat([asked, hard]), {})
     models = {"one": {}, "two": {}, "three": {}}
     for dataset in ("now", "old", "early"):
         write_models(lake, dataset, asked, models)
     write_models(lake, "now", asked, {"solo": {}})
+    write_models(lake, "hard", hard, models)
+    of_hard = {name: ("a", "a") if place % 3 else ("b", "b") for place, name in enumerate(NAMES)}
+    lake.write(
+        "pairwise_verdicts",
+        pair_rows(of_hard, benchmark="hard"),
+        {"dataset": "hard", "matchup": "m"},
+    )
     of_old = {"dataset": "old", "matchup": "m"}
     write_old(lake, "pairwise_verdicts", pair_rows(both(("a", "b")), benchmark="bench"), of_old)
     logprobs = pair_rows(both(("a", "a")), benchmark="bench", reading="logprobs")
@@ -70,6 +80,18 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     ]
     lake.write("declared_matchups", table("declared_matchups", matchups), {})
     return build_in(home)
+
+
+def test_lengths_are_controlled_with_difficulties_where_the_benchmark_has_them(
+    warehouse: Warehouse,
+):
+    found = warehouse.query(
+        "select distinct benchmark, lc_method from length_bias order by benchmark"
+    )
+    assert found.rows() == [("bench", "lc_no_difficulty"), ("hard", "lc_alpaca_eval2")]
+    (row,) = warehouse.query("from length_bias where benchmark = 'hard'").to_dicts()
+    assert row["lc_questions"] == len(NAMES)
+    assert 50 < row["lc_win_pct"] < 80
 
 
 def stopped(lake: Lake) -> None:
@@ -255,5 +277,5 @@ def test_every_verdict_is_traced_once(warehouse: Warehouse):
         "select count(*) as rows, count(distinct (result_id, question_id, turn, shown_first)) "
         "as verdicts from verdict_trace",
     )
-    # old: 40 + 40 + 40 singles; early, with those not asked: 40; now: 40 outside, 80 by turn, 40.
-    assert counted["rows"] == counted["verdicts"] == 320
+    # old: 40 + 40 + 40 singles; early, with those not asked: 40; now: 40 outside, 80 by turn, 40; hard: 40.
+    assert counted["rows"] == counted["verdicts"] == 360

@@ -214,6 +214,14 @@ def test_a_folder_of_the_users_own_in_fastchats_layout(tmp_path):
         read_benchmarks(tmp_path, {})
 
 
+def test_difficulties_are_alpaca_evals_where_a_line_has_one(write):
+    path = write({"turns": ["Why?"], "instruction_difficulty": -0.5}, {"turns": ["How?"]})
+    assert read_benchmark(path, "own")["difficulty"].to_list() == [-0.5, None]
+    wrong = write({"turns": ["Why?"], "instruction_difficulty": "hard"})
+    with pytest.raises(BenchmarkError, match="line 1: `instruction_difficulty` must be a number"):
+        read_benchmark(wrong, "own")
+
+
 def test_ids_that_a_file_lacks_come_from_the_question(write):
     first = read_benchmark(write({"turns": ["Why?"]}, {"turns": ["How?"]}), "own")
     moved = read_benchmark(write({"turns": ["How?"]}, {"turns": ["Why?"]}), "own")

@@ -8,7 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from opencs_assets.evaluation import bootstrap, bradley_terry, estimates, lake_files
+from opencs_assets.evaluation import (
+    bootstrap,
+    bradley_terry,
+    estimates,
+    lake_files,
+    length_control,
+)
 from opencs_assets.sequential import interval
 
 
@@ -77,7 +83,7 @@ def test_nothing_gives_nothing():
     assert estimates.ratings(outcomes.to_arrow()).num_rows == 0
     lengths = pl.DataFrame(
         schema={"result_id": pl.String, "share": pl.Float64, "length_a": pl.Float64,
-                "length_b": pl.Float64}
+                "length_b": pl.Float64, "difficulty": pl.Float64}
     )  # fmt: skip
     assert estimates.length_controlled(lengths.to_arrow()).num_rows == 0
     cells = ["benchmark", "judge_a", "judge_b", "turn", "vote_a", "vote_b", "often"]
@@ -126,7 +132,9 @@ def test_longer_answers():
         ("one", 1.0, 10.0, 10.0),
     ]
     names = ["result_id", "share", "length_a", "length_b"]
-    outcomes = pl.DataFrame(rows, schema=names, orient="row")
+    outcomes = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        difficulty=pl.lit(None, pl.Float64)
+    )
     (row,) = pl.DataFrame(
         pl.from_arrow(estimates.length_controlled(outcomes.to_arrow()))
     ).to_dicts()
@@ -134,6 +142,28 @@ def test_longer_answers():
     assert (row["questions"], row["decided"], row["longer_wins"]) == (5, 3, 2)
     assert (row["lc_method"], row["lc_questions"]) == ("lc_no_difficulty", 5)
     assert 0 < row["lc_win_pct"] < 100
+
+
+def test_difficulties_count_where_every_instruction_has_one():
+    rng = np.random.default_rng(3)
+    share, longer = rng.integers(0, 3, 60) / 2, rng.integers(50, 150, 60).astype(float)
+    one = pl.DataFrame({"share": share, "length_a": longer, "length_b": longer[::-1]})
+    hard = rng.normal(size=60)
+    some = [None, *hard[1:]]
+    outcomes = pl.concat(
+        one.with_columns(pl.lit(name).alias("result_id"), pl.Series("difficulty", given))
+        for name, given in (("all", hard.tolist()), ("some", some))
+    ).select("result_id", *one.columns, "difficulty")
+    found = {
+        row["result_id"]: row
+        for row in pl.DataFrame(
+            pl.from_arrow(estimates.length_controlled(outcomes.to_arrow()))
+        ).to_dicts()
+    }
+    assert found["all"]["lc_method"] == "lc_alpaca_eval2"
+    expected = length_control.alpaca_eval2(share, longer, longer[::-1], hard)
+    assert found["all"]["lc_win_pct"] == pytest.approx(100 * expected.rate)
+    assert found["some"]["lc_method"] == "lc_no_difficulty"
 
 
 def test_agreement_with_and_without_ties():

@@ -229,6 +229,8 @@ def no_difficulty_by(
     spread = np.sqrt(variance)
     term = np.tanh(longer / np.where(spread > 0, spread, np.inf)[group])
     model, weight = np.zeros(groups), np.zeros(groups)
+    # A matchup that has settled stays, so that its rate does not depend on what else is reckoned.
+    moving = np.ones(groups, bool)
     for _ in range(NEWTON_STEPS):
         chance = expit(model[group] + weight[group] * term)
         left, unsure = preferred - chance, chance * (1 - chance)
@@ -241,8 +243,10 @@ def no_difficulty_by(
         # Far from the top, a whole step of Newton's may overshoot; none of these is far.
         step = np.clip((curve_length * slope - both * slope_length) / determinant, -1, 1)
         step_length = np.clip((curve * slope_length - both * slope) / determinant, -1, 1)
-        model, weight = model + step, weight + step_length
-        if max(np.abs(step).max(), np.abs(step_length).max()) < TOLERANCE:
+        model = np.where(moving, model + step, model)
+        weight = np.where(moving, weight + step_length, weight)
+        moving &= np.maximum(np.abs(step), np.abs(step_length)) >= TOLERANCE
+        if not moving.any():
             break
     shorter_too = np.bincount(group, longer <= 0, groups) > 0
     longer_too = np.bincount(group, longer >= 0, groups) > 0

@@ -185,12 +185,13 @@ def test_a_grid_is_told_before_it_is_run_and_asked_for(tmp_path, small_file):
         "export": 9,
         "experiment": 27,
         "matchup": 75,
+        "imported": 1,
         "warehouse": 1,
     }
-    assert found["totals"]["runs"] == 125
+    assert found["totals"]["runs"] == 126
     assert {"what": "dataset alpaca", "state": "missing"}.items() <= found["needs"][0].items()
     assert "dataset alpaca: get alpaca_data.json" in told(refused)
-    assert "In all: 34 runs" in " ".join(shown.stdout.split())
+    assert "In all: 35 runs" in " ".join(shown.stdout.split())
     # Nobody is there to say yes, so nothing is written and nothing runs.
     assert "Write" in told(asked)
     assert not (home / "experiments.d").exists()

@@ -277,5 +277,6 @@ def test_every_verdict_is_traced_once(warehouse: Warehouse):
         "select count(*) as rows, count(distinct (result_id, question_id, turn, shown_first)) "
         "as verdicts from verdict_trace",
     )
-    # old: 40 + 40 + 40 singles; early, with those not asked: 40; now: 40 outside, 80 by turn, 40; hard: 40.
+    # old: 40 + 40 + 40 singles; early, with those not asked: 40; now: 40 outside, 80 by turn, 40;
+    # hard: 40.
     assert counted["rows"] == counted["verdicts"] == 360

@@ -102,6 +102,15 @@ def test_many_matchups_at_once():
         assert together.questions == alone.questions
 
 
+@pytest.mark.parametrize("seed", [1, 5, 7, 8, 9])
+def test_a_matchup_has_the_same_rate_whatever_else_is_reckoned(seed):
+    # One that takes many steps more is beside it.
+    part, slow = made(6, seed=seed), (np.ones(6), np.arange(6.0), np.zeros(6))
+    columns = [np.concatenate(each) for each in zip(part, slow, strict=True)]
+    group = np.repeat([0, 1], [len(part[0]), len(slow[0])])
+    assert no_difficulty_by(group, *columns)[0] == no_difficulty(*part)
+
+
 def test_what_cannot_be_told():
     # Always longer by the same: the model, or its length?
     assert np.isnan(no_difficulty([1, 1, 0], [9, 9, 9], [5, 5, 5]).rate)

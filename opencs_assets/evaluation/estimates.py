@@ -180,9 +180,10 @@ def length_controlled(outcomes: pa.Table) -> pa.Table:
     for place, name in enumerate(names):
         mine = rows.filter(pl.col("result_id") == name) if name in measured else None
         if mine is not None:
-            found[place] = length_control.alpaca_eval2(
-                *(mine[each].to_numpy() for each in ("share", "length_a", "length_b", "difficulty"))
+            share, length_a, length_b, difficulty = (
+                mine[each].to_numpy() for each in ("share", "length_a", "length_b", "difficulty")
             )
+            found[place] = length_control.alpaca_eval2(share, length_a, length_b, difficulty)
     return counted.with_columns(
         lc_win_pct=_known(np.array([100 * each.rate for each in found], np.float64)),
         lc_method=pl.Series([each.method for each in found], dtype=pl.String),

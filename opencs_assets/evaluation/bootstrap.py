@@ -142,7 +142,7 @@ def percentiles(values: Floats, level: float) -> Floats:
     found = np.full((2, len(values)), np.nan)
     some = np.isnan(values).any(axis=1)
     if not some.all():
-        found[:, ~some] = np.quantile(values[~some], bounds, axis=1)
+        found[:, ~some] = np.quantile(values[~some], bounds, axis=1, overwrite_input=True)
     for row in np.flatnonzero(some):
         known = values[row][~np.isnan(values[row])]
         if len(known):

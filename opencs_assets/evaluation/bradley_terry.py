@@ -12,6 +12,7 @@ orders were merged before, and thousands of resamples are fitted at once as dens
 two share is a line of ``expit``; one module for both would have to be both.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ NEWTON_STEPS, LEAST_STEP = 100, 1e-6
 SETTLED, NEAR = 1e-16, 1e-3
 # Of a rise that is less than what rounding makes of it.
 ROUNDING = 1e-12
+# Steps of a resample with the curvature of all verdicts; it is near enough where its own curvature
+# is at least this share of that, and the last step was about to raise the likelihood, twice, by
+# less than this: the step was a ten-thousandth of a standard error, and what is left is less.
+SHARED_STEPS, SHARED, CLOSE = 10, 0.1, 1e-8
 # How many numbers of resamples are fitted at once, and up to which size questions by pairs of
 # models are a full table.
 HELD, FULL = 1 << 20, 1 << 24
@@ -168,11 +173,11 @@ def intervals(
     """Strengths with percentile bootstrap intervals, paired by question.
 
     A resample draws questions, and all verdicts about a question, of whatever matchup, come with
-    it. Every resample is fitted by Newton's method from the strengths of all verdicts, as many at
-    once as memory allows: seconds for 10,000 resamples of 20 models, and a minute for 100 models
-    that all met each other, on two cores. A resample in which a model met no other is left out
-    for that model; one in which it won all gives it what the ridge allows, so that the upper end
-    of a model that hardly ever lost can be far away.
+    it. Every resample is fitted from the strengths of all verdicts, with their curvature while
+    the resample's is like it and by Newton's method where it is not, as many at once as memory
+    allows. A resample in which a model met no other is left out for that model; one in which it
+    won all gives it what the ridge allows, so that the upper end of a model that hardly ever lost
+    can be far away.
 
     Args:
         question: Number of the question of each verdict, int (m,), from 0; questions of different
@@ -204,17 +209,21 @@ def intervals(
         return Interval(strengths, nothing, nothing.copy())
     one, other, won, played = _by_question(question, first, second, _shares(share), models)
     start = np.nan_to_num(strengths)
+    near = _Near.of(one, other, np.asarray(played.sum(axis=0)), start, groups, ridge)
     resampled = np.empty((models, resamples))
+    ends = abs(_incidence(one, other, models)).T.tocsr()
     several = max(1, HELD // max(models * models, 2 * len(one)))
 
     def refit(row: int, block: Weights) -> None:
         for part in range(0, len(block), several):
             weights = block[part : part + several].T
-            drawn = played.T @ weights
-            found = _maximize((won.T @ weights).T, drawn.T, one, other, start, groups, ridge)
-            met = np.zeros((len(found), models), bool)
-            for model in range(models):
-                met[:, model] = (drawn[(one == model) | (other == model)] > 0).any(axis=0)
+            drawn, better = played.T @ weights, won.T @ weights
+            found, settled = near.fit(better, drawn)
+            if len(far := np.flatnonzero(~settled)):
+                found[far] = _maximize(
+                    better[:, far].T, drawn[:, far].T, one, other, start, groups, ridge
+                )
+            met = (ends @ drawn).T > 0
             found = np.where(met, _centred(found, groups), np.nan)
             resampled[:, row + part : row + part + len(found)] = found.T
 
@@ -284,6 +293,67 @@ def _centred(strengths: Floats, groups: Ints) -> Floats:
     return found
 
 
+@dataclass(frozen=True)
+class _Near:
+    """Fits of resamples near the strengths of all verdicts, with one curvature for all of them.
+
+    A step is a product where Newton's is a system of equations for each resample. Where each pair's
+    part of a resample's curvature is at least a share ``SHARED`` of its part in all verdicts', the
+    whole curvature is too, and a small step is proof of being near.
+    """
+
+    one: Ints
+    other: Ints
+    start: Floats
+    weight: Floats
+    to_models: Any
+    inverse: Floats
+    ridge: float
+
+    @classmethod
+    def of(
+        cls, one: Ints, other: Ints, played: Floats, start: Floats, groups: Ints, ridge: float
+    ) -> "_Near":
+        """From how often each pair met in all, (pairs,), and the strengths of all, (n,)."""
+        chance = expit(start[one] - start[other])
+        weight = np.asarray(played, np.float64) * chance * (1 - chance)
+        incidence = _incidence(one, other, len(start))
+        curvature = (incidence.T @ sparse.diags_array(weight) @ incidence).toarray()
+        curvature[np.diag_indices(len(start))] += ridge
+        together = (groups[:, None] == groups).astype(np.float64)
+        inverse = np.linalg.inv(curvature + together)
+        return cls(one, other, start, weight, sparse.csr_array(incidence.T), inverse, ridge)
+
+    def fit(
+        self, won: npt.NDArray[Any], played: npt.NDArray[Any]
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Strengths (r, n) of resamples, tables of (pairs, r), and which of them hold."""
+        won, played = np.asarray(won, np.float64), np.asarray(played, np.float64)
+        at = self.start[:, None]
+        last, settled = np.full(won.shape[1], np.inf), np.zeros(won.shape[1], bool)
+        for _ in range(SHARED_STEPS):
+            with np.errstate(over="ignore"):
+                chance = 1 / (1 + np.exp(at[self.other] - at[self.one]))
+            slope = self.to_models @ (won - played * chance) - self.ridge * at
+            step = self.inverse @ slope
+            rise = (slope * step).sum(axis=0)
+            at = at + step
+            settled = rise <= CLOSE
+            # None of the others is still on its way.
+            if not (~settled & (rise < last)).any():
+                break
+            last = rise
+        alike = (played * chance * (1 - chance) >= SHARED * self.weight[:, None]).all(axis=0)
+        return np.ascontiguousarray(at.T), settled & alike
+
+
+def _incidence(one: Ints, other: Ints, models: int) -> Any:
+    """1 at the one and -1 at the other model of each pair, sparse (pairs, n)."""
+    ends = np.repeat(np.arange(len(one)), 2)
+    places = np.stack([one, other], axis=1).ravel()
+    return sparse.csr_array((np.tile([1.0, -1.0], len(one)), (ends, places)), (len(one), models))
+
+
 def _maximize(
     won: npt.NDArray[Any],
     played: npt.NDArray[Any],
@@ -309,14 +379,7 @@ def _maximize(
     if not len(one):
         return values
     won, played = np.asarray(won, np.float64), np.asarray(played, np.float64)
-    ends = np.arange(len(one))
-    incidence = sparse.csr_array(
-        (
-            np.tile([1.0, -1.0], len(one)),
-            (np.repeat(ends, 2), np.stack([one, other], axis=1).ravel()),
-        ),
-        (len(one), models),
-    )
+    incidence = _incidence(one, other, models)
     diagonal = np.arange(models)
     # Moving a whole group changes nothing; without this, rounding would move it.
     together = (groups[:, None] == groups).astype(np.float64)

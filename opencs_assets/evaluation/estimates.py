@@ -16,9 +16,6 @@ import pyarrow as pa
 from opencs_assets.evaluation import agreement, bootstrap, bradley_terry, length_control
 from opencs_assets.sequential import interval
 
-# A resample of a leaderboard is a fit, whose cost grows with the models' number: of many, a
-# thousand tell 2.5 % from 97.5 % well enough.
-MANY_MODELS, RATING_RESAMPLES_OF_MANY = 30, 1_000
 VOTES = (-1, 0, 1)
 
 
@@ -114,10 +111,7 @@ def ratings(outcomes: pa.Table) -> pa.Table:
         )
         question = part["question_id"].rank("dense").to_numpy().astype(np.int64) - 1
         share = part["share"].to_numpy()
-        resamples = bootstrap.RESAMPLES if len(models) <= MANY_MODELS else RATING_RESAMPLES_OF_MANY
-        strengths = bradley_terry.intervals(
-            question, first, second, share, models=len(models), resamples=resamples
-        )
+        strengths = bradley_terry.intervals(question, first, second, share, models=len(models))
         wins = bradley_terry.wins_matrix(first, second, share, models=len(models))
         rating, low, high = (_known(bradley_terry.elo(each)) for each in strengths)
         found.append(

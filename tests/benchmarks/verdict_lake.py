@@ -196,7 +196,8 @@ def _questions(lake: Lake) -> None:
                 "turns": [["What now?"] * row[3] for row in rows],
                 "references": [[] for _ in rows],
             },
-        ),
+            # As of most test sets: only AlpacaEval's own instructions have one.
+        ).with_columns(difficulty=pl.lit(None, pl.Float64)),
         {},
     )
 

@@ -45,8 +45,8 @@ SETTLED, NEAR = 1e-16, 1e-3
 ROUNDING = 1e-12
 # Steps of a resample with the curvature of all verdicts; it is near enough where its own curvature
 # is at least this share of that, and the last step was about to raise the likelihood, twice, by
-# less than this: the step was a ten-thousandth of a standard error, and what is left is less.
-SHARED_STEPS, SHARED, CLOSE = 10, 0.1, 1e-8
+# less than this: the step was 1e-5 standard errors, and what is left is less.
+SHARED_STEPS, SHARED, CLOSE = 10, 0.1, 1e-10
 # How many numbers of resamples are fitted at once, and up to which size questions by pairs of
 # models are a full table.
 HELD, FULL = 1 << 20, 1 << 24
@@ -330,21 +330,25 @@ class _Near:
         """Strengths (r, n) of resamples, tables of (pairs, r), and which of them hold."""
         won, played = np.asarray(won, np.float64), np.asarray(played, np.float64)
         at = self.start[:, None]
-        last, settled = np.full(won.shape[1], np.inf), np.zeros(won.shape[1], bool)
+        last, moving = np.full(won.shape[1], np.inf), np.ones(won.shape[1], bool)
+        # A resample stays where it has settled, so that what it is fitted with does not matter.
         for _ in range(SHARED_STEPS):
-            with np.errstate(over="ignore"):
-                chance = 1 / (1 + np.exp(at[self.other] - at[self.one]))
-            slope = self.to_models @ (won - played * chance) - self.ridge * at
+            slope = self.to_models @ (won - played * self._chance(at)) - self.ridge * at
             step = self.inverse @ slope
-            rise = (slope * step).sum(axis=0)
-            at = at + step
-            settled = rise <= CLOSE
-            # None of the others is still on its way.
-            if not (~settled & (rise < last)).any():
-                break
+            rise = np.where(moving, (slope * step).sum(axis=0), last)
+            at = at + step * (moving & (rise < last))
+            moving &= (rise < last) & (rise > CLOSE)
             last = rise
+            if not moving.any():
+                break
+        chance = self._chance(at)
         alike = (played * chance * (1 - chance) >= SHARED * self.weight[:, None]).all(axis=0)
-        return np.ascontiguousarray(at.T), settled & alike
+        return np.ascontiguousarray(at.T), (last <= CLOSE) & alike
+
+    def _chance(self, at: Floats) -> Floats:
+        """How likely the one of each pair is to do better, (pairs, r), by strengths (n, r)."""
+        with np.errstate(over="ignore"):
+            return np.asarray(1 / (1 + np.exp(at[self.other] - at[self.one])))
 
 
 def _incidence(one: Ints, other: Ints, models: int) -> Any:

@@ -152,6 +152,37 @@ def test_how_it_is_worked_out_changes_nothing(monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+def hangs_by_three():
+    """Two pairs of models that met often, and each other on two questions only."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (question, one, one + 1, float(rng.random() < 0.6))
+        for question in range(30)
+        for one in (0, 2)
+    ]
+    rows += [(0, 1, 2, 1.0), (1, 1, 2, 0.0), (1, 1, 2, 1.0)]
+    question, first, second, share = (np.array(each) for each in zip(*rows, strict=True))
+    return question, first, second, share
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(lambda: verdicts(4, 60, 12, seed=1), id="few verdicts"),
+        pytest.param(lambda: verdicts(5, 300, 30, seed=2, ties=0), id="some"),
+        pytest.param(lambda: verdicts(6, 3000, 60, seed=3), id="many"),
+        pytest.param(hangs_by_three, id="hardly together"),
+    ],
+)
+def test_one_curvature_for_all_resamples_changes_nothing(made, monkeypatch):
+    question, first, second, share = made()
+    models = int(max(first.max(), second.max())) + 1
+    found = intervals(question, first, second, share, models=models, resamples=500)
+    monkeypatch.setattr(bradley_terry, "SHARED", np.inf)
+    each_by_its_own = intervals(question, first, second, share, models=models, resamples=500)
+    np.testing.assert_allclose(found, each_by_its_own, rtol=1e-6, atol=1e-6)
+
+
 def test_a_resample_that_falls_apart_is_fitted_or_left_out():
     # Model 2 met the others on one question only; model 0 won but once.
     question = np.array([0, 1, 2, 3, 4, 0])

@@ -30,7 +30,7 @@ ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
 	@$(BIN)/opencs ui --port $(PORT)
 
 test: check models  ## Format, lint, types and tests; of the long ones a sample
-	$(BIN)/python -m pytest -n 2 --dist loadfile --soak-sample 5
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --soak-sample 5
 
 soak: models  ## The long tests, all of them
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak

@@ -211,12 +211,6 @@ def prepare_models() -> None:
     logging.disable_progress_bar()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 class Progress:
     """A bar on a terminal; elsewhere a line now and then, so that a log is not flooded.
 

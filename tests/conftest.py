@@ -17,6 +17,10 @@ from resources import models
 from resources.llm.embedded import EmbeddedServer, live_leases
 
 ROOT = Path(__file__).resolve().parent.parent
+# Threads that wait for one another spin, which beside a busy worker is most of a test's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test asserts times: an example that takes long on a busy machine is no failure.
 settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")

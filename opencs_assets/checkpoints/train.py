@@ -56,7 +56,6 @@ from opencs_assets.external import (
     Job,
     JobError,
     StoppedError,
-    cores,
     prepare_models,
     read_table,
     run_job,
@@ -70,6 +69,7 @@ from opencs_assets.recipes import (
     optimizer_steps,
     steps_for_tokens,
 )
+from resources.cores import cores
 from resources.settings import Training as TrainingSettings
 
 # Bytes of a training state for one parameter: the weight and AdamW's two moments in float32.
@@ -423,7 +423,7 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
-    torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     recipe, rows = training.recipe, training.samples.height
     tokenizer = AutoTokenizer.from_pretrained(training.base_model)
     tokenizer.chat_template = training.template

@@ -150,13 +150,6 @@ def live_leases(folder: Path) -> int:
     return sum(_is_live(lease, now) for lease in (folder / "leases").glob("[0-9]*"))
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _is_live(lease: Path, now: float) -> bool:
     try:
         return now - lease.stat().st_mtime < _LEASE_FRESH_S and _exists(int(lease.name))

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from resources.cores import cores
 from resources.llm.embedded import (
     CONTEXT_PER_SLOT,
     SLOTS,
     ServerInfo,
-    cores,
     live_leases,
     read_info,
     write_info,

@@ -177,7 +177,8 @@ def by_the_job(steps: int) -> Callable[[], Trained]:
 
 def by_trl(steps: int) -> Callable[[], Trained]:
     """TRL's trainer as its documentation has it, on the same tokens."""
-    from opencs_assets.external import cores, prepare_models
+    from opencs_assets.external import prepare_models
+    from resources.cores import cores
 
     # For both sides alike: it sets how waiting threads behave.
     prepare_models()

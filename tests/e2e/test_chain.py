@@ -114,6 +114,7 @@ def test_the_runs_are_in_the_instance_that_the_ui_opens(demo_home):
         assert statuses == {dg.DagsterRunStatus.SUCCESS}
 
 
+@pytest.mark.soak
 def test_sql_answers_while_a_run_is_going_on(demo_home):
     run = subprocess.Popen(
         [

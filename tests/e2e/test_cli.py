@@ -250,6 +250,7 @@ def test_doctor_finds_a_missing_key_and_a_dead_endpoint(tmp_path, models_dir):
     assert "does not answer" in by_name["role judge"]["detail"]
 
 
+@pytest.mark.soak
 def test_faithful_fails_clearly_on_few_samples(tmp_path, models_dir, small_file):
     """Needs tags, so the lake is given some instead of asking a model."""
     import polars as pl

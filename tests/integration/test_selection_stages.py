@@ -118,6 +118,7 @@ def select(platform, *selectors):
     platform.run("selected_subset", selectors=list(selectors))
 
 
+@pytest.mark.soak
 def test_every_declared_selector_refinement_and_export_materialize(tmp_path, judge):
     home = tmp_path / "h"
     home.mkdir()

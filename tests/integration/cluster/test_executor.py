@@ -17,6 +17,7 @@ def step_jobs(orchestrator: Orchestrator, run_id: str) -> list[dict]:
     ]
 
 
+@pytest.mark.soak
 @pytest.mark.train
 def test_a_fine_tuning_finishes_in_its_steps_pod(orchestrator: Orchestrator):
     cluster = orchestrator.cluster

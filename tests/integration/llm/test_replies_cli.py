@@ -83,6 +83,7 @@ def test_rejected_rows_are_told_and_fail(home, tmp_path):
     assert len(store_of(tmp_path / "other")) == 12
 
 
+@pytest.mark.soak
 def test_unusable_replies_are_deleted_after_a_yes(home):
     with ReplyStore(home / "llm" / "replies.sqlite") as store:
         store.put(record(100, status="truncated", cost_usd=0.25))
@@ -124,6 +125,7 @@ def test_compacting_without_options_loses_nothing(home):
     assert store_of(home) == before
 
 
+@pytest.mark.soak
 @pytest.mark.e2e
 def test_a_store_in_use_is_a_clear_failure(home):
     """Takes the busy timeout, half a minute."""

@@ -234,6 +234,7 @@ def test_a_server_of_this_very_folder_is_taken_wherever_it_is_mounted(job, confi
     assert work(job(), Channel())["generated"] == 7
 
 
+@pytest.mark.soak
 def test_a_real_server_says_what_the_checkpoint_says_here(job, models_dir, embedded_home, tmp_path):
     """llama.cpp serves the embedded model (8-bit weights), whose checkpoint is loaded here."""
     folder = linked(models.embedded_base_model(models_dir), tmp_path)

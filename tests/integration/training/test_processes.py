@@ -154,6 +154,7 @@ def test_a_workers_error_is_the_error_of_the_run(make_shared):
     assert not Path(job.output).exists()
 
 
+@pytest.mark.soak
 def test_a_killed_worker_ends_the_run(make_shared, heard):
     """The other one would wait for it for ever."""
     job, content = make_shared(where="killed", settings=OFTEN, **{**PLAIN, "steps": 100_000})

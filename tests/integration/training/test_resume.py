@@ -69,6 +69,7 @@ def test_a_killed_training_ends_in_the_same_weights(make_job, start, whole, hear
     assert not work_folder(job).exists()
 
 
+@pytest.mark.soak
 def test_sigterm_keeps_the_state_of_the_very_step(make_job, start, whole, tmp_path):
     """As Kubernetes ends a pod: the process says so by its status, and a repeat goes on."""
     job, content = make_job(settings=Training(save_every_steps=1000), **MANY)
@@ -100,6 +101,7 @@ def test_force_forgets_the_states(make_job, whole):
     assert weights(job) == whole[1]
 
 
+@pytest.mark.soak
 def test_a_training_that_could_not_publish_only_saves_again(make_job, whole):
     """All steps were done; what was half saved of the checkpoint is no part of the next one."""
     job, content = make_job(settings=OFTEN, **MANY)

@@ -93,6 +93,7 @@ def test_a_whole_training_by_hand(make_job, samples, tiny_model, tmp_path, fast)
     assert len(done.stderr.splitlines()) < 20
 
 
+@pytest.mark.soak
 def test_the_same_seed_gives_the_same_weights(make_job):
     one, first = make_job(where="d/one")
     two, second = make_job(where="d/two")
@@ -104,6 +105,7 @@ def test_the_same_seed_gives_the_same_weights(make_job):
     assert weights[0] != weights[2]
 
 
+@pytest.mark.soak
 def test_arms_of_one_size_take_the_same_steps(make_job, samples, samples_of):
     _, whole = make_job(samples.head(9), where="d/a")
     with_unusable = samples_of([("Hi", "Hello."), UNUSABLE] * 4 + [UNUSABLE])

@@ -216,6 +216,7 @@ def follow(tmp_path: Path, seed: int, steps: int) -> None:
         assert differences(kept, fresh) == {}, (seed, step, applied)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_build_on_the_last_one_holds_the_same_as_a_new_one(tmp_path: Path):
     follow(tmp_path, seed=2, steps=3)

@@ -189,6 +189,7 @@ def test_all_come_from_a_folder_and_from_a_mirror(shared_data, root, url, tmp_pa
     assert set(states.values()) == {"fetched"}
 
 
+@pytest.mark.soak
 def test_the_command_lists_fetches_and_fails_in_one_line(shared_data, tmp_path):
     def opencs(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

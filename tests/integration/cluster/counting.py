@@ -1,7 +1,8 @@
 """A job that counts, for the launcher's tests: it keeps its state after each step.
 
 The job file holds ``output`` (folder), ``steps``, ``step_s`` (seconds a step), and ``do``: at step
-``at`` the job's n-th process does it (``refuse``, ``crash``, ``segfault``), n of ``when``.
+``at`` the job's n-th process does it (``refuse``, ``crash``, ``segfault``), n of ``when``. While
+there is a file ``hold`` in the folder no step ends.
 """
 
 import json
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 
 from opencs_assets.external import JobError, read_table, run_job
+
+HOLD = "hold"
 
 
 def work(job, channel):
@@ -28,6 +31,8 @@ def work(job, channel):
         if step == job.get("at") and attempt in job.get("when", [1]):
             misdo(job["do"], step)
         time.sleep(job.get("step_s", 0.05))
+        while (output / HOLD).exists():
+            time.sleep(0.05)
         state.write_text(str(step))
         print(f"line {step}", file=sys.stderr, flush=True)
         channel.say(f"step {step}")

@@ -15,7 +15,8 @@ import tomli_w
 from resources.launcher import TrainingLauncher, Work
 from resources.launcher.kubernetes import spec
 from resources.settings import KubernetesLauncher, load_settings
-from tests.integration.cluster.conftest import PYTHON_IMAGE, Cluster, started
+from tests.integration.cluster.conftest import JOBS, PYTHON_IMAGE, Cluster, started
+from tests.integration.cluster.counting import HOLD
 
 IMAGE = f"registry.example.com/opencs/trainer@sha256:{'0' * 64}"
 COUNTING = "tests.integration.cluster.counting"
@@ -101,6 +102,23 @@ class Launching:
         """Wait until the job has come to a step."""
         state = self.home / "checkpoints" / provenance / "state"
         self.cluster.wait(lambda: state.exists() and int(state.read_text() or 0) >= step, 60)
+
+    @contextmanager
+    def held(self, provenance: str = "p1") -> Iterator[None]:
+        """The job ends no step within the block, however long that takes."""
+        file = self.home / "checkpoints" / provenance / HOLD
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
+
+    def start_watching(self, work: Work) -> "Future[Ran]":
+        """A run that has found the job that is there, and looks at it."""
+        before = len(self.cluster.requests("get", JOBS))
+        running = self.start(work)
+        self.cluster.wait(lambda: len(self.cluster.requests("get", JOBS)) > before + 2, 60)
+        return running
 
     def run(self, work: Work, tags: Mapping[str, str] | None = None) -> Ran:
         """A run that asks for a work, to its end."""

@@ -105,13 +105,15 @@ def test_an_api_that_stays_away_ends_the_run_but_not_the_job(home):
     home.configure(patience_s=2)
     running = home.start(home.work(**SLOW))
     home.at_step(2)
-    home.cluster.fail("status", verb="get", path=JOBS, code=503, times=None)
-    ran = running.result(60)
-    assert ran.failure is not None
-    assert "Kubernetes' API did not let us read the Job for 2 s" in ran.failure
-    assert ran.retries
-    home.cluster.clear_faults()
-    again = home.run(home.work(**SLOW))
+    with home.held():
+        home.cluster.fail("status", verb="get", path=JOBS, code=503, times=None)
+        ran = running.result(60)
+        assert ran.failure is not None
+        assert "Kubernetes' API did not let us read the Job for 2 s" in ran.failure
+        assert ran.retries
+        home.cluster.clear_faults()
+        running = home.start_watching(home.work(**SLOW))
+    again = running.result(60)
     assert again.result is not None, again.failure
     assert home.begun() == [0]
 
@@ -325,13 +327,15 @@ def asking(home: Launching, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_whose_process_ended_leaves_its_job_to_the_next_one(home, asking, number, tmp_path):
     # SIGTERM without a wish to cancel the run is what a drained node sends to the run's pod.
-    asking.send_signal(number)
-    asking.wait(60)
-    (job,) = home.cluster.jobs()
-    if number == signal.SIGTERM:
-        said = (tmp_path / "asking.err").read_text()
-        assert f"Job {job['metadata']['name']} goes on" in said
-    ran = home.run(home.work(**SLOW))
+    with home.held():
+        asking.send_signal(number)
+        asking.wait(60)
+        (job,) = home.cluster.jobs()
+        if number == signal.SIGTERM:
+            said = (tmp_path / "asking.err").read_text()
+            assert f"Job {job['metadata']['name']} goes on" in said
+        running = home.start_watching(home.work(**SLOW))
+    ran = running.result(60)
     assert ran.result is not None, ran.failure
     assert home.begun() == [0]
     assert creations(home) == [201]

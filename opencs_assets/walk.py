@@ -148,10 +148,10 @@ def plan(
                 seconds = wanted[family.dimension]
                 refines_nothing = family.dimension == "refined" and wanted["selector"]
                 if not seconds and not everything and not refines_nothing:
-                    raise PlanError(
-                        f"{', '.join(assets)}: say which with --{_option(family.dimension)}, "
-                        "or --all"
-                    )
+                    told = f"say which with --{_option(family.dimension)}, or --all"
+                    if family.dimension == "matchup" and wanted["experiment"]:
+                        told = _other_sides(experiments, wanted["experiment"])
+                    raise PlanError(f"{', '.join(assets)}: {told}")
             partitions = [
                 f"{name}|{second}" if second else name for name in names for second in seconds
             ]
@@ -165,6 +165,22 @@ def plan(
                 )
         steps += [Step(family.name, family.job, partition, assets) for partition in partitions]
     return steps
+
+
+def _other_sides(experiments: Experiments, chosen: Sequence[str]) -> str:
+    """What to write where no matchup has both sides among the chosen experiments."""
+    lacking = {
+        side: name
+        for name, matchup in experiments.matchups.items()
+        if {matchup.model_a, matchup.model_b} & set(chosen)
+        for side in (matchup.model_a, matchup.model_b)
+        if side not in chosen and side in experiments.experiments
+    }
+    among = f"no matchup compares models that are all among {', '.join(chosen)}"
+    if not lacking:
+        return f"{among}; declare one in experiments.yaml, or leave these assets out"
+    side, name = next(iter(lacking.items()))
+    return f"{among}; name the other side too, such as --experiment {side} of {name}, or say --all"
 
 
 def run(

@@ -126,11 +126,16 @@ def category_radar(by_category: pl.DataFrame) -> Figure:
     # Between the first two spokes, where no name stands.
     axes.set_rlabel_position(180 / len(categories))
     axes.tick_params(labelsize=8)
-    axes.tick_params(axis="x", pad=9)
+    axes.tick_params(axis="x", pad=4)
+    # Names stand outside of the circle, whose angles go clockwise from the top.
+    for name, across in zip(axes.get_xticklabels(), np.sin(angles), strict=True):
+        name.set_horizontalalignment(
+            ("right", "center", "left")[int(np.sign(np.rint(across * 2))) + 1]
+        )
     axes.tick_params(axis="y", labelcolor=_INK, labelsize=7)
     axes.grid(color=GREY, linewidth=0.5)
     axes.spines["polar"].set_color(GREY)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.12, 0.5))
+    _legend_below(drawn, axes, columns=2)
     return drawn
 
 

@@ -30,6 +30,7 @@ PLANS = {
 WRONG = [
     (("materialize", "selected_subset"), 2, "say which with --selector, or --all"),
     (("materialize", "nonsense"), 2, "is not a selection of assets"),
+    (("materialize", "pairwise_verdicts", "--experiment", RANDOM), 2, f"--experiment {OPENCS} of"),
     (("materialize", "raw_dataset", "--dataset", "other"), 2, "there is no dataset 'other'"),
     (("materialize", "*", "--all", "--experiment", "x"), 2, "there is no experiment 'x'"),
     (("materialize", "open_tags", "--limit", "3"), 2, "--limit is for raw_dataset"),

@@ -14,7 +14,7 @@ from opencs_assets.verification import gating, judges, published, recount
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Fault, Findings
 from opencs_assets.verification.gating import Limits
-from opencs_assets.verification.recount import IMPORTED_POOL, Tables
+from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 from opencs_assets.verification.tables import read_table
 from resources.lake import Lake
 from resources.warehouse import HOW_TO_BUILD, query
@@ -88,22 +88,17 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
 
     Args:
         tables: The lake's tables.
-        gate: Rows of ``publication_gate``: what is not counted anew is taken from it, such as
-            whether a subset is contaminated; a rule that has no row counts as failed.
+        gate: Rows of ``publication_gate``, which the reasons are taken from: whether a result
+            keeps a rule is counted anew.
         lines: Where the gate draws its lines.
     """
     singles, pairs = recount.single_outcomes(tables), recount.pair_outcomes(tables)
     results = recount.results_of(singles, pairs)
-    told = gating.gate(results, recount.counted_calls(singles, pairs), tables, lines)
     rules = gating.expected_rules(results)
     key = list(KEYS[_GATE])
-    full = (
-        rules.join(gate.unique(key).select(*key, "passed", "reason"), on=key, how="left")
-        .with_columns(there=pl.col("rule").is_in(told["rule"].unique().to_list()))
-        .join(told.rename({"passed": "counted"}), on=key, how="left")
-        .with_columns(passed=pl.when("there").then("counted").otherwise("passed"))
-    )
-    found = gating.badges(full.select(*key, "passed", "reason"))
+    told = rules.join(gating.gate(results, singles, pairs, tables, lines), on=key, how="left")
+    reasons = gate.unique(key).select(*key, "reason")
+    found = gating.badges(told.join(reasons, on=key, how="left"))
     intervals = published.intervals_of(singles, pairs, results)
     means = published.mean_scores(singles, results, found, intervals)
     rates = published.win_rates(pairs, results, found, intervals, tables)
@@ -118,7 +113,7 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
             "result_id", "question_id", "turn", "category", "status", "win_or_tie", "both_agree",
             "sum_of_scores", "orders_agree", *sides.values(),
         ),
-        _GATE: full.select(*rules.columns, "passed"),
+        _GATE: told,
         "mt_bench_scores_all": means,
         "mt_bench_scores": scores.drop("badge", "reason"),
         "mt_bench_by_category": published.scores_by_category(singles, scores),
@@ -158,19 +153,21 @@ def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
 
 
 def _tables(lake: Lake, findings: Findings) -> Tables:
+    none = pl.lit(None, pl.String)
     pools = {
-        "model_answers": (pl.col("dataset"), pl.col("experiment")),
-        "outside_answers": (pl.lit("(outside)"), pl.col("outside_model")),
-        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model")),
+        "model_answers": (pl.col("dataset"), pl.col("experiment"), "finish_reason", "checkpoint"),
+        "outside_answers": (pl.lit(OUTSIDE_POOL), pl.col("outside_model"), "finish_reason", none),
+        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model"), pl.lit("stop"), none),
     }
     answers = pl.concat(
         [
             _whole(lake, name, findings).select(
-                "benchmark", "question_id", "turn", "answer", pool=pool, model=model
+                "benchmark", "question_id", "turn", "answer",
+                pool=pool, model=model, finish_reason=reason, checkpoint=checkpoint,
             )
-            for name, (pool, model) in pools.items()
+            for name, (pool, model, reason, checkpoint) in pools.items()
         ]
-    )
+    )  # fmt: skip
     return Tables(
         questions=_whole(lake, "benchmark_questions", findings),
         singles=_whole(lake, "single_verdicts", findings),
@@ -179,6 +176,13 @@ def _tables(lake: Lake, findings: Findings) -> Tables:
         checkpoints=_whole(lake, "checkpoint", findings),
         matchups=_whole(lake, "declared_matchups", findings),
         answers=answers,
+        models=_whole(lake, "declared_models", findings),
+        subsets=_whole(lake, "selected_subset", findings).select(
+            "dataset", "selector", "sample_id"
+        ),
+        matches=_whole(lake, "contaminated_samples", findings),
+        looked_at=[each["dataset"] for each in lake.partitions("contaminated_samples")],
+        replies=_whole(lake, "llm_replies", findings),
     )
 
 

@@ -20,6 +20,7 @@ RESULT = (
 )  # fmt: skip
 ANSWERED = ("ok", "unparsable", "truncated", "refused")
 IMPORTED_POOL = "(imported)"
+OUTSIDE_POOL = "(outside)"
 _SEPARATOR = "\x1f"
 IS_OK = pl.col("status") == "ok"
 
@@ -36,7 +37,13 @@ class Tables:
         checkpoints: Rows of ``checkpoint``.
         matchups: Rows of ``declared_matchups``.
         answers: Answers by ``pool`` (the dataset, (outside) or (imported)), ``model``,
-            ``benchmark``, ``question_id``, ``turn`` and ``answer``.
+            ``benchmark``, ``question_id``, ``turn`` and ``answer``, with ``finish_reason`` (stop
+            of imported ones) and ``checkpoint`` (null but of experiments).
+        models: Rows of ``declared_models``.
+        subsets: ``dataset``, ``selector`` and ``sample_id`` of ``selected_subset``.
+        matches: Rows of ``contaminated_samples``.
+        looked_at: Datasets whose samples were compared with the benchmarks, match or not.
+        replies: Rows of ``llm_replies``.
     """
 
     questions: pl.DataFrame
@@ -46,6 +53,11 @@ class Tables:
     checkpoints: pl.DataFrame
     matchups: pl.DataFrame
     answers: pl.DataFrame
+    models: pl.DataFrame
+    subsets: pl.DataFrame
+    matches: pl.DataFrame
+    looked_at: Sequence[str]
+    replies: pl.DataFrame
 
 
 def single_outcomes(tables: Tables) -> pl.DataFrame:

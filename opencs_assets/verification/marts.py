@@ -1,6 +1,6 @@
 """The marts against a count of their own: every published row and column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 from opencs_assets.evaluation.dbt_project import PROJECT
 from opencs_assets.evaluation.lake_files import FOLLOWED
 from opencs_assets.schemas import TABLES
-from opencs_assets.verification import gating, judges, published, recount
+from opencs_assets.verification import gating, judges, published, recount, tracing
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Fault, Findings
 from opencs_assets.verification.gating import Limits
@@ -38,9 +38,18 @@ KEYS: Mapping[str, Sequence[str]] = {
         "source", "dataset", "benchmark", "judge", "protocol", "reading", "prompt_version",
         "sampling", "model",
     ),
+    "llm_usage": ("stage", "role", "model", "dataset"),
+    "conflicting_verdicts": ("file_name", "file", "row", "shown_first", "turn"),
+    "verdict_trace": ("result_id", "question_id", "turn", "shown_first"),
 }  # fmt: skip
 _NAMES = ("model", "matchup", "subject", "benchmark", "judge", "dataset")
 _GATE = "publication_gate"
+_TRACE = "verdict_trace"
+# Rows of the trace that are compared at once: each holds whole answers.
+_PIECE = 20_000
+_THERE = """
+select table_name as name from duckdb_tables() union all select view_name from duckdb_views()
+"""
 # What the build has read of the lake.
 _FOLLOWED = "lake_files"
 
@@ -56,31 +65,20 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
     Raises:
         WarehouseError: There is no warehouse, or it can't be read.
     """
-    there = set(query(warehouse, "select table_name from duckdb_tables()")["table_name"])
+    there = set(query(warehouse, _THERE)["name"])
     if _FOLLOWED in there:
         _note_changes(lake, warehouse, findings)
     tables = _tables(lake, findings)
-    rows = {name: query(warehouse, f'from "{name}"') for name in KEYS if name in there}
     for name in KEYS:
         if name not in there:
             fault = Fault("marts", "missing", name, "", "", "no such table", "a table")
             findings.add(name, [fault])
-    if _GATE not in rows:
+    if _GATE not in there:
         return
-    for name, expected in expected_rows(tables, rows[_GATE], limits()).items():
-        if name not in rows:
-            continue
-        found = rows[name]
-        findings.count("marts", name, max(found.height, expected.height))
-        lacking = [column for column in expected.columns if column not in found.columns]
-        if lacking:
-            fault = Fault("marts", "missing", name, "", "", f"no columns {lacking}", "all of them")
-            findings.add(name, [fault])
-            continue
-        for fault in differences(
-            found, expected, KEYS[name], layer="marts", table=name, named=_named(KEYS[name])
-        ):
-            findings.add(name, [fault])
+    gate = query(warehouse, f'from "{_GATE}"')
+    for name, expected in expected_rows(tables, gate, limits()).items():
+        if name in there:
+            _compare(warehouse, name, expected, findings)
 
 
 def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str, pl.DataFrame]:
@@ -123,7 +121,48 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
         "length_bias": judges.length_bias(pairs, results, shown, tables),
         "judge_agreement": judges.agreement(pairs, tables),
         "leaderboard": published.leaderboards(pairs, results, found),
+        "llm_usage": tracing.llm_usage(tables.replies),
+        "conflicting_verdicts": gating.conflicting_verdicts(tables.imported),
+        _TRACE: tracing.verdict_trace(singles, pairs, tables),
     }  # fmt: skip
+
+
+def _compare(warehouse: Path, name: str, expected: pl.DataFrame, findings: Findings) -> None:
+    """One mart with the rows that it must have."""
+    held = query(warehouse, f'from "{name}" limit 0').columns
+    lacking = [column for column in expected.columns if column not in held]
+    if lacking:
+        fault = Fault("marts", "missing", name, "", "", f"no columns {lacking}", "all of them")
+        findings.add(name, [fault])
+        return
+    key = KEYS[name]
+    columns = ", ".join(f'"{column}"' for column in expected.columns)
+    for where, part in _pieces(warehouse, name, expected):
+        found = query(warehouse, f'select {columns} from "{name}" {where}')  # noqa: S608
+        findings.count("marts", name, max(found.height, part.height))
+        for fault in differences(found, part, key, layer="marts", table=name, named=_named(key)):
+            findings.add(name, [fault])
+
+
+def _pieces(
+    warehouse: Path, name: str, expected: pl.DataFrame
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Which rows of a mart are compared at once (a WHERE clause), and those expected of them."""
+    if name != _TRACE:
+        yield "", expected
+        return
+    found = query(warehouse, f"select result_id, count(*) as len from {_TRACE} group by 1")  # noqa: S608
+    sizes = (
+        pl.concat([found, expected.group_by("result_id").len()], how="vertical_relaxed")
+        .group_by("result_id")
+        .agg(pl.col("len").max())
+        .sort("result_id")
+        .with_columns(piece=pl.col("len").cum_sum() // _PIECE)
+    )
+    for piece in sizes.partition_by("piece"):
+        ids = piece["result_id"].to_list()
+        listed = ", ".join("'{}'".format(each.replace("'", "''")) for each in ids)
+        yield f"where result_id in ({listed})", expected.filter(pl.col("result_id").is_in(ids))
 
 
 def limits(project: Path = PROJECT) -> Limits:
@@ -153,19 +192,21 @@ def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
 
 
 def _tables(lake: Lake, findings: Findings) -> Tables:
-    none = pl.lit(None, pl.String)
+    reason, checkpoint, none = (
+        pl.col("finish_reason"), pl.col("checkpoint"), pl.lit(None, pl.String),
+    )  # fmt: skip
     pools = {
-        "model_answers": (pl.col("dataset"), pl.col("experiment"), "finish_reason", "checkpoint"),
-        "outside_answers": (pl.lit(OUTSIDE_POOL), pl.col("outside_model"), "finish_reason", none),
+        "model_answers": (pl.col("dataset"), pl.col("experiment"), reason, checkpoint),
+        "outside_answers": (pl.lit(OUTSIDE_POOL), pl.col("outside_model"), reason, none),
         "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model"), pl.lit("stop"), none),
     }
     answers = pl.concat(
         [
             _whole(lake, name, findings).select(
                 "benchmark", "question_id", "turn", "answer",
-                pool=pool, model=model, finish_reason=reason, checkpoint=checkpoint,
+                pool=pool, model=model, finish_reason=ended, checkpoint=made_by,
             )
-            for name, (pool, model, reason, checkpoint) in pools.items()
+            for name, (pool, model, ended, made_by) in pools.items()
         ]
     )  # fmt: skip
     return Tables(

@@ -62,7 +62,8 @@ def gate(
     """
     calls = counted_calls(singles, pairs)
     wanted = pl.col("calls") - pl.col("stopped")
-    totals = results.join(
+    # Whether judging stopped early is told by a column of the same name as how many were stopped.
+    totals = results.drop("stopped").join(
         calls.group_by("result_id").agg(
             pl.col("calls", "judged", "stopped", "unparsable", "in_one_order").sum(),
             pl.col("decided", "orders_known").sum(),

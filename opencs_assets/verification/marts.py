@@ -12,12 +12,12 @@ from opencs_assets.evaluation.lake_files import FOLLOWED
 from opencs_assets.schemas import TABLES
 from opencs_assets.verification import gating, judges, published, recount, tracing
 from opencs_assets.verification.comparing import differences
-from opencs_assets.verification.findings import Fault, Findings
+from opencs_assets.verification.findings import Fault, Findings, shown
 from opencs_assets.verification.gating import Limits
 from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 from opencs_assets.verification.tables import read_table
 from resources.lake import Lake
-from resources.warehouse import HOW_TO_BUILD, query
+from resources.warehouse import HOW_TO_BUILD, WarehouseError, query
 
 # Of a mart that is counted, the columns that tell its rows apart.
 KEYS: Mapping[str, Sequence[str]] = {
@@ -50,6 +50,9 @@ _PIECE = 20_000
 _THERE = """
 select table_name as name from duckdb_tables() union all select view_name from duckdb_views()
 """
+_RESULTS_TRACED = f"""
+select coalesce(result_id, '') as result_id, count(*) as len from {_TRACE} group by 1
+"""  # noqa: S608
 # What the build has read of the lake.
 _FOLLOWED = "lake_files"
 
@@ -77,8 +80,14 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
         return
     gate = query(warehouse, f'from "{_GATE}"')
     for name, expected in expected_rows(tables, gate, limits()).items():
-        if name in there:
+        if name not in there:
+            continue
+        try:
             _compare(warehouse, name, expected, findings)
+        except WarehouseError as error:
+            # Such as a view over a table that is gone.
+            fault = Fault("marts", "unreadable", name, "", "", shown(str(error)), "its rows")
+            findings.add(name, [fault])
 
 
 def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str, pl.DataFrame]:
@@ -151,7 +160,7 @@ def _pieces(
     if name != _TRACE:
         yield "", expected
         return
-    found = query(warehouse, f"select result_id, count(*) as len from {_TRACE} group by 1")  # noqa: S608
+    found = query(warehouse, _RESULTS_TRACED)
     sizes = (
         pl.concat([found, expected.group_by("result_id").len()], how="vertical_relaxed")
         .group_by("result_id")
@@ -162,7 +171,8 @@ def _pieces(
     for piece in sizes.partition_by("piece"):
         ids = piece["result_id"].to_list()
         listed = ", ".join("'{}'".format(each.replace("'", "''")) for each in ids)
-        yield f"where result_id in ({listed})", expected.filter(pl.col("result_id").is_in(ids))
+        part = expected.filter(pl.col("result_id").is_in(ids))
+        yield f"where coalesce(result_id, '') in ({listed})", part
 
 
 def limits(project: Path = PROJECT) -> Limits:
@@ -192,9 +202,8 @@ def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
 
 
 def _tables(lake: Lake, findings: Findings) -> Tables:
-    reason, checkpoint, none = (
-        pl.col("finish_reason"), pl.col("checkpoint"), pl.lit(None, pl.String),
-    )  # fmt: skip
+    reason, checkpoint = pl.col("finish_reason"), pl.col("checkpoint")
+    none = pl.lit(None, pl.String)
     pools = {
         "model_answers": (pl.col("dataset"), pl.col("experiment"), reason, checkpoint),
         "outside_answers": (pl.lit(OUTSIDE_POOL), pl.col("outside_model"), reason, none),

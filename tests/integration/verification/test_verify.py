@@ -415,6 +415,19 @@ MARTS = {
         ),
         ("edited", "verdict_trace", "question_id 5", "shown_first a", "reply_id"),
     ),
+    "what the trace is made of taken away": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute(
+            "drop table interim.trained_models"
+        ),
+        ("unreadable", "verdict_trace", "trained_models"),
+    ),
+    "a verdict of no result": Corruption(
+        in_warehouse(
+            "insert into single_outcomes select * replace (null as result_id) "
+            "from single_outcomes limit 1"
+        ),
+        ("unknown", "verdict_trace", "result_id None"),
+    ),
     "the trace taken away": Corruption(
         lambda home: duckdb.connect(home / "warehouse.duckdb").execute("drop view verdict_trace"),
         ("missing", "verdict_trace", "no such table"),

@@ -5,6 +5,7 @@ or not at all. Every table has a zero-row schema file from the start, because Du
 empty glob. The folders are the partition's columns; the files do not repeat them.
 """
 
+import glob
 import io
 import os
 import uuid
@@ -115,7 +116,9 @@ class Lake:
     def partitions(self, name: str) -> list[dict[str, str]]:
         """The partitions that have been written, as dimension values."""
         table = TABLES[name]
-        pattern = "/".join([self.root, name, *["*"] * len(table.dimensions), "part.parquet"])
+        # The root may have characters that mean something in a pattern.
+        within = f"{glob.escape(self.root)}/{name}"
+        pattern = "/".join([within, *["*"] * len(table.dimensions), "part.parquet"])
         found = []
         for path in sorted(self.fs.glob(pattern)):
             folders = path.split("/")[-1 - len(table.dimensions) : -1]

@@ -10,6 +10,8 @@ from opencs_assets.verification.tables import duplicated_keys
 
 TOLERANCE = 1e-9
 _OTHER = "_expected"
+# Characters that are shown before those that differ.
+_BEFORE = 20
 Named = Callable[[Mapping[str, Any]], str]
 
 
@@ -28,7 +30,7 @@ def differences(
         found: Rows that are there; may have more columns.
         expected: Rows that should be there; all of its columns are compared. Floats may differ by
             1e-9, relative to the greater of 1 and the expected value.
-        key: Columns that tell a row from the others; none is null.
+        key: Columns that tell a row from the others; null is a value like any other.
         layer: The layer, for the faults.
         table: The table, likewise.
         named: Says which row it is; unset: by its key.
@@ -38,27 +40,28 @@ def differences(
     def fault(kind: Any, row: Mapping[str, Any], is_there: str, should_be: str) -> Fault:
         return Fault(layer, kind, table, "", say(row), is_there, should_be)
 
+    def absent(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+        return rows.join(others, on=key, how="anti", nulls_equal=True, maintain_order="left")
+
     found = found.with_columns(
         pl.col(name).cast(expected.schema[name]) for name in expected.columns
     )
     for row in duplicated_keys(found, key).iter_rows(named=True):
         yield fault("duplicated", row, f"{row['len']} rows", "one row")
     once = found.unique(key, keep="first", maintain_order=True)
-    for row in expected.join(once, on=key, how="anti", maintain_order="left").iter_rows(named=True):
+    for row in absent(expected, once).iter_rows(named=True):
         yield fault("missing", row, "no row", _told(row, key))
-    for row in once.join(expected, on=key, how="anti", maintain_order="left").iter_rows(named=True):
+    for row in absent(once, expected).iter_rows(named=True):
         yield fault("unknown", row, "a row", "no row: nothing that is kept gives it")
-    both = once.join(expected, on=key, how="inner", suffix=_OTHER, maintain_order="left")
+    both = once.join(
+        expected, on=key, how="inner", suffix=_OTHER, nulls_equal=True, maintain_order="left"
+    )
     for name, dtype in expected.schema.items():
         if name in key:
             continue
         for row in both.filter(_differs(name, dtype)).iter_rows(named=True):
-            yield fault(
-                "edited",
-                row,
-                f"{name} {shown(row[name])}",
-                f"{name} {shown(row[name + _OTHER])}",
-            )
+            is_there, should_be = _shown_apart(row[name], row[name + _OTHER])
+            yield fault("edited", row, f"{name} {is_there}", f"{name} {should_be}")
 
 
 def _differs(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -67,6 +70,17 @@ def _differs(name: str, dtype: pl.DataType) -> pl.Expr:
         return there.ne_missing(other)
     near = (there - other).abs() <= TOLERANCE * pl.max_horizontal(pl.lit(1.0), other.abs())
     return ~(near.fill_null(False) | (there.is_null() & other.is_null()))
+
+
+def _shown_apart(there: Any, other: Any) -> tuple[str, str]:
+    """Both values, cut short to where they differ."""
+    texts = shown(there), shown(other)
+    if texts[0] != texts[1]:
+        return texts
+    one, two = str(there), str(other)
+    apart = next((at for at, pair in enumerate(zip(one, two, strict=False)) if len({*pair}) > 1), 0)
+    start = max(0, apart - _BEFORE)
+    return shown(one[start:]), shown(two[start:])
 
 
 def _by_key(key: Sequence[str]) -> Named:

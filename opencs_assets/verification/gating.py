@@ -1,12 +1,15 @@
-"""The publication gate once more: those of its rules that verdicts and budgets tell, and badges."""
+"""The publication gate once more: whether each result keeps each rule, and badges."""
 
 from dataclasses import dataclass
 
 import polars as pl
 
+from opencs_assets.verification import origins
 from opencs_assets.verification.recount import (
+    ANSWERED,
     RESULT,
     Tables,
+    counted_calls,
     declared,
     identified,
     imported_verdicts,
@@ -39,21 +42,28 @@ class Limits:
 
 
 def gate(
-    results: pl.DataFrame, calls: pl.DataFrame, tables: Tables, limits: Limits
+    results: pl.DataFrame,
+    singles: pl.DataFrame,
+    pairs: pl.DataFrame,
+    tables: Tables,
+    limits: Limits,
 ) -> pl.DataFrame:
-    """Those rules of the publication gate that verdicts and budgets tell.
+    """Whether each result keeps each rule of the publication gate.
 
     Args:
         results: Rows of ``results_of``.
-        calls: Rows of ``counted_calls``.
+        singles: Rows of ``single_outcomes``.
+        pairs: Rows of ``pair_outcomes``.
         tables: The lake's tables.
         limits: Where the lines are.
 
     Returns:
         ``result_id``, ``rule`` and ``passed``; null where it can't be told.
     """
+    calls = counted_calls(singles, pairs)
     wanted = pl.col("calls") - pl.col("stopped")
-    totals = results.join(
+    # Whether judging stopped early is told by a column of the same name as how many were stopped.
+    totals = results.drop("stopped").join(
         calls.group_by("result_id").agg(
             pl.col("calls", "judged", "stopped", "unparsable", "in_one_order").sum(),
             pl.col("decided", "orders_known").sum(),
@@ -81,8 +91,18 @@ def gate(
         )
         for rule, passed in told.items()
     ]
-    frames.append(_conflicts(results, tables.imported))
-    frames.append(_parity(results, tables, limits))
+    others = {
+        "same_judge": _same_judge(results, calls, singles, pairs),
+        "answers_complete": origins.answers_complete(results, tables),
+        "parity": _parity(results, tables, limits),
+        "chat_template": origins.chat_template(results, tables),
+        "no_contamination": origins.no_contamination(results, tables),
+        "no_conflicts": _no_conflicts(results, tables.imported),
+    }
+    frames += [
+        frame.select("result_id", "passed", rule=pl.lit(rule)).select("result_id", "rule", "passed")
+        for rule, frame in others.items()
+    ]
     return pl.concat(frames)
 
 
@@ -125,23 +145,55 @@ def badges(gate_rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _conflicts(results: pl.DataFrame, imported: pl.DataFrame) -> pl.DataFrame:
+def conflicting_verdicts(imported: pl.DataFrame) -> pl.DataFrame:
+    """The rows of ``conflicting_verdicts``.
+
+    Args:
+        imported: Rows of ``imported_verdicts``.
+    """
     waiting = imported.filter((pl.col("state") == "conflict") & ~pl.col("is_human"))
-    named = [
-        identified(
-            kind,
-            imported_verdicts(waiting, kind).with_columns(subject=subject).select(RESULT).unique(),
-        ).select("result_id")
+    of_kinds = [
+        identified(kind, imported_verdicts(waiting, kind).with_columns(subject=subject))
         for kind, subject in (
             ("single", pl.col("model_a")),
             ("pair", pl.format("{} vs {}", "model_a", "model_b")),
         )
     ]
-    return results.select(
-        "result_id",
-        rule=pl.lit("no_conflicts"),
-        passed=~pl.col("result_id").is_in(pl.concat(named)["result_id"].to_list()),
+    return pl.concat(of_kinds).select(
+        "result_id", "kind", *RESULT, "question_id", "turn", "shown_first", "winner", "score_a",
+        "score_b", "status", "file_name", "file", "row",
+    )  # fmt: skip
+
+
+def _same_judge(
+    results: pl.DataFrame, calls: pl.DataFrame, singles: pl.DataFrame, pairs: pl.DataFrame
+) -> pl.DataFrame:
+    """No judgment that a result lacks was made for another result of the same answers."""
+    lacking = (
+        calls.group_by("result_id")
+        .agg(missing=(pl.col("calls") - pl.col("judged") - pl.col("stopped")).sum())
+        .filter(pl.col("missing") > 0)["result_id"]
     )
+    call = ["source", "dataset", "subject", "benchmark", "question_id", "turn"]
+    sides = [(pairs, pl.lit(side), pl.col(f"status_{side}").is_in(ANSWERED)) for side in "ab"] + [
+        (singles, pl.lit("alone"), pl.col("status").is_in(["ok", "unparsable"]))
+    ]
+    made = pl.concat(
+        frame.select("result_id", *call, side=side, judged=judged) for frame, side, judged in sides
+    )
+    elsewhere = made.filter(
+        ~pl.col("judged")
+        & pl.col("judged").any().over(*call, "side")
+        & pl.col("result_id").is_in(lacking.to_list())
+    )
+    return results.select(
+        "result_id", passed=~pl.col("result_id").is_in(elsewhere["result_id"].unique().to_list())
+    )
+
+
+def _no_conflicts(results: pl.DataFrame, imported: pl.DataFrame) -> pl.DataFrame:
+    named = conflicting_verdicts(imported)["result_id"].unique().to_list()
+    return results.select("result_id", passed=~pl.col("result_id").is_in(named))
 
 
 def _parity(results: pl.DataFrame, tables: Tables, limits: Limits) -> pl.DataFrame:
@@ -161,7 +213,6 @@ def _parity(results: pl.DataFrame, tables: Tables, limits: Limits) -> pl.DataFra
     apart = (amount["a"] - amount["b"]).abs()
     return sides.select(
         "result_id",
-        rule=pl.lit("parity"),
         passed=pl.when(pl.col("parity").is_null())
         .then(pl.lit(None, pl.Boolean))
         .when(pl.col("parity") == "declared")

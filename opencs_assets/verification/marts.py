@@ -1,6 +1,6 @@
 """The marts against a count of their own: every published row and column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import yaml
 from opencs_assets.evaluation.dbt_project import PROJECT
 from opencs_assets.evaluation.lake_files import FOLLOWED
 from opencs_assets.schemas import TABLES
-from opencs_assets.verification import gating, judges, published, recount
+from opencs_assets.verification import gating, judges, published, recount, tracing
 from opencs_assets.verification.comparing import differences
-from opencs_assets.verification.findings import Fault, Findings
+from opencs_assets.verification.findings import Fault, Findings, shown
 from opencs_assets.verification.gating import Limits
-from opencs_assets.verification.recount import IMPORTED_POOL, Tables
+from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 from opencs_assets.verification.tables import read_table
 from resources.lake import Lake
-from resources.warehouse import HOW_TO_BUILD, query
+from resources.warehouse import HOW_TO_BUILD, WarehouseError, query
 
 # Of a mart that is counted, the columns that tell its rows apart.
 KEYS: Mapping[str, Sequence[str]] = {
@@ -38,9 +38,21 @@ KEYS: Mapping[str, Sequence[str]] = {
         "source", "dataset", "benchmark", "judge", "protocol", "reading", "prompt_version",
         "sampling", "model",
     ),
+    "llm_usage": ("stage", "role", "model", "dataset"),
+    "conflicting_verdicts": ("file_name", "file", "row", "shown_first", "turn"),
+    "verdict_trace": ("result_id", "question_id", "turn", "shown_first"),
 }  # fmt: skip
 _NAMES = ("model", "matchup", "subject", "benchmark", "judge", "dataset")
 _GATE = "publication_gate"
+_TRACE = "verdict_trace"
+# Rows of the trace that are compared at once: each holds whole answers.
+_PIECE = 20_000
+_THERE = """
+select table_name as name from duckdb_tables() union all select view_name from duckdb_views()
+"""
+_RESULTS_TRACED = f"""
+select coalesce(result_id, '') as result_id, count(*) as len from {_TRACE} group by 1
+"""  # noqa: S608
 # What the build has read of the lake.
 _FOLLOWED = "lake_files"
 
@@ -56,30 +68,25 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
     Raises:
         WarehouseError: There is no warehouse, or it can't be read.
     """
-    there = set(query(warehouse, "select table_name from duckdb_tables()")["table_name"])
+    there = set(query(warehouse, _THERE)["name"])
     if _FOLLOWED in there:
         _note_changes(lake, warehouse, findings)
     tables = _tables(lake, findings)
-    rows = {name: query(warehouse, f'from "{name}"') for name in KEYS if name in there}
     for name in KEYS:
         if name not in there:
             fault = Fault("marts", "missing", name, "", "", "no such table", "a table")
             findings.add(name, [fault])
-    if _GATE not in rows:
+    if _GATE not in there:
         return
-    for name, expected in expected_rows(tables, rows[_GATE], limits()).items():
-        if name not in rows:
+    gate = query(warehouse, f'from "{_GATE}"')
+    for name, expected in expected_rows(tables, gate, limits()).items():
+        if name not in there:
             continue
-        found = rows[name]
-        findings.count("marts", name, max(found.height, expected.height))
-        lacking = [column for column in expected.columns if column not in found.columns]
-        if lacking:
-            fault = Fault("marts", "missing", name, "", "", f"no columns {lacking}", "all of them")
-            findings.add(name, [fault])
-            continue
-        for fault in differences(
-            found, expected, KEYS[name], layer="marts", table=name, named=_named(KEYS[name])
-        ):
+        try:
+            _compare(warehouse, name, expected, findings)
+        except WarehouseError as error:
+            # Such as a view over a table that is gone.
+            fault = Fault("marts", "unreadable", name, "", "", shown(str(error)), "its rows")
             findings.add(name, [fault])
 
 
@@ -88,22 +95,17 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
 
     Args:
         tables: The lake's tables.
-        gate: Rows of ``publication_gate``: what is not counted anew is taken from it, such as
-            whether a subset is contaminated; a rule that has no row counts as failed.
+        gate: Rows of ``publication_gate``, which the reasons are taken from: whether a result
+            keeps a rule is counted anew.
         lines: Where the gate draws its lines.
     """
     singles, pairs = recount.single_outcomes(tables), recount.pair_outcomes(tables)
     results = recount.results_of(singles, pairs)
-    told = gating.gate(results, recount.counted_calls(singles, pairs), tables, lines)
     rules = gating.expected_rules(results)
     key = list(KEYS[_GATE])
-    full = (
-        rules.join(gate.unique(key).select(*key, "passed", "reason"), on=key, how="left")
-        .with_columns(there=pl.col("rule").is_in(told["rule"].unique().to_list()))
-        .join(told.rename({"passed": "counted"}), on=key, how="left")
-        .with_columns(passed=pl.when("there").then("counted").otherwise("passed"))
-    )
-    found = gating.badges(full.select(*key, "passed", "reason"))
+    told = rules.join(gating.gate(results, singles, pairs, tables, lines), on=key, how="left")
+    reasons = gate.unique(key).select(*key, "reason")
+    found = gating.badges(told.join(reasons, on=key, how="left"))
     intervals = published.intervals_of(singles, pairs, results)
     means = published.mean_scores(singles, results, found, intervals)
     rates = published.win_rates(pairs, results, found, intervals, tables)
@@ -118,7 +120,7 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
             "result_id", "question_id", "turn", "category", "status", "win_or_tie", "both_agree",
             "sum_of_scores", "orders_agree", *sides.values(),
         ),
-        _GATE: full.select(*rules.columns, "passed"),
+        _GATE: told,
         "mt_bench_scores_all": means,
         "mt_bench_scores": scores.drop("badge", "reason"),
         "mt_bench_by_category": published.scores_by_category(singles, scores),
@@ -128,7 +130,49 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
         "length_bias": judges.length_bias(pairs, results, shown, tables),
         "judge_agreement": judges.agreement(pairs, tables),
         "leaderboard": published.leaderboards(pairs, results, found),
+        "llm_usage": tracing.llm_usage(tables.replies),
+        "conflicting_verdicts": gating.conflicting_verdicts(tables.imported),
+        _TRACE: tracing.verdict_trace(singles, pairs, tables),
     }  # fmt: skip
+
+
+def _compare(warehouse: Path, name: str, expected: pl.DataFrame, findings: Findings) -> None:
+    """One mart with the rows that it must have."""
+    held = query(warehouse, f'from "{name}" limit 0').columns
+    lacking = [column for column in expected.columns if column not in held]
+    if lacking:
+        fault = Fault("marts", "missing", name, "", "", f"no columns {lacking}", "all of them")
+        findings.add(name, [fault])
+        return
+    key = KEYS[name]
+    columns = ", ".join(f'"{column}"' for column in expected.columns)
+    for where, part in _pieces(warehouse, name, expected):
+        found = query(warehouse, f'select {columns} from "{name}" {where}')  # noqa: S608
+        findings.count("marts", name, max(found.height, part.height))
+        for fault in differences(found, part, key, layer="marts", table=name, named=_named(key)):
+            findings.add(name, [fault])
+
+
+def _pieces(
+    warehouse: Path, name: str, expected: pl.DataFrame
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Which rows of a mart are compared at once (a WHERE clause), and those expected of them."""
+    if name != _TRACE:
+        yield "", expected
+        return
+    found = query(warehouse, _RESULTS_TRACED)
+    sizes = (
+        pl.concat([found, expected.group_by("result_id").len()], how="vertical_relaxed")
+        .group_by("result_id")
+        .agg(pl.col("len").max())
+        .sort("result_id")
+        .with_columns(piece=pl.col("len").cum_sum() // _PIECE)
+    )
+    for piece in sizes.partition_by("piece"):
+        ids = piece["result_id"].to_list()
+        listed = ", ".join("'{}'".format(each.replace("'", "''")) for each in ids)
+        part = expected.filter(pl.col("result_id").is_in(ids))
+        yield f"where coalesce(result_id, '') in ({listed})", part
 
 
 def limits(project: Path = PROJECT) -> Limits:
@@ -158,19 +202,22 @@ def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
 
 
 def _tables(lake: Lake, findings: Findings) -> Tables:
+    reason, checkpoint = pl.col("finish_reason"), pl.col("checkpoint")
+    none = pl.lit(None, pl.String)
     pools = {
-        "model_answers": (pl.col("dataset"), pl.col("experiment")),
-        "outside_answers": (pl.lit("(outside)"), pl.col("outside_model")),
-        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model")),
+        "model_answers": (pl.col("dataset"), pl.col("experiment"), reason, checkpoint),
+        "outside_answers": (pl.lit(OUTSIDE_POOL), pl.col("outside_model"), reason, none),
+        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model"), pl.lit("stop"), none),
     }
     answers = pl.concat(
         [
             _whole(lake, name, findings).select(
-                "benchmark", "question_id", "turn", "answer", pool=pool, model=model
+                "benchmark", "question_id", "turn", "answer",
+                pool=pool, model=model, finish_reason=ended, checkpoint=made_by,
             )
-            for name, (pool, model) in pools.items()
+            for name, (pool, model, ended, made_by) in pools.items()
         ]
-    )
+    )  # fmt: skip
     return Tables(
         questions=_whole(lake, "benchmark_questions", findings),
         singles=_whole(lake, "single_verdicts", findings),
@@ -179,6 +226,13 @@ def _tables(lake: Lake, findings: Findings) -> Tables:
         checkpoints=_whole(lake, "checkpoint", findings),
         matchups=_whole(lake, "declared_matchups", findings),
         answers=answers,
+        models=_whole(lake, "declared_models", findings),
+        subsets=_whole(lake, "selected_subset", findings).select(
+            "dataset", "selector", "sample_id"
+        ),
+        matches=_whole(lake, "contaminated_samples", findings),
+        looked_at=[each["dataset"] for each in lake.partitions("contaminated_samples")],
+        replies=_whole(lake, "llm_replies", findings),
     )
 
 

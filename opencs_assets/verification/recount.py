@@ -20,8 +20,12 @@ RESULT = (
 )  # fmt: skip
 ANSWERED = ("ok", "unparsable", "truncated", "refused")
 IMPORTED_POOL = "(imported)"
+OUTSIDE_POOL = "(outside)"
 _SEPARATOR = "\x1f"
 IS_OK = pl.col("status") == "ok"
+# Where a verdict is from: a reply, or a row of a file.
+_REPLY = pl.col("reply_id").replace("", None)
+_NO_FILE = (pl.lit(None, pl.String).alias("file"), pl.lit(None, pl.Int64).alias("row"))
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,13 @@ class Tables:
         checkpoints: Rows of ``checkpoint``.
         matchups: Rows of ``declared_matchups``.
         answers: Answers by ``pool`` (the dataset, (outside) or (imported)), ``model``,
-            ``benchmark``, ``question_id``, ``turn`` and ``answer``.
+            ``benchmark``, ``question_id``, ``turn`` and ``answer``, with ``finish_reason`` (stop
+            of imported ones) and ``checkpoint`` (null but of experiments).
+        models: Rows of ``declared_models``.
+        subsets: ``dataset``, ``selector`` and ``sample_id`` of ``selected_subset``.
+        matches: Rows of ``contaminated_samples``.
+        looked_at: Datasets whose samples were compared with the benchmarks, match or not.
+        replies: Rows of ``llm_replies``.
     """
 
     questions: pl.DataFrame
@@ -46,6 +56,11 @@ class Tables:
     checkpoints: pl.DataFrame
     matchups: pl.DataFrame
     answers: pl.DataFrame
+    models: pl.DataFrame
+    subsets: pl.DataFrame
+    matches: pl.DataFrame
+    looked_at: Sequence[str]
+    replies: pl.DataFrame
 
 
 def single_outcomes(tables: Tables) -> pl.DataFrame:
@@ -55,19 +70,20 @@ def single_outcomes(tables: Tables) -> pl.DataFrame:
         tables: The lake's tables.
 
     Returns:
-        ``result_id``, the result's columns, ``question_id``, ``category``, ``turn``, ``score`` and
-        ``status`` (ok, unparsable, stopped or missing).
+        ``result_id``, the result's columns, ``question_id``, ``category``, ``turn``, ``score``,
+        ``status`` (ok, unparsable, stopped or missing), and where it is from: ``reply_id``, or
+        ``file`` and ``row``.
     """
     judged = tables.singles.select(
         "dataset", "benchmark", "question_id", "turn", "score", "status", "judge", "reading",
-        "prompt_version",
+        "prompt_version", _REPLY, *_NO_FILE,
         pl.col("protocol").fill_null("single"),
         pl.col("sampling").fill_null(""),
         source=pl.lit("judged"),
         subject="experiment",
         state=pl.lit("used"),
     )  # fmt: skip
-    imported = imported_verdicts(tables.imported, "single").with_columns(
+    imported = _from_files(tables.imported, "single").with_columns(
         subject="model_a", score=pl.col("score_a")
     )
     verdicts = pl.concat([judged, imported.select(judged.columns)])
@@ -80,7 +96,10 @@ def single_outcomes(tables: Tables) -> pl.DataFrame:
     found = (
         verdicts.filter(pl.col("state") == "used")
         .group_by(*RESULT, "question_id", "turn")
-        .agg(score=pl.col("score").filter(IS_OK).max(), status=pl.col("status").max())
+        .agg(
+            pl.col("status", "reply_id", "file", "row").max(),
+            score=pl.col("score").filter(IS_OK).max(),
+        )
     )
     return identified(
         "single",
@@ -101,11 +120,11 @@ def pair_outcomes(tables: Tables) -> pl.DataFrame:
     Returns:
         ``result_id``, the result's columns, ``model_a``, ``model_b``, ``orders``, ``question_id``,
         ``category``, ``turn``, ``one_outcome``, ``status``, the status of each order, who won by
-        it, ``orders_agree``, and by each rule win, tie, lose or null.
+        it, where it is from, ``orders_agree``, and by each rule win, tie, lose or null.
     """
     judged = tables.pairs.select(
         "dataset", "benchmark", "question_id", "shown_first", "winner", "score_a", "score_b",
-        "status", "judge", "reading", "prompt_version", "model_a", "model_b",
+        "status", "judge", "reading", "prompt_version", "model_a", "model_b", _REPLY, *_NO_FILE,
         pl.col("turn").fill_null(0),
         pl.coalesce(
             "protocol",
@@ -119,7 +138,7 @@ def pair_outcomes(tables: Tables) -> pl.DataFrame:
         state=pl.lit("used"),
         orders_disagree=pl.lit(None, pl.Boolean),
     )  # fmt: skip
-    imported = imported_verdicts(tables.imported, "pair").with_columns(
+    imported = _from_files(tables.imported, "pair").with_columns(
         subject=pl.format("{} vs {}", "model_a", "model_b")
     )
     verdicts = pl.concat([judged, imported.select(judged.columns)])
@@ -240,6 +259,13 @@ def imported_verdicts(imported: pl.DataFrame, kind: str) -> pl.DataFrame:
     )
 
 
+def _from_files(imported: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """``imported_verdicts`` as verdicts are counted: by the name of their file, without a reply."""
+    return imported_verdicts(imported, kind).with_columns(
+        file="file_name", reply_id=pl.lit(None, pl.String)
+    )
+
+
 def _orders(verdicts: pl.DataFrame) -> pl.DataFrame:
     """Both orders of each judgment in one row."""
     first = pl.col("shown_first")
@@ -254,9 +280,13 @@ def _orders(verdicts: pl.DataFrame) -> pl.DataFrame:
                 for side in "ab"
             ),
             *(
-                pl.col("status").filter(first == side).max().alias(f"status_{side}")
+                pl.col(name).filter(first == side).max().alias(f"{short}_{side}")
+                for name, short in (("status", "status"), ("reply_id", "reply"))
                 for side in "ab"
             ),
+            pl.col("file").max(),
+            row_a=pl.col("row").filter(first != "b").max(),
+            row_b=pl.col("row").filter(first == "b").max(),
             winner=pl.col("winner").filter(one & IS_OK).max(),
             status_of_one=pl.col("status").filter(one).max(),
             orders_disagree=pl.col("orders_disagree").filter(first == "merged").max(),

@@ -45,6 +45,12 @@ def test_what_is_written_is_read_with_its_partition(lake):
     assert lake.exists("selected_subset", PARTITION)
 
 
+def test_partitions_are_found_under_any_path(tmp_path):
+    lake = Lake(str(tmp_path / "a [b] *? {c}"))
+    lake.write("selected_subset", frame(), PARTITION)
+    assert lake.partitions("selected_subset") == [PARTITION]
+
+
 def test_writing_again_replaces(lake):
     lake.write("selected_subset", frame(5), PARTITION)
     lake.write("selected_subset", frame(1), PARTITION)

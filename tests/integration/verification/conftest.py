@@ -13,7 +13,7 @@ from definitions import build_defs
 from opencs_assets import walk
 from opencs_assets.answers.store import expected_keys
 from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import MODEL_ANSWERS
+from opencs_assets.schemas import MODEL_ANSWERS, TABLES
 from opencs_assets.verdicts.importing.kept import keep
 from opencs_assets.verdicts.importing.options import read_options
 from resources.lake import Lake
@@ -124,6 +124,7 @@ def _materialize(home: Path) -> None:
             "model_answers", _answers(questions, answers), {"dataset": "d", "experiment": model}
         )
     train_by_hand(lake)
+    lake.write("contaminated_samples", TABLES["contaminated_samples"].empty(), {"dataset": "d"})
     run("key:single_verdicts or key:pairwise_verdicts")
     file = home / "judgments.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED))

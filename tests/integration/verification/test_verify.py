@@ -334,6 +334,104 @@ MARTS = {
         lambda home: duckdb.connect(home / "warehouse.duckdb").execute("drop table position_bias"),
         ("missing", "position_bias", "no such table"),
     ),
+    "a judge accused": Corruption(
+        in_warehouse("update publication_gate set passed = false where rule = 'same_judge'"),
+        ("edited", "publication_gate", "rule same_judge", "passed False", "passed True"),
+    ),
+    "missing answers called complete": Corruption(
+        in_warehouse(
+            "update publication_gate set passed = true, reason = null "
+            "where rule = 'answers_complete' and not passed"
+        ),
+        ("edited", "publication_gate", "rule answers_complete", "passed True", "passed False"),
+    ),
+    "templates told apart": Corruption(
+        in_warehouse(
+            "update publication_gate set passed = false where rule = 'chat_template' and passed"
+        ),
+        ("edited", "publication_gate", "rule chat_template", "passed False", "passed True"),
+    ),
+    "contamination no longer known of": Corruption(
+        in_warehouse(
+            "update publication_gate set passed = null where rule = 'no_contamination' and passed"
+        ),
+        ("edited", "publication_gate", "rule no_contamination", "passed nothing", "passed True"),
+    ),
+    "a cheaper judge": Corruption(
+        in_warehouse("update llm_usage set cost_usd = 0.01 where stage = 'pairwise_verdicts'"),
+        ("edited", "llm_usage", "stage pairwise_verdicts", "model gpt-4", "cost_usd 0.01"),
+    ),
+    "fewer useless replies": Corruption(
+        in_warehouse("update llm_usage set unusable = 0 where stage = 'single_verdicts'"),
+        ("edited", "llm_usage", "stage single_verdicts", "unusable 0"),
+    ),
+    "usage of a stage left out": Corruption(
+        in_warehouse("delete from llm_usage where stage = 'single_verdicts'"),
+        ("missing", "llm_usage", "stage single_verdicts", "no row"),
+    ),
+    "an invented conflict": Corruption(
+        in_warehouse(
+            "insert into conflicting_verdicts by name select 'pair-0' as result_id, "
+            "'one.jsonl' as file_name, 'f' as file, 1 as row, 'a' as shown_first, 1 as turn"
+        ),
+        ("unknown", "conflicting_verdicts", "file_name one.jsonl", "row 1"),
+    ),
+    "an answer behind verdicts rewritten": Corruption(
+        in_warehouse(
+            "update interim.answers set texts = [texts[1], texts[2] || ' Indeed.'] "
+            f"where model = '{ONE}' and question_id = '1'"
+        ),
+        ("edited", "verdict_trace", "question_id 1", "turn 2", "answer_a", "Indeed."),
+    ),
+    "an answer behind verdicts lost": Corruption(
+        in_warehouse(f"delete from interim.answers where model = '{TWO}' and question_id = '2'"),
+        ("edited", "verdict_trace", "question_id 2", "answer_b nothing", "Answer 1 to 2"),
+    ),
+    "answers of another checkpoint": Corruption(
+        in_warehouse(f"update interim.answers set checkpoint = 'd' where model = '{ONE}'"),
+        ("edited", "verdict_trace", "checkpoint_a 'd'", "checkpoint_a 'c'"),
+    ),
+    "a reply that cost nothing": Corruption(
+        in_warehouse(
+            "update interim.judge_replies set cost_usd = 0 where reply_key in ("
+            "select hash(reply_id) from verdict_trace where kind = 'pair' and question_id = '3')"
+        ),
+        ("edited", "verdict_trace", "question_id 3", "cost_usd 0.0"),
+    ),
+    "a reply doubled": Corruption(
+        in_warehouse("insert into interim.judge_replies from interim.judge_replies limit 1"),
+        ("duplicated", "verdict_trace", "2 rows"),
+    ),
+    "another subset behind verdicts": Corruption(
+        in_warehouse(
+            f"update interim.trained_models set subset_hash = 'other' where model = '{TWO}'"
+        ),
+        ("edited", "verdict_trace", "subset_hash_b 'other'", "subset_hash_b 'x'"),
+    ),
+    "replies of two orders exchanged": Corruption(
+        in_warehouse(
+            "update pair_outcomes set reply_a_first = reply_b_first, reply_b_first = reply_a_first "
+            "where question_id = '5' and benchmark = 'own'"
+        ),
+        ("edited", "verdict_trace", "question_id 5", "shown_first a", "reply_id"),
+    ),
+    "what the trace is made of taken away": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute(
+            "drop table interim.trained_models"
+        ),
+        ("unreadable", "verdict_trace", "trained_models"),
+    ),
+    "a verdict of no result": Corruption(
+        in_warehouse(
+            "insert into single_outcomes select * replace (null as result_id) "
+            "from single_outcomes limit 1"
+        ),
+        ("unknown", "verdict_trace", "result_id None"),
+    ),
+    "the trace taken away": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute("drop view verdict_trace"),
+        ("missing", "verdict_trace", "no such table"),
+    ),
 }
 BY_LAYER = {"judged": OWN, "imported": IMPORTED, "marts": MARTS}
 CORRUPTIONS = OWN | IMPORTED | MARTS
@@ -350,6 +448,8 @@ def test_a_clean_home_passes(judged_home):
     assert counts["marts", "win_rates"] == 3
     assert counts["marts", "win_rates_all"] == 6
     assert counts["marts", "mt_bench_scores"] == 3
+    assert counts["marts", "verdict_trace"] == 9 * QUESTIONS
+    assert counts["marts", "llm_usage"] == 2
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

@@ -1,12 +1,17 @@
 """The publication gate: one lake with one defect a dataset, and one without any."""
 
+import shutil
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
 from opencs_assets.evaluation.checks import told
 from opencs_assets.schemas import TABLES
+from opencs_assets.verification import marts
+from opencs_assets.verification.findings import Findings
+from opencs_assets.verification.marts import check_marts
 from resources.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import (
@@ -412,3 +417,86 @@ def test_the_checks_name_results_and_reasons(gated: Warehouse):
     assert "two for 3, which is more than 1 % apart" in finding.description
     assert finding.description.endswith(f"of {finding.metadata['unknown']} it can't be told")
     assert told(rows, "single", "no_conflicts").passed
+
+
+FOUR = ("same_judge", "answers_complete", "chat_template", "no_contamination")
+
+
+def verified(gated: Warehouse, warehouse: Path) -> list[str]:
+    """What verifying finds in a warehouse beside the lake that ``gated`` is built from."""
+    findings = Findings()
+    check_marts(Lake(str(gated.path.parent / "lake")), warehouse, findings)
+    assert not findings.notes
+    return [fault.line() for fault in findings.faults]
+
+
+def harmed(gated: Warehouse, folder: Path, *statements: str) -> list[str]:
+    """What it finds after statements have changed a copy."""
+    copied = Path(shutil.copy(gated.path, folder))
+    with duckdb.connect(copied) as warehouse:
+        for statement in statements:
+            changed = warehouse.execute(statement).fetchone()
+            assert changed, statement
+            assert changed[0] > 0, statement
+    return verified(gated, copied)
+
+
+def test_every_rule_is_counted_anew_with_what_the_gate_says(gated: Warehouse):
+    """Results keep each rule here and break it."""
+    told_anew = gated.query("select distinct rule, passed from publication_gate")
+    for name in FOUR:
+        assert {True, False} <= set(told_anew.filter(rule=name)["passed"])
+    assert verified(gated, gated.path) == []
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_a_broken_rule_that_the_warehouse_calls_kept_is_found(gated: Warehouse, tmp_path, name):
+    lines = harmed(
+        gated,
+        tmp_path,
+        "update publication_gate set passed = true, reason = null "
+        f"where rule = '{name}' and not passed",
+    )
+    named = ("edited: publication_gate", f"rule {name}", "passed True; should be: passed False")
+    assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
+
+
+def test_a_result_is_not_ok_because_the_gate_has_no_row_of_the_rule(gated: Warehouse, tmp_path):
+    lines = harmed(
+        gated,
+        tmp_path,
+        "delete from publication_gate where rule = 'no_contamination' and dataset = 'leak'",
+        "update win_rates_all set badge = 'ok', reason = null where dataset = 'leak'",
+    )
+    for named in (
+        ("missing: publication_gate", "rule no_contamination", "no row"),
+        ("edited: win_rates_all", "dataset leak", "badge 'ok'; should be: badge 'unfair'"),
+    ):
+        assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
+
+
+def test_a_conflict_left_out_and_a_winner_changed_in_it_are_found(gated: Warehouse, tmp_path):
+    lines = harmed(
+        gated,
+        tmp_path,
+        "delete from conflicting_verdicts where file_name = '0.jsonl'",
+        "update conflicting_verdicts set winner = 'b' where file_name = '1.jsonl'",
+    )
+    assert len(lines) == 2
+    assert "missing: conflicting_verdicts, file_name 0.jsonl, file f3, row 0" in lines[0]
+    assert "winner 'b'; should be: winner 'a'" in lines[1]
+
+
+def test_the_trace_is_compared_in_pieces(gated: Warehouse, tmp_path, monkeypatch):
+    """Rows of every result are looked at, and those of a result that there is not."""
+    monkeypatch.setattr(marts, "_PIECE", 100)
+    assert verified(gated, gated.path) == []
+    lines = harmed(
+        gated,
+        tmp_path,
+        "insert into single_outcomes select * replace ('it''s invented' as result_id) "
+        "from single_outcomes limit 1",
+        "update interim.answers set texts = ['so'] where pool = 'good' and model = 'two'",
+    )
+    assert any(line.startswith("unknown: verdict_trace, result_id it's") for line in lines)
+    assert any("verdict_trace" in line and "answer_b ['so']" in line for line in lines)

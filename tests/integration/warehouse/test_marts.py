@@ -11,6 +11,9 @@ import pytest
 
 from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.verdicts.merging import RULES, Verdict
+from opencs_assets.verification.findings import Findings
+from opencs_assets.verification.marts import check_marts
+from resources.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import INTERIM, MARTS, build_in, replies
 
@@ -199,3 +202,9 @@ def test_replies_that_an_older_release_wrote_say_less_and_break_nothing(tmp_path
 def test_the_plot_is_drawn(published: Warehouse):
     assert win_tie_lose(published.query("from win_rates_all")).axes
     assert win_tie_lose(published.query("from win_rates limit 0")).axes
+
+
+def test_what_is_counted_anew_is_the_same(published: Warehouse):
+    findings = Findings()
+    check_marts(Lake(str(published.path.parent / "lake")), published.path, findings)
+    assert not findings.faults, "\n".join(fault.line() for fault in findings.faults)

@@ -7,6 +7,8 @@ import pytest
 
 from opencs_assets.schemas import TABLES
 from opencs_assets.sequential import interval
+from opencs_assets.verification.findings import Findings
+from opencs_assets.verification.marts import check_marts
 from resources.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import (
@@ -280,3 +282,12 @@ def test_every_verdict_is_traced_once(warehouse: Warehouse):
     # old: 40 + 40 + 40 singles; early, with those not asked: 40; now: 40 outside, 80 by turn, 40;
     # hard: 40.
     assert counted["rows"] == counted["verdicts"] == 360
+
+
+def test_what_is_counted_anew_is_the_same(warehouse: Warehouse):
+    """Whatever kinds of results a lake holds: verifying finds nothing wrong with them."""
+    findings = Findings()
+    check_marts(Lake(str(warehouse.path.parent / "lake")), warehouse.path, findings)
+    assert not findings.faults, "\n".join(fault.line() for fault in findings.faults)
+    checked = {row["what"]: row["checked"] for row in findings.rows()}
+    assert checked["verdict_trace"] == warehouse.query("from verdict_trace").height

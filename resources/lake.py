@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import fsspec
@@ -132,16 +133,8 @@ class Lake:
             LakeError: They can't be listed.
         """
         folder = f"{self.root}/{name}"
-        try:
-            # An object store's listing may be remembered from before another process wrote.
-            self.fs.invalidate_cache(folder)
-            found = self.fs.find(folder, detail=True)
-        except OSError as error:
-            raise LakeError(f"{folder} can't be read: {error.strerror or error}") from None
         files = []
-        for path, info in sorted(found.items()):
-            if not path.endswith(".parquet"):
-                continue
+        for path, info in self._listed(folder):
             inner = path[len(folder) + 1 :].split("/")[:-1]
             # A local file that is moved into place is another one (`ino`), in whatever moment.
             stamp = [info.get(key) for key in ("size", "mtime", "ino", "ETag", "LastModified")]
@@ -153,6 +146,28 @@ class Lake:
                 )
             )
         return files
+
+    def written(self, name: str) -> float:
+        """When the newest partition of a table was written, in POSIX seconds; 0 where none was.
+
+        Raises:
+            LakeError: They can't be listed.
+        """
+        times = [
+            info["LastModified"].timestamp() if "LastModified" in info else info.get("mtime", 0)
+            for path, info in self._listed(f"{self.root}/{name}")
+            if path.endswith("part.parquet")
+        ]
+        return max(times, default=0.0)
+
+    def _listed(self, folder: str) -> list[tuple[str, Any]]:
+        try:
+            # An object store's listing may be remembered from before another process wrote.
+            self.fs.invalidate_cache(folder)
+            found = self.fs.find(folder, detail=True)
+        except OSError as error:
+            raise LakeError(f"{folder} can't be read: {error.strerror or error}") from None
+        return [each for each in sorted(found.items()) if each[0].endswith(".parquet")]
 
     def ensure_schemas(self) -> None:
         """Give every table its zero-row file, so that the warehouse can be built at any time."""

@@ -53,8 +53,12 @@ select table_name as name from duckdb_tables() union all select view_name from d
 _RESULTS_TRACED = f"""
 select coalesce(result_id, '') as result_id, count(*) as len from {_TRACE} group by 1
 """  # noqa: S608
-# What the build has read of the lake.
+# What the build has read of the lake, and what it reads whole: by when that was written.
 _FOLLOWED = "lake_files"
+_BY_TIME = (
+    "benchmark_questions", "checkpoint", "declared_matchups", "declared_models", "llm_replies",
+    "selected_subset",
+)  # fmt: skip
 
 
 def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
@@ -198,6 +202,13 @@ def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
         findings.note(
             f"changed since the warehouse was built: {', '.join(changed)}; "
             f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
+        )
+    published = warehouse.stat().st_mtime
+    written = [name for name in _BY_TIME if lake.written(name) > published]
+    if written:
+        findings.note(
+            f"written since the warehouse was built: {', '.join(written)}; "
+            f"where marts do not follow from them, build it anew ({HOW_TO_BUILD})"
         )
 
 

@@ -16,6 +16,7 @@ from opencs_assets.cli import app
 from opencs_assets.evaluation.report import render
 from opencs_assets.verdicts import replies
 from opencs_assets.verification.home import verify_home
+from resources.lake import Lake
 from resources.settings import load_settings
 from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
 
@@ -522,3 +523,12 @@ def test_a_lake_that_is_newer_than_the_warehouse_is_said_to_be(copy):
     CORRUPTIONS["a changed digit"].harm(home)
     notes = verify_home(load_settings(home), ["marts"]).notes
     assert any("changed since the warehouse was built: single_verdicts" in note for note in notes)
+
+
+def test_tables_that_the_warehouse_reads_whole_are_said_to_be_newer_too(copy):
+    home = copy()
+    assert not any("written since" in note for note in verify_home(load_settings(home)).notes)
+    lake = Lake(load_settings(home).lake)
+    lake.write("declared_matchups", lake.read("declared_matchups", {}), {})
+    notes = verify_home(load_settings(home), ["marts"]).notes
+    assert any("written since the warehouse was built: declared_matchups;" in n for n in notes)

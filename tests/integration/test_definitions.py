@@ -1,6 +1,7 @@
 """What the platform declares: a snapshot of every asset, and when stages run by themselves."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -25,11 +26,12 @@ PAID_OR_LONG = {
 
 
 @pytest.fixture(scope="module")
-def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
-    for name in list(os.environ):
-        if name.startswith("OPENCS_") and name != "OPENCS_MODELS_DIR":
-            del os.environ[name]
-    return build_defs(tmp_path_factory.mktemp("home"))
+def defs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.Definitions]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("OPENCS_") and name != "OPENCS_MODELS_DIR":
+                patch.delenv(name)
+        yield build_defs(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")

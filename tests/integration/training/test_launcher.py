@@ -118,6 +118,7 @@ def told(result, asset: str) -> dict:
     return {name: entry.value for name, entry in event.metadata.items()}
 
 
+@pytest.mark.soak
 @pytest.mark.train
 def test_trained_and_answered_once_and_reused_after(platform, capfd):
     platform.run("benchmark_questions")

@@ -82,7 +82,7 @@ def trained(make_shared):
     "recipe",
     [
         pytest.param({"zero": 0}, id="ddp", marks=pytest.mark.soak),
-        pytest.param({"zero": 2}, id="zero2"),
+        pytest.param({"zero": 2}, id="zero2", marks=pytest.mark.soak),
         pytest.param({"zero": 3}, id="zero3"),
         pytest.param({"zero": 3, "offload": True}, id="offload", marks=pytest.mark.soak),
     ],

@@ -43,6 +43,7 @@ from resources.instance import prepare_home
 from resources.lake import LakeIOManager
 from resources.launcher import TrainingLauncher
 from resources.llm.resource import LLMResource
+from resources.runs.executor import one_process_executor
 
 
 def build_defs(
@@ -91,7 +92,7 @@ def build_defs(
         asset_checks=checks,
         jobs=build_jobs(keys),
         # One process a run: a process a step costs seconds of imports.
-        executor=dg.in_process_executor,
+        executor=one_process_executor,
         sensors=[
             build_landing_sensor(
                 family_assets(keys)["dataset"][0].job,

@@ -546,7 +546,16 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000,
 ) -> None:
     """Open Dagster's UI on the same instance, with sensors running."""
+    from resources.instance import open_instance
+    from resources.runs.dead import free_dead_runs
+    from resources.runs.leftovers import end_leftovers
+
     settings = _prepare()
+    for line in end_leftovers(settings.instance):
+        err.print(line, highlight=False, markup=False)
+    with open_instance(settings.home) as instance:
+        for line in free_dead_runs(instance):
+            err.print(line, highlight=False, markup=False)
     with socket.socket() as probe:
         # As the server itself does: a port that is only waiting out a closed connection is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

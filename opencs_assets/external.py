@@ -20,15 +20,15 @@ from typing import Any
 import polars as pl
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 
+from resources.processes import end_with_parent
+
 EXIT_JOB_ERROR = 2
 EXIT_CRASH = 1
 EXIT_INTERRUPTED = 130
-EXIT_ORPHANED = 131
 # EX_TEMPFAIL of sysexits.h: told to stop, saved, and a repeat goes on from there.
 EXIT_STOPPED = 75
 # Set by Kubernetes in the pods of an indexed Job.
 NODE_RANK = "JOB_COMPLETION_INDEX"
-PARENT_POLL_S = 1.0
 LINE_EVERY_S = 10.0
 
 Job = Mapping[str, Any]
@@ -179,18 +179,6 @@ def _listen() -> None:
         raise StoppedError("told to stop by SIGTERM")
 
     signal.signal(signal.SIGTERM, stop)
-
-
-def end_with_parent() -> None:
-    """End this process once its parent is gone, so that a killed run does not train on alone."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_S)
-        os._exit(EXIT_ORPHANED)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def prepare_models() -> None:

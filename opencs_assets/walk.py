@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.api import execute_run
+from dagster._core.utils import make_new_run_id
 
 from opencs_assets.experiments import Experiments
 from opencs_assets.jobs import WAREHOUSE, family_assets
 from opencs_assets.partitions import DATASET
 from opencs_assets.selection.registry import METHODS
+from resources.runs.dead import STARTED_BY_HAND_TAG, note_process
 
 
 class PlanError(ValueError):
@@ -199,19 +204,31 @@ def run(
         step: The step.
         limit: Rows of the dataset's file to read; only where ``raw_dataset`` is in the step.
         force: Make again what could be reused.
+
+    Raises:
+        KeyboardInterrupt: The run was told to end, by Ctrl-C or SIGTERM, and has ended.
     """
     checks = sorted(check.node_def.name for check in defs.asset_checks or [])
     config: dict[str, Any] = {"loggers": {"terminal": {"config": {"quiet": checks}}}}
     if limit is not None and "raw_dataset" in step.assets:
         config["ops"] = {"raw_dataset": {"config": {"limit": limit}}}
-    result = defs.resolve_job_def(step.job).execute_in_process(
+    job = defs.resolve_job_def(step.job)
+    keys = {dg.AssetKey.from_user_string(name) for name in step.assets}
+    tags = {"opencs/force": "true"} if force else {}
+    if step.partition is not None:
+        tags |= job.get_tags_for_partition_key(step.partition, selected_asset_keys=keys)
+    run_id = make_new_run_id()
+    created = instance.create_run_for_job(
+        job,
+        run_id=run_id,
         run_config=config,
-        instance=instance,
-        partition_key=step.partition,
-        asset_selection=[dg.AssetKey.from_user_string(name) for name in step.assets],
-        raise_on_error=False,
-        tags={"opencs/force": "true"} if force else None,
+        # From the start, so that a run that is killed before its first step is known as dead.
+        tags={**tags, **note_process(run_id), STARTED_BY_HAND_TAG: "true"},
+        asset_selection=frozenset(keys),
     )
+    result = execute_run(InMemoryJob(job), created, instance, raise_on_error=False)
+    if _was_interrupted(result):
+        raise KeyboardInterrupt
     seconds: dict[str, float] = {}
     for event in result.all_events:
         if event.event_type_value == "STEP_SUCCESS":
@@ -221,7 +238,16 @@ def run(
     return Ran(step, result.run_id, None if result.success else _error(result), seconds)
 
 
-def _error(result: dg.ExecuteInProcessResult) -> str:
+def _was_interrupted(result: dg.JobExecutionResult) -> bool:
+    failures = (
+        event.job_failure_data
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.RUN_FAILURE
+    )
+    return any(each.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION for each in failures)
+
+
+def _error(result: dg.JobExecutionResult) -> str:
     messages = []
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":

@@ -1,5 +1,6 @@
 """The Dagster instance of a home: the one that command line, UI and sensors share."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +10,12 @@ import dagster as dg
 from resources.lake import Lake
 from resources.settings import Settings, load_settings
 
+# SHA-256 of the configurations that earlier releases put into homes: one of them gives way to this
+# release's; one that somebody has changed stays.
+_EARLIER_CONFIGS = {
+    "016a6cd3e6feba947e42a54a84bb56fb92d9baacefa025feb38fa6388e6b5091",
+    "a1d76485ba21ab1f37dcec0cdee8548c1890336360f43c06400d275ecf38f3c7",
+}
 CONFIG = Path(__file__).resolve().parent.parent / "deploy" / "laptop" / "dagster.yaml"
 FOLDERS = ("landing", "landing/verdicts", "lake", "llm", "checkpoints", "answers", "dagster")
 
@@ -20,7 +27,8 @@ class HomeError(RuntimeError):
 def prepare_home(home: Path | str | None = None) -> Settings:
     """Make the folders of a home, its Dagster configuration and the lake's zero-row files.
 
-    Does nothing to what is there already.
+    Does nothing to what is there already, but for a Dagster configuration that an earlier release
+    put there and nobody has changed since: it becomes this release's.
 
     Raises:
         HomeError: A folder can't be made or written to.
@@ -30,9 +38,8 @@ def prepare_home(home: Path | str | None = None) -> Settings:
     try:
         for name in FOLDERS:
             (settings.home / name).mkdir(parents=True, exist_ok=True)
-        config = settings.home / "dagster" / "dagster.yaml"
-        if settings.dagster_home is None and not config.exists():
-            shutil.copyfile(CONFIG, config)
+        if settings.dagster_home is None:
+            _configure(settings.home / "dagster" / "dagster.yaml")
         probe = settings.home / f".write-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -43,6 +50,16 @@ def prepare_home(home: Path | str | None = None) -> Settings:
         ) from None
     Lake(settings.lake).ensure_schemas()
     return settings
+
+
+def _configure(config: Path) -> None:
+    if config.exists():
+        content = hashlib.sha256(config.read_bytes()).hexdigest()
+        if content not in _EARLIER_CONFIGS:
+            return
+    temporary = config.with_name(f".{config.name}.{os.getpid()}")
+    shutil.copyfile(CONFIG, temporary)
+    temporary.replace(config)
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:

@@ -15,9 +15,9 @@ from opencs_assets.external import (
     Channel,
     JobError,
     StoppedError,
-    end_with_parent,
     read_job,
 )
+from resources.processes import end_with_parent
 
 
 class Silent(Channel):

@@ -27,7 +27,11 @@ PROJECT = ROOT / "dbt_eval"
 # Stands for the lake where only the names of its tables matter.
 _ANY_LAKE = "s3://lake"
 _SOURCES = ("*.yml", "*.sql", "*.py", "*.md")
-_MODULE = "from dbt.cli.main import cli; cli()"
+# A build whose run was killed must not write on beside the next one.
+_MODULE = (
+    "from resources.processes import end_with_parent; end_with_parent({parent}); "
+    "from dbt.cli.main import cli; cli()"
+)
 
 
 class DbtError(RuntimeError):
@@ -168,7 +172,13 @@ def _run(
     arguments: Sequence[str], home: Path, lake: str, database: Path, project: Path
 ) -> tuple[int, str]:
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", _MODULE, "--no-use-colors", *arguments],
+        [
+            sys.executable,
+            "-c",
+            _MODULE.format(parent=os.getpid()),
+            "--no-use-colors",
+            *arguments,
+        ],
         cwd=project,
         env={**os.environ, **_environment(home, lake, database, project)},
         stdin=subprocess.DEVNULL,

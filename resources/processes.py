@@ -1,0 +1,153 @@
+"""Processes: which one this is, and whether another one still lives.
+
+A process id alone is not enough, since the system gives it to another process once its first owner
+is gone. With the moment of the process's start, and the machine's boot that this moment is counted
+from, it names one process for good.
+"""
+
+import os
+import platform
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+EXIT_ORPHANED = 131
+_PARENT_POLL_S = 1.0
+# Of /proc/PID/stat after the program's name: the process's start in clock ticks since the boot.
+_START_FIELD = 19
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of one machine.
+
+    Attributes:
+        pid: Its process id.
+        started: When it started; to be compared with others of the same boot only.
+        host: Name of the machine.
+        boot: Which boot of the machine; empty where the system does not say.
+        namespace: Which namespace its id belongs to (a container has its own); empty where the
+            system has none.
+    """
+
+    pid: int
+    started: str
+    host: str
+    boot: str
+    namespace: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+
+def this_process() -> Process:
+    """The process that asks."""
+    pid = os.getpid()
+    return Process(pid, started_at(pid) or "", platform.node(), _boot(), _namespace())
+
+
+def read_process(values: dict[str, Any]) -> Process | None:
+    """The process that ``as_dict`` described; ``None`` where the values describe none."""
+    try:
+        return Process(**{**values, "pid": int(values["pid"])})
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def lives(process: Process) -> bool | None:
+    """Whether a process still runs.
+
+    Args:
+        process: The process.
+
+    Returns:
+        ``None`` where that can't be seen from here: it is on another machine, or in another
+        container.
+    """
+    if process.host == platform.node() and process.boot != _boot():
+        # Nothing outlives its machine's boot.
+        return False
+    if not is_near(process):
+        return None
+    started = started_at(process.pid)
+    if started is None and _is_hidden(process.pid):
+        return None
+    return started == process.started
+
+
+def is_near(process: Process) -> bool:
+    """Whether the process's id means something here: same machine, boot and container."""
+    here = (platform.node(), _boot(), _namespace())
+    return (process.host, process.boot, process.namespace) == here
+
+
+def started_at(pid: int) -> str | None:
+    """When the process with this id started; ``None`` where there is none.
+
+    A process that has ended, and only waits for its parent to take note, is none.
+    """
+    try:
+        # The name stands in parentheses and may hold spaces and parentheses itself.
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        return None if fields[0] in ("Z", "X") else fields[_START_FIELD]
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    if Path("/proc/self/stat").exists():
+        return None
+    import psutil  # type: ignore[import-untyped]
+
+    try:
+        there = psutil.Process(pid)
+        return None if there.status() == psutil.STATUS_ZOMBIE else repr(there.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process once its parent is gone, so that it does not work on for a killed one.
+
+    Args:
+        parent: The parent's process id, where the parent told it; unset: the parent as it is now.
+    """
+    known = os.getppid() if parent is None else parent
+
+    def watch() -> None:
+        while os.getppid() == known:
+            time.sleep(_PARENT_POLL_S)
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is a process that the system shows to its owner only."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _boot() -> str:
+    return _read("/proc/sys/kernel/random/boot_id")
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,26 @@
+"""The launcher of runs on one machine: Dagster's own, which can also say whether a run lives."""
+
+import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+
+from resources.runs.dead import is_dead, note_launcher
+
+
+class LocalRunLauncher(dg.DefaultRunLauncher):
+    """Launches runs as processes of this machine; ``dagster.yaml`` names it."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Dagster's monitor asks for it."""
+        return True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch a run, and note where."""
+        self._instance.add_run_tags(context.dagster_run.run_id, dict(note_launcher()))
+        super().launch_run(context)
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Whether a run's process lives; one that can't be seen from here is taken to."""
+        if is_dead(self._instance, run):
+            return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)

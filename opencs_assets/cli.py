@@ -470,7 +470,7 @@ def doctor(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at keys, endpoints, models, replies, prices, disk, GPU and versions.
+    """Look at keys, endpoints, models, replies, runs, databases, prices, disk, GPU and versions.
 
     Exits with 1 on a problem.
     """
@@ -551,11 +551,11 @@ def ui(
     from resources.runs.leftovers import end_leftovers
 
     settings = _prepare()
-    for line in end_leftovers(settings.instance):
-        err.print(line, highlight=False, markup=False)
+    lines = end_leftovers(settings.instance)
     with open_instance(settings.home) as instance:
-        for line in free_dead_runs(instance):
-            err.print(line, highlight=False, markup=False)
+        lines += free_dead_runs(instance)
+    for line in lines:
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
     with socket.socket() as probe:
         # As the server itself does: a port that is only waiting out a closed connection is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -836,6 +836,21 @@ def main() -> None:
     except KeyboardInterrupt:
         err.print("interrupted; what was done so far is kept")
         raise SystemExit(130) from None
+    except Exception as error:
+        if not _is_of_a_database(error):
+            raise
+        raise SystemExit(
+            _fail(
+                f"Dagster's database can't be used: {error.__cause__ or error}. Run `opencs doctor`"
+            )
+        ) from None
+
+
+def _is_of_a_database(error: Exception) -> bool:
+    """Whether a SQLite file of Dagster's could not be read, as SQLAlchemy says it."""
+    import sqlite3
+
+    return isinstance(error.__cause__ or getattr(error, "orig", None), sqlite3.DatabaseError)
 
 
 def _prepare() -> Any:

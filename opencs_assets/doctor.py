@@ -1,10 +1,10 @@
-"""Whether this machine can run the platform: keys, endpoints, models, disk, GPU, versions."""
+"""Whether this machine can run the platform: keys, endpoints, models, runs, disk, versions."""
 
 import os
 import platform
 import shutil
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
@@ -43,6 +43,9 @@ PACKAGES = (
 LOW_DISK_GB = 5
 PROBE_TIMEOUT_S = 5.0
 OLD_PRICES_DAYS = 180
+# The daemon says that it lives every 30 s.
+DAEMON_SILENT_S = 90.0
+LONG_QUEUE_S = 900.0
 # An endpoint need not list its models; it answers so, or its URL is wrong.
 _LISTS_NONE = (404, 405, 501)
 
@@ -75,6 +78,7 @@ def examine(settings: Settings, *, probe: bool = False) -> list[Finding]:
         _gpu(),
         *_models(settings),
         *_replies(settings),
+        *_instance(settings),
         _prices(settings),
         *_roles(settings, probe),
         _launcher(settings),
@@ -184,6 +188,91 @@ def _replies(settings: Settings) -> Iterator[Finding]:
         yield Finding("budget", "warning", detail)
     else:
         yield Finding("budget", "ok", detail)
+
+
+def _instance(settings: Settings) -> Iterator[Finding]:
+    """Dagster's instance: what a run that was killed left behind, who waits, and how it grows."""
+    from resources.instance import open_instance
+    from resources.runs import health
+
+    folder = settings.instance
+    damaged = health.damaged_databases(folder)
+    for path, reason in damaged.items():
+        yield Finding(
+            "dagster database",
+            "problem",
+            f"{path} is damaged ({reason}). End what uses this home, put {folder} back from a "
+            "backup or move it away, and name the datasets again with `opencs add`: the history "
+            "of runs is lost, while tables, replies and checkpoints stay and are used again",
+        )
+    if damaged:
+        return
+    with open_instance(settings.home) as instance:
+        dead = health.dead_run_names(instance)
+        stale = health.stale_holders(instance)
+        held = health.held_pools(instance)
+        waiting = health.queue(instance)
+        silent = health.daemon_silent_s(instance)
+        watched = bool(instance.run_launcher.supports_check_run_worker_health)
+    yield _dead(dead, stale)
+    yield Finding(
+        "pools",
+        "ok",
+        "; ".join(f"{pool} is held by {' and '.join(runs)}" for pool, runs in held.items())
+        or "no run holds a place",
+    )
+    yield _queue(waiting.runs, waiting.oldest_s, silent)
+    if not watched:
+        yield Finding(
+            "run monitoring",
+            "warning",
+            f"{folder / 'dagster.yaml'} was changed by hand and names no launcher that can say "
+            "whether a run lives: take run_launcher, run_retries and run_monitoring from "
+            "deploy/laptop/dagster.yaml",
+        )
+    yield _sizes(settings)
+
+
+def _dead(dead: Sequence[str], stale: Sequence[str]) -> Finding:
+    lines = [*dead, *(f"run {run_id[:8]} has ended and holds a place" for run_id in stale)]
+    if not lines:
+        return Finding("dead runs", "ok", "none")
+    remedy = "the next `opencs materialize` or `opencs ui` ends and frees them"
+    return Finding("dead runs", "warning", f"{'; '.join(lines)}; {remedy}")
+
+
+def _queue(runs: int, oldest_s: float, silent_s: float | None) -> Finding:
+    """The queue, and the daemon that is to empty it."""
+    running = silent_s is not None and silent_s < DAEMON_SILENT_S
+    daemon = "the daemon runs" if running else "no daemon runs: `opencs ui` starts one"
+    if not running and silent_s is not None:
+        daemon += f" (it was last heard of {_ago(silent_s)} ago)"
+    if not runs:
+        return Finding("queue", "ok", f"empty; {daemon}")
+    late = not running or oldest_s > LONG_QUEUE_S
+    return Finding(
+        "queue",
+        "warning" if late else "ok",
+        f"{runs} runs wait, the first for {_ago(oldest_s)}; {daemon}",
+    )
+
+
+def _sizes(settings: Settings) -> Finding:
+    from resources.runs import health
+
+    parts = []
+    for folder in (settings.instance, settings.home / "llm", settings.home / "lake"):
+        grown = health.growth(folder)
+        megabytes = grown.bytes / 1e6
+        pace = f" ({megabytes / grown.days:,.1f} MB a day)" if grown.days >= 1 else ""
+        parts.append(f"{folder.name} {megabytes:,.1f} MB{pace}")
+    return Finding("sizes", "ok", ", ".join(parts))
+
+
+def _ago(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.0f} h"
 
 
 def _prices(settings: Settings) -> Finding:

@@ -34,6 +34,7 @@ class ClusterRunLauncher(K8sRunLauncher):  # type: ignore[misc]
         try:
             pod = self._api_client.core_api.read_namespaced_pod(name, self.job_namespace)
         except ApiException as error:
-            return error.status != 404
+            status: int = error.status
+            return status != _NOT_FOUND
         phase: str = pod.status.phase
         return phase not in _ENDED_PHASES

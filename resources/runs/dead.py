@@ -122,7 +122,7 @@ def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         pools = held.pop(run.run_id, Held(run.run_id)).pools
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         lines.append(f"{text}{' and freed what it held' + _pools(pools) if pools else ''}")
-    for over in _ended(instance, held):
+    for over in ended_holders(instance, held):
         instance.event_log_storage.free_concurrency_slots_for_run(over.run_id)
         lines.append(f"run {short(over.run_id)} has ended: freed what it held{_pools(over.pools)}")
     return lines
@@ -171,6 +171,27 @@ def held_by_run(instance: dg.DagsterInstance) -> dict[str, Held]:
     return {run_id: Held(run_id, frozenset(names)) for run_id, names in pools.items()}
 
 
+def ended_holders(instance: dg.DagsterInstance, held: Mapping[str, Held]) -> Iterator[Held]:
+    """The runs among these that have ended, or are no longer known, and hold something still."""
+    if not held:
+        return
+    records = {
+        record.dagster_run.run_id: record
+        for record in instance.get_run_records(dg.RunsFilter(run_ids=sorted(held)))
+    }
+    for run_id, each in held.items():
+        record = records.get(run_id)
+        if record is None:
+            yield each
+        elif record.dagster_run.status in FINISHED:
+            process = process_of(record.dagster_run)
+            alive = None if process is None else lives(process)
+            late = time.time() - (record.end_time or 0.0) > _AFTER_END_S
+            # A run that was canceled by force may have a process that is still ending its work.
+            if alive is False or process == this_process() or (alive is None and late):
+                yield each
+
+
 def holders(instance: dg.DagsterInstance, pool: str) -> list[str]:
     """The runs that hold a pool's places, as a person reads them."""
     info = instance.event_log_storage.get_concurrency_info(pool)
@@ -198,27 +219,6 @@ def _pools(pools: frozenset[str]) -> str:
     if not pools:
         return ""
     return f" (pool{'s' if len(pools) > 1 else ''} {', '.join(sorted(pools))})"
-
-
-def _ended(instance: dg.DagsterInstance, held: Mapping[str, Held]) -> Iterator[Held]:
-    """The runs among these that have ended, or are no longer known, and hold something."""
-    if not held:
-        return
-    records = {
-        record.dagster_run.run_id: record
-        for record in instance.get_run_records(dg.RunsFilter(run_ids=sorted(held)))
-    }
-    for run_id, each in held.items():
-        record = records.get(run_id)
-        if record is None:
-            yield each
-        elif record.dagster_run.status in FINISHED:
-            process = process_of(record.dagster_run)
-            alive = None if process is None else lives(process)
-            late = time.time() - (record.end_time or 0.0) > _AFTER_END_S
-            # A run that was canceled by force may have a process that is still ending its work.
-            if alive is False or process == this_process() or (alive is None and late):
-                yield each
 
 
 def _tag(run: dg.DagsterRun, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-# What ``dagster dev`` starts its servers as; a server that somebody starts by hand has no such pipe.
+# The servers that ``dagster dev`` starts; one that somebody starts by hand has no such pipe.
 _SERVERS = ("dagster_webserver", "dagster._daemon")
 _STARTED_BY_DEV = "--shutdown-pipe"
 _END_WITHIN_S = 5.0

@@ -173,8 +173,8 @@ def orchestrating(
     config = {
         "telemetry": {"enabled": False},
         "run_launcher": {
-            "module": "dagster_k8s",
-            "class": "K8sRunLauncher",
+            "module": "resources.runs.cluster",
+            "class": "ClusterRunLauncher",
             "config": {
                 "service_account_name": "dagster",
                 "instance_config_map": "dagster-instance",

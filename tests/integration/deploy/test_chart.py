@@ -125,7 +125,8 @@ def test_rights_are_bound_to_the_account_that_the_other_files_name(
     chart: list[Manifest], deploy: Path
 ) -> None:
     values = yaml.safe_load((deploy / "helm" / "values.yaml").read_text())
-    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    launcher = values["runLauncher"]["config"]["customRunLauncher"]["config"]
+    run = launcher["run_k8s_config"]["pod_spec_config"]
     named = {
         "opencs-orchestrator": values["global"]["serviceAccountName"],
         "opencs-run": run["serviceAccountName"],

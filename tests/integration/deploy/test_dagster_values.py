@@ -30,6 +30,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from definitions import build_defs
+from resources.runs.cluster import ClusterRunLauncher
 from tests.integration.deploy.manifests import Manifest, by_name, check, render, secret_values
 
 RELEASE = "dagster"
@@ -42,29 +43,27 @@ def values(deploy: Path) -> dict[str, Any]:
 
 
 def launcher_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the chart writes into dagster.yaml for K8sRunLauncher."""
-    given = values["runLauncher"]["config"]["k8sRunLauncher"]
-    sections = {
-        "containerConfig": "container_config",
-        "podSpecConfig": "pod_spec_config",
-        "podTemplateSpecMetadata": "pod_template_spec_metadata",
-        "jobSpecConfig": "job_spec_config",
-    }
-    known = {"imagePullPolicy", "loadInclusterConfig", "envSecrets", "volumes", "volumeMounts"}
-    assert given.keys() == known | {"runK8sConfig"}
-    return {
-        "load_incluster_config": given["loadInclusterConfig"],
-        "image_pull_policy": given["imagePullPolicy"],
-        "job_namespace": "opencs",
-        "service_account_name": values["global"]["serviceAccountName"],
-        "dagster_home": "/opt/dagster/dagster_home",
-        "instance_config_map": f"{RELEASE}-instance",
-        "postgres_password_secret": values["global"]["postgresqlSecretName"],
-        "env_secrets": [secret["name"] for secret in given["envSecrets"]],
-        "volumes": given["volumes"],
-        "volume_mounts": given["volumeMounts"],
-        "run_k8s_config": {sections[key]: value for key, value in given["runK8sConfig"].items()},
-    }
+    """What the chart writes into dagster.yaml for our launcher: its values as they are."""
+    given: dict[str, Any] = values["runLauncher"]["config"]["customRunLauncher"]
+    assert (given["module"], given["class"]) == (
+        ClusterRunLauncher.__module__,
+        ClusterRunLauncher.__name__,
+    )
+    config: dict[str, Any] = given["config"]
+    return config
+
+
+@pytest.fixture(autouse=True)
+def of_the_chart(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    """The variables that the chart sets in the daemon and the webserver (`dagster.shared_env`)."""
+    for name, value in {
+        "DAGSTER_HOME": "/opt/dagster/dagster_home",
+        "DAGSTER_K8S_PIPELINE_RUN_NAMESPACE": "opencs",
+        "DAGSTER_K8S_INSTANCE_CONFIG_MAP": f"{RELEASE}-instance",
+        "DAGSTER_K8S_PG_PASSWORD_SECRET": values["global"]["postgresqlSecretName"],
+        "DAGSTER_K8S_PIPELINE_RUN_ENV_CONFIGMAP": f"{RELEASE}-pipeline-env",
+    }.items():
+        monkeypatch.setenv(name, value)
 
 
 def coerced(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +94,9 @@ def run_job(launcher: K8sRunLauncher) -> Manifest:
 
 
 def test_run_pods_are_what_the_cluster_lets_in(values: dict[str, Any], pod: None) -> None:
-    launcher = K8sRunLauncher(**coerced(launcher_config(values)))
+    launcher = ClusterRunLauncher(**coerced(launcher_config(values)))
+    assert launcher.job_namespace == "opencs"
+    assert launcher.service_account_name == values["global"]["serviceAccountName"]
     job = run_job(launcher)
     check([{"apiVersion": "batch/v1", "kind": "Job", **job}])
     made = job["spec"]["template"]["spec"]
@@ -119,7 +120,7 @@ def test_nothing_of_the_code_server_goes_to_its_runs(values: dict[str, Any]) -> 
 
 
 def test_a_run_is_stopped_before_dagster_gives_it_up(values: dict[str, Any]) -> None:
-    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    run = launcher_config(values)["run_k8s_config"]["pod_spec_config"]
     monitoring = values["dagsterDaemon"]["runMonitoring"]
     assert monitoring["cancelTimeoutSeconds"] > run["terminationGracePeriodSeconds"]
 
@@ -134,10 +135,13 @@ def test_layers_of_retries_do_not_multiply(values: dict[str, Any], deploy: Path)
 
 def test_both_ways_to_a_cluster_say_the_same(values: dict[str, Any], deploy: Path) -> None:
     plain = yaml.safe_load((deploy / "cluster" / "dagster.yaml").read_text())
-    given = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    given = launcher_config(values)["run_k8s_config"]
     ours = plain["run_launcher"]["config"]["run_k8s_config"]
-    container = {k: v for k, v in given["containerConfig"].items() if k != "env"}
-    pod = {k: v for k, v in given["podSpecConfig"].items() if k != "serviceAccountName"}
+    container = {k: v for k, v in given["container_config"].items() if k != "env"}
+    pod = {k: v for k, v in given["pod_spec_config"].items() if k != "serviceAccountName"}
+    for name in ("module", "class"):
+        named = values["runLauncher"]["config"]["customRunLauncher"][name]
+        assert plain["run_launcher"][name] == named
     assert ours["pod_spec_config"] == pod
     assert ours["container_config"] == container
     monitoring = values["dagsterDaemon"]["runMonitoring"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+import yaml
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
     InProcessCodeLocationOrigin,
@@ -22,12 +23,12 @@ from dagster._core.scheduler.instigation import (
     SensorInstigatorData,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster_k8s import K8sRunLauncher
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
 
 from resources.instance import open_instance
+from resources.runs.cluster import ClusterRunLauncher
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_the_clusters_storages_are_postgres_and_its_launcher_kubernetes(
     assert isinstance(instance.event_log_storage, PostgresEventLogStorage)
     assert isinstance(instance.schedule_storage, PostgresScheduleStorage)
     launcher = instance.run_launcher
-    assert isinstance(launcher, K8sRunLauncher)
+    assert isinstance(launcher, ClusterRunLauncher)
     assert launcher.job_namespace == "opencs"
     assert launcher.service_account_name == "opencs-run"
     assert launcher.job_image is not None
@@ -154,6 +155,15 @@ def test_the_laptops_file_is_an_instance_that_runs(deploy: Path, tmp_path: Path)
         assert dg.materialize([answer], instance=instance).success
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
         assert instance.run_retries_retry_on_asset_or_op_failure is False
+        assert instance.run_retries_max_retries == 2
+        assert instance.run_launcher.supports_check_run_worker_health
+
+
+@pytest.mark.parametrize("place", ["laptop/dagster.yaml", "cluster/dagster.yaml"])
+def test_every_instance_watches_its_runs_and_frees_what_they_held(deploy: Path, place: str) -> None:
+    monitoring = yaml.safe_load((deploy / place).read_text())["run_monitoring"]
+    assert monitoring["enabled"] is True
+    assert monitoring["free_slots_after_run_end_seconds"] > 0
 
 
 def test_the_command_line_uses_the_instance_that_the_variable_names(

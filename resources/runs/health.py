@@ -1,0 +1,113 @@
+"""How Dagster's instance fares: damaged databases, dead runs, held pools, the queue, the daemon.
+
+Only looks; what is to be done about it is said by ``opencs doctor``.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from resources.runs.dead import dead_runs, ended_holders, held_by_run, holders
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Runs that wait to be launched.
+
+    Attributes:
+        runs: How many.
+        oldest_s: Seconds that the first of them has waited; 0 without one.
+    """
+
+    runs: int
+    oldest_s: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How large a folder has become.
+
+    Attributes:
+        bytes: Bytes of all its files.
+        days: Days since its oldest file was written.
+    """
+
+    bytes: int
+    days: float
+
+
+def damaged_databases(folder: Path) -> dict[Path, str]:
+    """Dagster's SQLite files that can't be read, and what SQLite says of each."""
+    damaged = {}
+    for path in sorted(folder.rglob("*.db")):
+        try:
+            # Not to be written to: a damaged file stays as it is, for whoever wants to rescue it.
+            with closing(
+                sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+            ) as connection:
+                (said,) = connection.execute("pragma quick_check(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            said = "ok" if "locked" in str(error) else str(error)
+        except sqlite3.DatabaseError as error:
+            said = str(error)
+        if said != "ok":
+            damaged[path] = str(said)
+    return damaged
+
+
+def dead_run_names(instance: dg.DagsterInstance) -> list[str]:
+    """The runs whose process is gone, as a person reads them."""
+    return [dead.name for _, dead in dead_runs(instance)]
+
+
+def held_pools(instance: dg.DagsterInstance) -> Mapping[str, list[str]]:
+    """Runs that hold a place, by pool."""
+    storage = instance.event_log_storage
+    return {
+        pool: names
+        for pool in sorted(storage.get_concurrency_keys())
+        if (names := holders(instance, pool))
+    }
+
+
+def stale_holders(instance: dg.DagsterInstance) -> list[str]:
+    """Runs that have ended and still hold a place in a pool."""
+    return [held.run_id for held in ended_holders(instance, held_by_run(instance))]
+
+
+def queue(instance: dg.DagsterInstance) -> Queue:
+    """The runs that wait to be launched."""
+    waiting = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    since = min((record.create_timestamp.timestamp() for record in waiting), default=None)
+    return Queue(len(waiting), 0.0 if since is None else max(time.time() - since, 0.0))
+
+
+def daemon_silent_s(instance: dg.DagsterInstance) -> float | None:
+    """Seconds since the daemon was heard of last; ``None`` where it never was."""
+    heard = [heartbeat.timestamp for heartbeat in instance.get_daemon_heartbeats().values()]
+    return max(time.time() - max(heard), 0.0) if heard else None
+
+
+def growth(folder: Path) -> Growth:
+    """Size of a folder, and in how many days it came to that."""
+    sizes, oldest = 0, time.time()
+    for size, written in _files(folder):
+        sizes += size
+        oldest = min(oldest, written)
+    return Growth(sizes, (time.time() - oldest) / 86_400)
+
+
+def _files(folder: Path) -> Iterator[tuple[int, float]]:
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and not path.is_symlink():
+                state = path.stat()
+                yield state.st_size, state.st_mtime
+        except OSError:
+            # It went while it was looked at.
+            continue

@@ -101,8 +101,14 @@ class WatchedPools(InstanceConcurrencyContext):
     def _look(self, pool: str, step_key: str) -> None:
         for line in free_dead_runs(self._instance):
             self._log.warning(line)
-        by = " and ".join(holders(self._instance, pool))
-        wait = f"which {by} hold{'' if ' and ' in by else 's'}" if by else "which has no free place"
+        by = holders(self._instance, pool)
+        if by:
+            wait = f"which {' and '.join(by)} hold{'s' if len(by) == 1 else ''}"
+        elif self._instance.event_log_storage.get_concurrency_info(pool).slot_count == 0:
+            wait = "which lets no run in: its limit is 0"
+        else:
+            # It has just been freed; the next look takes the place.
+            return
         if self._waits.get(step_key) != wait:
             self._waits[step_key] = wait
             self._log.warning(f"{step_key} waits for pool {pool}, {wait}")

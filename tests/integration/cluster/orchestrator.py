@@ -55,6 +55,8 @@ from pathlib import Path
 import dagster as dg
 from dagster_k8s import k8s_job_executor
 
+from resources.runs.executor import one_process_executor
+
 home = Path(os.environ["OPENCS_HOME"])
 
 
@@ -66,7 +68,7 @@ def wait(name):
         (home / f"{name}.interrupted").touch()
 
 
-@dg.asset
+@dg.asset(pool="gpu")
 def waits():
     wait("waits")
 
@@ -78,6 +80,7 @@ def step_waits():
 
 defs = dg.Definitions(
     assets=[waits, step_waits],
+    executor=one_process_executor,
     jobs=[
         dg.define_asset_job("waiting_job", selection=["waits"]),
         dg.define_asset_job(
@@ -189,7 +192,11 @@ def orchestrating(
                 **launcher,
             },
         },
-        "run_monitoring": {"enabled": True, "max_resume_run_attempts": 0},
+        "run_monitoring": {
+            "enabled": True,
+            "max_resume_run_attempts": 0,
+            "free_slots_after_run_end_seconds": 1,
+        },
         **({"storage": storage} if storage else {}),
     }
     (folder / "dagster.yaml").write_text(yaml.safe_dump(config))

@@ -10,13 +10,18 @@ import dagster as dg
 import kubernetes
 import pytest
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.test_utils import create_run_for_test
+from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
+from dagster_k8s import K8sRunLauncher
 from dagster_k8s.client import (
     DagsterK8sAPIRetryLimitExceeded,
     DagsterK8sUnrecoverableAPIError,
     DagsterKubernetesClient,
 )
 
+from resources.processes import this_process
+from resources.runs.dead import PROCESS_TAG, STARTED_BY_HAND_TAG
 from tests.integration.cluster.conftest import IMAGE, JOBS, PODS, Cluster, started
 from tests.integration.cluster.orchestrator import PARTITION, Orchestrator, orchestrating
 
@@ -89,6 +94,69 @@ def test_a_worker_that_is_out_of_memory_fails_its_run_and_says_so(orchestrator: 
     assert orchestrator.run(run_id).status == dg.DagsterRunStatus.FAILURE
     said = "\n".join(orchestrator.said(run_id))
     assert "Terminated with exit code 137: OOMKilled" in said
+
+
+def monitored(orchestrator: Orchestrator) -> None:
+    """What Dagster's daemon does now and then."""
+    logger = logging.getLogger("monitoring")
+    list(execute_run_monitoring_iteration(orchestrator.context, logger))
+    list(execute_concurrency_slots_iteration(orchestrator.context, logger))
+
+
+def test_what_a_killed_pod_held_is_freed_and_what_a_living_one_holds_is_not(
+    orchestrator: Orchestrator,
+):
+    storage = orchestrator.instance.event_log_storage
+    storage.set_concurrency_slots("gpu", 2)
+
+    def holders() -> set[str]:
+        return {slot.run_id for slot in storage.get_concurrency_info("gpu").claimed_slots}
+
+    killed = orchestrator.launch("waiting_job")
+    waiting(orchestrator)
+    living = orchestrator.launch("waiting_job")
+    waiting(orchestrator)
+    assert holders() == {killed, living}
+    orchestrator.cluster.oom(orchestrator.pod_of(killed))
+    orchestrator.cluster.wait_job(orchestrator.job_of(killed), "Failed")
+    orchestrator.cluster.wait(lambda: monitored(orchestrator) or holders() == {living})
+    assert orchestrator.run(killed).status == dg.DagsterRunStatus.FAILURE
+    assert orchestrator.run(living).status == dg.DagsterRunStatus.STARTED
+    assert orchestrator.instance.run_launcher.terminate(living)
+    orchestrator.finish(living)
+
+
+def test_a_run_that_was_started_by_hand_lives_as_long_as_its_process_and_its_pod(
+    orchestrator: Orchestrator,
+):
+    """It has no Job: Dagster's own launcher takes it for dead while it works."""
+    pod_run = orchestrator.launch("waiting_job")
+    waiting(orchestrator)
+    pod = orchestrator.pod_of(pod_run)
+
+    def by_hand(**process: Any) -> str:
+        run = create_run_for_test(orchestrator.instance, status=dg.DagsterRunStatus.STARTED)
+        noted = {**this_process().as_dict(), **process, "run": run.run_id}
+        tags = {PROCESS_TAG: json.dumps(noted), STARTED_BY_HAND_TAG: "true"}
+        orchestrator.instance.add_run_tags(run.run_id, tags)
+        return run.run_id
+
+    in_a_pod = by_hand(host=pod, namespace="its own")
+    gone = by_hand(host="opencs-toolbox-gone", namespace="its own")
+    by_own_launcher = K8sRunLauncher.check_run_worker_health
+    launcher = orchestrator.instance.run_launcher
+    assert by_own_launcher(launcher, orchestrator.run(in_a_pod)).status == WorkerStatus.UNKNOWN
+    monitored(orchestrator)
+    assert orchestrator.run(in_a_pod).status == dg.DagsterRunStatus.STARTED
+    assert orchestrator.run(gone).status == dg.DagsterRunStatus.FAILURE
+    assert "pod opencs-toolbox-gone is gone" in "\n".join(orchestrator.said(gone))
+    assert launcher.terminate(pod_run)
+    orchestrator.finish(pod_run)
+    orchestrator.cluster.wait(
+        lambda: not orchestrator.cluster.pods_of(orchestrator.job_of(pod_run))
+    )
+    monitored(orchestrator)
+    assert orchestrator.run(in_a_pod).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_whose_image_is_not_there_waits_without_an_end(orchestrator: Orchestrator):

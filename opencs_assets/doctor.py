@@ -192,10 +192,12 @@ def _replies(settings: Settings) -> Iterator[Finding]:
 
 def _instance(settings: Settings) -> Iterator[Finding]:
     """Dagster's instance: what a run that was killed left behind, who waits, and how it grows."""
-    from resources.instance import open_instance
     from resources.runs import health
 
     folder = settings.instance
+    if not folder.is_dir():
+        yield Finding("dagster instance", "ok", f"{folder} is made by the first run")
+        return
     damaged = health.damaged_databases(folder)
     for path, reason in damaged.items():
         yield Finding(
@@ -207,6 +209,23 @@ def _instance(settings: Settings) -> Iterator[Finding]:
         )
     if damaged:
         return
+    try:
+        yield from _runs(settings)
+    except Exception as error:  # whatever keeps it from being opened is what is to be told
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        yield Finding(
+            "dagster instance",
+            "problem",
+            f"{folder} can't be opened: {reason}; see its dagster.yaml, and whether its database "
+            "is up",
+        )
+    yield _sizes(settings)
+
+
+def _runs(settings: Settings) -> Iterator[Finding]:
+    from resources.instance import open_instance
+    from resources.runs import health
+
     with open_instance(settings.home) as instance:
         dead = health.dead_run_names(instance)
         stale = health.stale_holders(instance)
@@ -226,11 +245,10 @@ def _instance(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "run monitoring",
             "warning",
-            f"{folder / 'dagster.yaml'} was changed by hand and names no launcher that can say "
-            "whether a run lives: take run_launcher, run_retries and run_monitoring from "
+            f"{settings.instance / 'dagster.yaml'} was changed by hand and names no launcher that "
+            "can say whether a run lives: take run_launcher, run_retries and run_monitoring from "
             "deploy/laptop/dagster.yaml",
         )
-    yield _sizes(settings)
 
 
 def _dead(dead: Sequence[str], stale: Sequence[str]) -> Finding:

@@ -128,6 +128,13 @@ def test_doctor_names_an_ended_run_that_holds_a_place(home):
     assert "run 12345678 has ended and holds a place" in detail
 
 
+def test_doctor_says_that_an_instance_cant_be_opened(home):
+    (home / "dagster" / "dagster.yaml").write_text("run_launcher: {module: nowhere, class: None}")
+    state, detail = findings(home)["dagster instance"]
+    assert state == "problem"
+    assert "nowhere" in detail
+
+
 def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[100:4096] = os.urandom(4096 - 100)

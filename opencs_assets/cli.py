@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 
 from opencs_assets.datasets import catalog
-from opencs_assets.datasets.errors import DatasetError
-from opencs_assets.experiments import ExperimentsError, load_experiments
-from resources.settings import SettingsError, load_settings
+from opencs_assets.experiments import load_experiments
+from resources.errors import OpenCSError
+from resources.settings import load_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -796,42 +796,10 @@ def show_reply(
 
 def main() -> None:
     """Run the command; a known error is one message, not a traceback."""
-    from opencs_assets.benchmarks.errors import BenchmarkError
-    from opencs_assets.evaluation.errors import ReportError
-    from opencs_assets.profiles import MethodError
-    from opencs_assets.reproduce import ReproductionError
-    from opencs_assets.sample_size import SampleSizeError
-    from opencs_assets.selection.choice import SelectionError
-    from opencs_assets.selection.pins import PinsError
-    from opencs_assets.verdicts.importing.errors import VerdictFileError
-    from resources.instance import HomeError
-    from resources.lake import LakeError
-    from resources.llm.errors import LLMError
-    from resources.models import ModelError
-    from resources.warehouse import WarehouseError
-
     warnings.filterwarnings("ignore")
-    known = (
-        BenchmarkError,
-        DatasetError,
-        ExperimentsError,
-        HomeError,
-        LakeError,
-        LLMError,
-        MethodError,
-        ModelError,
-        PinsError,
-        ReportError,
-        ReproductionError,
-        SampleSizeError,
-        SelectionError,
-        SettingsError,
-        VerdictFileError,
-        WarehouseError,
-    )
     try:
         app()
-    except known as error:
+    except OpenCSError as error:
         raise SystemExit(_fail(str(error))) from None
     except KeyboardInterrupt:
         err.print("interrupted; what was done so far is kept")

@@ -24,6 +24,7 @@ from opencs_assets.matchup_blocks import (
     expand_blocks,
 )
 from opencs_assets.recipes import Recipe
+from resources.errors import InternalError, MendableError
 from resources.settings import Criterion, LengthUnit, Profile, Role
 
 PACKAGED = Path(__file__).parent / "experiments.yaml"
@@ -35,7 +36,7 @@ LISTS = frozenset({"benchmarks", "judged_alone"})
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
 
-class ExperimentsError(ValueError):
+class ExperimentsError(MendableError):
     """``experiments.yaml`` can't be used; the message names file, entry and reason."""
 
 
@@ -420,7 +421,7 @@ def _expanded(merged: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class _LikeError(ValueError):
+class _LikeError(InternalError):
     """A recipe's ``like`` can't be followed."""
 
 

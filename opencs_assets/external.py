@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 
+from resources.errors import MendableError
 from resources.processes import end_with_parent
 
 EXIT_JOB_ERROR = 2
@@ -34,7 +35,7 @@ LINE_EVERY_S = 10.0
 Job = Mapping[str, Any]
 
 
-class JobError(RuntimeError):
+class JobError(MendableError):
     """The job can't be done and a repeat would not mend it; the message is for a person."""
 
 

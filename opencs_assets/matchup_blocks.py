@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from resources.errors import MendableError
+
 Parity = Literal["epochs", "steps", "tokens", "declared"]
 DEFAULT_BENCHMARK = "smoke"
 _Key = tuple[frozenset[str], Any]
 
 
-class BlockError(ValueError):
+class BlockError(MendableError):
     """A block can't be followed; the message names block, field and reason."""
 
 

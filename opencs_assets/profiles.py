@@ -7,6 +7,7 @@ wrong and scales the constants with the data, so that 200 samples work as well a
 
 from dataclasses import dataclass
 
+from resources.errors import MendableError
 from resources.settings import Aggregate, Clusterer, ClusterSize, Method, NormalizationStep, Profile
 
 PUBLISHED_SAMPLES = 52_000
@@ -24,7 +25,7 @@ FILTER_FIRST: tuple[NormalizationStep, ...] = ("frequency", "rule", "semantic", 
 CANDIDATES_PER_CHOICE = 5
 
 
-class MethodError(ValueError):
+class MethodError(MendableError):
     """The data can't be processed with these constants; the message says which would work."""
 
 

@@ -14,11 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from resources.errors import MendableError
+
 MARKER = "opencs.json"
 SHORT = 16
 
 
-class ProvenanceError(RuntimeError):
+class ProvenanceError(MendableError):
     """A folder is not what it should be; the message names it and says what is wrong."""
 
 

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from resources.errors import MendableError
+
 Budget = Literal["epochs", "steps", "tokens"]
 # The published runs: 15 passes over 1,000 samples.
 PUBLISHED_EPOCHS = 15.0
 
 
-class RecipeError(ValueError):
+class RecipeError(MendableError):
     """A recipe can't be followed; the message says which value and what to change."""
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from resources.errors import MendableError
 
-class RejectedRowError(ValueError):
+
+class RejectedRowError(MendableError):
     """One row that can't be used.
 
     Attributes:

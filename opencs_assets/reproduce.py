@@ -20,6 +20,7 @@ from opencs_assets.benchmarks.questions import find_benchmarks
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.experiments import FURTHER, Experiments, Selector, load_experiments
+from resources.errors import MendableError
 from resources.lake import Lake
 from resources.settings import Settings
 
@@ -37,7 +38,7 @@ PUBLISHED_MODELS = {
 }
 
 
-class ReproductionError(ValueError):
+class ReproductionError(MendableError):
     """The published grid can't be run; the message says what is missing and how to get it."""
 
 

@@ -29,6 +29,7 @@ from opencs_assets.judging_calls import (
     single_calls,
 )
 from opencs_assets.verdicts.plots import outcomes
+from resources.errors import MendableError
 from resources.lake import Lake
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Estimate
@@ -50,7 +51,7 @@ _NEW = 1_000_000_007
 OUTCOMES = {"win": 1.0, "tie": 0.5, "lose": 0.0}
 
 
-class SampleSizeError(ValueError):
+class SampleSizeError(MendableError):
     """The question can't be answered; the message says what to give."""
 
 

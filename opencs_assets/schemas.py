@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from resources.errors import MendableError
+
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 
@@ -49,7 +51,7 @@ class Table:
         return pl.DataFrame(schema=self.schema)
 
 
-class SchemaError(ValueError):
+class SchemaError(MendableError):
     """A frame does not fit its table."""
 
 

@@ -7,12 +7,13 @@ read the same.
 import polars as pl
 
 from opencs_assets.schemas import MESSAGES
+from resources.errors import MendableError
 from resources.lake import Lake
 
 CONTENT = ("sample_id", "system", "messages", "instruction", "response")
 
 
-class SubsetError(ValueError):
+class SubsetError(MendableError):
     """A subset does not fit its samples; the message says what to materialize again."""
 
 

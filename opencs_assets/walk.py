@@ -19,10 +19,11 @@ from opencs_assets.experiments import Experiments
 from opencs_assets.jobs import WAREHOUSE, family_assets
 from opencs_assets.partitions import DATASET
 from opencs_assets.selection.registry import METHODS
+from resources.errors import MendableError
 from resources.runs.dead import STARTED_BY_HAND_TAG, note_process
 
 
-class PlanError(ValueError):
+class PlanError(MendableError):
     """The selection can't be planned; the message says what to give."""
 
 

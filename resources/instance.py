@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from resources.errors import MendableError
 from resources.lake import Lake
 from resources.settings import Settings, load_settings
 
@@ -20,7 +21,7 @@ CONFIG = Path(__file__).resolve().parent.parent / "deploy" / "laptop" / "dagster
 FOLDERS = ("landing", "landing/verdicts", "lake", "llm", "checkpoints", "answers", "dagster")
 
 
-class HomeError(RuntimeError):
+class HomeError(MendableError):
     """The home can't be used; the message says which folder and what to do."""
 
 

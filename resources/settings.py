@@ -27,6 +27,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from resources.errors import MendableError
+
 EMBEDDED = "embedded"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 Reading = Literal["generated", "logprobs"]
@@ -45,7 +47,7 @@ PairProtocol = Literal["scores", "choice", "preference"]
 JudgePromptFamily = Literal["own", "fastchat"]
 
 
-class SettingsError(ValueError):
+class SettingsError(MendableError):
     """The settings can't be used; the message names file or variable, path and reason."""
 
 

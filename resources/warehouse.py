@@ -16,6 +16,8 @@ import duckdb
 import polars as pl
 from filelock import FileLock, Timeout
 
+from resources.errors import MendableError
+
 HOW_TO_BUILD = "opencs materialize group:evaluation"
 # MULTI is how DuckDB takes a PIVOT whose columns it must look up first.
 _READING = {
@@ -34,7 +36,7 @@ order by "table"
 """
 
 
-class WarehouseError(RuntimeError):
+class WarehouseError(MendableError):
     """The warehouse can't be read or built; the message says where, why and what to do."""
 
 

@@ -17,6 +17,7 @@ import httpx
 
 from opencs_assets.answers.asking import Answered, Prompt, Renderer, Reply
 from opencs_assets.external import JobError
+from resources.errors import PassingError
 
 TRIES = 8
 FIRST_WAIT_S = 0.5
@@ -34,7 +35,7 @@ PLAIN_SAMPLING: Mapping[str, Any] = {
 }
 
 
-class EndpointError(RuntimeError):
+class EndpointError(PassingError):
     """The endpoint failed in a way that a repeat of the job may mend; answers so far are kept."""
 
 

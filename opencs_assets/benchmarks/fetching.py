@@ -26,6 +26,7 @@ from opencs_assets.benchmarks.questions import (
     read_benchmark,
 )
 from opencs_assets.provenance import file_hash
+from resources.errors import InternalError
 
 TRIES = 4
 FIRST_WAIT_S = 0.5
@@ -139,7 +140,7 @@ def _is_url(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
-class _SourceError(Exception):
+class _SourceError(InternalError):
     """A source does not give the file; the message says why."""
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from resources.errors import MendableError
+
 IGNORED = -100
 
 Message = Mapping[str, str]
 
 
-class EncodingError(ValueError):
+class EncodingError(MendableError):
     """A conversation can't be rendered by the model's chat template; the message says why."""
 
 

@@ -12,6 +12,7 @@ from opencs_assets.checkpoints.recipe import training_fields
 from opencs_assets.checkpoints.templates import template_hash
 from opencs_assets.provenance import content_hash, file_hash
 from opencs_assets.recipes import Recipe
+from resources.errors import MendableError
 
 CODE_VERSION = "2"
 # Written beside the weights, but no part of the hash: whoever asks for a checkpoint need not have
@@ -32,7 +33,7 @@ CAUSAL = ("ForCausalLM", "LMHeadModel")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class BaseModelError(ValueError):
+class BaseModelError(MendableError):
     """The base model can't be trained; the message names it and says what to do."""
 
 

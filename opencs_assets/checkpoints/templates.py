@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 
 from opencs_assets.provenance import content_hash
+from resources.errors import MendableError
 
 PACKAGED = Path(__file__).resolve().parent.parent / "chat_templates"
 
 TEMPLATE_FILE = "chat_template.jinja"
 
 
-class TemplateError(ValueError):
+class TemplateError(MendableError):
     """A model has no chat template that can be used; the message says what to do."""
 
 

@@ -438,8 +438,6 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
     try:
         told = fit.fit(training, tokenizer, prepared, steps, channel)
     except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, JobError | StoppedError):
-            raise
         raise _clear(error, training.place) from None
     if fit.first_process():
         # A fresh one: the trainer sets special tokens on the tokenizer that it is given.

@@ -11,6 +11,7 @@ from typing import Any
 from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.place import Place
 from opencs_assets.external import Channel, JobError, Progress
+from resources.errors import InternalError
 from resources.settings import Training
 
 REPORT_EVERY_S = 30.0
@@ -18,7 +19,7 @@ REPORT_EVERY_S = 30.0
 STATE_EVERY_S = 60.0
 
 
-class AllDoneError(Exception):
+class AllDoneError(InternalError):
     """The state that the trainer went on from is of the last step; it would take one more."""
 
 

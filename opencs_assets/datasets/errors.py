@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from opencs_assets.rejections import RejectedRowError
+from resources.errors import MendableError
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -23,7 +24,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
 """Code of each reason for which a row is rejected, and what it means."""
 
 
-class DatasetError(ValueError):
+class DatasetError(MendableError):
     """A file, a name or a folder that can't be used as a whole."""
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from opencs_assets.evaluation import lake_files
+from resources.errors import MendableError
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "dbt_eval"
@@ -34,7 +35,7 @@ _MODULE = (
 )
 
 
-class DbtError(RuntimeError):
+class DbtError(MendableError):
     """dbt could not read the project or build it; the message holds what dbt said."""
 
 

@@ -18,6 +18,7 @@ from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores.bradley_terry import Comparisons, Fit, Floats, Ints, fit
 from opencs_assets.scores.contrast import HIGH, LOW
 from opencs_assets.scores.pairing import Comparison
+from resources.errors import InternalError
 
 # What is left of a budget after the first round is spent in so many rounds.
 ROUNDS = 8
@@ -308,7 +309,7 @@ def in_rounds(
             pairs = next_round(contest, known, asked, -(-max(room(), 0) // left))
 
 
-class _NotKeptError(Exception):
+class _NotKeptError(InternalError):
     """A round asks what was not asked before."""
 
 

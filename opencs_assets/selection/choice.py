@@ -8,10 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from opencs_assets.profiles import Constants
+from resources.errors import MendableError
 from resources.settings import ClusterSize, Criterion, LengthUnit
 
 
-class SelectionError(ValueError):
+class SelectionError(MendableError):
     """No subset can be chosen; the message says why."""
 
 

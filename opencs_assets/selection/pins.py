@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resources.errors import MendableError
+
 COLUMNS = ("sample", "action", "reason")
 ACTIONS = ("keep", "ban")
 SHORTEST_PREFIX = 8
 
 
-class PinsError(ValueError):
+class PinsError(MendableError):
     """``pins.csv`` can't be used; the message names the line."""
 
 

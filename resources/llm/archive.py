@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from resources.errors import InternalError
 from resources.llm.database import Database
 from resources.llm.errors import LLMError
 from resources.llm.store import CHUNK, OWN_READING, READING_PARTS, READINGS, REPLIES, ReplyStore
@@ -157,7 +158,7 @@ class _Tally:
             self.reasons.append(f"{where}: {reason}")
 
 
-class _Misfit(ValueError):  # noqa: N818 (a verdict on a row, not a fault)
+class _Misfit(InternalError):  # noqa: N818 (a verdict on a row, not a fault)
     """A row does not fit the store; the message says why and quotes no reply."""
 
 

@@ -1,7 +1,9 @@
 """What can go wrong with a call; no message ever holds prompt text or a key."""
 
+from resources.errors import InternalError, MendableError
 
-class LLMError(RuntimeError):
+
+class LLMError(MendableError):
     """The calls of a stage can't go on; replies so far are kept.
 
     A single call's trouble is not raised: it is the ``status`` and ``detail`` of its reply.
@@ -28,7 +30,7 @@ class StoreError(LLMError):
     """The reply store can't be opened, read or written; the message names file and reason."""
 
 
-class Unparsable(ValueError):  # noqa: N818 (it is a verdict on a reply, not a fault)
+class Unparsable(InternalError):  # noqa: N818 (it is a verdict on a reply, not a fault)
     """A reply does not say what was asked for; the message is the reason, for a person.
 
     The reason may be shown to the model in the next attempt and to people in tables, so it never

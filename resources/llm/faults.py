@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from resources.errors import PassingError
 from resources.llm.rate import wait_told
 from resources.llm.types import Message, Status
 
@@ -35,11 +36,11 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class NoConnection(OSError):  # noqa: N818 (what happened, not a fault of the program)
+class NoConnection(PassingError, OSError):  # noqa: N818 (what happened, not a fault of the program)
     """No connection could be made; the message is for a person."""
 
 
-class ConnectionLost(OSError):  # noqa: N818
+class ConnectionLost(PassingError, OSError):  # noqa: N818
     """A connection ended before the answer was whole; the message is for a person."""
 
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from opencs_assets.rejections import RejectedRowError
+from resources.errors import MendableError
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -33,7 +34,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
 """Code of each reason for which a row is rejected, and what it means."""
 
 
-class VerdictFileError(ValueError):
+class VerdictFileError(MendableError):
     """A file, an option or a choice that can't be used as a whole; the message says what to do."""
 
 

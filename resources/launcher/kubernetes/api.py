@@ -17,6 +17,7 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
+from resources.errors import PassingError
 from resources.launcher.kubernetes.spec import CONTAINER
 from resources.settings import KubernetesLauncher
 
@@ -31,7 +32,7 @@ TIMEOUT_S = (5.0, 30.0)
 SILENT_S = 120.0
 
 
-class ApiError(RuntimeError):
+class ApiError(PassingError):
     """The API refuses, or does not answer; the message is for a person.
 
     Attributes:

@@ -130,9 +130,7 @@ def _score(text: str, name: str) -> float | None:
         return None
     try:
         return read_score(float(text), name)
-    except ValueError as error:
-        if isinstance(error, RowError):
-            raise
+    except ValueError:
         raise RowError("bad_score", f"`{name}` must be a number, not {text!r:.40}") from None
 
 

@@ -8,7 +8,7 @@ counted at the most that it can cost where its process is killed before the repl
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -229,6 +229,9 @@ class SentCall:
     most_usd: float | None
 
 
+_NOTED = tuple(each.name for each in fields(SentCall))
+
+
 @dataclass(frozen=True, slots=True)
 class Flights:
     """How one owner's calls in flight change.
@@ -412,7 +415,10 @@ class ReplyStore:
             )
             listed = {"keys": self.database.among_values(ended)}
             connection.execute(SENT_CALLS.delete().where(own), listed)
-        rows = [{**asdict(call), "sent_at": now} for call in flights.sent]
+        rows = [
+            {**{name: getattr(call, name) for name in _NOTED}, "sent_at": now}
+            for call in flights.sent
+        ]
         self.database.insert_new(connection, SENT_CALLS, rows)
 
     def owners_in_flight(self) -> set[str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import httpx
 
+from resources.llm.budget import lost_part
 from resources.llm.coordination import Coordination
 from resources.llm.errors import LLMError
 from resources.llm.prices import price_of, prices_as_of
@@ -156,9 +157,11 @@ def _models(settings: Settings) -> Iterator[Finding]:
 def _replies(settings: Settings) -> Iterator[Finding]:
     """The reply store, and the ceilings with what counts against them."""
     try:
-        with ReplyStore(settings.replies) as store:
+        # What processes share counts the calls of killed ones as lost when it is opened.
+        with ReplyStore(settings.replies) as store, Coordination(settings.replies):
             size = size_of(store)
             spent = store.spent(since=month_start())
+            lost = store.lost_usd(since=month_start())
             name = store.database.name
     except LLMError as error:
         yield Finding("reply store", "problem", str(error))
@@ -172,6 +175,7 @@ def _replies(settings: Settings) -> Iterator[Finding]:
     ceilings = [f"${spent:,.4g} spent this month"]
     if budget.max_cost_usd_per_month is not None:
         ceilings[0] += f" of at most ${budget.max_cost_usd_per_month:,.4g}"
+    ceilings[0] += lost_part(lost)
     if budget.max_cost_usd is not None:
         ceilings.append(f"a run at most ${budget.max_cost_usd:,.4g}")
     ceilings += [

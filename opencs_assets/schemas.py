@@ -795,7 +795,9 @@ LLM_REPLIES = _table(
     (),
     ("reply_id",),
     {
-        "reply_id": Column(pl.String, "Key of the reply in the reply store"),
+        "reply_id": Column(
+            pl.String, "Key of the reply in the reply store; lost:… of a call without a reply"
+        ),
         "role": Column(pl.String, "tagger, scorer, refiner, judge, or outside_models.NAME"),
         "stage": Column(pl.String, "Asset that asked"),
         "dataset": Column(pl.String, "Dataset that it was asked for first", nullable=True),
@@ -803,7 +805,11 @@ LLM_REPLIES = _table(
         "provider": Column(pl.String, "Host of the endpoint, or embedded"),
         "prompt_version": _PROMPT_VERSION,
         "run": Column(pl.String, "Run that paid for it", nullable=True),
-        "status": Column(pl.String, "ok, truncated or refused, as it was completed"),
+        "status": Column(
+            pl.String,
+            "ok, truncated, refused or garbled, as it was completed; lost where the call was in "
+            "flight when its process was killed",
+        ),
         "readable": Column(
             pl.Boolean,
             "Whether the stage could read it; null where it was not tried",
@@ -816,10 +822,15 @@ LLM_REPLIES = _table(
         "cached_tokens": Column(pl.Int64, "Of these, from the provider's prompt cache"),
         "completion_tokens": Column(pl.Int64, "Tokens of the reply"),
         "cost_usd": Column(
-            pl.Float64, "Cost in US dollars; null where the price is unknown", nullable=True
+            pl.Float64,
+            "Cost in US dollars, of a lost call the most that it can have cost; null where the "
+            "price is unknown",
+            nullable=True,
         ),
         "latency_s": Column(pl.Float64, "Seconds from request to reply"),
-        "created_at": Column(pl.Datetime("us", "UTC"), "When the reply was stored"),
+        "created_at": Column(
+            pl.Datetime("us", "UTC"), "When the reply was stored, or the lost call was sent"
+        ),
     },
 )
 

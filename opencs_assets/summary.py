@@ -131,7 +131,7 @@ _QUERIES = {
     "Language model calls": (
         "select stage, model, calls, prompt_tokens, completion_tokens, "
         "round(cost_usd, 4) as cost_usd from llm_usage where dataset = '{dataset}' "
-        "order by stage"
+        "and calls > 0 order by stage"
     ),
     "Chosen first by opencs": (
         "select rank, instruction, cluster_name, round(score, 1) as score from selected_samples "

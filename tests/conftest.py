@@ -6,6 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Day number that decides which rounds a sample takes: the same in all workers, at midnight too.
+DAY = int(os.environ.setdefault("OPENCS_TESTS_DAY", str(datetime.now(UTC).toordinal())))
 # No test asserts times: an example that takes long on a busy machine is no failure.
 settings.register_profile("untimed", settings(), deadline=None)
 settings.load_profile("untimed")
@@ -39,19 +42,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the sample leaves out; which ones stays, as it goes by their names."""
+    """Leave out what the sample leaves out; which ones stay, goes by their names.
+
+    Cases of a test that is marked ``soak(sample=n)`` have their own share, which the day moves on.
+    """
     every = config.getoption("--soak-sample")
     by_folder: dict[Path, list[pytest.Item]] = {}
+    by_test: dict[tuple[str, int], list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("soak"):
+        marker = item.get_closest_marker("soak")
+        if marker and "sample" in marker.kwargs:
+            test = item.nodeid.split("[", 1)[0]
+            by_test.setdefault((test, marker.kwargs["sample"]), []).append(item)
+        elif marker:
             by_folder.setdefault(item.path.parent, []).append(item)
     left_out: set[pytest.Item] = set()
-    for found in by_folder.values():
-        found.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
-        left_out.update(found[len(found) // every if every else 0 :])
+    for members in by_folder.values():
+        members.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
+        left_out.update(members[len(members) // every if every else 0 :])
+    for (_, share), members in by_test.items():
+        if every != 1:
+            first = DAY * share % len(members)
+            kept = {(first + place) % len(members) for place in range(share if every else 0)}
+            left_out.update(item for place, item in enumerate(members) if place not in kept)
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of the rounds of kills, where any were played."""
+    from tests.e2e.killing.rounds import PROPERTY, table
+
+    rows = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    if rows:
+        terminalreporter.section("hard kills")
+        for line in table(rows):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

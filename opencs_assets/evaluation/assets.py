@@ -24,6 +24,7 @@ from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from opencs_assets.provenance import SHORT, content_hash
 from resources.lake import Lake, LakeError
 from resources.llm.resource import LLMResource
+from resources.llm.store import LOST
 from resources.settings import Settings
 from resources.warehouse import Warehouse, WarehouseError
 
@@ -103,12 +104,18 @@ def build_evaluation_assets(
         automation_condition=automation.warehouse(),
     )
     def llm_replies(llm: LLMResource) -> dg.MaterializeResult[pl.DataFrame]:
-        """Every reply of a language model that is kept: who asked, which model, tokens and cost."""
-        replies = llm.replies()
-        known = not replies["cost_usd"].null_count()
-        cost = float(replies["cost_usd"].sum()) if known else None
+        """Every reply of a language model that is kept: who asked, which model, tokens and cost.
+
+        Calls that were in flight when their process was killed have rows of their own.
+        """
+        calls = llm.replies()
+        lost = pl.col("status") == LOST
         return dg.MaterializeResult(
-            value=replies, metadata={"cost_usd": "unknown" if cost is None else cost}
+            value=calls,
+            metadata={
+                "cost_usd": _dollars(calls.filter(~lost)),
+                "lost_usd": _dollars(calls.filter(lost)),
+            },
         )
 
     def table_of(name: str, rows: pl.DataFrame, description: str) -> dg.AssetsDefinition:
@@ -191,6 +198,11 @@ def _mart_metadata(table: str, warehouse: Warehouse) -> dict[str, Any]:
         **_notes(table, warehouse),
         **({"plot": plot(_PLOTS[table](ask("*")))} if table in _PLOTS else {}),
     }
+
+
+def _dollars(calls: pl.DataFrame) -> float | str:
+    """What calls cost; unknown where one's price is."""
+    return "unknown" if calls["cost_usd"].null_count() else float(calls["cost_usd"].sum())
 
 
 def _notes(table: str, warehouse: Warehouse) -> dict[str, Any]:

@@ -540,8 +540,9 @@ SECTIONS: Sequence[Shown] = (
     Shown(
         "usage",
         "Usage and cost",
-        "Every call of a language model whose reply is kept. A sum with an unknown price in it is "
-        "unknown.",
+        "Every call of a language model whose reply is kept. Lost calls were in flight when their "
+        "process was killed; they stand apart, at the most that they can have cost. A sum with an "
+        "unknown price in it is unknown.",
         (
             TableSpec(
                 "llm_usage",
@@ -556,6 +557,8 @@ SECTIONS: Sequence[Shown] = (
                     _number("unusable"),
                     _number("cost_usd", "US dollars", ",.4f"),
                     _number("seconds", "seconds", ",.1f"),
+                    _number("lost_calls", "lost calls"),
+                    _number("lost_usd", "US dollars for lost calls", ",.4f"),
                 ),
                 ("stage", "role", "model", "dataset"),
                 "stage, role, model, dataset",

@@ -51,26 +51,35 @@ def llm_usage(replies: pl.DataFrame) -> pl.DataFrame:
     Returns:
         One row a ``stage``, ``role``, ``model`` and ``dataset`` (null where it was asked for none):
         ``calls``, tokens, how many were of no use or batched, ``cost_usd`` and ``cost_per_call`` in
-        US dollars, and ``seconds``. A sum is null where one of its values is unknown.
+        US dollars, and ``seconds``, all of replies; ``lost_calls`` and ``lost_usd`` of calls that
+        were in flight when their process was killed. A sum is null where one of its values is
+        unknown.
     """
 
     def known(name: str, total: pl.Expr) -> pl.Expr:
         return pl.when(pl.col(name).is_not_null().all()).then(total)
 
-    useless = (pl.col("status") != "ok") | ~pl.col("readable")
+    def dollars(which: pl.Expr) -> pl.Expr:
+        usd = pl.col("cost_usd").filter(which)
+        return pl.when(usd.is_not_null().all()).then(usd.sum())
+
+    lost = pl.col("status").eq_missing("lost")
+    useless = ~lost & ((pl.col("status") != "ok") | ~pl.col("readable"))
     return (
         replies.group_by("stage", "role", "model", "dataset")
         .agg(
             pl.col("prompt_tokens", "completion_tokens").sum(),
-            calls=pl.len().cast(pl.Int64),
+            calls=(~lost).sum().cast(pl.Int64),
             cached_tokens=known("cached_tokens", pl.col("cached_tokens").sum()),
             unusable=known("status", useless.sum().cast(pl.Int64)),
             batched=known("via", (pl.col("via") == "batch").sum().cast(pl.Int64)),
-            cost_usd=known("cost_usd", pl.col("cost_usd").sum()),
+            cost_usd=dollars(~lost),
             seconds=pl.col("latency_s").sum(),
+            lost_calls=lost.sum().cast(pl.Int64),
+            lost_usd=dollars(lost),
         )
         .with_columns(
-            cost_per_call=pl.col("cost_usd") / pl.col("calls"),
+            cost_per_call=pl.when(pl.col("calls") > 0).then(pl.col("cost_usd") / pl.col("calls")),
             is_embedded=pl.col("model").str.contains(f"{EMBEDDED}:", literal=True),
         )
     )

@@ -21,13 +21,19 @@ class Budget:
         limits: Most dollars by scope (this run, an asset, the month).
         spent: Gives the dollars spent so far in a scope.
         shared: What processes share.
+        lost: Gives the part of these that is of calls in flight when their process was killed.
     """
 
     def __init__(
-        self, limits: Mapping[str, float], spent: Callable[[str], float], shared: Coordination
+        self,
+        limits: Mapping[str, float],
+        spent: Callable[[str], float],
+        shared: Coordination,
+        lost: Callable[[str], float] = lambda scope: 0.0,
     ) -> None:
         self._limits = limits
         self._spent_in = spent
+        self._lost_in = lost
         self._shared = shared
         # Calls are reserved and settled in one thread while another waits for the database.
         self._lock = threading.Lock()
@@ -109,13 +115,20 @@ class Budget:
         )
         what, setting = _SETTINGS[scope.split(" ")[0]]
         return BudgetError(
-            f"budget of {what} reached: ${spent:.4f} of ${limit:.4f} spent, the next call may "
-            f"cost ${most:.4f}, {remaining} calls remain; replies so far are kept: raise "
-            f"{setting} and run again",
+            f"budget of {what} reached: ${spent:.4f} of ${limit:.4f} spent"
+            f"{lost_part(self._lost_in(scope))}, the next call may cost ${most:.4f}, "
+            f"{remaining} calls remain; replies so far are kept: raise {setting} and run again",
             spent_usd=spent,
             limit_usd=limit,
             remaining=remaining,
         )
+
+
+def lost_part(usd: float) -> str:
+    """What a message says of lost calls after the dollars spent; nothing where there are none."""
+    if not usd:
+        return ""
+    return f" (${usd:,.4g} of it for calls that were in flight when their process was killed)"
 
 
 _SETTINGS = {

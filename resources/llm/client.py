@@ -38,7 +38,7 @@ from resources.llm.request import (
     request_body,
     sampling_of,
 )
-from resources.llm.store import ReadingRow, Record, ReplyStore, chunked, month_start
+from resources.llm.store import ReadingRow, Record, ReplyStore, SentCall, chunked, month_start
 from resources.llm.tokens import TokenCounter
 from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, Unusable, Usage
 from resources.models import ModelError, served_gguf
@@ -186,12 +186,13 @@ class LLMClient:
 
         May be asked for after the client was closed.
         """
-        if not self._scopes(self._store):
+        scopes = self._scopes()
+        if not scopes:
             return {}
         with ReplyStore(self._store.url) as store:
-            scopes = self._scopes(store)
             return {
-                scope.split(" ")[0]: (so_far(), most) for scope, (most, so_far) in scopes.items()
+                scope.split(" ")[0]: (store.spent(**which), most)
+                for scope, (most, which) in scopes.items()
             }
 
     def stream(
@@ -432,6 +433,7 @@ class LLMClient:
             store=self._store,
             shared=self._shared,
             record=self._record,
+            sent_call=self._sent_call,
             budget=budget,
             report=self.report,
         )
@@ -466,43 +468,58 @@ class LLMClient:
             raw=sent.raw,
         )
 
+    def _sent_call(self, work: Work, endpoint: Endpoint) -> SentCall:
+        return SentCall(
+            reply_id=work.prepared.key,
+            owner=self._shared.owner,
+            role=self.role_name,
+            stage=self.stage,
+            dataset=self._dataset,
+            run=self._run,
+            model=self.role.model_label,
+            provider=provider_of(endpoint.base_url),
+            endpoint=endpoint.base_url,
+            prompt_version=work.prepared.call.prompt_version,
+            most_usd=work.most_usd if self._price else None,
+        )
+
     def _opened_budget(self) -> Budget | None:
         """What may be spent; nothing where the price is not known."""
-        scopes = self._scopes(self._store)
+        scopes = self._scopes()
         limits = {scope: most for scope, (most, _) in scopes.items()}
-        spent = {scope: so_far for scope, (_, so_far) in scopes.items()}
         if not limits or (self._price and self._price.is_free):
             return None
+        store = self._store
         if self._price is None:
             scope, most = next(iter(limits.items()))
             raise BudgetError(
                 f"{self.role_name}: a budget of ${most:g} is set, but the price of "
                 f"{self.role.model_label} is not known; add it to {self._home / 'prices.toml'} "
                 "under [models] (input = 0, output = 0 where it costs nothing)",
-                spent_usd=spent[scope](),
+                spent_usd=store.spent(**scopes[scope][1]),
                 limit_usd=most,
                 remaining=0,
             )
-        return Budget(limits, lambda scope: spent[scope](), self._shared)
+        return Budget(
+            limits,
+            lambda scope: store.spent(**scopes[scope][1]),
+            self._shared,
+            lambda scope: store.lost_usd(**scopes[scope][1]),
+        )
 
-    def _scopes(self, store: ReplyStore) -> dict[str, tuple[float, Callable[[], float]]]:
-        """Each scope that has a ceiling: its dollars, and what tells those spent in it so far."""
+    def _scopes(self) -> dict[str, tuple[float, dict[str, Any]]]:
+        """Each scope that has a ceiling: its dollars, and which calls ``spent`` is to count."""
         run, stage, month = self._run, self.stage, month_start()
         budget = self._budget
-        known: dict[str, tuple[float | None, Callable[[], float]]] = {
-            f"run {run}": (budget.max_cost_usd, lambda: store.spent(run=run)),
+        known: dict[str, tuple[float | None, dict[str, Any]]] = {
+            f"run {run}": (budget.max_cost_usd, {"run": run}),
             f"asset {run} {stage}": (
                 budget.max_cost_usd_per_asset.get(stage),
-                lambda: store.spent(run=run, stage=stage),
+                {"run": run, "stage": stage},
             ),
-            f"month {month:%Y-%m}": (
-                budget.max_cost_usd_per_month,
-                lambda: store.spent(since=month),
-            ),
+            f"month {month:%Y-%m}": (budget.max_cost_usd_per_month, {"since": month}),
         }
-        return {
-            scope: (most, so_far) for scope, (most, so_far) in known.items() if most is not None
-        }
+        return {scope: (most, which) for scope, (most, which) in known.items() if most is not None}
 
     def _server(self) -> EmbeddedServer | None:
         """The embedded server, for an embedded role."""

@@ -2,7 +2,10 @@
 
 Who is asking for which call (each is sent once), how much of a key's rate limit is taken, who may
 spend what is left of a budget, and what an endpoint was found to be able to do. Nothing here is
-worth anything after a restart of all of them: the replies are in ``store``.
+worth anything after a restart of all of them: the replies are in ``store``, with notes of the calls
+that are in flight. What an owner has booked is forgotten only after its calls in flight count as
+lost there, so that a budget always has one or the other. The store is locked while ``owners`` is,
+and never the other way round.
 """
 
 import os
@@ -19,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, make_url
 
 from resources.llm.database import Database
+from resources.llm.store import ReplyStore
 
 HEARTBEAT_S = 5.0
 # An owner that was not seen for so long is gone, whatever machine it is on.
@@ -112,6 +116,9 @@ class Grant:
 class Coordination:
     """One user's view of what is shared.
 
+    Opening it counts the calls as lost that were in flight when their owner went, also of owners of
+    whom nothing is known any more.
+
     Args:
         replies_url: URL of the reply store; a SQLite store is coordinated by a file beside it.
 
@@ -120,6 +127,7 @@ class Coordination:
     """
 
     def __init__(self, replies_url: str) -> None:
+        self._replies_url = replies_url
         self.database = Database(_beside(replies_url), durable=False)
         self.owner = uuid.uuid4().hex
         self._host = _host()
@@ -132,7 +140,12 @@ class Coordination:
         try:
             with self.database.preparing() as connection:
                 _METADATA.create_all(connection)
-            self.beat()
+            with ReplyStore(replies_url) as store:
+                # An owner is known before it sends anything. So whoever is not known afterwards is
+                # gone, however short ago the others began.
+                owners = store.owners_in_flight()
+                self.beat()
+                store.lose_calls(owners - self._owners())
         except BaseException:
             self.database.close()
             raise
@@ -142,7 +155,7 @@ class Coordination:
         try:
             with self.database.writing() as connection:
                 self._lock(connection)
-                _forget(connection, [self.owner])
+                self._forget(connection, [self.owner])
         finally:
             self.database.close()
 
@@ -429,8 +442,19 @@ class Coordination:
             if row.owner != self.owner and not self._lives(row)
         ]
         if gone:
-            _forget(connection, gone)
+            self._forget(connection, gone)
         return bool(gone)
+
+    def _forget(self, connection: Connection, owners: Sequence[str]) -> None:
+        """Forget what owners have, once their calls that are still in flight count as lost."""
+        with ReplyStore(self._replies_url) as store:
+            store.lose_calls(owners)
+        for table in (CLAIMS, BUCKET_USERS, BOOKINGS, OWNERS):
+            connection.execute(table.delete().where(table.c.owner.in_(list(owners))))
+
+    def _owners(self) -> set[str]:
+        with self.database.reading() as connection:
+            return set(connection.scalars(sa.select(OWNERS.c.owner)))
 
     def _lives(self, owner: Any) -> bool:
         if owner.host == self._host and not _runs(owner.pid):
@@ -447,11 +471,6 @@ def _runs(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _forget(connection: Connection, owners: Sequence[str]) -> None:
-    for table in (CLAIMS, BUCKET_USERS, BOOKINGS, OWNERS):
-        connection.execute(table.delete().where(table.c.owner.in_(list(owners))))
 
 
 def _stored_limits(row: Mapping[str, Any], now: float) -> tuple[float | None, float | None]:

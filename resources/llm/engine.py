@@ -1,9 +1,10 @@
 """Sends calls as fast as the endpoints allow, each once, and keeps every reply before it is seen.
 
 A call's way: claimed (no other process sends it) → permitted by the rate limit → within the budget
-→ sent on a free place of a healthy endpoint → kept → delivered. A fault that a retry can mend puts
-it back in the queue. All of it runs in one event loop in a thread of its own; the stage's thread
-hands calls in and takes replies out in portions.
+→ noted on a free place of a healthy endpoint → sent → kept → delivered. The note stands as long as
+the call is in flight, and its reply takes its place; one that is left behind counts as lost. A
+fault that a retry can mend puts the call back in the queue. All of it runs in one event loop in a
+thread of its own; the stage's thread hands calls in and takes replies out in portions.
 """
 
 import asyncio
@@ -13,9 +14,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from resources.llm.budget import Budget
 from resources.llm.coordination import HEARTBEAT_S, Coordination
@@ -24,7 +26,7 @@ from resources.llm.errors import LLMError
 from resources.llm.faults import Fault
 from resources.llm.report import CallReport
 from resources.llm.request import Prepared
-from resources.llm.store import Record, ReplyStore
+from resources.llm.store import Flights, Record, ReplyStore, SentCall
 from resources.llm.types import Reply
 
 RETRIES = 6
@@ -81,6 +83,7 @@ class Engine:
         store: Where replies are kept.
         shared: What processes share.
         record: Makes what is kept of a completed call.
+        sent_call: Makes what is noted of a call before it is sent.
         budget: What may be spent; ``None`` where there is no limit or no price.
         report: Counts what happens.
     """
@@ -92,6 +95,7 @@ class Engine:
         store: ReplyStore,
         shared: Coordination,
         record: Callable[[Prepared, Sent, Endpoint], Record],
+        sent_call: Callable[[Work, Endpoint], SentCall],
         budget: Budget | None,
         report: CallReport,
     ) -> None:
@@ -99,6 +103,7 @@ class Engine:
         self._store = store
         self._shared = shared
         self._record = record
+        self._sent_call = sent_call
         self._budget = budget
         self._report = report
         # Shared by both threads, under the condition.
@@ -199,7 +204,7 @@ class Engine:
             for endpoint in self._endpoints:
                 await endpoint.open()
                 opened.append(endpoint)
-            async with _Keeper(self._store) as self._keeper:
+            async with _Keeper(self._store, self._shared.owner) as self._keeper:
                 self._started.set()
                 self._help("heart", self._beat)
                 try:
@@ -273,10 +278,14 @@ class Engine:
 
     async def _send(self, work: Work, endpoint: Endpoint, taken: float) -> None:
         cost: float | None = 0.0
+        # Until its reply is kept, a completed call stays noted and within what is booked.
+        completed = kept = False
         try:
+            await self._keeper.note(self._sent_call(work, endpoint))
             came = await endpoint.attempt(work.prepared)
             if isinstance(came, Sent):
-                if came.completed:
+                completed = came.completed
+                if completed:
                     cost = came.reply.cost_usd
                     endpoint.rate.replied(
                         work.tokens,
@@ -286,9 +295,10 @@ class Engine:
                     # The place stays taken until the reply is on disk, so that what a crash loses
                     # is never more than what is in flight.
                     record = self._record(work.prepared, came, endpoint)
-                    kept = await self._keeper.keep(record)
+                    reply = await self._keeper.keep(record)
+                    kept = True
                     self._report.replied(came.reply)
-                    reply = replace(kept, stored=False) if kept.stored else kept
+                    reply = replace(reply, stored=False) if reply.stored else reply
                     self._deliver(Done(work, reply, completed=True))
                 else:
                     self._deliver(Done(work, came.reply))
@@ -297,7 +307,9 @@ class Engine:
         except Exception as error:  # whatever it is, the stage's thread must hear it
             self._stop(error)
         finally:
-            if self._budget:
+            if not completed:
+                self._keeper.end(work.prepared.key)
+            if self._budget and (kept or not completed):
                 self._budget.settle(work.most_usd, cost)
             if endpoint.dead is not None and all(each.dead for each in self._endpoints):
                 self._stop(endpoint.dead)
@@ -423,11 +435,16 @@ class Engine:
 
 
 class _Keeper:
-    """Puts replies into the store as they come; many in one transaction where they come fast."""
+    """Writes into the store what is sent and what comes back; much of it at once where it is fast.
 
-    def __init__(self, store: ReplyStore) -> None:
+    Args:
+        store: The store.
+        owner: Who sends the calls.
+    """
+
+    def __init__(self, store: ReplyStore, owner: str) -> None:
         self._store = store
-        self._waiting: list[tuple[Record, asyncio.Future[Reply]]] = []
+        self._waiting = _Portion(owner)
         self._some = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None]
@@ -441,37 +458,77 @@ class _Keeper:
         await _cancel([self._task])
         if self._writing:
             await self._writing
-        if self._waiting:
+        if self._some.is_set():
             await self._write(self._waiting)
 
     async def keep(self, record: Record) -> Reply:
-        """Return what the store holds for the call once it is on disk."""
+        """Return what the store holds for the call once it is on disk; its note ends with that."""
         kept: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((record, kept))
+        self._waiting.records.append((record, kept))
         self._some.set()
         return await kept
+
+    async def note(self, call: SentCall) -> None:
+        """Return once it is on disk that a call is in flight."""
+        noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.sent[call.reply_id] = (call, noted)
+        self._some.set()
+        await noted
+
+    def end(self, key: str) -> None:
+        """A call is in flight no longer, and has no reply that is kept."""
+        self._waiting.sent.pop(key, None)
+        self._waiting.ended.add(key)
+        self._some.set()
 
     async def _work(self) -> None:
         while True:
             await self._some.wait()
             self._some.clear()
-            batch, self._waiting = self._waiting, []
+            portion, self._waiting = self._waiting, _Portion(self._waiting.owner)
             # A commit that has begun is finished, whoever asks to stop.
-            self._writing = asyncio.create_task(self._write(batch))
+            self._writing = asyncio.create_task(self._write(portion))
             await asyncio.shield(self._writing)
 
-    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[Reply]"]]) -> None:
+    async def _write(self, portion: "_Portion") -> None:
         try:
-            records = [record for record, _ in batch]
-            replies = await asyncio.to_thread(self._store.put_many, records)
+            replies = await asyncio.to_thread(
+                self._store.put_many, [record for record, _ in portion.records], portion.flights()
+            )
         except Exception as error:  # whatever it is, those who wait must hear it
-            for _, kept in batch:
-                if not kept.done():
-                    kept.set_exception(error)
+            for waiting in portion.futures():
+                if not waiting.done():
+                    waiting.set_exception(error)
             return
-        for (_, kept), reply in zip(batch, replies, strict=True):
+        for (_, kept), reply in zip(portion.records, replies, strict=True):
             if not kept.done():
                 kept.set_result(reply)
+        for _, noted in portion.sent.values():
+            if not noted.done():
+                noted.set_result(None)
+
+
+@dataclass(slots=True)
+class _Portion:
+    """What is written in one transaction, and who waits for it.
+
+    Attributes:
+        owner: Who sends the calls.
+        records: Completed calls.
+        sent: Calls that are about to be sent, by key.
+        ended: Keys of calls that are in flight no longer.
+    """
+
+    owner: str
+    records: list[tuple[Record, "asyncio.Future[Reply]"]] = field(default_factory=list)
+    sent: dict[str, tuple[SentCall, "asyncio.Future[None]"]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+
+    def flights(self) -> Flights:
+        return Flights(self.owner, [call for call, _ in self.sent.values()], self.ended)
+
+    def futures(self) -> "list[asyncio.Future[Any]]":
+        return [kept for _, kept in self.records] + [noted for _, noted in self.sent.values()]
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import PrivateAttr
 
 from resources.llm.client import LLMClient
+from resources.llm.coordination import Coordination
 from resources.llm.errors import LLMError
 from resources.llm.store import ReplyStore
 from resources.progress import Reporter
@@ -69,8 +70,9 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
     def replies(self) -> pl.DataFrame:
-        """One row a stored reply, in the schema of ``llm_replies``."""
-        with _store(load_settings(self.home)) as store:
+        """One row a stored reply or lost call, in the schema of ``llm_replies``."""
+        with _store(load_settings(self.home)) as store, Coordination(store.url):
+            # Opening what processes share has counted the calls of killed ones as lost.
             return store.usage_rows()
 
 

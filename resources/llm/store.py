@@ -2,12 +2,13 @@
 
 SQLite on one machine, Postgres on a cluster; any number of threads and processes use it at once. A
 reply is on disk before anyone sees it. Rows also keep the request, for tracing a number back to
-its prompt; headers and keys never come here.
+its prompt; headers and keys never come here. A call that is in flight has a note, so that it is
+counted at the most that it can cost where its process is killed before the reply is kept.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from resources.llm.errors import StoreError
 from resources.llm.types import Reply
 
 T = TypeVar("T")
-VERSION = 2
+VERSION = 3
 CHUNK = 5_000
 _MEASURED_REPLIES = 1_000
 _METADATA = sa.MetaData()
@@ -115,6 +116,44 @@ BATCH_CALLS = sa.Table(
 )
 sa.Index("batch_calls_by_reply", BATCH_CALLS.c.reply_id)
 
+# Calls that are in flight, and those that were when their process was killed; from version 3 on.
+SENT_CALLS = sa.Table(
+    "sent_calls",
+    _METADATA,
+    sa.Column("reply_id", sa.Text, primary_key=True),
+    # The process that sent it, by its name in ``coordination``.
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("dataset", sa.Text),
+    sa.Column("run", sa.Text),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("prompt_version", sa.Text, nullable=False),
+    # Null where the price is unknown.
+    sa.Column("most_usd", sa.Double),
+    sa.Column("sent_at", sa.BigInteger, nullable=False),
+    # Null as long as the owner lives.
+    sa.Column("lost_at", sa.BigInteger),
+    # A note comes and goes with every call, and without row numbers it is written to one tree.
+    sqlite_with_rowid=False,
+)
+# Status of a lost call among the rows of ``llm_replies``.
+LOST = "lost"
+
+# Dollars, the moment that they count at, and which rows count.
+_Dollars = tuple[sa.Column[Any], sa.Column[Any], Sequence[sa.ColumnElement[bool]]]
+_PAID: Sequence[_Dollars] = (
+    (REPLIES.c.cost_usd, REPLIES.c.created_at, ()),
+    (BATCHES.c.most_usd, BATCHES.c.created_at, (BATCHES.c.state != "done",)),
+)
+_LOST: _Dollars = (
+    SENT_CALLS.c.most_usd,
+    SENT_CALLS.c.sent_at,
+    (SENT_CALLS.c.lost_at.is_not(None),),
+)
+
 _VERSION_TABLE = sa.Table(
     "opencs_store", _METADATA, sa.Column("version", sa.Integer, primary_key=True)
 )
@@ -157,6 +196,56 @@ class Record:
     prompt_bytes: int
     raw: str | None = None
     via: str = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class SentCall:
+    """A call that is about to be sent, as it is noted.
+
+    Attributes:
+        reply_id: Key that its reply will have.
+        owner: The process that sends it, by its name in ``coordination``.
+        role: tagger, scorer, refiner or judge.
+        stage: Asset that asks.
+        dataset: Dataset that it is asked for.
+        run: Run that pays for it, where there is one.
+        model: The model's label.
+        provider: Host of the endpoint, or ``embedded``.
+        endpoint: Base URL.
+        prompt_version: Version of the prompt and its parser.
+        most_usd: The most that it can cost, in dollars; ``None`` where the price is unknown.
+    """
+
+    reply_id: str
+    owner: str
+    role: str
+    stage: str
+    dataset: str | None
+    run: str | None
+    model: str
+    provider: str
+    endpoint: str
+    prompt_version: str
+    most_usd: float | None
+
+
+_NOTED = tuple(each.name for each in fields(SentCall))
+
+
+@dataclass(frozen=True, slots=True)
+class Flights:
+    """How one owner's calls in flight change.
+
+    Attributes:
+        owner: The owner.
+        sent: Calls that are about to be sent.
+        ended: Keys of its calls that are in flight no longer, but for those whose replies are kept
+            in the same step. They end before the others are sent.
+    """
+
+    owner: str
+    sent: Sequence[SentCall] = ()
+    ended: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +309,7 @@ class ReplyStore:
             found = self._version(connection)
         if found == VERSION:
             return
-        if found not in (0, 1):
+        if found not in (0, 1, 2):
             raise StoreError(
                 f"reply store {self.database.name} is of version {found}, this is version "
                 f"{VERSION}; use the release that wrote it, or move it away"
@@ -283,19 +372,20 @@ class ReplyStore:
         """Keep one reply; see ``put_many``."""
         return self.put_many([record])[0]
 
-    def put_many(self, records: Sequence[Record]) -> list[Reply]:
-        """Keep replies in one durable transaction.
+    def put_many(self, records: Sequence[Record], flights: Flights | None = None) -> list[Reply]:
+        """Keep replies, and note what is in flight, in one durable transaction.
 
         Args:
             records: Completed calls.
+            flights: How the calls in flight change of the owner who made these.
 
         Returns:
             What the store holds for each now: the given reply, or the one that another process
             stored first, so that every table and the store tell the same.
         """
-        if not records:
+        if not records and flights is None:
             return []
-        now = time.time_ns() // 1_000
+        now = _now()
         replies: dict[str, Reply] = {}
         rows: list[Mapping[str, Any]] = []
         for record in records:
@@ -310,7 +400,48 @@ class ReplyStore:
                 keys = self.database.among_values(list(late))
                 there: Sequence[Any] = connection.execute(self._select, {"keys": keys}).fetchall()
                 replies |= {row[0]: _reply(*row) for row in there}
+            if flights is not None:
+                self._note(connection, flights, replies, now)
         return [replies[record.reply.reply_id] for record in records]
+
+    def _note(
+        self, connection: Connection, flights: Flights, replies: Collection[str], now: int
+    ) -> None:
+        """Note how calls in flight change; those with a reply have ended, lost or not."""
+        ended = [*flights.ended, *replies]
+        if ended:
+            own = sa.and_(
+                self.database.among(SENT_CALLS.c.reply_id), SENT_CALLS.c.owner == flights.owner
+            )
+            listed = {"keys": self.database.among_values(ended)}
+            connection.execute(SENT_CALLS.delete().where(own), listed)
+        rows = [
+            {**{name: getattr(call, name) for name in _NOTED}, "sent_at": now}
+            for call in flights.sent
+        ]
+        self.database.insert_new(connection, SENT_CALLS, rows)
+
+    def owners_in_flight(self) -> set[str]:
+        """Owners of calls that are noted as in flight."""
+        asked = sa.select(SENT_CALLS.c.owner).where(SENT_CALLS.c.lost_at.is_(None)).distinct()
+        with self.database.reading() as connection:
+            return set(connection.scalars(asked))
+
+    def lose_calls(self, owners: Collection[str]) -> None:
+        """Count what owners have in flight as lost, because they are gone.
+
+        A call of an owner that lives after all is counted by its reply again once that is kept.
+        """
+        gone = self.owners_in_flight().intersection(owners)
+        if not gone:
+            return
+        open_notes = sa.and_(SENT_CALLS.c.owner.in_(gone), SENT_CALLS.c.lost_at.is_(None))
+        with self.database.writing() as connection:
+            if not self.database.sqlite:
+                # An owner that lives after all may be removing the same notes, in another order.
+                lock = sa.text(f"lock table {SENT_CALLS.name} in share row exclusive mode")
+                connection.execute(lock)
+            connection.execute(SENT_CALLS.update().where(open_notes).values(lost_at=_now()))
 
     def put_readings(self, rows: Sequence[ReadingRow]) -> None:
         """Keep what was read from replies; what is there already stays."""
@@ -330,7 +461,7 @@ class ReplyStore:
             self.database.insert_new(connection, READINGS, values)
 
     def usage_rows(self) -> pl.DataFrame:
-        """One row a stored reply, without texts, in the schema of ``llm_replies``."""
+        """One row a stored reply or lost call, without texts, in the schema of ``llm_replies``."""
         derived = {
             "readable": sa.case(
                 (READINGS.c.status == "ok", True), (READINGS.c.status.is_not(None), False)
@@ -345,8 +476,16 @@ class ReplyStore:
             .select_from(REPLIES.outerjoin(READINGS, OWN_READING))
             .order_by(REPLIES.c.created_at, REPLIES.c.reply_id)
         )
+        lost = (
+            sa.select(SENT_CALLS)
+            .where(SENT_CALLS.c.lost_at.is_not(None))
+            .order_by(SENT_CALLS.c.sent_at, SENT_CALLS.c.reply_id, SENT_CALLS.c.owner)
+        )
         with self.database.reading() as connection:
             rows = [tuple(row) for row in connection.execute(asked)]
+            for call in connection.execute(lost).mappings():
+                usage = _lost_usage(dict(call))
+                rows.append(tuple(usage[name] for name in names))
         schema = dict(LLM_REPLIES.schema) | {"created_at": pl.Int64}
         frame = pl.DataFrame(rows, schema=schema, orient="row")
         created = pl.col("created_at").cast(pl.Datetime("us", "UTC"))
@@ -355,7 +494,7 @@ class ReplyStore:
     def spent(
         self, *, run: str | None = None, stage: str | None = None, since: datetime | None = None
     ) -> float:
-        """Dollars paid so far for calls, and the most that open batches may cost.
+        """Dollars paid so far for calls, and the most that open batches and lost calls may cost.
 
         Args:
             run: Of this run only.
@@ -363,21 +502,34 @@ class ReplyStore:
             since: Since this moment only.
 
         Returns:
-            The sum; replies of unknown price count nothing.
+            The sum; what is of unknown price counts nothing.
         """
+        return self._dollars((*_PAID, _LOST), run, stage, since)
+
+    def lost_usd(
+        self, *, run: str | None = None, stage: str | None = None, since: datetime | None = None
+    ) -> float:
+        """Of what ``spent`` gives for the same arguments, the most that lost calls may cost."""
+        return self._dollars((_LOST,), run, stage, since)
+
+    def _dollars(
+        self,
+        parts: Sequence[_Dollars],
+        run: str | None,
+        stage: str | None,
+        since: datetime | None,
+    ) -> float:
         total = 0.0
-        moment = None if since is None else int(since.timestamp() * 1e6)
         with self.database.reading() as connection:
-            for table, amount in ((REPLIES, "cost_usd"), (BATCHES, "most_usd")):
-                asked = sa.select(sa.func.coalesce(sa.func.sum(table.c[amount]), 0.0))
+            for usd, moment, counts in parts:
+                columns = usd.table.c
+                asked = sa.select(sa.func.coalesce(sa.func.sum(usd), 0.0)).where(*counts)
                 if run is not None:
-                    asked = asked.where(table.c.run == run)
+                    asked = asked.where(columns.run == run)
                 if stage is not None:
-                    asked = asked.where(table.c.stage == stage)
-                if moment is not None:
-                    asked = asked.where(table.c.created_at >= moment)
-                if table is BATCHES:
-                    asked = asked.where(table.c.state != "done")
+                    asked = asked.where(columns.stage == stage)
+                if since is not None:
+                    asked = asked.where(moment >= int(since.timestamp() * 1e6))
                 total += float(connection.scalar(asked) or 0.0)
         return total
 
@@ -415,6 +567,29 @@ class ReplyStore:
 def month_start(now: datetime | None = None) -> datetime:
     """Start of the calendar month, in UTC."""
     return (now or datetime.now(UTC)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _now() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+def _lost_usage(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row of ``llm_replies`` for a lost call, its moment in microseconds."""
+    nothing: dict[str, Any] = dict.fromkeys(("readable", "request_id", "finish_reason"))
+    counts = dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), 0)
+    return {
+        **call,
+        **nothing,
+        **counts,
+        # The same call may be lost more than once, and may have a reply as well.
+        "reply_id": f"{LOST}:{call['reply_id']}:{call['owner']}",
+        "status": LOST,
+        "via": "call",
+        "cost_usd": call["most_usd"],
+        "latency_s": 0.0,
+        "created_at": call["sent_at"],
+    }
 
 
 def _row(record: Record, now: int) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from resources.llm.store import (
     READING_PARTS,
     READINGS,
     REPLIES,
+    SENT_CALLS,
     ReplyStore,
     chunked,
 )
@@ -159,7 +160,7 @@ def compact(store: ReplyStore) -> None:
         else:
             with database.engine.connect() as connection:
                 alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-                for table in (REPLIES, READINGS):
+                for table in (REPLIES, READINGS, SENT_CALLS):
                     alone.execute(sa.text(f"vacuum (analyze) {table.name}"))
 
 
@@ -295,7 +296,10 @@ def _bytes(database: Database) -> int:
         return sum(each.stat().st_size for each in files if each.exists())
     with database.reading() as connection:
         sizes = sa.select(
-            *(sa.func.pg_total_relation_size(table.name) for table in (REPLIES, READINGS))
+            *(
+                sa.func.pg_total_relation_size(table.name)
+                for table in (REPLIES, READINGS, SENT_CALLS)
+            )
         )
         row: Any = connection.execute(sizes).one()
     return sum(row)

@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,13 @@ def demo_home(models_dir: Path, small_file: Path, tmp_path_factory: pytest.TempP
     (home / "first.out").write_text(ran.stdout)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return home
+
+
+@pytest.fixture(scope="session")
+def workshop(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Homes of all stages, and the model that they call."""
+    from tests.e2e.killing.model import counting_model
+    from tests.e2e.killing.workshop import Workshop
+
+    with counting_model() as model:
+        yield Workshop(tmp_path_factory.mktemp("kills"), models_dir, model)

@@ -8,3 +8,5 @@ select
     cost_usd
 from {{ source('lake', 'llm_replies') }}
 where stage in ('single_verdicts', 'pairwise_verdicts')
+    -- A lost call has no reply, and so no verdict.
+    and status is distinct from 'lost'

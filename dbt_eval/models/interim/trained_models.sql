@@ -32,6 +32,8 @@ asked as (
     where stage in (
         'open_tags', 'contrastive_scores', 'whole_set_scores', 'single_scores', 'refined_samples'
     )
+    -- A lost call has no reply that anything was chosen with.
+    and status is distinct from 'lost'
     group by all
 ),
 

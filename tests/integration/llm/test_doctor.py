@@ -11,6 +11,7 @@ from resources.llm.store import ReplyStore
 from resources.settings import load_settings
 from tests.integration.llm.conftest import KEY, TestServer, client_for, started
 from tests.unit.resources.test_archive import key, record
+from tests.unit.resources.test_reply_store import send, sent
 
 ROLE = '[roles.tagger]\nbase_url = "{url}"\nmodel = "{model}"\napi_key_env = "TEST_API_KEY"\n'
 
@@ -120,7 +121,7 @@ def test_the_reply_store_is_opened_and_counted(tmp_path, postgres_url):
         store.put_many([record(number) for number in range(3)])
     told = found(tmp_path)["reply store"]
     assert (told.state, told.detail.startswith("3 replies, ")) == ("ok", True)
-    assert "version 2" in told.detail
+    assert "version 3" in told.detail
     assert str(tmp_path) in told.detail
     postgres = found(tmp_path, f'replies_url = "{postgres_url}"\n')["reply store"]
     assert (postgres.state, postgres.detail.startswith("0 replies")) == ("ok", True)
@@ -169,6 +170,17 @@ def test_ceilings_with_what_was_spent_this_month(tmp_path):
         "warning",
         True,
     )
+
+
+def test_calls_of_a_killed_process_are_in_the_line_of_the_budget(tmp_path):
+    with ReplyStore(tmp_path / "llm" / "replies.sqlite") as store:
+        store.put(record(1, cost_usd=2.5))
+        send(store, sent(key(2), "an owner that is gone", most_usd=1.5))
+    for _ in range(2):
+        assert found(tmp_path)["budget"].detail == (
+            "$4 spent this month ($1.5 of it for calls that were in flight when their process was "
+            "killed), no ceiling is set"
+        )
 
 
 def test_usage_says_how_much_came_from_the_store_and_where_ceilings_stand(server, tmp_path):

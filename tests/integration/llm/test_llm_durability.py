@@ -12,6 +12,7 @@ import pytest
 
 from resources.llm.errors import BudgetError, StoreError
 from resources.llm.store import ReplyStore
+from resources.llm.upkeep import size_of
 from resources.settings import Budget
 from tests.integration.llm.conftest import calls, client_for, start_stage, started
 
@@ -20,7 +21,7 @@ COST_USD = (1000 * 0.15 + 100 * 0.60) / 1e6
 
 def stored(where: Path | str) -> int:
     with ReplyStore(where) as store:
-        return store.usage_rows().height
+        return size_of(store).replies
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.soak)])

@@ -48,13 +48,12 @@ def shorten(tokenizer: Path) -> None:
     tokenizer.write_text(json.dumps(content), encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def tiny_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_tiny_model(models_dir: Path, folder: Path) -> None:
+    """Write the model into a folder."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("tiny")
     AutoTokenizer.from_pretrained(embedded_base_model(models_dir)).save_pretrained(folder)
     shorten(folder / "tokenizer.json")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -73,6 +72,12 @@ def tiny_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         pad_token_id=tokenizer.pad_token_id,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_model(models_dir, folder)
     return folder
 
 

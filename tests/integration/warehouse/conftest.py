@@ -312,6 +312,13 @@ def write_selection(lake: Lake, home: Path) -> None:
         )
 
 
+# What a call in flight leaves in the ledger when its process is killed.
+LOST = {
+    "model": "gpt", "status": "lost", "readable": None,
+    "prompt_tokens": 0, "completion_tokens": 0, "latency_s": 0.0,
+}  # fmt: skip
+
+
 def write_replies(lake: Lake) -> None:
     """Replies of two models, one of them with a price that is not always known."""
     plain = {"status": "ok", "readable": True, "via": "call", "cached_tokens": 0}
@@ -323,6 +330,9 @@ def write_replies(lake: Lake) -> None:
         {"model": "gpt", "cost_usd": 0.01, "status": "truncated", "readable": None},
         {"model": "gpt", "cost_usd": 0.02, "dataset": "priced", "via": "batch"},
         {"model": "gpt", "cost_usd": 0.01, "dataset": "priced", "status": "refused"},
+        {**LOST, "dataset": "priced", "cost_usd": 0.25},
+        {**LOST, "dataset": "killed", "cost_usd": 0.5},
+        {**LOST, "dataset": "killed", "cost_usd": None},
     ]
     lake.write("llm_replies", replies([{**plain, **row} for row in rows]), {})
 

@@ -217,6 +217,8 @@ def _marts(models: list[str], embedded: bool) -> dict[str, pl.DataFrame]:
                     "unusable": 3,
                     "cost_usd": 12.3456,
                     "seconds": 612.25,
+                    "lost_calls": 7,
+                    "lost_usd": 0.0625,
                     "note": EMBEDDED if embedded else None,
                 }
                 for dataset in ("alpaca", None)

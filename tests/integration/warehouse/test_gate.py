@@ -15,6 +15,7 @@ from opencs_assets.verification.marts import check_marts
 from resources.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import (
+    LOST,
     build_in,
     imported,
     pair_rows,
@@ -178,6 +179,9 @@ def traced(make: Defects) -> None:
         {"reply_id": "judged", "stage": "pairwise_verdicts", "model": "gpt", "cost_usd": 0.02},
         {"reply_id": "t0", **tagged, "cost_usd": 0.001},
         {"reply_id": "t1", **tagged, "cost_usd": 0.002},
+        # Nothing was chosen or judged with a call that has no reply.
+        {**LOST, "reply_id": "lost:t0:one", **tagged, "cost_usd": None},
+        {**LOST, "reply_id": "lost:judged:one", "stage": "pairwise_verdicts", "cost_usd": 0.5},
     ]
     make.lake.write("llm_replies", replies([{"dataset": "traced", **row} for row in made]), {})
 

@@ -180,11 +180,25 @@ def test_usage_counts_what_was_cached_batched_and_of_no_use(published: Warehouse
     assert [tuple(row.values()) for row in counted] == [
         ("2024", 2, 0, 0, 0),
         ("2024", 3, 8, 1, 2),
+        ("killed", 0, 0, 0, 0),
         ("priced", 2, 0, 1, 1),
     ]
     (priced,) = rows(published, "from llm_usage where dataset = 'priced'")
     assert priced["cost_usd"] == pytest.approx(0.03)
     assert priced["cost_per_call"] == pytest.approx(0.015)
+
+
+def test_lost_calls_are_counted_apart_at_the_most_that_they_can_have_cost(published: Warehouse):
+    counted = rows(
+        published,
+        "select dataset, calls, cost_usd, cost_per_call, seconds, lost_calls, lost_usd "
+        "from llm_usage where model = 'gpt' order by all",
+    )
+    assert [tuple(row.values()) for row in counted] == [
+        ("2024", 3, None, None, 1.5, 0, 0.0),
+        ("killed", 0, 0.0, None, 0.0, 2, None),
+        ("priced", 2, pytest.approx(0.03), pytest.approx(0.015), 1.0, 1, 0.25),
+    ]
 
 
 def test_replies_that_an_older_release_wrote_say_less_and_break_nothing(tmp_path: Path):

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from resources.llm import archive, database, upkeep
 from resources.llm.archive import ArchiveError, export_replies, import_replies
 from resources.llm.errors import LLMError, StoreError
-from resources.llm.store import READINGS, REPLIES, ReadingRow, Record, ReplyStore
+from resources.llm.store import READINGS, REPLIES, SENT_CALLS, ReadingRow, Record, ReplyStore
 from resources.llm.types import Reply
+from tests.unit.resources.test_reply_store import send, sent
 
 FORMS = ["replies.parquet", "replies.jsonl", "replies.jsonl.gz"]
 
@@ -358,9 +359,14 @@ def test_compacting_loses_nothing_and_gives_space_back(store):
         store.put(record(number, text="x" * 20_000))
     with store.database.writing() as connection:
         connection.execute(REPLIES.delete().where(REPLIES.c.reply_id > "1"))
+    send(store, sent("k"), sent("l", most_usd=None))
+    store.lose_calls(["one"])
     before, size = rows(store), upkeep.size_of(store)
+    noted = rows(store, SENT_CALLS)
     upkeep.compact(store)
     assert rows(store) == before
+    assert rows(store, SENT_CALLS) == noted
+    assert len(noted) == 2
     after = upkeep.size_of(store)
     assert after.replies == size.replies
     if store.database.sqlite:

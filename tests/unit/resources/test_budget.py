@@ -130,6 +130,18 @@ def test_it_says_where_it_stands():
     assert (error.spent_usd, error.limit_usd, error.remaining) == (1.5, 2.0, 12)
     assert "the run" in str(error)
     assert "budget.max_cost_usd and" in str(error)
+    assert "killed" not in str(error)
+
+
+def test_it_says_how_much_was_lost():
+    error = Budget(
+        {SCOPE: 2.0},
+        lambda scope: 1.5,
+        None,  # type: ignore[arg-type]  # nothing is booked for it
+        lambda scope: 0.25,
+    ).reached(0.75, 12)
+    lost = "$1.5000 of $2.0000 spent ($0.25 of it for calls that were in flight when"
+    assert lost in str(error)
 
 
 @settings(max_examples=25, deadline=None)

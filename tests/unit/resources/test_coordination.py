@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from resources.llm import coordination
 from resources.llm.coordination import DEPTH_S, Coordination
+from resources.llm.errors import StoreError
+from resources.llm.store import Flights, ReplyStore
+from tests.unit.resources.test_reply_store import notes, record, send, sent
 
 ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
@@ -54,6 +57,148 @@ def test_claims_end_with_their_owner(url):
             one.claim(["a"])
             assert two.claim(["a"]) == set()
         assert two.claim(["a"]) == {"a"}
+
+
+def put_to_death(owner: Coordination) -> None:
+    """As if its process had been killed."""
+    row = sa.update(coordination.OWNERS).where(coordination.OWNERS.c.owner == owner.owner)
+    with owner.database.writing() as connection:
+        connection.execute(row.values(pid=2**30))
+    owner.database.close()
+
+
+def booked(shared: Coordination) -> dict[str, float]:
+    """Dollars that are booked, by owner."""
+    with shared.database.reading() as connection:
+        rows = connection.execute(sa.select(coordination.BOOKINGS)).mappings()
+        return {row["owner"]: row["usd"] for row in rows}
+
+
+def test_calls_are_lost_before_what_was_booked_for_them_is_forgotten(url, monkeypatch):
+    with Coordination(url) as two, ReplyStore(url) as store:
+        one = Coordination(url)
+        assert one.book({"month": 5.0}, {"month": 9.0}, lambda _: 0.0)
+        send(store, sent("k", one.owner, most_usd=5.0))
+        put_to_death(one)
+
+        def fails(store: ReplyStore, owners: list[str]) -> None:
+            raise StoreError("the disk is full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(ReplyStore, "lose_calls", fails)
+            with pytest.raises(StoreError):
+                two.beat()
+        assert (booked(two), store.spent()) == ({one.owner: 5.0}, 0.0)
+        two.beat()
+        assert (booked(two), store.spent()) == ({}, 5.0)
+
+
+def test_who_only_looks_makes_no_gap(url):
+    one = Coordination(url)
+    assert one.book({"month": 5.0}, {"month": 9.0}, lambda _: 0.0)
+    with ReplyStore(url) as store:
+        send(store, sent("k", one.owner, most_usd=5.0))
+        put_to_death(one)
+        with Coordination(url) as looking:
+            assert (booked(looking), store.spent()) == ({}, 5.0)
+
+
+def test_calls_of_owners_of_whom_nothing_is_known_are_lost(url):
+    """As after a restart that the file of what is shared did not survive."""
+    with Coordination(url) as living, ReplyStore(url) as store:
+        send(store, sent("a", "forgotten"))
+        send(store, sent("b", living.owner))
+        with Coordination(url):
+            assert notes(store) == {("a", "forgotten"): True, ("b", living.owner): False}
+
+
+def test_who_begins_while_another_opens_is_not_taken_for_dead(url, monkeypatch):
+    """Whoever opens reads the notes first: what is noted then has an owner who is known."""
+    begun: list[Coordination] = []
+    beat = Coordination.beat
+
+    def another_begins(opening: Coordination) -> None:
+        monkeypatch.setattr(Coordination, "beat", beat)
+        begun.append(Coordination(url))
+        send(store, sent("k", begun[0].owner))
+        beat(opening)
+
+    with ReplyStore(url) as store:
+        monkeypatch.setattr(Coordination, "beat", another_begins)
+        with Coordination(url):
+            assert notes(store) == {("k", begun[0].owner): False}
+        store.put_many([], Flights(begun[0].owner, ended=["k"]))
+        begun[0].close()
+        assert notes(store) == {}
+
+
+def test_calls_that_an_owner_leaves_behind_are_lost(url):
+    with ReplyStore(url) as store:
+        with Coordination(url) as one:
+            send(store, sent("k", one.owner))
+        assert notes(store) == {("k", one.owner): True}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from(["send", "send", "reply", "end", "kill", "beat", "close", "mistake"]),
+        ),
+        max_size=30,
+    )
+)
+def test_a_call_in_flight_is_always_booked_or_lost(tmp_path_factory, steps):
+    """Whatever owners do, and whoever dies when: and nothing else is lost in the end."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('notes') / 'replies.sqlite'}"
+    owners: list[Coordination | None] = [None] * 3
+    in_flight: dict[tuple[str, str], None] = {}
+    killed: set[tuple[str, str]] = set()
+    number = 0
+    with ReplyStore(url) as store, Coordination(url) as looking:
+        for place, what in steps:
+            owner = owners[place]
+            if owner is None:
+                owner = owners[place] = Coordination(url)
+            mine = [note for note in in_flight if note[1] == owner.owner]
+            if what == "send":
+                number += 1
+                # The same few calls are sent again and again.
+                key = f"k{number % 5}"
+                send(store, sent(key, owner.owner, most_usd=1.0))
+                in_flight[key, owner.owner] = None
+            elif what == "reply" and mine:
+                store.put_many([record(mine[0][0], cost_usd=0.0)], Flights(owner.owner))
+                del in_flight[mine[0]]
+            elif what == "end" and mine:
+                store.put_many([], Flights(owner.owner, ended=[mine[0][0]]))
+                del in_flight[mine[0]]
+            elif what == "beat":
+                owner.beat()
+            elif what == "mistake":
+                # As of an owner whose machine was asleep.
+                store.lose_calls([owner.owner])
+            elif what in ("kill", "close"):
+                if what == "kill":
+                    put_to_death(owner)
+                else:
+                    owner.close()
+                owners[place] = None
+                killed |= set(mine)
+                in_flight = {note: None for note in in_flight if note not in mine}
+            with looking.database.reading() as connection:
+                known = set(connection.scalars(sa.select(coordination.OWNERS.c.owner)))
+            noted = notes(store)
+            assert noted.keys() == in_flight.keys() | killed
+            assert all(is_lost or owner in known for (_, owner), is_lost in noted.items())
+        for owner in filter(None, owners):
+            keys = [key for key, name in in_flight if name == owner.owner]
+            store.put_many([record(key, cost_usd=0.0) for key in keys], Flights(owner.owner))
+            owner.close()
+        looking.beat()
+        assert notes(store) == dict.fromkeys(killed, True)
+        assert store.spent() == store.lost_usd() == len(killed)
 
 
 def test_a_killed_owner_is_taken_over_and_a_living_one_is_not(url):

@@ -4,6 +4,8 @@ import pytest
 from opencs_assets.schemas import LLM_REPLIES
 from resources.llm.errors import LLMError
 from resources.llm.resource import LLMResource
+from resources.llm.store import ReplyStore
+from tests.unit.resources.test_reply_store import send, sent
 
 
 def test_roles_come_from_the_homes_settings_at_call_time(tmp_path):
@@ -41,3 +43,9 @@ def test_calls_of_one_run_share_its_budget(tmp_path):
 
     dg.materialize([asks], resources={"llm": LLMResource(home=str(tmp_path))})
     assert seen[0][0] == seen[0][1]
+
+
+def test_calls_of_a_killed_process_are_among_the_replies(tmp_path):
+    with ReplyStore(tmp_path / "llm" / "replies.sqlite") as store:
+        send(store, sent("k", "an owner that is gone"))
+    assert LLMResource(home=str(tmp_path)).replies()["status"].to_list() == ["lost"]

@@ -18,9 +18,12 @@ from resources.llm.errors import StoreError
 from resources.llm.store import (
     BATCHES,
     REPLIES,
+    SENT_CALLS,
+    Flights,
     ReadingRow,
     Record,
     ReplyStore,
+    SentCall,
     month_start,
 )
 from resources.llm.types import Reply
@@ -38,6 +41,68 @@ create index replies_by_model on replies (model, role, created_at);
 create index replies_by_run on replies (run) where run is not null;
 pragma user_version = 1;
 """
+
+SECOND_RELEASE = """
+create table replies (
+    reply_id text not null, role text not null, stage text not null, dataset text, run text,
+    model text not null, provider text not null, endpoint text not null,
+    prompt_version text not null, status text not null, text text not null, detail text,
+    logprobs text, finish_reason text, prompt_bytes bigint not null,
+    prompt_tokens bigint not null, completion_tokens bigint not null, cost_usd double,
+    latency_s double not null, request text not null, created_at bigint not null,
+    cached_tokens bigint default '0' not null, request_id text, raw text,
+    via text default 'call' not null, primary key (reply_id)
+);
+create index replies_by_spender on replies (run, stage, cost_usd);
+create index replies_by_model on replies (model, role, created_at);
+create index replies_by_time on replies (created_at, cost_usd);
+create table readings (
+    reply_id text not null, prompt_version text not null, status text not null, value text,
+    detail text, primary key (reply_id, prompt_version)
+);
+create table batches (
+    batch_id text not null, role text not null, stage text not null, dataset text, run text,
+    model text not null, endpoint text not null, state text not null, file_id text,
+    provider_id text, most_usd double, detail text, created_at bigint not null,
+    primary key (batch_id)
+);
+create table batch_calls (
+    batch_id text not null, reply_id text not null, primary key (batch_id, reply_id)
+);
+create index batch_calls_by_reply on batch_calls (reply_id);
+create table opencs_store (version integer not null, primary key (version));
+pragma user_version = 2;
+"""
+
+
+def sent(
+    key: str, owner: str = "one", most_usd: float | None = 0.5, run: str = "run-1"
+) -> SentCall:
+    return SentCall(
+        reply_id=key,
+        owner=owner,
+        role="tagger",
+        stage="open_tags",
+        dataset="sample",
+        run=run,
+        model="m",
+        provider="host",
+        endpoint="http://host/v1",
+        prompt_version="v1",
+        most_usd=most_usd,
+    )
+
+
+def send(store: ReplyStore, *sent_calls: SentCall) -> None:
+    """Note calls of one owner."""
+    store.put_many([], Flights(sent_calls[0].owner, sent_calls))
+
+
+def notes(store: ReplyStore) -> dict[tuple[str, str], bool]:
+    """Whether each call that is noted, by key and owner, is lost."""
+    with store.database.reading() as connection:
+        rows = connection.execute(sa.select(SENT_CALLS)).mappings().all()
+    return {(row["reply_id"], row["owner"]): row["lost_at"] is not None for row in rows}
 
 
 def record(key: str, **reply: object) -> Record:
@@ -205,6 +270,95 @@ def test_a_store_of_the_first_release_is_taken_over(tmp_path):
             assert (reply.text, reply.cost_usd, reply.logprobs) == ("hello", 0.2, ((("A", -0.5),),))
             assert set(store.usage_rows()["via"]) == {"call"}
             assert store.put(record("new")).text == "hello"
+
+
+def test_a_store_of_the_second_release_is_taken_over(tmp_path):
+    path = tmp_path / "replies.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(SECOND_RELEASE)
+    old.execute(
+        "insert into replies values ('k', 'tagger', 'open_tags', 'd', 'r', 'm', 'h', 'http://h', "
+        "'v1', 'ok', 'hello', null, null, 'stop', 40, 10, 4, 0.2, 0.5, '{}', 7, 1, 'id', '{}', "
+        "'batch')"
+    )
+    before = old.execute("select * from replies").fetchall()
+    old.commit()
+    old.close()
+    for _ in range(2):
+        with ReplyStore(path) as store:
+            assert store.get_many(["k"])["k"].text == "hello"
+            assert (store.spent(), store.lost_usd(), notes(store)) == (0.2, 0.0, {})
+    with ReplyStore(path) as store:
+        send(store, sent("k2"))
+        assert notes(store) == {("k2", "one"): False}
+    assert sqlite3.connect(path).execute("select * from replies").fetchall() == before
+    assert sqlite3.connect(path).execute("pragma user_version").fetchone() == (3,)
+
+
+def test_a_postgres_store_of_the_second_release_is_taken_over(postgres_url):
+    with ReplyStore(postgres_url) as store:
+        store.put(record("k", cost_usd=0.2))
+        with store.database.writing() as connection:
+            connection.exec_driver_sql("drop table sent_calls")
+            connection.exec_driver_sql("update opencs_store set version = 2")
+    for _ in range(2):
+        with ReplyStore(postgres_url) as store:
+            assert store.get_many(["k"])["k"].text == "hello"
+            assert (store.spent(), notes(store)) == (0.2, {})
+
+
+def test_a_note_stands_until_the_reply_is_kept_or_the_call_ends(store):
+    send(store, sent("a"), sent("b"), sent("c"))
+    store.put_many([record("a", cost_usd=0.1)], Flights("one", [sent("d")], ended=["b"]))
+    assert notes(store) == {("c", "one"): False, ("d", "one"): False}
+    # A call may end and be sent once more in one step.
+    store.put_many([], Flights("one", [sent("c")], ended=["c", "d"]))
+    assert notes(store) == {("c", "one"): False}
+    # What lives is booked, and not spent.
+    assert (store.spent(), store.lost_usd()) == (0.1, 0.0)
+    assert store.usage_rows()["status"].to_list() == ["ok"]
+
+
+def test_only_its_owner_ends_a_note(store):
+    send(store, sent("k", "one"))
+    store.lose_calls(["one"])
+    send(store, sent("k", "two"))
+    store.put_many([record("k", cost_usd=0.1)], Flights("two"))
+    assert notes(store) == {("k", "one"): True}
+    assert store.spent() == pytest.approx(0.6)
+    # An owner that was taken for dead has its reply after all, though another's was first.
+    store.put_many([record("k", cost_usd=0.2)], Flights("one"))
+    assert notes(store) == {}
+    assert store.spent() == pytest.approx(0.1)
+
+
+def test_lost_calls_count_as_spent_in_every_scope(store):
+    store.put(record("k", cost_usd=0.1))
+    send(store, sent("a"), sent("b", most_usd=None), sent("c", run="run-2"))
+    send(store, sent("d", "living"))
+    store.lose_calls(["one", "unknown"])
+    store.lose_calls([])
+    assert store.spent() == pytest.approx(1.1)
+    assert store.spent(run="run-1", stage="open_tags") == pytest.approx(0.6)
+    assert store.spent(since=month_start()) == pytest.approx(1.1)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert (store.spent(since=tomorrow), store.lost_usd(since=tomorrow)) == (0.0, 0.0)
+    assert store.lost_usd(run="run-1") == 0.5
+    assert store.owners_in_flight() == {"living"}
+
+
+def test_the_ledger_has_a_row_of_each_lost_call(store):
+    store.put(record("a", cost_usd=0.1))
+    for owner in ("one", "two"):
+        send(store, sent("a", owner), sent("b", owner, most_usd=None))
+    store.lose_calls(["one", "two"])
+    rows = store.usage_rows()
+    assert rows.schema == LLM_REPLIES.schema
+    assert rows["reply_id"].n_unique() == 5
+    lost = rows.filter(status="lost")
+    assert lost["reply_id"].str.starts_with("lost:").all()
+    assert sorted(lost["cost_usd"].fill_null(-1)) == [-1, -1, 0.5, 0.5]
+    assert lost.select("prompt_tokens", "completion_tokens").sum().row(0) == (0, 0)
 
 
 def test_a_password_is_never_told():

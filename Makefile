@@ -35,10 +35,11 @@ test: check models  ## Format, lint, types and tests; of the long ones a sample
 soak: models  ## The long tests, all of them
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
-check: $(STAMP)  ## Format, lint and types
+check: $(STAMP)  ## Format, lint, types and what may import what
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: models  ## The benchmarks, as tables
 	$(BIN)/python -m tests.benchmarks

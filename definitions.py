@@ -37,11 +37,10 @@ from opencs_assets.verdicts.checks import build_verdict_checks
 from opencs_assets.verdicts.importing.assets import build_import_assets
 from opencs_assets.verdicts.importing.checks import build_import_checks
 from opencs_assets.verdicts.importing.sensors import build_import_sensor
+from opencs_assets.wiring.home import Home, prepare_home
+from opencs_assets.wiring.lake_io import LakeIOManager
 from resources.embedder import EmbedderResource
-from resources.home import Home
-from resources.instance import prepare_home
-from resources.lake import LakeIOManager
-from resources.launcher import TrainingLauncher
+from resources.launcher.resource import TrainingLauncher
 from resources.llm.resource import LLMResource
 from resources.runs.executor import one_process_executor
 

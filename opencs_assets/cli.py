@@ -175,7 +175,7 @@ def estimate(
     """Say what tagging and scoring a dataset would take: calls, tokens, dollars, time."""
     from opencs_assets.datasets.canonical import read_dataset
     from opencs_assets.estimate import estimate_dataset, kept_comparisons, known_clusters
-    from resources.lake import Lake
+    from opencs_assets.tables.lake import Lake
     from resources.llm.resource import LLMResource
 
     settings = _prepare()
@@ -234,8 +234,8 @@ def import_verdicts(
     Files are recognized by their content and kept. Exits with 1 if a file or rows were rejected;
     the others are taken.
     """
+    from opencs_assets.tables.lake import Lake
     from opencs_assets.verdicts.importing import options, taking
-    from resources.lake import Lake
 
     said = options.read_options(
         benchmark=benchmark,
@@ -288,8 +288,8 @@ def prefer_verdicts(
 
     It is kept in verdict_choices.csv of the home; a later choice has the last word.
     """
+    from opencs_assets.tables.lake import Lake
     from opencs_assets.verdicts.importing import taking
-    from resources.lake import Lake
 
     settings = _prepare()
     lake = Lake(settings.lake)
@@ -822,7 +822,7 @@ def _is_of_a_database(error: Exception) -> bool:
 
 
 def _prepare() -> Any:
-    from resources.instance import prepare_home
+    from opencs_assets.wiring.home import prepare_home
 
     return prepare_home()
 

@@ -12,11 +12,11 @@ from opencs_assets.failures import clear_failures
 from opencs_assets.open_tags import tagging
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError, resolve_constants
-from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores import contrast, pairing, single
 from opencs_assets.scores.rounds import kept_calls
-from resources.home import Home
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.scores import SCORE_COMPARISONS
+from opencs_assets.wiring.home import Home
 from resources.llm.client import LLMClient
 from resources.llm.resource import LLMResource
 from resources.llm.types import Call, Estimate

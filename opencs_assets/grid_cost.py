@@ -27,9 +27,9 @@ from opencs_assets.judging_calls import (
 )
 from opencs_assets.profiles import CANDIDATES_PER_CHOICE, resolve_constants
 from opencs_assets.reproduce import DATASETS, Grid, ReproductionError, source_of
-from opencs_assets.schemas import RAW_DATASET
 from opencs_assets.selection import refinement
-from resources.lake import Lake
+from opencs_assets.tables.datasets import RAW_DATASET
+from opencs_assets.tables.lake import Lake
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Estimate
 from resources.settings import Settings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from opencs_assets.schemas import TABLES, Table
+from opencs_assets.tables.catalog import TABLES
+from resources.schema import Table
 
 if TYPE_CHECKING:
     # A second of every command that draws nothing.

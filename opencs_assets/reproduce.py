@@ -20,8 +20,8 @@ from opencs_assets.benchmarks.questions import find_benchmarks
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.experiments import FURTHER, Experiments, Selector, load_experiments
+from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
-from resources.lake import Lake
 from resources.settings import Settings
 
 FOLDER = Path(__file__).parent / "reproductions"

@@ -28,9 +28,9 @@ from opencs_assets.judging_calls import (
     pair_calls,
     single_calls,
 )
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts.plots import outcomes
 from resources.errors import MendableError
-from resources.lake import Lake
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Estimate
 from resources.settings import Settings

@@ -6,9 +6,9 @@ read the same.
 
 import polars as pl
 
-from opencs_assets.schemas import MESSAGES
+from opencs_assets.tables.columns import MESSAGES
+from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
-from resources.lake import Lake
 
 CONTENT = ("sample_id", "system", "messages", "instruction", "response")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from resources.llm.upkeep import Kept
 from resources.settings import Settings
 from resources.warehouse import query

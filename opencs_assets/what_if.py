@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from opencs_assets.clusters.kmeans import Floats
 from opencs_assets.estimate import kept_comparisons, within_budget
 from opencs_assets.profiles import Constants, resolve_constants
-from opencs_assets.rerun import Kept, Reruns
 from opencs_assets.scores import contrast
 from opencs_assets.selection.pins import read_pins
-from resources.lake import Lake
+from opencs_assets.selection.rerun import Kept, Reruns
+from opencs_assets.tables.lake import Lake
 from resources.llm.client import LLMClient
 from resources.llm.types import Estimate
 from resources.settings import Method, Settings, SettingsError

@@ -8,7 +8,6 @@ from pathlib import Path
 import dagster as dg
 
 from resources.errors import MendableError
-from resources.lake import Lake
 from resources.settings import Settings, load_settings
 
 # SHA-256 of the configurations that earlier releases put into homes: one of them gives way to this
@@ -25,8 +24,8 @@ class HomeError(MendableError):
     """The home can't be used; the message says which folder and what to do."""
 
 
-def prepare_home(home: Path | str | None = None) -> Settings:
-    """Make the folders of a home, its Dagster configuration and the lake's zero-row files.
+def prepare_folders(home: Path | str | None = None) -> Settings:
+    """Make the folders of a home and its Dagster configuration.
 
     Does nothing to what is there already, but for a Dagster configuration that an earlier release
     put there and nobody has changed since: it becomes this release's.
@@ -49,7 +48,6 @@ def prepare_home(home: Path | str | None = None) -> Settings:
             f"OPENCS_HOME {settings.home} can't be used: {error.strerror} ({error.filename}). "
             "Make the folder writable, or set OPENCS_HOME to one that is."
         ) from None
-    Lake(settings.lake).ensure_schemas()
     return settings
 
 

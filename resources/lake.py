@@ -13,15 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import dagster as dg
 import fsspec
 import polars as pl
 import pyarrow.parquet as pq
 
-from opencs_assets.metadata import preview
-from opencs_assets.schemas import TABLES, Table, conform
 from resources.errors import MendableError
-from resources.settings import load_settings
+from resources.schema import Table, conform
 
 SCHEMA_PARTITION = "__schema__"
 SCHEMA_FILE = "schema.parquet"
@@ -46,15 +43,17 @@ class LakeFile:
     stamp: str
 
 
-class Lake:
+class TableStore:
     """Tables as Parquet files under one folder or fsspec URL.
 
     Args:
         url: Folder or fsspec URL (``s3://bucket/lake``).
+        tables: The tables that there are, by name.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tables: Mapping[str, Table]) -> None:
         self.fs, self.root = fsspec.core.url_to_fs(url)
+        self.tables = tables
 
     def path(self, table: Table, partition: Mapping[str, str]) -> str:
         """File of one partition."""
@@ -63,7 +62,7 @@ class Lake:
 
     def exists(self, name: str, partition: Mapping[str, str]) -> bool:
         """Whether the partition has been written."""
-        return bool(self.fs.exists(self.path(TABLES[name], partition)))
+        return bool(self.fs.exists(self.path(self.tables[name], partition)))
 
     def write(self, name: str, frame: pl.DataFrame, partition: Mapping[str, str]) -> str:
         """Write one partition, replacing it whole.
@@ -80,7 +79,7 @@ class Lake:
             SchemaError: The frame does not fit the table; nothing is written.
             LakeError: The file can't be written.
         """
-        table = TABLES[name]
+        table = self.tables[name]
         frame = conform(frame, table)
         self._write_schema(table)
         path = self.path(table, partition)
@@ -93,7 +92,7 @@ class Lake:
         Raises:
             LakeError: It has not been materialized.
         """
-        table = TABLES[name]
+        table = self.tables[name]
         path = self.path(table, partition)
         try:
             with self.fs.open(path, "rb") as file:
@@ -117,7 +116,7 @@ class Lake:
 
     def partitions(self, name: str) -> list[dict[str, str]]:
         """The partitions that have been written, as dimension values."""
-        table = TABLES[name]
+        table = self.tables[name]
         # The root may have characters that mean something in a pattern.
         within = f"{glob.escape(self.root)}/{name}"
         pattern = "/".join([within, *["*"] * len(table.dimensions), "part.parquet"])
@@ -172,7 +171,7 @@ class Lake:
 
     def ensure_schemas(self) -> None:
         """Give every table its zero-row file, so that the warehouse can be built at any time."""
-        for table in TABLES.values():
+        for table in self.tables.values():
             self._write_schema(table)
 
     def _write_schema(self, table: Table) -> None:
@@ -213,54 +212,3 @@ class Lake:
 
 def _protocols(fs: fsspec.AbstractFileSystem) -> Iterable[str]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-
-
-class LakeIOManager(dg.ConfigurableIOManager):
-    """Assets' tables in the lake.
-
-    An asset's output is written to the file of its partition. An input is the upstream's
-    partition with the partition's columns added; several upstream partitions arrive in one frame.
-
-    Attributes:
-        home: The home whose settings name the lake.
-    """
-
-    home: str
-
-    def lake(self) -> Lake:
-        """The lake of the home's settings."""
-        return Lake(load_settings(self.home).lake)
-
-    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
-        """Write the asset's partition and describe what was written."""
-        name = context.asset_key.path[-1]
-        partition = (
-            _dimension_values(context, [context.partition_key])[0]
-            if (context.has_partition_key)
-            else {}
-        )
-        path = self.lake().write(name, obj, partition)
-        context.add_output_metadata(
-            {"dagster/row_count": obj.height, "path": path, "preview": preview(obj)}
-        )
-
-    def load_input(self, context: dg.InputContext) -> pl.DataFrame:
-        """Read the upstream partitions that this one depends on."""
-        name = context.asset_key.path[-1]
-        lake = self.lake()
-        if not context.has_asset_partitions:
-            return lake.read(name, {})
-        keys = list(context.asset_partition_keys)
-        if not keys:
-            raise LakeError(f"{name}: no partition of it belongs to this one")
-        return pl.concat([lake.read(name, each) for each in _dimension_values(context, keys)])
-
-
-def _dimension_values(
-    context: dg.OutputContext | dg.InputContext, keys: list[str]
-) -> list[dict[str, str]]:
-    definition = context.asset_partitions_def
-    table = TABLES[context.asset_key.path[-1]]
-    if isinstance(definition, dg.MultiPartitionsDefinition):
-        return [dict(definition.get_partition_key_from_str(key).keys_by_dimension) for key in keys]
-    return [{table.dimensions[0]: key} for key in keys]

@@ -8,7 +8,7 @@ from typing import Protocol
 from jinja2.exceptions import TemplateError
 
 from opencs_assets.answers.store import Row
-from opencs_assets.external import JobError, prepare_models
+from resources.launcher.job import JobError, prepare_models
 
 TOO_LONG = "too_long"
 

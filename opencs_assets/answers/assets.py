@@ -15,11 +15,12 @@ from opencs_assets.experiments import Endpoint, Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
-from opencs_assets.provenance import SHORT, content_hash
 from opencs_assets.usage import usage_metadata
-from resources.home import Home
-from resources.launcher import TrainingLauncher, Work
+from opencs_assets.wiring.home import Home
+from resources.launcher.resource import TrainingLauncher
+from resources.launcher.work import Work
 from resources.llm.resource import LLMResource
+from resources.provenance import SHORT, content_hash
 
 FORCE_TAG = "opencs/force"
 GENERATOR = "opencs_assets.answers.generate"

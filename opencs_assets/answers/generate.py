@@ -34,9 +34,9 @@ from opencs_assets.answers.store import (
     write_answers,
 )
 from opencs_assets.checkpoints.place import verified
-from opencs_assets.external import Channel, Job, JobError, Progress, read_table, run_job
-from opencs_assets.provenance import SHORT, ProvenanceError, content_hash
-from opencs_assets.remote import is_url, local_copy
+from resources.launcher.job import Channel, Job, JobError, Progress, read_table, run_job
+from resources.provenance import SHORT, ProvenanceError, content_hash
+from resources.remote import is_url, local_copy
 
 # A served checkpoint is only read for its tokenizer, its template and its configuration.
 WEIGHTS = ("*.safetensors", "*.bin")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from opencs_assets.answers.asking import Answered, Prompt, Renderer, Reply
-from opencs_assets.external import JobError
 from resources.cores import cores
+from resources.launcher.job import JobError
 
 
 class LocalModel:

@@ -8,7 +8,7 @@ import polars as pl
 from opencs_assets.answers.asking import TOO_LONG
 from opencs_assets.answers.store import Row
 from opencs_assets.benchmarks.declared import sampling_of
-from opencs_assets.schemas import OUTSIDE_ANSWERS
+from opencs_assets.tables.answers import OUTSIDE_ANSWERS
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Message, Reply
 

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from opencs_assets.benchmarks.sampling import Sampling
-from opencs_assets.provenance import content_hash, package_versions
+from resources.provenance import content_hash, package_versions
 
 CODE_VERSION = "2"
 PACKAGES = ("torch", "transformers")

@@ -1,6 +1,6 @@
 """What determines how one answer is sampled, besides its benchmark's settings: its own seed."""
 
-from opencs_assets.provenance import content_hash
+from resources.provenance import content_hash
 
 SEED_MASK = 2**31 - 1
 

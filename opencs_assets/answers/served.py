@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 
 from opencs_assets.answers.asking import Answered, Prompt, Renderer, Reply
-from opencs_assets.external import JobError
 from resources.errors import PassingError
+from resources.launcher.job import JobError
 
 TRIES = 8
 FIRST_WAIT_S = 0.5

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.schemas import MODEL_ANSWERS, conform
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from resources.schema import conform
 
 Row = dict[str, Any]
 KEY = ("benchmark", "question_id", "turn")

@@ -25,8 +25,8 @@ from opencs_assets.benchmarks.questions import (
     find_benchmarks,
     read_benchmark,
 )
-from opencs_assets.provenance import file_hash
 from resources.errors import InternalError
+from resources.provenance import file_hash
 
 TRIES = 4
 FIRST_WAIT_S = 0.5

@@ -22,8 +22,9 @@ import polars as pl
 
 from opencs_assets.benchmarks.declared import DECLARED, Declared
 from opencs_assets.benchmarks.errors import BenchmarkError
-from opencs_assets.provenance import content_hash, file_hash
-from opencs_assets.schemas import BENCHMARK_QUESTIONS, conform
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
+from resources.provenance import content_hash, file_hash
+from resources.schema import conform
 
 PACKAGED = Path(__file__).parent.parent / "benchmark_data"
 FOLDER = "benchmarks"

@@ -16,9 +16,10 @@ from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
 from opencs_assets.subset import subset_of
-from resources.home import Home
-from resources.lake import Lake
-from resources.launcher import TrainingLauncher, Work
+from opencs_assets.tables.lake import Lake
+from opencs_assets.wiring.home import Home
+from resources.launcher.resource import TrainingLauncher
+from resources.launcher.work import Work
 from resources.models import embedded_base_model
 from resources.settings import EMBEDDED, Settings
 

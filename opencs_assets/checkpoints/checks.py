@@ -7,8 +7,8 @@ from opencs_assets.checkpoints.place import stored_marker, stored_template, veri
 from opencs_assets.checkpoints.templates import TemplateError, template_hash
 from opencs_assets.checks import Finding, build_check
 from opencs_assets.partitions import Partitions
-from opencs_assets.provenance import ProvenanceError
 from opencs_assets.recipes import Recipe, held_out_rows, optimizer_steps
+from resources.provenance import ProvenanceError
 
 
 def files_intact(checkpoint: pl.DataFrame) -> Finding:

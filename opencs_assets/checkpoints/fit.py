@@ -6,18 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opencs_assets.checkpoints import metering, states
 from opencs_assets.checkpoints.encoding import Encoded
 from opencs_assets.checkpoints.packing import keeps_apart, packed_batch
+from opencs_assets.checkpoints.training import Prepared, Training
 from opencs_assets.checkpoints.watch import AllDoneError, Curve, StopRequest, watcher
-from opencs_assets.external import Channel, JobError, StoppedError
 from opencs_assets.recipes import Recipe, accumulation
+from resources.launcher.job import Channel, JobError, StoppedError
 from resources.settings import Training as TrainingSettings
-
-if TYPE_CHECKING:
-    from opencs_assets.checkpoints.train import Prepared, Training
 
 MAX_LOG_ROWS = 1000
 STATES_A_TRAINING = 10
@@ -56,7 +54,7 @@ def first_process() -> bool:
 
 
 def fit(
-    training: "Training", tokenizer: Any, prepared: "Prepared", steps: int, channel: Channel
+    training: Training, tokenizer: Any, prepared: Prepared, steps: int, channel: Channel
 ) -> dict[str, Any]:
     """Train from the last complete state, or from the start, and save the weights.
 
@@ -232,7 +230,7 @@ def _last_good(folder: Path) -> str:
     return f". The state of step {state.step} is kept in {state.folder}" if state else ""
 
 
-def _arguments(training: "Training", steps: int, world: int) -> Any:
+def _arguments(training: Training, steps: int, world: int) -> Any:
     import torch
     from trl import SFTConfig
 
@@ -307,7 +305,7 @@ def _deepspeed(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _model(training: "Training") -> tuple[Any, Any]:
+def _model(training: Training) -> tuple[Any, Any]:
     """The base model as it is trained, and the dtype that the checkpoint is saved in."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -394,7 +392,7 @@ def _dataset(samples: list[Encoded]) -> Any:
     )
 
 
-def _save(trainer: Any, training: "Training", stored: Any) -> None:
+def _save(trainer: Any, training: Training, stored: Any) -> None:
     """Save the weights as one model of plain safetensors, whatever they were spread over."""
     recipe, folder = training.recipe, training.place.made
     if recipe.zero == 3:
@@ -415,7 +413,7 @@ def _save(trainer: Any, training: "Training", stored: Any) -> None:
     model.to(stored).save_pretrained(folder)
 
 
-def _merged(model: Any, training: "Training", stored: Any) -> Any:
+def _merged(model: Any, training: Training, stored: Any) -> Any:
     """The adapter's weights added to the base model's, read anew where they had 4 bits."""
     if training.recipe.adapter and training.recipe.adapter.kind == "lora":
         return model.merge_and_unload()

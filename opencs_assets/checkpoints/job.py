@@ -10,9 +10,10 @@ import polars as pl
 from opencs_assets.checkpoints.place import stored
 from opencs_assets.checkpoints.provenance import base_model_identity, checkpoint_fields
 from opencs_assets.experiments import Experiment
-from opencs_assets.provenance import SHORT, content_hash
 from opencs_assets.recipes import Recipe
-from opencs_assets.schemas import CHECKPOINT, conform
+from opencs_assets.tables.checkpoints import CHECKPOINT
+from resources.provenance import SHORT, content_hash
+from resources.schema import conform
 from resources.settings import Training as TrainingSettings
 
 

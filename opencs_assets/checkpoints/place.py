@@ -19,8 +19,8 @@ from opencs_assets.checkpoints.states import (
     remove_incomplete,
 )
 from opencs_assets.checkpoints.templates import TEMPLATE_FILE, TemplateError, chat_template
-from opencs_assets.external import JobError
-from opencs_assets.provenance import (
+from resources.launcher.job import JobError
+from resources.provenance import (
     MARKER,
     SHORT,
     Marker,
@@ -28,7 +28,7 @@ from opencs_assets.provenance import (
     read_marker,
     verify,
 )
-from opencs_assets.remote import RemoteFolder, is_url, read_remote_marker, verify_remote
+from resources.remote import RemoteFolder, is_url, read_remote_marker, verify_remote
 
 WORK = ".training-"
 LAUNCH = "launch"

@@ -10,9 +10,9 @@ import polars as pl
 
 from opencs_assets.checkpoints.recipe import training_fields
 from opencs_assets.checkpoints.templates import template_hash
-from opencs_assets.provenance import content_hash, file_hash
 from opencs_assets.recipes import Recipe
 from resources.errors import MendableError
+from resources.provenance import content_hash, file_hash
 
 CODE_VERSION = "2"
 # Written beside the weights, but no part of the hash: whoever asks for a checkpoint need not have

@@ -6,8 +6,8 @@ The one that training used is stored in the checkpoint, and inference renders by
 import json
 from pathlib import Path
 
-from opencs_assets.provenance import content_hash
 from resources.errors import MendableError
+from resources.provenance import content_hash
 
 PACKAGED = Path(__file__).resolve().parent.parent / "chat_templates"
 

@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +50,7 @@ from opencs_assets.checkpoints.provenance import (
 )
 from opencs_assets.checkpoints.states import latest, remove_incomplete
 from opencs_assets.checkpoints.templates import chat_template, template_hash
-from opencs_assets.external import (
-    Channel,
-    Job,
-    JobError,
-    StoppedError,
-    prepare_models,
-    read_table,
-    run_job,
-)
-from opencs_assets.provenance import content_hash, package_versions, write_marker
+from opencs_assets.checkpoints.training import Prepared, Training
 from opencs_assets.recipes import (
     Recipe,
     RecipeError,
@@ -70,6 +60,16 @@ from opencs_assets.recipes import (
     steps_for_tokens,
 )
 from resources.cores import cores
+from resources.launcher.job import (
+    Channel,
+    Job,
+    JobError,
+    StoppedError,
+    prepare_models,
+    read_table,
+    run_job,
+)
+from resources.provenance import content_hash, package_versions, write_marker
 from resources.settings import Training as TrainingSettings
 
 # Bytes of a training state for one parameter: the weight and AdamW's two moments in float32.
@@ -84,55 +84,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # What the first of several nodes may take to save the checkpoint, for which the others wait.
 PUBLISHED_WITHIN_S, PUBLISHED_POLL_S = 1800.0, 2.0
-
-
-@dataclass(frozen=True)
-class Training:
-    """A job, read and checked.
-
-    Attributes:
-        samples: The subset, in the order of choice.
-        recipe: How to train.
-        base_model: The base model's folder.
-        template: The chat template.
-        settings: The home's ``training`` settings.
-        fields: What the checkpoint's provenance is the hash of.
-        place: Where the work is and where the checkpoint goes.
-        processes: Processes on a node.
-        nodes: Nodes.
-        force: Train again what is there.
-        launch: Name of the launch; empty where it has none.
-    """
-
-    samples: pl.DataFrame
-    recipe: Recipe
-    base_model: Path
-    template: str
-    settings: TrainingSettings
-    fields: Mapping[str, Any]
-    place: Place
-    processes: int
-    nodes: int
-    force: bool
-    launch: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The subset as the trainer takes it.
-
-    Attributes:
-        encoded: Samples with a response token within the length limit, in the subset's order.
-        held_out: Those of them that are evaluated instead.
-        truncated: How many of both were cut.
-        dropped: Ids of samples that are left out: without a response token within the limit, or
-            longer than it where the recipe drops these.
-    """
-
-    encoded: list[Encoded]
-    held_out: list[Encoded]
-    truncated: int
-    dropped: list[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.place import Place
-from opencs_assets.external import Channel, JobError, Progress
 from resources.errors import InternalError
+from resources.launcher.job import Channel, JobError, Progress
 from resources.settings import Training
 
 REPORT_EVERY_S = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from opencs_assets.checkpoints.train import read_training, train
 from opencs_assets.checkpoints.workers import Reports
-from opencs_assets.external import (
+from resources.launcher.job import (
     EXIT_CRASH,
     EXIT_JOB_ERROR,
     EXIT_STOPPED,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opencs_assets.external import EXIT_JOB_ERROR, EXIT_STOPPED, Channel, JobError, StoppedError
+from resources.launcher.job import EXIT_JOB_ERROR, EXIT_STOPPED, Channel, JobError, StoppedError
 
 WORKER = "opencs_assets.checkpoints.worker"
 DEFAULT_PORT = 29500

@@ -17,9 +17,9 @@ from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import bullets, plot, table_metadata, table_out
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
-from opencs_assets.schemas import SAMPLE_EMBEDDINGS
+from opencs_assets.tables.clusters import SAMPLE_EMBEDDINGS
+from opencs_assets.wiring.home import Home
 from resources.embedder import EmbedderResource
-from resources.home import Home
 
 GROUP = "clusters"
 

@@ -11,7 +11,7 @@ from opencs_assets.clusters.kmeans import Floats, Ints, kmeans
 from opencs_assets.clusters.naming import name_clusters
 from opencs_assets.density import dbscan
 from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError
-from opencs_assets.schemas import (
+from opencs_assets.tables.clusters import (
     CLUSTERS,
     REPRESENTATIVES,
     SAMPLE_CLUSTERS,

@@ -18,7 +18,7 @@ from opencs_assets.datasets.duplicates import find_duplicates
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, preview, table_metadata, table_out
 from opencs_assets.partitions import Partitions
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 
 GROUP = "datasets"
 LARGEST_GROUPS = 10

@@ -18,7 +18,7 @@ from opencs_assets.datasets.errors import DatasetError, RowError
 from opencs_assets.datasets.formats import RawRow, open_rows
 from opencs_assets.datasets.shapes import Conversation, read_row
 from opencs_assets.datasets.templates import join_context, strip_template
-from opencs_assets.schemas import RAW_DATASET, REJECTED_ROWS
+from opencs_assets.tables.datasets import RAW_DATASET, REJECTED_ROWS
 
 MAX_CHARS: Final = 1_000_000
 """Longest message, in characters. The longest contexts in use hold about a million tokens, that is
@@ -39,8 +39,8 @@ class DatasetRead:
     """What a file held.
 
     Attributes:
-        samples: One row a sample, in ``schemas.RAW_DATASET``, in the file's order.
-        rejected: One row a rejected row, in ``schemas.REJECTED_ROWS``, in the file's order.
+        samples: One row a sample, in ``tables.RAW_DATASET``, in the file's order.
+        rejected: One row a rejected row, in ``tables.REJECTED_ROWS``, in the file's order.
         rows: Rows read; the heights of both frames add up to it.
         container: ``json``, ``jsonl``, ``csv`` or ``parquet``, with ``+gzip`` where compressed.
         encoding: ``utf-8``, ``utf-8-sig``, ``utf-16`` or, for Parquet, ``binary``.
@@ -169,7 +169,7 @@ def _rejection(raw: RawRow, error: RowError) -> Record:
 
 
 def _sample(raw: RawRow) -> Record:
-    """Return one row's record for ``schemas.RAW_DATASET``, or raise RowError."""
+    """Return one row's record for ``tables.RAW_DATASET``, or raise RowError."""
     if raw.problem is not None:
         raise raw.problem
     conversation = read_row(raw.value)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from opencs_assets.datasets.words import shingle_hashes, words
-from opencs_assets.schemas import CONTAMINATED_SAMPLES
+from opencs_assets.tables.datasets import CONTAMINATED_SAMPLES
 
 # Brown et al. 2020 (GPT-3), appendix C.
 GRAM = 13

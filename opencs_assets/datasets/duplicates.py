@@ -5,7 +5,7 @@ import numpy.typing as npt
 import polars as pl
 
 from opencs_assets.datasets.words import Hashes, Ints, shingle_hashes, words
-from opencs_assets.schemas import NEAR_DUPLICATES
+from opencs_assets.tables.datasets import NEAR_DUPLICATES
 
 SHINGLE = 5
 PERMUTATIONS = 120

@@ -6,7 +6,7 @@ from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.landing import Landing
 from opencs_assets.partitions import DATASET
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 
 INTERVAL_S = 15
 SELECTIONS = {

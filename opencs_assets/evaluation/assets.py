@@ -21,10 +21,11 @@ from opencs_assets.evaluation.dbt_project import (
 )
 from opencs_assets.experiments import Experiments
 from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
-from opencs_assets.provenance import SHORT, content_hash
-from resources.lake import Lake, LakeError
+from opencs_assets.tables.lake import Lake
+from resources.lake import LakeError
 from resources.llm.resource import LLMResource
 from resources.llm.store import LOST
+from resources.provenance import SHORT, content_hash
 from resources.settings import Settings
 from resources.warehouse import Warehouse, WarehouseError
 

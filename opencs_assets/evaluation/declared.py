@@ -3,7 +3,7 @@
 import polars as pl
 
 from opencs_assets.experiments import Experiments
-from opencs_assets.schemas import DECLARED_MATCHUPS, DECLARED_MODELS
+from opencs_assets.tables.evaluation import DECLARED_MATCHUPS, DECLARED_MODELS
 
 
 def declared_models(experiments: Experiments) -> pl.DataFrame:

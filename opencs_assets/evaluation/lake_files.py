@@ -14,9 +14,10 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from opencs_assets.provenance import content_hash
-from opencs_assets.schemas import TABLES
-from resources.lake import SCHEMA_FILE, SCHEMA_PARTITION, Lake
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
+from resources.lake import SCHEMA_FILE, SCHEMA_PARTITION
+from resources.provenance import content_hash
 
 # Tables of which only changed files are read, and one of which it matters whether it is there.
 FOLLOWED = (

@@ -13,8 +13,8 @@ from opencs_assets.open_tags.normalize import normalize
 from opencs_assets.partitions import Partitions
 from opencs_assets.profiles import resolve_constants
 from opencs_assets.usage import usage_metadata
+from opencs_assets.wiring.home import Home
 from resources.embedder import EmbedderResource
-from resources.home import Home
 from resources.llm.resource import LLMResource
 
 GROUP = "open_tags"

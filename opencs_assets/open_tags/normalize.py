@@ -17,7 +17,7 @@ from opencs_assets.open_tags.pairs import Pairs, pair_up, rename, tag_lists
 from opencs_assets.open_tags.rule import rule
 from opencs_assets.open_tags.semantic import Embed, semantic
 from opencs_assets.profiles import Constants, MethodError
-from opencs_assets.schemas import TAG_LINEAGE
+from opencs_assets.tables.open_tags import TAG_LINEAGE
 
 NO_STEP = "none"
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from opencs_assets.schemas import OPEN_TAGS, UNPARSABLE_TAGS
+from opencs_assets.tables.open_tags import OPEN_TAGS, UNPARSABLE_TAGS
 from resources.llm.errors import Unparsable
 from resources.llm.readings import parse_json_list
 from resources.llm.types import Call, Message, Outcome, Reply

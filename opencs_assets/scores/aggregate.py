@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 from scipy.special import expit, ndtri, stdtrit
 
-from opencs_assets.schemas import CONTRASTIVE_SCORES
 from opencs_assets.scores.bradley_terry import Comparisons, Floats, Ints, fit
 from opencs_assets.scores.contrast import HIGH, LOW
+from opencs_assets.tables.scores import CONTRASTIVE_SCORES
 from resources.settings import Aggregate
 
 # Of an interval: how often it holds what the scorer would say of the sample in the long run.

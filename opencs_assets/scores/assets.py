@@ -20,7 +20,7 @@ from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.pairing import Comparison
 from opencs_assets.scores.rounds import Budget, compare_in_rounds
 from opencs_assets.usage import usage_metadata
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 from resources.llm.client import LLMClient
 from resources.llm.resource import LLMResource
 from resources.settings import Criterion, Reading

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores.pairing import Comparison
+from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.llm.readings import parse_score_pair, preference
 from resources.llm.types import Call, Outcome, Reply
 from resources.settings import Reading

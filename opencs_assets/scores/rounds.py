@@ -14,10 +14,10 @@ import polars as pl
 from scipy.special import ndtr
 
 from opencs_assets.profiles import MethodError
-from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores.bradley_terry import Comparisons, Fit, Floats, Ints, fit
 from opencs_assets.scores.contrast import HIGH, LOW
 from opencs_assets.scores.pairing import Comparison
+from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.errors import InternalError
 
 # What is left of a budget after the first round is spent in so many rounds.

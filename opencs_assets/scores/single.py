@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from opencs_assets.schemas import SINGLE_SCORES
+from opencs_assets.tables.scores import SINGLE_SCORES
 from resources.llm.readings import expected_number, parse_score
 from resources.llm.types import Call, Outcome, Reply
 from resources.settings import Criterion, Reading

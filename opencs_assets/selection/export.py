@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from opencs_assets.schemas import SUBSET_EXPORTS
+from opencs_assets.tables.selection import SUBSET_EXPORTS
 
 ALPACA, SHAREGPT, OPENAI, PARQUET = (
     "alpaca.json",

@@ -7,8 +7,8 @@ import polars as pl
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.datasets.words import words
-from opencs_assets.schemas import RAW_DATASET
 from opencs_assets.selection.choice import Answer, Request, SelectionError, first_of
+from opencs_assets.tables.datasets import RAW_DATASET
 
 
 def fixed(request: Request) -> Answer:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from opencs_assets.schemas import REFINED_SAMPLES
+from opencs_assets.tables.selection import REFINED_SAMPLES
 from resources.llm.errors import Unparsable
 from resources.llm.types import Call, Outcome, Reply
 

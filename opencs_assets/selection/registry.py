@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from opencs_assets.schemas import OUTSIDE_SAMPLES, SELECTED_SUBSET, UNSELECTED_SAMPLES
 from opencs_assets.selection import baselines
 from opencs_assets.selection.choice import WHOLE, Answer, Options, Request, SelectionError
 from opencs_assets.selection.fixed import fixed
 from opencs_assets.selection.pins import Pins
 from opencs_assets.selection.quota import choose_by_quota
+from opencs_assets.tables.selection import OUTSIDE_SAMPLES, SELECTED_SUBSET, UNSELECTED_SAMPLES
 
 NOT_CONSIDERED = "not considered by this selector"
 

@@ -11,7 +11,7 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from opencs_assets.profiles import Constant, Constants, MethodError
-from opencs_assets.schemas import STABILITY_RUNS, STABILITY_SAMPLES
+from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
 
 RUNS = 100
 # Shares of the runs, by what they vary; each varies the seed too.

@@ -9,15 +9,15 @@ from opencs_assets.experiments import Experiments
 from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import plot, table_metadata
 from opencs_assets.partitions import Partitions
-from opencs_assets.schemas import SINGLE_VERDICTS
+from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.verdicts import SINGLE_VERDICTS
 from opencs_assets.usage import usage_metadata
 from opencs_assets.verdicts import judging, plots
 from opencs_assets.verdicts.merging import default_rule
 from opencs_assets.verdicts.protocols import Pair, Single, choose_pair, choose_single
 from opencs_assets.verdicts.stopping import EarlyStop, Look
 from opencs_assets.verdicts.tasks import STOPPED, by_benchmark, most_turns, pair_tasks, single_tasks
-from resources.home import Home
-from resources.lake import Lake
+from opencs_assets.wiring.home import Home
 from resources.llm.resource import LLMResource
 from resources.settings import PairProtocol, Reading, Settings
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.schemas import PAIRWISE_VERDICTS, SINGLE_VERDICTS
+from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
 from opencs_assets.verdicts.merging import RULES, Result, Verdict, Winner, default_rule
 from opencs_assets.verdicts.protocols import Pair, Single
 from opencs_assets.verdicts.replies import PairReply

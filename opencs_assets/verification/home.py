@@ -4,11 +4,11 @@ from collections.abc import Collection
 from typing import get_args
 
 from opencs_assets.experiments import load_experiments
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings, Layer
 from opencs_assets.verification.imported import check_imported
 from opencs_assets.verification.judged import Judged
 from opencs_assets.verification.marts import check_marts
-from resources.lake import Lake
 from resources.llm.store import ReplyStore
 from resources.settings import Settings
 from resources.warehouse import HOW_TO_BUILD

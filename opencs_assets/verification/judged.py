@@ -13,7 +13,8 @@ import orjson
 import polars as pl
 
 from opencs_assets.experiments import Experiments
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts import fastchat
 from opencs_assets.verdicts.judging import merged, swapped_back
 from opencs_assets.verdicts.protocols import Pair, Single
@@ -31,7 +32,6 @@ from opencs_assets.verification.findings import Fault, Findings, Kind, shown, to
 from opencs_assets.verification.replaying import Replayed, judge_roles, replay
 from opencs_assets.verification.stored import Stored, stored_replies
 from opencs_assets.verification.tables import check_files, duplicated_keys, read_table
-from resources.lake import Lake
 from resources.llm.request import sampling_of
 from resources.llm.store import ReplyStore
 from resources.llm.types import Outcome

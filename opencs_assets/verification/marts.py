@@ -9,14 +9,14 @@ import yaml
 
 from opencs_assets.evaluation.dbt_project import PROJECT
 from opencs_assets.evaluation.lake_files import FOLLOWED
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification import gating, judges, published, recount, tracing
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Fault, Findings, shown
 from opencs_assets.verification.gating import Limits
 from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 from opencs_assets.verification.tables import read_table
-from resources.lake import Lake
 from resources.warehouse import HOW_TO_BUILD, WarehouseError, query
 
 # Of a mart that is counted, the columns that tell its rows apart.

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import pyarrow as pa
 
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Fault, Findings, Layer, shown, told
-from resources.lake import SCHEMA_PARTITION, Lake, LakeError
+from resources.lake import SCHEMA_PARTITION, LakeError
 
 _UNREADABLE = (LakeError, OSError, pa.ArrowInvalid, pl.exceptions.PolarsError)
 

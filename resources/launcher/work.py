@@ -15,7 +15,7 @@ class Work:
     """A module and its job.
 
     Attributes:
-        module: A module whose ``main`` is ``opencs_assets.external.run_job``.
+        module: A module whose ``main`` is ``resources.launcher.job.run_job``.
         job: The job, as JSON values.
         tables: Tables that the job reads: each is written as Parquet, and its path stands in the
             job under its name.

@@ -19,10 +19,11 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from opencs_assets.schemas import LLM_REPLIES, conform
 from resources.llm.database import Database, storable
 from resources.llm.errors import StoreError
+from resources.llm.replies_table import LLM_REPLIES
 from resources.llm.types import Reply
+from resources.schema import conform
 
 T = TypeVar("T")
 VERSION = 3

@@ -90,8 +90,8 @@ def _prompts(count: int) -> list[list[int]]:
 
 def _model() -> tuple[Any, set[int], int]:
     from opencs_assets.answers.asking import Renderer
-    from opencs_assets.external import prepare_models
     from resources.cores import cores
+    from resources.launcher.job import prepare_models
 
     # Before torch is imported, for both sides alike: it sets how waiting threads behave.
     prepare_models()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from opencs_assets.schemas import SCORE_COMPARISONS
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.contrast import HIGH, LOW
 from opencs_assets.scores.rounds import Contest, in_rounds
+from opencs_assets.tables.scores import SCORE_COMPARISONS
 
 SEEDS = 24
 SIZE, CUT = 100, 20

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from resources.settings import load_settings
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from opencs_assets.schemas import OPEN_TAGS
+from opencs_assets.tables.open_tags import OPEN_TAGS
 
 SHARED_DATA = Path(
     os.environ.get("OPENCS_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")

@@ -143,7 +143,7 @@ def by_the_job(steps: int) -> Callable[[], Trained]:
     from opencs_assets.checkpoints.job import training_job
     from opencs_assets.checkpoints.templates import chat_template
     from opencs_assets.checkpoints.train import work
-    from opencs_assets.external import Channel, prepare_models
+    from resources.launcher.job import Channel, prepare_models
     from resources.settings import Training
 
     # In the order in which the job does it: before torch.
@@ -177,8 +177,8 @@ def by_the_job(steps: int) -> Callable[[], Trained]:
 
 def by_trl(steps: int) -> Callable[[], Trained]:
     """TRL's trainer as its documentation has it, on the same tokens."""
-    from opencs_assets.external import prepare_models
     from resources.cores import cores
+    from resources.launcher.job import prepare_models
 
     # For both sides alike: it sets how waiting threads behave.
     prepare_models()

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from opencs_assets.schemas import TABLES
-from resources.lake import Lake
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 
 DATASETS = ("alpaca", "evol", "dolly", "2024")
 EXPERIMENTS = tuple(f"s{place:02}@base" for place in range(20))

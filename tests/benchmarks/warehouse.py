@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from opencs_assets.evaluation.dbt_project import dbt_build
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from tests.benchmarks import side, verdict_lake
 from tests.benchmarks.tags import Row
 

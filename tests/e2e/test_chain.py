@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from resources.warehouse import query
 from tests.e2e.conftest import QUESTIONS, ROWS, environment, opencs
 

@@ -256,8 +256,8 @@ def test_faithful_fails_clearly_on_few_samples(tmp_path, models_dir, small_file)
     """Needs tags, so the lake is given some instead of asking a model."""
     import polars as pl
 
-    from opencs_assets.schemas import OPEN_TAGS
-    from resources.lake import Lake
+    from opencs_assets.tables.lake import Lake
+    from opencs_assets.tables.open_tags import OPEN_TAGS
 
     home = small_home(tmp_path, models_dir)
     (home / "settings.toml").write_text('profile = "faithful"\n')

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from tests.e2e.conftest import opencs, several, small_home
 
 pytestmark = pytest.mark.e2e

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from tests.e2e.killing.homes import copy_home
 from tests.e2e.killing.processes import Command, ended_after, is_alive, kill, processes_of
 from tests.e2e.killing.workshop import WORDS, Workshop, open_instance

@@ -10,8 +10,8 @@ from definitions import build_defs
 from opencs_assets import walk
 from opencs_assets.datasets import catalog
 from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import OPEN_TAGS
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.open_tags import OPEN_TAGS
 
 TOPICS = ("cooking", "poetry", "algebra", "travel", "history")
 QUESTION = "Please write a short poem about the sea in autumn."

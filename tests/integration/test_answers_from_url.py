@@ -9,11 +9,11 @@ import pytest
 from opencs_assets.answers.generate import work
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.benchmarks.declared import sampling_of
-from opencs_assets.external import Channel, JobError
-from opencs_assets.provenance import MARKER, SHORT, content_hash, write_marker
-from opencs_assets.remote import RemoteFolder, local_copy
-from opencs_assets.schemas import BENCHMARK_QUESTIONS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
+from resources.launcher.job import Channel, JobError
 from resources.models import embedded_base_model
+from resources.provenance import MARKER, SHORT, content_hash, write_marker
+from resources.remote import RemoteFolder, local_copy
 
 pytestmark = pytest.mark.train
 FIELDS = {"published": 1}

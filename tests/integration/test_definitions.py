@@ -10,7 +10,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from definitions import build_defs
 from opencs_assets.jobs import FAMILIES, family_assets
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
 
 PAID_OR_LONG = {
     "open_tags",

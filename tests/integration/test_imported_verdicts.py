@@ -5,13 +5,13 @@ import json
 import dagster as dg
 import pytest
 
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts.importing.assets import build_import_assets
 from opencs_assets.verdicts.importing.checks import build_import_checks
 from opencs_assets.verdicts.importing.kept import keep
 from opencs_assets.verdicts.importing.options import Options
-from resources.home import Home
-from resources.instance import prepare_home
-from resources.lake import Lake, LakeIOManager
+from opencs_assets.wiring.home import Home, prepare_home
+from opencs_assets.wiring.lake_io import LakeIOManager
 
 
 def rows(*scores) -> str:

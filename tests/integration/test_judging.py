@@ -19,8 +19,9 @@ import pytest
 from definitions import build_defs
 from opencs_assets import walk
 from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS, OUTSIDE_ANSWERS
-from resources.lake import Lake
+from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
+from opencs_assets.tables.lake import Lake
 from resources.settings import load_settings
 from tests.integration.servers.started import started
 from tests.unit.verdicts.conftest import TEMPLATES, prompt_rows, write_prompts
@@ -47,7 +48,7 @@ JUDGES = f"""
 import sys
 import polars as pl
 from opencs_assets.verdicts import judging, protocols, tasks
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 

@@ -13,8 +13,8 @@ from definitions import build_defs
 from opencs_assets import walk
 from opencs_assets.answers.store import expected_keys
 from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import MODEL_ANSWERS
-from resources.lake import Lake
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.lake import Lake
 from resources.llm import engine
 from resources.settings import load_settings
 from tests.integration.servers.started import started

@@ -6,8 +6,11 @@ import fsspec
 import polars as pl
 import pytest
 
-from opencs_assets.schemas import SELECTED_SUBSET, TABLES, SchemaError
-from resources.lake import Lake, LakeError
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.selection import SELECTED_SUBSET
+from resources.lake import LakeError
+from resources.schema import SchemaError
 
 PARTITION = {"dataset": "2024", "selector": "opencs"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from opencs_assets.datasets.catalog import current_source, list_sources
 from opencs_assets.datasets.sensors import build_landing_sensor
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 
 ASSETS = ("raw_dataset", "rejected_rows", "open_tags")
 LINE = '{"instruction": "Say %s", "output": "Yes %s"}\n'

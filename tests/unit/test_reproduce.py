@@ -12,8 +12,9 @@ from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.experiments import ExperimentsError, load_experiments
 from opencs_assets.judging_calls import assumed_answers
 from opencs_assets.recipes import Recipe
-from opencs_assets.schemas import CHECKPOINT, MODEL_ANSWERS
-from resources.lake import Lake
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.checkpoints import CHECKPOINT
+from opencs_assets.tables.lake import Lake
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from tests.unit.rows import filled

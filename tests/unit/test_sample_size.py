@@ -8,13 +8,10 @@ from opencs_assets.evaluation.power import questions_needed
 from opencs_assets.experiments import load_experiments
 from opencs_assets.judging_calls import assumed_answers
 from opencs_assets.sample_size import SampleSizeError, sample_size
-from opencs_assets.schemas import (
-    IMPORTED_VERDICTS,
-    MODEL_ANSWERS,
-    PAIRWISE_VERDICTS,
-    SINGLE_VERDICTS,
-)
-from resources.lake import Lake
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.imports import IMPORTED_VERDICTS
+from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from tests.unit.rows import filled

@@ -1,7 +1,9 @@
 import polars as pl
 import pytest
 
-from opencs_assets.schemas import SELECTED_SUBSET, TABLES, SchemaError, conform
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.selection import SELECTED_SUBSET
+from resources.schema import SchemaError, conform
 
 
 def rows(**changes):

@@ -6,7 +6,7 @@ import pytest
 
 from opencs_assets.estimate import within_budget
 from opencs_assets.profiles import MethodError, resolve_constants
-from opencs_assets.schemas import SCORE_COMPARISONS
+from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.llm.types import Estimate
 from resources.settings import Method
 from tests.unit.scores.test_rounds import CUT, Scorer, compared, members

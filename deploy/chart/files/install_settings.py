@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from opencs_assets.experiments import FURTHER, load_experiments
-from resources.instance import HomeError, prepare_home
+from opencs_assets.wiring.home import prepare_home
+from resources.instance import HomeError
 from resources.settings import load_settings
 
 FILES = ("settings.toml", "experiments.yaml")

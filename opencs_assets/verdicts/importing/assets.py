@@ -12,7 +12,7 @@ from opencs_assets.failures import clear_failures
 from opencs_assets.metadata import bullets, preview, table_out
 from opencs_assets.verdicts.importing.claims import conflicting
 from opencs_assets.verdicts.importing.reading import Imported, by_reason, read_imports
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 
 GROUP = "verdicts"
 OWNERS = ["team:evaluation"]

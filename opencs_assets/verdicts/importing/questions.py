@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from opencs_assets.benchmarks.declared import DECLARED
-from opencs_assets.schemas import BENCHMARK_QUESTIONS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.verdicts.importing.errors import RowError
 
 # Fields of the test sets' files that hold what is asked, and of those that hold its id.

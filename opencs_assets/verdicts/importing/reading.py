@@ -8,13 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from opencs_assets.schemas import (
-    IMPORTED_ANSWERS,
-    IMPORTED_VERDICTS,
-    REJECTED_VERDICTS,
-    Table,
-    conform,
-)
+from opencs_assets.tables.imports import IMPORTED_ANSWERS, IMPORTED_VERDICTS, REJECTED_VERDICTS
 from opencs_assets.verdicts.importing.choices import Choice, read_choices
 from opencs_assets.verdicts.importing.claims import with_states
 from opencs_assets.verdicts.importing.errors import RowError, VerdictFileError
@@ -22,6 +16,7 @@ from opencs_assets.verdicts.importing.kept import Kept, kept_files, read_kept
 from opencs_assets.verdicts.importing.questions import Questions
 from opencs_assets.verdicts.importing.recognize import recognize
 from opencs_assets.verdicts.importing.rows import Answer, Verdict
+from resources.schema import Table, conform
 
 WHOLE_FILE: Final = -1
 

@@ -22,7 +22,7 @@ _PERSON = re.compile(r"(expert|author|human|annotator|worker|crowd|person)(?:[_-
 
 
 class Verdict(NamedTuple):
-    """One verdict; fields as in ``schemas.IMPORTED_VERDICTS``."""
+    """One verdict; fields as in ``tables.IMPORTED_VERDICTS``."""
 
     kind: str
     benchmark: str

@@ -9,7 +9,7 @@ from opencs_assets.verdicts.importing.errors import VerdictFileError
 from opencs_assets.verdicts.importing.kept import keep
 from opencs_assets.verdicts.importing.options import Options
 from opencs_assets.verdicts.importing.recognize import told
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 
 INTERVAL_S = 15
 FOLDER = "verdicts"

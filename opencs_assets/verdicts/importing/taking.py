@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import polars as pl
 
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts.importing.choices import Choice, add_choice
 from opencs_assets.verdicts.importing.errors import VerdictFileError
 from opencs_assets.verdicts.importing.kept import Kept, files_under, find_kept, keep
 from opencs_assets.verdicts.importing.options import Options
 from opencs_assets.verdicts.importing.recognize import ALL_FORMS, told, unused
-from resources.lake import Lake
 
 STATES: Final = ("used", "duplicate", "conflict", "overruled")
 

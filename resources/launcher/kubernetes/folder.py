@@ -8,8 +8,8 @@ from typing import Any
 
 import fsspec
 
-from opencs_assets.remote import put
 from resources.launcher.work import Work
+from resources.remote import put
 
 READ = "read"
 

@@ -8,7 +8,7 @@ from dagster import PipesMessageReader
 from dagster._core.pipes.context import PipesMessageHandler
 from dagster_pipes import PipesParams
 
-from opencs_assets.mailbox import URL, Mailbox, Message
+from resources.launcher.mailbox import URL, Mailbox, Message
 
 OPENED, CLOSED, CUSTOM = "opened", "closed", "report_custom_message"
 

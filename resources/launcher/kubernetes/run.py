@@ -10,8 +10,7 @@ from typing import Any
 import dagster as dg
 from dagster import PipesEnvContextInjector
 
-from opencs_assets.external import EXIT_CRASH, EXIT_JOB_ERROR
-from opencs_assets.remote import is_url
+from resources.launcher.job import EXIT_CRASH, EXIT_JOB_ERROR
 from resources.launcher.kubernetes import spec, state
 from resources.launcher.kubernetes.api import Api, ApiError, Object
 from resources.launcher.kubernetes.folder import JobFolder
@@ -19,6 +18,7 @@ from resources.launcher.kubernetes.logs import Follower
 from resources.launcher.kubernetes.reports import MailboxReader
 from resources.launcher.kubernetes.state import Patience, Trouble
 from resources.launcher.work import Work, error_of, failure, last_line, result_of
+from resources.remote import is_url
 from resources.settings import KubernetesLauncher, Settings
 
 # What a shared volume may take to show a file that another node wrote.

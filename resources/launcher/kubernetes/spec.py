@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from opencs_assets.external import EXIT_CRASH, EXIT_JOB_ERROR, EXIT_STOPPED
-from opencs_assets.mailbox import POD
-from opencs_assets.provenance import content_hash
+from resources.launcher.job import EXIT_CRASH, EXIT_JOB_ERROR, EXIT_STOPPED
+from resources.launcher.mailbox import POD
 from resources.launcher.work import Work
+from resources.provenance import content_hash
 from resources.settings import KubernetesLauncher
 
 Manifest = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opencs_assets.external import EXIT_STOPPED
+from resources.launcher.job import EXIT_STOPPED
 from resources.launcher.kubernetes.spec import CONTAINER, EXIT_KILLED
 from resources.settings import KubernetesLauncher
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from opencs_assets.external import JobError, read_table, run_job
+from resources.launcher.job import JobError, read_table, run_job
 
 HOLD = "hold"
 

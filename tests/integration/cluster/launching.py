@@ -12,8 +12,9 @@ import dagster as dg
 import polars as pl
 import tomli_w
 
-from resources.launcher import TrainingLauncher, Work
 from resources.launcher.kubernetes import spec
+from resources.launcher.resource import TrainingLauncher
+from resources.launcher.work import Work
 from resources.settings import KubernetesLauncher, load_settings
 from tests.integration.cluster.conftest import JOBS, PYTHON_IMAGE, Cluster, started
 from tests.integration.cluster.counting import HOLD

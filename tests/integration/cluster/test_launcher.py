@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 
 from opencs_assets.doctor import examine
-from opencs_assets.remote import RemoteFolder
 from resources.launcher.kubernetes import api, spec
+from resources.remote import RemoteFolder
 from resources.settings import load_settings
 from tests.integration.cluster.conftest import JOBS, PODS, ROOT
 from tests.integration.cluster.launching import Launching, launching
@@ -288,7 +288,7 @@ ASKING = """
 import sys
 from pathlib import Path
 import dagster as dg
-from resources.launcher import TrainingLauncher
+from resources.launcher.resource import TrainingLauncher
 from tests.integration.cluster.launching import Launching
 
 home = Path(sys.argv[1])

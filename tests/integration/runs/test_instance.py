@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from opencs_assets.doctor import examine
+from opencs_assets.wiring.home import prepare_home
 from resources import instance as instances
-from resources.instance import open_instance, prepare_home
+from resources.instance import open_instance
 from resources.runs.dead import note_process
 from resources.runs.health import damaged_databases, growth
 from resources.runs.leftovers import end_leftovers

@@ -13,9 +13,10 @@ from opencs_assets.answers.local import LocalModel
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.benchmarks.declared import sampling_of
 from opencs_assets.benchmarks.questions import read_benchmarks
-from opencs_assets.external import Channel, JobError
-from opencs_assets.provenance import content_hash, write_marker
-from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
+from resources.launcher.job import Channel, JobError
+from resources.provenance import content_hash, write_marker
 
 pytestmark = pytest.mark.train
 TOKENS = 8

@@ -16,11 +16,11 @@ from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.served import EndpointError
 from opencs_assets.benchmarks.declared import sampling_of
-from opencs_assets.external import Channel, JobError
-from opencs_assets.provenance import SHORT, content_hash, write_marker
-from opencs_assets.schemas import BENCHMARK_QUESTIONS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources import models
+from resources.launcher.job import Channel, JobError
 from resources.llm.embedded import EmbeddedServer
+from resources.provenance import SHORT, content_hash, write_marker
 from resources.settings import EMBEDDED_MODEL
 from tests.integration.servers.started import started
 

@@ -16,10 +16,13 @@ from opencs_assets.checkpoints.assets import build_checkpoint_assets
 from opencs_assets.checkpoints.checks import build_checkpoint_checks
 from opencs_assets.experiments import load_experiments
 from opencs_assets.partitions import build_partitions
-from opencs_assets.schemas import OUTSIDE_SAMPLES, RAW_DATASET, SELECTED_SUBSET
-from resources.home import Home
-from resources.lake import Lake, LakeIOManager
-from resources.launcher import TrainingLauncher, Work
+from opencs_assets.tables.datasets import RAW_DATASET
+from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.selection import OUTSIDE_SAMPLES, SELECTED_SUBSET
+from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.lake_io import LakeIOManager
+from resources.launcher.resource import TrainingLauncher
+from resources.launcher.work import Work
 from resources.settings import load_settings
 
 KEY = dg.MultiPartitionKey({"dataset": "d", "experiment": "random@tiny"})
@@ -168,7 +171,7 @@ def test_what_the_process_says_is_the_failure(platform):
 
 MODULE = """
 import os, signal, sys, time
-from opencs_assets.external import JobError, run_job
+from resources.launcher.job import JobError, run_job
 
 def work(job, channel):
     if job["do"] == "mendable":
@@ -237,7 +240,8 @@ def test_a_failed_process_is_one_clear_failure(launch, do, module, says):
 PARENT = """
 import sys
 import dagster as dg
-from resources.launcher import TrainingLauncher, Work
+from resources.launcher.resource import TrainingLauncher
+from resources.launcher.work import Work
 
 @dg.asset
 def started(context: dg.AssetExecutionContext, launcher: TrainingLauncher):

@@ -8,9 +8,9 @@ import fsspec
 import pytest
 
 from opencs_assets.checkpoints.train import work
-from opencs_assets.external import Channel
-from opencs_assets.provenance import MARKER, ProvenanceError
-from opencs_assets.remote import RemoteFolder, local_copy, read_remote_marker, verify_remote
+from resources.launcher.job import Channel
+from resources.provenance import MARKER, ProvenanceError
+from resources.remote import RemoteFolder, local_copy, read_remote_marker, verify_remote
 from resources.settings import Training
 from tests.integration.servers.s3 import s3_bucket
 from tests.integration.training.conftest import (

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from opencs_assets.checkpoints.train import work
-from opencs_assets.external import Channel, JobError, StoppedError
+from resources.launcher.job import Channel, JobError, StoppedError
 from resources.settings import Training
 from tests.integration.training.conftest import (
     maker,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from opencs_assets.checkpoints.train import work
-from opencs_assets.external import EXIT_JOB_ERROR, Channel, JobError
+from resources.launcher.job import EXIT_JOB_ERROR, Channel, JobError
 from resources.settings import Training
 from tests.integration.training.conftest import step_reached, work_folder
 

@@ -8,7 +8,7 @@ import pytest
 
 from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.train import work
-from opencs_assets.external import EXIT_STOPPED, Channel
+from resources.launcher.job import EXIT_STOPPED, Channel
 from resources.settings import Training
 from tests.integration.training.conftest import (
     maker,

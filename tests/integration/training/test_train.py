@@ -25,9 +25,9 @@ from opencs_assets.checkpoints.provenance import PACKAGES, subset_hash
 from opencs_assets.checkpoints.templates import chat_template
 from opencs_assets.checkpoints.train import work
 from opencs_assets.experiments import Experiment
-from opencs_assets.external import EXIT_JOB_ERROR, Channel, JobError
-from opencs_assets.provenance import MARKER, file_hash, read_marker
 from opencs_assets.recipes import Recipe
+from resources.launcher.job import EXIT_JOB_ERROR, Channel, JobError
+from resources.provenance import MARKER, file_hash, read_marker
 from resources.settings import Training
 
 pytestmark = pytest.mark.train
@@ -235,7 +235,7 @@ def test_the_second_of_two_waits_and_reuses(make_job, tmp_path):
 
 
 def test_progress_is_a_line_now_and_then(capsys):
-    from opencs_assets.external import Progress
+    from resources.launcher.job import Progress
 
     progress = Progress("training", 1000, "steps")
     started = time.monotonic()

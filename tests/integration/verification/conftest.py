@@ -13,10 +13,11 @@ from definitions import build_defs
 from opencs_assets import walk
 from opencs_assets.answers.store import expected_keys
 from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import MODEL_ANSWERS, TABLES
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts.importing.kept import keep
 from opencs_assets.verdicts.importing.options import read_options
-from resources.lake import Lake
 from resources.settings import load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from opencs_assets.cli import app
 from opencs_assets.evaluation.report import render
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts import replies
 from opencs_assets.verification.home import verify_home
-from resources.lake import Lake
 from resources.settings import load_settings
 from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
 

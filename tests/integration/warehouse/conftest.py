@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from opencs_assets.evaluation.dbt_project import dbt_build, refuse_broken
-from opencs_assets.schemas import TABLES
-from resources.lake import Lake
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from resources.warehouse import Warehouse
 
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))

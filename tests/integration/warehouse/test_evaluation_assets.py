@@ -11,8 +11,8 @@ from opencs_assets.evaluation.assets import build_evaluation_assets
 from opencs_assets.evaluation.checks import MARTS as PUBLISHED
 from opencs_assets.evaluation.checks import RULES, build_evaluation_checks
 from opencs_assets.experiments import load_experiments
-from opencs_assets.schemas import TABLES
-from resources.lake import LakeIOManager
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.wiring.lake_io import LakeIOManager
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from resources.warehouse import Warehouse

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from opencs_assets.evaluation.checks import told
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification import marts
 from opencs_assets.verification.findings import Findings
 from opencs_assets.verification.marts import check_marts
-from resources.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import (
     LOST,

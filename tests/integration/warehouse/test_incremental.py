@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from opencs_assets.evaluation.dbt_project import dbt_build
-from opencs_assets.schemas import TABLES
-from resources.lake import Lake
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from tests.integration.warehouse.conftest import (
     INTERIM,
     MARTS,

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from resources.lake import Lake
+from opencs_assets.tables.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import build_in, imported, table
 

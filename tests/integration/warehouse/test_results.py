@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.schemas import TABLES
 from opencs_assets.sequential import interval
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings
 from opencs_assets.verification.marts import check_marts
-from resources.lake import Lake
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import (
     build_in,

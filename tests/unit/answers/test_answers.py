@@ -19,7 +19,8 @@ from opencs_assets.answers.store import (
     write_answers,
 )
 from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, Sampling
-from opencs_assets.schemas import BENCHMARK_QUESTIONS, MODEL_ANSWERS
+from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 
 QUESTIONS = pl.DataFrame(
     [

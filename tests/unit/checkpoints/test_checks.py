@@ -10,8 +10,8 @@ from opencs_assets.checkpoints.checks import (
 )
 from opencs_assets.checkpoints.plots import loss_curve
 from opencs_assets.checkpoints.templates import template_hash
-from opencs_assets.provenance import content_hash, write_marker
 from opencs_assets.recipes import Recipe
+from resources.provenance import content_hash, write_marker
 
 TEMPLATE = "{{ messages }}"
 FIELDS = {"template": template_hash(TEMPLATE)}

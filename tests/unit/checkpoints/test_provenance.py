@@ -10,7 +10,9 @@ from opencs_assets.checkpoints.provenance import (
     base_model_identity,
 )
 from opencs_assets.checkpoints.templates import TemplateError, chat_template
-from opencs_assets.provenance import (
+from opencs_assets.recipes import Recipe
+from opencs_assets.tables.columns import MESSAGES
+from resources.provenance import (
     MARKER,
     ProvenanceError,
     content_hash,
@@ -18,8 +20,6 @@ from opencs_assets.provenance import (
     verify,
     write_marker,
 )
-from opencs_assets.recipes import Recipe
-from opencs_assets.schemas import MESSAGES
 
 FIELDS = {"what": "a test"}
 

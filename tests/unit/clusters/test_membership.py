@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from opencs_assets.clusters.membership import cluster_samples
 from opencs_assets.profiles import MethodError, resolve_constants
-from opencs_assets.schemas import (
+from opencs_assets.tables.clusters import (
     CLUSTERS,
-    NORMALIZED_TAGS,
     REPRESENTATIVES,
     SAMPLE_CLUSTERS,
     UNCLUSTERED_SAMPLES,
-    conform,
 )
+from opencs_assets.tables.open_tags import NORMALIZED_TAGS
+from resources.schema import conform
 from resources.settings import Method
 
 CALLS = []

@@ -14,7 +14,8 @@ from opencs_assets.datasets.canonical import (
     read_dataset,
 )
 from opencs_assets.datasets.errors import REASONS, DatasetError, RowError
-from opencs_assets.schemas import RAW_DATASET, REJECTED_ROWS, conform
+from opencs_assets.tables.datasets import RAW_DATASET, REJECTED_ROWS
+from resources.schema import conform
 
 FINE = {"prompt": "fine?", "completion": "yes"}
 

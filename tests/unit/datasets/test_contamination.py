@@ -9,7 +9,9 @@ from opencs_assets.datasets import contamination
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.contamination import GRAM, find_contaminated
 from opencs_assets.datasets.words import shingle_hashes
-from opencs_assets.schemas import CONTAMINATED_SAMPLES, MESSAGES, conform
+from opencs_assets.tables.columns import MESSAGES
+from opencs_assets.tables.datasets import CONTAMINATED_SAMPLES
+from resources.schema import conform
 
 THIRTEEN = "one two three four five six seven eight nine ten eleven twelve thirteen"
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from opencs_assets.datasets import duplicates
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.duplicates import bands_for, find_duplicates
-from opencs_assets.schemas import MESSAGES, NEAR_DUPLICATES, conform
+from opencs_assets.tables.columns import MESSAGES
+from opencs_assets.tables.datasets import NEAR_DUPLICATES
+from resources.schema import conform
 
 LONG = " ".join(f"word{number}" for number in range(60))
 

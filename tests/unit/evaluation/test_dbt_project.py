@@ -9,7 +9,7 @@ import yaml
 
 from opencs_assets.evaluation import dbt_project
 from opencs_assets.evaluation.dbt_project import DbtError, NodeResult, dbt_manifest, refuse_broken
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dagster_pipes import PipesMessage
 
-from opencs_assets.mailbox import Mailbox, MailboxChannel, MailboxWriter
+from resources.launcher.mailbox import Mailbox, MailboxChannel, MailboxWriter
 
 
 def message(number: int) -> PipesMessage:

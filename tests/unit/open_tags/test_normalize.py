@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from opencs_assets.open_tags.normalize import normalize
 from opencs_assets.profiles import MethodError, resolve_constants
-from opencs_assets.schemas import NORMALIZED_TAGS, OPEN_TAGS, TAG_LINEAGE, conform
+from opencs_assets.tables.open_tags import NORMALIZED_TAGS, OPEN_TAGS, TAG_LINEAGE
+from resources.schema import conform
 from resources.settings import Method
 
 EMBEDDED = []

@@ -2,9 +2,11 @@ import polars as pl
 import pytest
 
 from opencs_assets.open_tags import tagging
-from opencs_assets.schemas import MESSAGES, OPEN_TAGS, UNPARSABLE_TAGS, conform
+from opencs_assets.tables.columns import MESSAGES
+from opencs_assets.tables.open_tags import OPEN_TAGS, UNPARSABLE_TAGS
 from resources.llm.errors import Unparsable
 from resources.llm.types import Outcome, Reply, Unusable
+from resources.schema import conform
 
 
 def reply(text):

@@ -1,8 +1,8 @@
 import dagster as dg
 import pytest
 
-from opencs_assets.schemas import LLM_REPLIES
 from resources.llm.errors import LLMError
+from resources.llm.replies_table import LLM_REPLIES
 from resources.llm.resource import LLMResource
 from resources.llm.store import ReplyStore
 from tests.unit.resources.test_reply_store import send, sent

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from opencs_assets.schemas import LLM_REPLIES
 from resources.llm import database
 from resources.llm.errors import StoreError
+from resources.llm.replies_table import LLM_REPLIES
 from resources.llm.store import (
     BATCHES,
     REPLIES,

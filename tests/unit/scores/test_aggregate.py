@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opencs_assets.schemas import CONTRASTIVE_SCORES, SCORE_COMPARISONS, conform
 from opencs_assets.scores.aggregate import contrastive_scores
+from opencs_assets.tables.scores import CONTRASTIVE_SCORES, SCORE_COMPARISONS
+from resources.schema import conform
 
 
 def compared(*rows):

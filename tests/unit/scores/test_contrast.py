@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.schemas import SCORE_COMPARISONS, SINGLE_SCORES, conform
 from opencs_assets.scores import contrast, single
 from opencs_assets.scores.pairing import Comparison
+from opencs_assets.tables.scores import SCORE_COMPARISONS, SINGLE_SCORES
 from resources.llm.errors import Unparsable
 from resources.llm.types import Outcome, Reply
+from resources.schema import conform
 
 TEXTS = {"x": ("Ask X", "Answer X"), "y": ("Ask Y", "Answer Y")}
 

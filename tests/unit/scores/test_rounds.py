@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opencs_assets.profiles import MethodError
-from opencs_assets.schemas import SCORE_COMPARISONS, conform
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.checks import balanced_orders
 from opencs_assets.scores.rounds import Budget, compare_in_rounds
+from opencs_assets.tables.scores import SCORE_COMPARISONS
+from resources.schema import conform
 
 CUT = 3
 

@@ -5,9 +5,10 @@ import json
 import polars as pl
 import pytest
 
-from opencs_assets.schemas import SELECTED_SUBSET, SUBSET_EXPORTS, conform
 from opencs_assets.selection.export import Card, export_subset
 from opencs_assets.subset import CONTENT
+from opencs_assets.tables.selection import SELECTED_SUBSET, SUBSET_EXPORTS
+from resources.schema import conform
 
 TURNS = [
     [("user", "Ask"), ("assistant", "Answer, naïvely: 日本 🙂")],

@@ -3,12 +3,13 @@
 import polars as pl
 import pytest
 
-from opencs_assets.schemas import REFINED_SAMPLES, conform
 from opencs_assets.selection import refinement
 from opencs_assets.selection.refinement import Draft, build_call, parse_better
 from opencs_assets.subset import SubsetError, subset_content
+from opencs_assets.tables.selection import REFINED_SAMPLES
 from resources.llm.errors import Unparsable
 from resources.llm.types import Reply
+from resources.schema import conform
 from tests.unit.selection.test_select import samples
 
 

@@ -4,19 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opencs_assets.schemas import (
-    CONTRASTIVE_SCORES,
-    OUTSIDE_SAMPLES,
-    RAW_DATASET,
-    SELECTED_SUBSET,
-    SINGLE_SCORES,
-    UNSELECTED_SAMPLES,
-    conform,
-)
 from opencs_assets.selection.baselines import k_center_greedy, response_lengths
 from opencs_assets.selection.choice import WHOLE, Options, SelectionError
 from opencs_assets.selection.pins import Pins, PinsError, read_pins
 from opencs_assets.selection.registry import METHODS, select
+from opencs_assets.tables.datasets import RAW_DATASET
+from opencs_assets.tables.scores import CONTRASTIVE_SCORES, SINGLE_SCORES
+from opencs_assets.tables.selection import OUTSIDE_SAMPLES, SELECTED_SUBSET, UNSELECTED_SAMPLES
+from resources.schema import conform
 
 NO_PINS = Pins({}, {})
 SAMPLES = [f"s{i:02}" for i in range(20)]

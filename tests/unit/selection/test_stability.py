@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opencs_assets.profiles import MethodError, resolve_constants
-from opencs_assets.schemas import STABILITY_RUNS, STABILITY_SAMPLES, conform
 from opencs_assets.selection.stability import between_runs, measure, variants
+from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
+from resources.schema import conform
 from resources.settings import Method
 
 BASE = resolve_constants("corrected", Method(seed=3), 5_000)

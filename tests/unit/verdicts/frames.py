@@ -4,7 +4,7 @@ import math
 
 import polars as pl
 
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
 from resources.llm.types import Outcome, Reply
 
 

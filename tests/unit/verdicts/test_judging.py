@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.schemas import PAIRWISE_VERDICTS, SINGLE_VERDICTS, conform
+from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
 from opencs_assets.verdicts.judging import merged, pair_table, single_table
 from opencs_assets.verdicts.protocols import Pair, Single
 from opencs_assets.verdicts.replies import PairReply
 from opencs_assets.verdicts.tasks import pair_tasks, single_tasks
+from resources.schema import conform
 from tests.unit.verdicts.frames import answer_frame, both_turns, outcome, question_frame
 
 

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from opencs_assets.schemas import TABLES
+from opencs_assets.tables.catalog import TABLES
 from opencs_assets.verdicts import plots
 from opencs_assets.verdicts.checks import both_orders, every_turn, few_unread
 

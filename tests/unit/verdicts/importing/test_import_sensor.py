@@ -8,7 +8,7 @@ import pytest
 
 from opencs_assets.verdicts.importing.kept import kept_files
 from opencs_assets.verdicts.importing.sensors import build_import_sensor
-from resources.home import Home
+from opencs_assets.wiring.home import Home
 
 
 @pytest.fixture

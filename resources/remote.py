@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec
 
-from opencs_assets.provenance import (
+from resources.provenance import (
     MARKER,
     SHORT,
     Marker,

@@ -158,7 +158,7 @@ def _channel() -> Iterator[Channel]:
         yield Channel()
         return
     if "url" in loader.load_messages_params():
-        from opencs_assets.mailbox import MailboxWriter
+        from resources.launcher.mailbox import MailboxWriter
 
         with open_dagster_pipes(message_writer=MailboxWriter()) as pipes:
             yield Channel(pipes)

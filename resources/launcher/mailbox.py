@@ -23,7 +23,7 @@ from dagster_pipes import (
     PipesParams,
 )
 
-from opencs_assets.remote import put
+from resources.remote import put
 
 URL = "url"
 # Variable with the name of the pod, by which its attempt is found again.

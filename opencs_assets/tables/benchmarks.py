@@ -1,0 +1,26 @@
+"""The table of the benchmarks' questions."""
+
+import polars as pl
+
+from opencs_assets.tables.columns import BENCHMARK, QUESTION_ID
+from resources.schema import Column, Table
+
+BENCHMARK_QUESTIONS = Table(
+    "benchmark_questions",
+    (),
+    ("benchmark", "question_id"),
+    {
+        "benchmark": BENCHMARK,
+        "question_id": QUESTION_ID,
+        "category": Column(pl.String, "Category of the question"),
+        "turns": Column(pl.List(pl.String), "What the user asks, turn by turn"),
+        "references": Column(
+            pl.List(pl.String), "Reference answer by turn; empty where there is none"
+        ),
+        "difficulty": Column(
+            pl.Float64,
+            "AlpacaEval's difficulty of the instruction for the baseline, where the file has it",
+            nullable=True,
+        ),
+    },
+)

@@ -1,0 +1,135 @@
+"""Tables of the stage that chooses subsets, refines and exports them."""
+
+import polars as pl
+
+from opencs_assets.tables.columns import MODEL, PROMPT_VERSION, REPLY_ID, SAMPLE_ID
+from opencs_assets.tables.datasets import RAW_DATASET
+from resources.schema import Column, Table
+
+_CUT = Column(
+    pl.Float64, "Value of the last one that was chosen of those ranked with it", nullable=True
+)
+
+_LEFT = "was left as it was: unparsable, truncated, refused, failed, too_long, several_turns"
+
+SELECTED_SUBSET = Table(
+    "selected_subset",
+    ("dataset", "selector"),
+    ("sample_id",),
+    {
+        "rank": Column(pl.Int64, "0-based order of choice"),
+        "sample_id": SAMPLE_ID,
+        "cluster": Column(pl.Int64, "Cluster it was chosen for", nullable=True),
+        "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
+        "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
+        "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
+        "cut": _CUT,
+        "scored_by": Column(
+            pl.String, "Table that the score is from, where a model gave it", nullable=True
+        ),
+        "reason": Column(pl.String, "Why it was chosen, for a person"),
+        "pinned": Column(pl.Boolean, "Kept by pins.csv"),
+    },
+)
+
+UNSELECTED_SAMPLES = Table(
+    "unselected_samples",
+    ("dataset", "selector"),
+    ("sample_id",),
+    {
+        "sample_id": SAMPLE_ID,
+        "cluster": Column(pl.Int64, "Cluster in which it stands best, if any", nullable=True),
+        "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
+        "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
+        "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
+        "cut": _CUT,
+        "reason": Column(pl.String, "Why it was not chosen, for a person"),
+    },
+)
+
+OUTSIDE_SAMPLES = Table(
+    "outside_samples",
+    ("dataset", "selector"),
+    ("sample_id",),
+    {
+        "sample_id": SAMPLE_ID,
+        "row": Column(pl.Int64, "0-based row in the set's file"),
+        "system": RAW_DATASET.columns["system"],
+        "messages": RAW_DATASET.columns["messages"],
+        "instruction": RAW_DATASET.columns["instruction"],
+        "response": RAW_DATASET.columns["response"],
+    },
+)
+
+REFINED_SAMPLES = Table(
+    "refined_samples",
+    ("dataset", "refined"),
+    ("sample_id",),
+    {
+        "rank": Column(pl.Int64, "0-based order of choice"),
+        "sample_id": SAMPLE_ID,
+        "instruction_before": Column(pl.String, "The instruction as it was"),
+        "instruction": Column(pl.String, "The instruction to train on"),
+        "response_before": Column(pl.String, "The response as it was"),
+        "response": Column(pl.String, "The response to train on"),
+        "response_status": Column(pl.String, f"ok, or why the response {_LEFT}"),
+        "response_detail": Column(pl.String, f"Why the response {_LEFT}", nullable=True),
+        "instruction_status": Column(pl.String, f"ok, or why the instruction {_LEFT}"),
+        "instruction_detail": Column(pl.String, f"Why the instruction {_LEFT}", nullable=True),
+        "response_reply_id": REPLY_ID,
+        "instruction_reply_id": REPLY_ID,
+        "model": MODEL,
+        "prompt_version": PROMPT_VERSION,
+    },
+)
+
+SUBSET_EXPORTS = Table(
+    "subset_exports",
+    ("dataset", "selector"),
+    ("file",),
+    {
+        "file": Column(pl.String, "Name of the file"),
+        "path": Column(pl.String, "Where it is"),
+        "rows": Column(
+            pl.Int64, "Samples in it; null of the card and the description", nullable=True
+        ),
+        "bytes": Column(pl.Int64, "Its size"),
+        "sha256": Column(pl.String, "Hex SHA-256 of its bytes"),
+    },
+)
+
+STABILITY_SAMPLES = Table(
+    "stability_samples",
+    ("dataset",),
+    ("sample_id",),
+    {
+        "sample_id": SAMPLE_ID,
+        "chosen": Column(pl.Boolean, "Chosen with the settings as they are"),
+        "runs": Column(pl.Int64, "Runs with other settings"),
+        "times": Column(pl.Int64, "Runs that chose it"),
+        "inclusion": Column(pl.Float64, "Share of the runs that chose it", nullable=True),
+    },
+)
+
+STABILITY_RUNS = Table(
+    "stability_runs",
+    ("dataset",),
+    ("run",),
+    {
+        "run": Column(pl.Int64, "Number of the run"),
+        "factor": Column(pl.String, "What it varies: seed, clusters, alpha or quota"),
+        "seed": Column(pl.Int64, "Its seed"),
+        "alpha": Column(pl.Int64, "Its α"),
+        "clusters": Column(pl.Int64, "Its K"),
+        "quota": Column(pl.Int64, "Its quota"),
+        "chosen": Column(pl.Int64, "Samples that it chose"),
+        "candidates": Column(pl.Int64, "Candidates that it chose from"),
+        "unscored": Column(pl.Int64, "Of these, without a kept comparison in their cluster"),
+        "jaccard": Column(
+            pl.Float64,
+            "Jaccard index with the subset as it is; null where it failed",
+            nullable=True,
+        ),
+        "failed": Column(pl.String, "Why it chose nothing", nullable=True),
+    },
+)

@@ -16,29 +16,29 @@ from opencs_assets.checkpoints.assets import build_checkpoint_assets
 from opencs_assets.checkpoints.checks import build_checkpoint_checks
 from opencs_assets.clusters.assets import build_cluster_assets
 from opencs_assets.clusters.checks import build_cluster_checks
+from opencs_assets.config.experiments import load_experiments
 from opencs_assets.datasets.assets import build_dataset_assets
 from opencs_assets.datasets.checks import build_dataset_checks
 from opencs_assets.datasets.sensors import build_landing_sensor
-from opencs_assets.estimate import build_estimate_assets
 from opencs_assets.evaluation.assets import build_evaluation_assets
 from opencs_assets.evaluation.checks import build_evaluation_checks
-from opencs_assets.experiments import load_experiments
-from opencs_assets.jobs import build_jobs, family_assets
+from opencs_assets.imports.assets import build_import_assets
+from opencs_assets.imports.checks import build_import_checks
+from opencs_assets.imports.sensors import build_import_sensor
 from opencs_assets.open_tags.assets import build_tag_assets
 from opencs_assets.open_tags.checks import build_tag_checks
-from opencs_assets.partitions import build_partitions
+from opencs_assets.planning.estimate import build_estimate_assets
 from opencs_assets.scores.assets import build_score_assets
 from opencs_assets.scores.checks import build_score_checks
 from opencs_assets.selection.assets import build_selection_assets
 from opencs_assets.selection.checks import build_selection_checks
-from opencs_assets.terminal import terminal_logger
 from opencs_assets.verdicts.assets import build_verdict_assets
 from opencs_assets.verdicts.checks import build_verdict_checks
-from opencs_assets.verdicts.importing.assets import build_import_assets
-from opencs_assets.verdicts.importing.checks import build_import_checks
-from opencs_assets.verdicts.importing.sensors import build_import_sensor
 from opencs_assets.wiring.home import Home, prepare_home
+from opencs_assets.wiring.jobs import build_jobs, family_assets
 from opencs_assets.wiring.lake_io import LakeIOManager
+from opencs_assets.wiring.partitions import build_partitions
+from opencs_assets.wiring.terminal import terminal_logger
 from resources.embedder import EmbedderResource
 from resources.launcher.resource import TrainingLauncher
 from resources.llm.resource import LLMResource

@@ -28,7 +28,7 @@ COPY resources /app/resources
 COPY dbt_eval /app/dbt_eval
 COPY deploy/laptop /app/deploy/laptop
 # Compiled once here: the user can't write to /app.
-RUN printf '#!/venv/bin/python\nfrom opencs_assets.cli import main\nmain()\n' > /venv/bin/opencs \
+RUN printf '#!/venv/bin/python\nfrom opencs_assets.cli.app import main\nmain()\n' > /venv/bin/opencs \
     && chmod 755 /venv/bin/opencs \
     && /venv/bin/python -m compileall -q /app
 ENV PATH=/venv/bin:$PATH \

@@ -11,12 +11,12 @@ from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
 from opencs_assets.answers.store import read_answers
 from opencs_assets.benchmarks.declared import sampling_of
 from opencs_assets.benchmarks.questions import read_benchmarks
-from opencs_assets.experiments import Endpoint, Experiments
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
-from opencs_assets.partitions import Partitions
-from opencs_assets.usage import usage_metadata
+from opencs_assets.config.experiments import Endpoint, Experiments
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import plot, table_metadata
+from opencs_assets.wiring.partitions import Partitions
+from opencs_assets.wiring.usage import usage_metadata
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.llm.resource import LLMResource

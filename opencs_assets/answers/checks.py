@@ -5,9 +5,9 @@ import polars as pl
 
 from opencs_assets.answers.outside import UNANSWERED, asked
 from opencs_assets.answers.store import KEY, expected_keys
-from opencs_assets.checks import Finding, build_check
-from opencs_assets.experiments import Experiments
-from opencs_assets.partitions import Partitions
+from opencs_assets.config.experiments import Experiments
+from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.partitions import Partitions
 
 MOST_EMPTY = 0.5
 

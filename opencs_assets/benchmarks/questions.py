@@ -26,7 +26,7 @@ from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.provenance import content_hash, file_hash
 from resources.schema import conform
 
-PACKAGED = Path(__file__).parent.parent / "benchmark_data"
+PACKAGED = Path(__file__).parent / "benchmark_data"
 FOLDER = "benchmarks"
 QUESTIONS = "question.jsonl"
 REFERENCES = ("reference_answer*.jsonl", "reference_answer/*.jsonl")

@@ -11,13 +11,13 @@ from opencs_assets.checkpoints.checks import whole_subset_same_steps
 from opencs_assets.checkpoints.job import checkpoint_row, training_job
 from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
 from opencs_assets.checkpoints.templates import declared_template
-from opencs_assets.experiments import Experiments
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
-from opencs_assets.partitions import Partitions
-from opencs_assets.subset import subset_of
+from opencs_assets.config.experiments import Experiments
 from opencs_assets.tables.lake import Lake
+from opencs_assets.tables.subset import subset_of
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import plot, table_metadata
+from opencs_assets.wiring.partitions import Partitions
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.models import embedded_base_model

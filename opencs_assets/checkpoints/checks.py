@@ -5,9 +5,9 @@ import polars as pl
 
 from opencs_assets.checkpoints.place import stored_marker, stored_template, verified
 from opencs_assets.checkpoints.templates import TemplateError, template_hash
-from opencs_assets.checks import Finding, build_check
-from opencs_assets.partitions import Partitions
-from opencs_assets.recipes import Recipe, held_out_rows, optimizer_steps
+from opencs_assets.config.recipes import Recipe, held_out_rows, optimizer_steps
+from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.partitions import Partitions
 from resources.provenance import ProvenanceError
 
 

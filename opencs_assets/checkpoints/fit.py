@@ -13,7 +13,7 @@ from opencs_assets.checkpoints.encoding import Encoded
 from opencs_assets.checkpoints.packing import keeps_apart, packed_batch
 from opencs_assets.checkpoints.training import Prepared, Training
 from opencs_assets.checkpoints.watch import AllDoneError, Curve, StopRequest, watcher
-from opencs_assets.recipes import Recipe, accumulation
+from opencs_assets.config.recipes import Recipe, accumulation
 from resources.launcher.job import Channel, JobError, StoppedError
 from resources.settings import Training as TrainingSettings
 

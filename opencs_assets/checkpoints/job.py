@@ -9,8 +9,8 @@ import polars as pl
 
 from opencs_assets.checkpoints.place import stored
 from opencs_assets.checkpoints.provenance import base_model_identity, checkpoint_fields
-from opencs_assets.experiments import Experiment
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.experiments import Experiment
+from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.checkpoints import CHECKPOINT
 from resources.provenance import SHORT, content_hash
 from resources.schema import conform

@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from opencs_assets.plots import BLUE, GREY, figure, nothing_to_plot
+from opencs_assets.wiring.plots import BLUE, GREY, figure, nothing_to_plot
 
 
 def loss_curve(log: pl.DataFrame) -> Figure:

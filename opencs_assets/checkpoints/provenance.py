@@ -10,7 +10,7 @@ import polars as pl
 
 from opencs_assets.checkpoints.recipe import training_fields
 from opencs_assets.checkpoints.templates import template_hash
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.recipes import Recipe
 from resources.errors import MendableError
 from resources.provenance import content_hash, file_hash
 

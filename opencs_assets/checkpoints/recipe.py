@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opencs_assets.recipes import Recipe, optimizer_steps
+from opencs_assets.config.recipes import Recipe, optimizer_steps
 
 # How answers are made is no part of the weights; neither is what only changes speed and memory.
 NOT_OF_THE_WEIGHTS = frozenset({"max_new_tokens", "generation_batch_size"})

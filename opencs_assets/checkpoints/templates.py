@@ -9,7 +9,7 @@ from pathlib import Path
 from resources.errors import MendableError
 from resources.provenance import content_hash
 
-PACKAGED = Path(__file__).resolve().parent.parent / "chat_templates"
+PACKAGED = Path(__file__).resolve().parent / "chat_templates"
 
 TEMPLATE_FILE = "chat_template.jinja"
 

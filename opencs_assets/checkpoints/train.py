@@ -51,7 +51,7 @@ from opencs_assets.checkpoints.provenance import (
 from opencs_assets.checkpoints.states import latest, remove_incomplete
 from opencs_assets.checkpoints.templates import chat_template, template_hash
 from opencs_assets.checkpoints.training import Prepared, Training
-from opencs_assets.recipes import (
+from opencs_assets.config.recipes import (
     Recipe,
     RecipeError,
     accumulation,

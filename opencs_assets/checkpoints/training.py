@@ -9,7 +9,7 @@ import polars as pl
 
 from opencs_assets.checkpoints.encoding import Encoded
 from opencs_assets.checkpoints.place import Place
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.recipes import Recipe
 from resources.settings import Training as TrainingSettings
 
 

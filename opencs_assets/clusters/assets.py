@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from opencs_assets.automation import free_stage
 from opencs_assets.clusters import plots
 from opencs_assets.clusters.membership import cluster_samples
-from opencs_assets.embeddings import to_column
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import bullets, plot, table_metadata, table_out
-from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import resolve_constants
+from opencs_assets.config.profiles import resolve_constants
 from opencs_assets.tables.clusters import SAMPLE_EMBEDDINGS
+from opencs_assets.tables.embeddings import to_column
+from opencs_assets.wiring.automation import free_stage
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import bullets, plot, table_metadata, table_out
+from opencs_assets.wiring.partitions import Partitions
 from resources.embedder import EmbedderResource
 
 GROUP = "clusters"

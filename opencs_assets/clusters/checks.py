@@ -4,9 +4,9 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from opencs_assets.checks import Finding, build_check
-from opencs_assets.embeddings import to_matrix
-from opencs_assets.partitions import Partitions
+from opencs_assets.tables.embeddings import to_matrix
+from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.partitions import Partitions
 
 UNIT_TOLERANCE = 1e-3
 

@@ -9,8 +9,8 @@ import polars as pl
 from opencs_assets.clusters.automatic import Curve, choose_clusters
 from opencs_assets.clusters.kmeans import Floats, Ints, kmeans
 from opencs_assets.clusters.naming import name_clusters
-from opencs_assets.density import dbscan
-from opencs_assets.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError
+from opencs_assets.config.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError
+from opencs_assets.statistics.density import dbscan
 from opencs_assets.tables.clusters import (
     CLUSTERS,
     REPRESENTATIVES,

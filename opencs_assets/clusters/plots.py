@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 
 from opencs_assets.clusters.automatic import Curve
 from opencs_assets.clusters.membership import TagMap
-from opencs_assets.plots import BLUE, GREY, ORANGE, figure, label, nothing_to_plot
+from opencs_assets.wiring.plots import BLUE, GREY, ORANGE, figure, label, nothing_to_plot
 
 MOST_BARS = 40
 NAME_CHARACTERS = 40

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from opencs_assets.automation import free_stage
 from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.datasets import catalog, plots
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.contamination import find_contaminated
 from opencs_assets.datasets.duplicates import find_duplicates
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, preview, table_metadata, table_out
-from opencs_assets.partitions import Partitions
+from opencs_assets.wiring.automation import free_stage
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import plot, preview, table_metadata, table_out
+from opencs_assets.wiring.partitions import Partitions
 
 GROUP = "datasets"
 LARGEST_GROUPS = 10

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from opencs_assets.rejections import RejectedRowError
+from opencs_assets.files.rejections import RejectedRowError
 from resources.errors import MendableError
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(

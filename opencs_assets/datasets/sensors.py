@@ -4,9 +4,9 @@ import dagster as dg
 
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
-from opencs_assets.landing import Landing
-from opencs_assets.partitions import DATASET
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.landing import Landing
+from opencs_assets.wiring.partitions import DATASET
 
 INTERVAL_S = 15
 SELECTIONS = {

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
-from opencs_assets import automation
+from opencs_assets.config.experiments import Experiments
 from opencs_assets.evaluation import declared, plots
 from opencs_assets.evaluation.dbt_project import (
     DbtError,
@@ -19,9 +19,9 @@ from opencs_assets.evaluation.dbt_project import (
     dbt_manifest,
     refuse_broken,
 )
-from opencs_assets.experiments import Experiments
-from opencs_assets.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from opencs_assets.tables.lake import Lake
+from opencs_assets.wiring import automation
+from opencs_assets.wiring.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from resources.lake import LakeError
 from resources.llm.resource import LLMResource
 from resources.llm.store import LOST

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import dagster as dg
 import polars as pl
 
-from opencs_assets.checks import Finding
+from opencs_assets.wiring.checks import Finding
 from resources.settings import Settings
 from resources.warehouse import Warehouse
 

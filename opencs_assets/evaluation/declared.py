@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from opencs_assets.experiments import Experiments
+from opencs_assets.config.experiments import Experiments
 from opencs_assets.tables.evaluation import DECLARED_MATCHUPS, DECLARED_MODELS
 
 

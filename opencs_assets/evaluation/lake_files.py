@@ -32,13 +32,13 @@ FOLLOWED = (
 _PACKAGE = Path(__file__).parents[1]
 # What the Python models reckon with.
 _CODE = (
-    "evaluation/agreement.py",
-    "evaluation/bootstrap.py",
-    "evaluation/bradley_terry.py",
-    "evaluation/estimates.py",
+    "statistics/agreement.py",
+    "statistics/bootstrap.py",
+    "statistics/bradley_terry.py",
+    "statistics/estimates.py",
     "evaluation/kept.py",
-    "evaluation/length_control.py",
-    "sequential.py",
+    "statistics/length_control.py",
+    "statistics/sequential.py",
 )
 _NEEDED = ("dbt-core", "dbt-duckdb", "duckdb", "numpy", "scipy")
 _CHANGED = """

@@ -13,7 +13,16 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from opencs_assets.plots import BLUE, GREEN, GREY, ORANGE, RED, figure, label, nothing_to_plot
+from opencs_assets.wiring.plots import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    figure,
+    label,
+    nothing_to_plot,
+)
 
 OUTCOMES = (("win", BLUE), ("tie", GREY), ("lose", ORANGE), ("unparsable", "black"))
 # Told apart by eye, and by their lines where a printer has no colours.

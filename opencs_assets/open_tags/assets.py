@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from opencs_assets.automation import free_stage
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_out
+from opencs_assets.config.profiles import resolve_constants
 from opencs_assets.open_tags import plots, tagging
 from opencs_assets.open_tags.normalize import normalize
-from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import resolve_constants
-from opencs_assets.usage import usage_metadata
+from opencs_assets.wiring.automation import free_stage
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import plot, table_out
+from opencs_assets.wiring.partitions import Partitions
+from opencs_assets.wiring.usage import usage_metadata
 from resources.embedder import EmbedderResource
 from resources.llm.resource import LLMResource
 

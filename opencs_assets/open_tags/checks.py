@@ -3,8 +3,8 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.checks import Finding, build_check
-from opencs_assets.partitions import Partitions
+from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.partitions import Partitions
 
 MOST_NOT_TAGGED = 0.2
 MOST_WITHOUT_TAG = 0.5

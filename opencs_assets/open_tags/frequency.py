@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from opencs_assets.config.profiles import MethodError
 from opencs_assets.open_tags.pairs import Pairs
-from opencs_assets.profiles import MethodError
 
 _WORD = r"[\p{L}\p{N}]"
 

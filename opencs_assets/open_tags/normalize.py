@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from opencs_assets.config.profiles import Constants, MethodError
 from opencs_assets.open_tags.association import association
 from opencs_assets.open_tags.frequency import frequency
 from opencs_assets.open_tags.pairs import Pairs, pair_up, rename, tag_lists
 from opencs_assets.open_tags.rule import rule
 from opencs_assets.open_tags.semantic import Embed, semantic
-from opencs_assets.profiles import Constants, MethodError
 from opencs_assets.tables.open_tags import TAG_LINEAGE
 
 NO_STEP = "none"

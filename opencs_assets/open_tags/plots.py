@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from opencs_assets.plots import BLUE, ORANGE, figure, label, nothing_to_plot
+from opencs_assets.wiring.plots import BLUE, ORANGE, figure, label, nothing_to_plot
 
 CLOUD_TAGS = 120
 MOST_MERGES = 20

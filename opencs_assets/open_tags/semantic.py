@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from opencs_assets.density import dbscan
 from opencs_assets.open_tags.pairs import Ints, Pairs
+from opencs_assets.statistics.density import dbscan
 
 # Unit vectors this near are one vector, computed in batches of different lengths.
 SAME_VECTOR = 1e-5

@@ -11,16 +11,16 @@ from typing import get_args
 import dagster as dg
 import polars as pl
 
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata, table_out
-from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import Constants, resolve_constants
+from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.scores import contrast, pairing, plots, single
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.pairing import Comparison
 from opencs_assets.scores.rounds import Budget, compare_in_rounds
-from opencs_assets.usage import usage_metadata
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import plot, table_metadata, table_out
+from opencs_assets.wiring.partitions import Partitions
+from opencs_assets.wiring.usage import usage_metadata
 from resources.llm.client import LLMClient
 from resources.llm.resource import LLMResource
 from resources.settings import Criterion, Reading

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from opencs_assets.profiles import Constants
+from opencs_assets.config.profiles import Constants
 
 # Number of the one cluster where there are none.
 WHOLE_SET = -1

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtr
 
-from opencs_assets.profiles import MethodError
+from opencs_assets.config.profiles import MethodError
 from opencs_assets.scores.bradley_terry import Comparisons, Fit, Floats, Ints, fit
 from opencs_assets.scores.contrast import HIGH, LOW
 from opencs_assets.scores.pairing import Comparison

@@ -11,22 +11,22 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from opencs_assets.automation import free_stage
-from opencs_assets.experiments import Experiments, Selector
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import bullets, plot, table_metadata, table_out
-from opencs_assets.partitions import Partitions
-from opencs_assets.profiles import Constants, resolve_constants
+from opencs_assets.config.experiments import Experiments, Selector
+from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.selection import card, plots, refinement, stability
 from opencs_assets.selection.choice import WHOLE, Options
 from opencs_assets.selection.export import export_subset
 from opencs_assets.selection.pins import read_pins
 from opencs_assets.selection.registry import METHODS, Subset, select
 from opencs_assets.selection.rerun import Kept, Reruns
-from opencs_assets.subset import read_refined, subset_content
 from opencs_assets.tables.lake import Lake
-from opencs_assets.usage import usage_metadata
+from opencs_assets.tables.subset import read_refined, subset_content
+from opencs_assets.wiring.automation import free_stage
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import bullets, plot, table_metadata, table_out
+from opencs_assets.wiring.partitions import Partitions
+from opencs_assets.wiring.usage import usage_metadata
 from resources.embedder import EmbedderResource
 from resources.llm.resource import LLMResource
 

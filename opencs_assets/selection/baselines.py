@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from opencs_assets.embeddings import to_matrix
 from opencs_assets.selection.choice import (
     CONSIDERED,
     Answer,
@@ -13,6 +12,7 @@ from opencs_assets.selection.choice import (
     first_of,
     in_words,
 )
+from opencs_assets.tables.embeddings import to_matrix
 from resources.llm.tokens import TokenCounter
 from resources.settings import LengthUnit
 

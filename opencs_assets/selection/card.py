@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from opencs_assets.experiments import Selector
-from opencs_assets.profiles import Constants
+from opencs_assets.config.experiments import Selector
+from opencs_assets.config.profiles import Constants
 from opencs_assets.selection.choice import Options
 from opencs_assets.selection.export import Card
 from opencs_assets.selection.registry import METHODS

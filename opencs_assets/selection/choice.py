@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from opencs_assets.profiles import Constants
+from opencs_assets.config.profiles import Constants
 from resources.errors import MendableError
 from resources.settings import ClusterSize, Criterion, LengthUnit
 

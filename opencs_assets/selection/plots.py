@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from opencs_assets.plots import BLUE, GREY, figure, nothing_to_plot
+from opencs_assets.wiring.plots import BLUE, GREY, figure, nothing_to_plot
 
 BINS = 25
 

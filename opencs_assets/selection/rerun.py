@@ -11,8 +11,8 @@ import polars as pl
 
 from opencs_assets.clusters.kmeans import Floats
 from opencs_assets.clusters.membership import Clustering, cluster_samples
+from opencs_assets.config.profiles import Constants
 from opencs_assets.open_tags.normalize import normalize
-from opencs_assets.profiles import Constants
 from opencs_assets.scores import pairing
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.pairing import Comparison

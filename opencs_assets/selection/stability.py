@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from opencs_assets.profiles import Constant, Constants, MethodError
+from opencs_assets.config.profiles import Constant, Constants, MethodError
 from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
 
 RUNS = 100

@@ -5,19 +5,19 @@ from typing import Any, get_args
 import dagster as dg
 import polars as pl
 
-from opencs_assets.experiments import Experiments
-from opencs_assets.failures import clear_failures
-from opencs_assets.metadata import plot, table_metadata
-from opencs_assets.partitions import Partitions
+from opencs_assets.config.experiments import Experiments
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.verdicts import SINGLE_VERDICTS
-from opencs_assets.usage import usage_metadata
 from opencs_assets.verdicts import judging, plots
 from opencs_assets.verdicts.merging import default_rule
 from opencs_assets.verdicts.protocols import Pair, Single, choose_pair, choose_single
 from opencs_assets.verdicts.stopping import EarlyStop, Look
 from opencs_assets.verdicts.tasks import STOPPED, by_benchmark, most_turns, pair_tasks, single_tasks
+from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import plot, table_metadata
+from opencs_assets.wiring.partitions import Partitions
+from opencs_assets.wiring.usage import usage_metadata
 from resources.llm.resource import LLMResource
 from resources.settings import PairProtocol, Reading, Settings
 

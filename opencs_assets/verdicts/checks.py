@@ -3,10 +3,10 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.checks import Finding, build_check
-from opencs_assets.experiments import Experiments
-from opencs_assets.partitions import Partitions
+from opencs_assets.config.experiments import Experiments
 from opencs_assets.verdicts.tasks import STOPPED, WHOLE
+from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.partitions import Partitions
 
 MOST_UNREAD = 0.1
 # The protocol that judges turn by turn.

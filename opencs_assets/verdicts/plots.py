@@ -5,9 +5,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from opencs_assets.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
 from opencs_assets.verdicts.merging import RULES, Verdict, default_rule
 from opencs_assets.verdicts.tasks import STOPPED, WHOLE
+from opencs_assets.wiring.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
 
 BINS = 18
 OUTCOMES = (("win", BLUE), ("tie", GREY), ("lose", ORANGE), ("unparsable", "black"))

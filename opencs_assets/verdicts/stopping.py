@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from opencs_assets.sequential import interval
+from opencs_assets.statistics.sequential import interval
 from opencs_assets.verdicts.merging import Result
 from opencs_assets.verdicts.tasks import PairTask, Question
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import get_args
 
-from opencs_assets.experiments import load_experiments
+from opencs_assets.config.experiments import load_experiments
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings, Layer
 from opencs_assets.verification.imported import check_imported

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 
 from opencs_assets.benchmarks.questions import read_benchmarks
+from opencs_assets.imports.errors import VerdictFileError
+from opencs_assets.imports.kept import BESIDE, FOLDER, Kept, kept_files
+from opencs_assets.imports.reading import read_imports
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verdicts.importing.errors import VerdictFileError
-from opencs_assets.verdicts.importing.kept import BESIDE, FOLDER, Kept, kept_files
-from opencs_assets.verdicts.importing.reading import read_imports
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Fault, Findings
 from opencs_assets.verification.tables import check_files, read_table

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, get_args
 import orjson
 import polars as pl
 
-from opencs_assets.experiments import Experiments
+from opencs_assets.config.experiments import Experiments
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts import fastchat

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from opencs_assets.evaluation import estimates
+from opencs_assets.statistics import estimates
 from opencs_assets.verification.recount import (
     IMPORTED_POOL,
     IS_OK,

@@ -6,7 +6,7 @@ Only what is drawn with a seed or fitted is taken from where the marts take it,
 
 import polars as pl
 
-from opencs_assets.evaluation import estimates
+from opencs_assets.statistics import estimates
 from opencs_assets.verdicts.merging import RULES
 from opencs_assets.verification.recount import (
     IS_OK,

@@ -1,4 +1,4 @@
-"""Dagster's glue: the home's resources, and how assets' tables reach the lake.
+"""Dagster's glue: partitions, jobs, automation, checks, metadata, the home and the lake's tables.
 
-What a stage computes does not belong here, and neither does anything that knows one stage.
+What a stage computes does not belong here.
 """

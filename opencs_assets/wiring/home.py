@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from opencs_assets.experiments import Experiments, load_experiments
+from opencs_assets.config.experiments import Experiments, load_experiments
 from opencs_assets.tables.lake import Lake
 from resources.instance import prepare_folders
 from resources.settings import Settings, load_settings

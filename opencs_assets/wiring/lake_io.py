@@ -3,9 +3,9 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.metadata import preview
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
+from opencs_assets.wiring.metadata import preview
 from resources.lake import LakeError
 from resources.settings import load_settings
 

@@ -261,7 +261,7 @@ def _scores(models: int) -> np.ndarray:
 
 
 def bootstrap_ours(size: int) -> Callable[[], Any]:
-    from opencs_assets.evaluation.bootstrap import mean_intervals
+    from opencs_assets.statistics.bootstrap import mean_intervals
 
     scores = _scores(size)
     return lambda: tuple(mean_intervals(scores, np.ones_like(scores), resamples=RESAMPLES))
@@ -332,7 +332,7 @@ def _verdicts(models: int, ties: float) -> tuple[tuple[np.ndarray, ...], np.ndar
 
 
 def strengths_ours(size: int) -> Callable[[], Any]:
-    from opencs_assets.evaluation.bradley_terry import fit, wins_matrix
+    from opencs_assets.statistics.bradley_terry import fit, wins_matrix
 
     (_, *arrays), _ = _verdicts(size, TIES)
     return lambda: fit(wins_matrix(*arrays, models=size))
@@ -375,7 +375,7 @@ def intervals_of_many(size: int) -> Callable[[], Any]:
 
 def _intervals(size: int, resamples: int) -> Callable[[], Any]:
     """How many of the intervals hold the planted strengths; ties would draw those together."""
-    from opencs_assets.evaluation.bradley_terry import intervals
+    from opencs_assets.statistics.bradley_terry import intervals
 
     arrays, strengths = _verdicts(size, 0)
 

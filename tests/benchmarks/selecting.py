@@ -55,7 +55,7 @@ def _choosing() -> Iterator[Row]:
 
 def choosing(size: int) -> Callable[[], Any]:
     """Pairs of all samples as candidates, and the choice with the quota that gives 2 %."""
-    from opencs_assets.profiles import resolve_constants
+    from opencs_assets.config.profiles import resolve_constants
     from opencs_assets.scores import pairing
     from opencs_assets.selection.choice import Options
     from opencs_assets.selection.quota import choose_by_quota
@@ -187,7 +187,7 @@ def _stability() -> Row:
 
 def stability(size: int) -> Callable[[], Any]:
     """Re-runs on samples whose tags are drawn from a real distribution; scores are made."""
-    from opencs_assets.profiles import resolve_constants
+    from opencs_assets.config.profiles import resolve_constants
     from opencs_assets.selection.pins import Pins
     from opencs_assets.selection.rerun import Kept, Reruns
     from opencs_assets.selection.stability import measure, variants

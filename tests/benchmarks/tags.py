@@ -104,7 +104,7 @@ def _normalizing() -> Iterator[Row]:
 
 
 def _steps(order: str, size: int) -> Any:
-    from opencs_assets.profiles import resolve_constants
+    from opencs_assets.config.profiles import resolve_constants
     from resources.settings import Method
 
     return replace(resolve_constants(order, Method(), size), steps=ORDERS[order])
@@ -299,7 +299,7 @@ def near_points(size: int) -> np.ndarray:
 def dbscan_ours(size: int) -> Callable[[], Any]:
     import sklearn.cluster  # noqa: F401
 
-    from opencs_assets.density import dbscan
+    from opencs_assets.statistics.density import dbscan
 
     points = near_points(size)
     return lambda: dbscan(points, distance=0.05, neighbours=2)
@@ -445,12 +445,12 @@ def whole_stage(size: int) -> Callable[[], Any]:
     from opencs_assets.benchmarks import read_benchmarks
     from opencs_assets.clusters import plots as cluster_plots
     from opencs_assets.clusters.membership import cluster_samples
+    from opencs_assets.config.profiles import resolve_constants
     from opencs_assets.datasets.canonical import read_dataset
     from opencs_assets.datasets.contamination import find_contaminated
     from opencs_assets.datasets.duplicates import find_duplicates
     from opencs_assets.open_tags import plots as tag_plots
     from opencs_assets.open_tags.normalize import normalize
-    from opencs_assets.profiles import resolve_constants
     from resources.embedder import EmbedderResource
     from resources.settings import Method
 

@@ -125,7 +125,7 @@ def _samples() -> Any:
 
 
 def _recipe(steps: int) -> Any:
-    from opencs_assets.recipes import Recipe
+    from opencs_assets.config.recipes import Recipe
 
     return Recipe(
         steps=steps,

@@ -35,11 +35,11 @@ benchmarks: [small]
 """
 # Questions of the benchmark `small`; each has two turns.
 QUESTIONS = 4
-SMOKE = ROOT / "opencs_assets" / "benchmark_data" / "smoke.jsonl"
+SMOKE = ROOT / "opencs_assets" / "benchmarks" / "benchmark_data" / "smoke.jsonl"
 # Command lines, one after the other in one process: starting one takes seconds.
 SEVERAL = """
 import contextlib, io, json, sys
-from opencs_assets.cli import main
+from opencs_assets.cli.app import main
 
 done = []
 for words in json.load(sys.stdin):

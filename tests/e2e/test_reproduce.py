@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from opencs_assets.experiments import load_experiments
+from opencs_assets.config.experiments import load_experiments
 from opencs_assets.tables.lake import Lake
 from resources.warehouse import query
 from tests.e2e.conftest import SAMPLE, SMOKE, opencs

@@ -7,9 +7,9 @@ import dagster as dg
 import polars as pl
 
 from definitions import build_defs
-from opencs_assets import walk
+from opencs_assets.config.experiments import load_experiments
 from opencs_assets.datasets import catalog
-from opencs_assets.experiments import load_experiments
+from opencs_assets.planning import walk
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.open_tags import OPEN_TAGS
 

@@ -9,8 +9,8 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from definitions import build_defs
-from opencs_assets.jobs import FAMILIES, family_assets
 from opencs_assets.tables.catalog import TABLES
+from opencs_assets.wiring.jobs import FAMILIES, family_assets
 
 PAID_OR_LONG = {
     "open_tags",
@@ -116,7 +116,7 @@ def test_every_stage_has_a_blocking_check(defs):
 
 def test_subsets_follow_when_scores_are_new_and_the_warehouse_follows_subsets():
     """The conditions by themselves, on assets of the same shape that compute nothing."""
-    from opencs_assets import automation
+    from opencs_assets.wiring import automation
 
     @dg.asset
     def scores() -> None: ...

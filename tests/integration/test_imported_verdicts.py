@@ -5,11 +5,11 @@ import json
 import dagster as dg
 import pytest
 
+from opencs_assets.imports.assets import build_import_assets
+from opencs_assets.imports.checks import build_import_checks
+from opencs_assets.imports.kept import keep
+from opencs_assets.imports.options import Options
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verdicts.importing.assets import build_import_assets
-from opencs_assets.verdicts.importing.checks import build_import_checks
-from opencs_assets.verdicts.importing.kept import keep
-from opencs_assets.verdicts.importing.options import Options
 from opencs_assets.wiring.home import Home, prepare_home
 from opencs_assets.wiring.lake_io import LakeIOManager
 

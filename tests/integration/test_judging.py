@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 
 from definitions import build_defs
-from opencs_assets import walk
-from opencs_assets.experiments import load_experiments
+from opencs_assets.config.experiments import load_experiments
+from opencs_assets.planning import walk
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake

@@ -330,7 +330,7 @@ def test_refinement_is_whole(platform, judge):
 
 
 def test_what_if_says_before_what_a_run_then_does(platform, judge, monkeypatch):
-    from opencs_assets.what_if import what_if
+    from opencs_assets.planning.what_if import what_if
     from resources.embedder import EmbedderResource
     from resources.llm.resource import LLMResource
     from resources.settings import load_settings

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opencs_assets import density
-from opencs_assets.density import dbscan
+from opencs_assets.statistics import density
+from opencs_assets.statistics.density import dbscan
 
 
 def near_points(points, seed, dimensions=12, kinds=None):

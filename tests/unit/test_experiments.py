@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from opencs_assets.experiments import ExperimentsError, load_experiments
+from opencs_assets.config.experiments import ExperimentsError, load_experiments
 
 
 def own(home, text):

@@ -1,6 +1,6 @@
 import pytest
 
-from opencs_assets.profiles import PUBLISHED_SAMPLES, resolve_constants
+from opencs_assets.config.profiles import PUBLISHED_SAMPLES, resolve_constants
 from resources.settings import Method
 
 

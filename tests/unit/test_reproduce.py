@@ -5,13 +5,13 @@ import polars as pl
 import pytest
 import yaml
 
-from opencs_assets import gpu_hours, grid_cost, reproduce
 from opencs_assets.benchmarks.questions import PACKAGED, find_benchmarks, read_benchmark
+from opencs_assets.config.experiments import ExperimentsError, load_experiments
+from opencs_assets.config.recipes import Recipe
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.canonical import read_dataset
-from opencs_assets.experiments import ExperimentsError, load_experiments
-from opencs_assets.judging_calls import assumed_answers
-from opencs_assets.recipes import Recipe
+from opencs_assets.planning import gpu_hours, grid_cost, reproduce
+from opencs_assets.planning.judging_calls import assumed_answers
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.checkpoints import CHECKPOINT
 from opencs_assets.tables.lake import Lake

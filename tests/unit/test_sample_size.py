@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 
 from opencs_assets.benchmarks.questions import PACKAGED, find_benchmarks, read_benchmark
-from opencs_assets.evaluation.power import questions_needed
-from opencs_assets.experiments import load_experiments
-from opencs_assets.judging_calls import assumed_answers
-from opencs_assets.sample_size import SampleSizeError, sample_size
+from opencs_assets.config.experiments import load_experiments
+from opencs_assets.planning.judging_calls import assumed_answers
+from opencs_assets.planning.sample_size import SampleSizeError, sample_size
+from opencs_assets.statistics.power import questions_needed
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.imports import IMPORTED_VERDICTS
 from opencs_assets.tables.lake import Lake

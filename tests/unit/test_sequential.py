@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.sequential import interval
+from opencs_assets.statistics.sequential import interval
 
 MEANS = st.floats(0, 1)
 LEVELS = st.floats(0.55, 0.999)

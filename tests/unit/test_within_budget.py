@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from opencs_assets.estimate import within_budget
-from opencs_assets.profiles import MethodError, resolve_constants
+from opencs_assets.config.profiles import MethodError, resolve_constants
+from opencs_assets.planning.estimate import within_budget
 from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.llm.types import Estimate
 from resources.settings import Method

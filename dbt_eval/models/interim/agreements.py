@@ -19,7 +19,7 @@ order by all
 
 
 def model(dbt, session):
-    from opencs_assets.evaluation import estimates
+    from opencs_assets.statistics import estimates
 
     dbt.ref("agreement_cells")
     session.register(

@@ -45,7 +45,8 @@ select distinct benchmark, question_id from main.single_outcomes semi join chang
 
 
 def model(dbt, session):
-    from opencs_assets.evaluation import estimates, kept
+    from opencs_assets.evaluation import kept
+    from opencs_assets.statistics import estimates
 
     dbt.ref("results")
     dbt.ref("pair_outcomes")

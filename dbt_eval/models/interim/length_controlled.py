@@ -78,7 +78,8 @@ order by result_id, outcome.question_id, turn
 
 
 def model(dbt, session):
-    from opencs_assets.evaluation import estimates, kept
+    from opencs_assets.evaluation import kept
+    from opencs_assets.statistics import estimates
 
     dbt.ref("results")
     dbt.ref("answers")

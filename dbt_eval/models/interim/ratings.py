@@ -39,7 +39,8 @@ where status = 'ok' and share is not null
 
 
 def model(dbt, session):
-    from opencs_assets.evaluation import estimates, kept
+    from opencs_assets.evaluation import kept
+    from opencs_assets.statistics import estimates
 
     dbt.ref("results")
     dbt.ref("result_badges")

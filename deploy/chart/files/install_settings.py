@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from opencs_assets.experiments import FURTHER, load_experiments
+from opencs_assets.config.experiments import FURTHER, load_experiments
 from opencs_assets.wiring.home import prepare_home
 from resources.instance import HomeError
 from resources.settings import load_settings

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from opencs_assets.doctor import examine
+from opencs_assets.cli.doctor import examine
 from resources.launcher.kubernetes import api, spec
 from resources.remote import RemoteFolder
 from resources.settings import load_settings

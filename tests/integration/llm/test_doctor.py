@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opencs_assets.doctor import Finding, examine
+from opencs_assets.cli.doctor import Finding, examine
 from resources.llm.store import ReplyStore
 from resources.settings import load_settings
 from tests.integration.llm.conftest import KEY, TestServer, client_for, started
@@ -19,7 +19,7 @@ ROLE = '[roles.tagger]\nbase_url = "{url}"\nmodel = "{model}"\napi_key_env = "TE
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds and is not looked at here."""
-    monkeypatch.setattr("opencs_assets.doctor._gpu", lambda: Finding("gpu", "ok", ""))
+    monkeypatch.setattr("opencs_assets.cli.doctor._gpu", lambda: Finding("gpu", "ok", ""))
     monkeypatch.delenv("OPENCS_HOME", raising=False)
 
 
@@ -184,7 +184,7 @@ def test_calls_of_a_killed_process_are_in_the_line_of_the_budget(tmp_path):
 
 
 def test_usage_says_how_much_came_from_the_store_and_where_ceilings_stand(server, tmp_path):
-    from opencs_assets.usage import usage_metadata
+    from opencs_assets.wiring.usage import usage_metadata
     from resources.llm.types import Call
     from resources.settings import Budget
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from opencs_assets import walk
-from opencs_assets.terminal import terminal_logger
+from opencs_assets.planning import walk
+from opencs_assets.wiring.terminal import terminal_logger
 from resources.runs.executor import one_process_executor
 
 folder, go = Path(sys.argv[1]), Path(sys.argv[2])

@@ -12,7 +12,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from opencs_assets.doctor import examine
+from opencs_assets.cli.doctor import examine
 from opencs_assets.wiring.home import prepare_home
 from resources import instance as instances
 from resources.instance import open_instance

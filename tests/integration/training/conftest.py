@@ -18,7 +18,7 @@ from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.job import TrainingJob, training_job
 from opencs_assets.checkpoints.place import WORK
 from opencs_assets.checkpoints.templates import chat_template
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.columns import MESSAGES
 from resources.launcher.job import Channel, StoppedError
 from resources.models import embedded_base_model

@@ -14,13 +14,13 @@ from opencs_assets.answers.assets import build_answer_assets
 from opencs_assets.answers.checks import build_answer_checks
 from opencs_assets.checkpoints.assets import build_checkpoint_assets
 from opencs_assets.checkpoints.checks import build_checkpoint_checks
-from opencs_assets.experiments import load_experiments
-from opencs_assets.partitions import build_partitions
+from opencs_assets.config.experiments import load_experiments
 from opencs_assets.tables.datasets import RAW_DATASET
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.selection import OUTSIDE_SAMPLES, SELECTED_SUBSET
 from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.lake_io import LakeIOManager
+from opencs_assets.wiring.partitions import build_partitions
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.settings import load_settings

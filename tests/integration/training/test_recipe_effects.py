@@ -10,7 +10,7 @@ from opencs_assets.answers.asking import Prompt
 from opencs_assets.answers.local import LocalModel
 from opencs_assets.checkpoints.encoding import IGNORED
 from opencs_assets.checkpoints.train import prepare, work
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.columns import MESSAGES
 from resources.launcher.job import Channel, JobError
 from tests.integration.training.conftest import maker, step_reached, stopped_at

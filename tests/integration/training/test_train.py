@@ -24,8 +24,8 @@ from opencs_assets.checkpoints.place import WORK
 from opencs_assets.checkpoints.provenance import PACKAGES, subset_hash
 from opencs_assets.checkpoints.templates import chat_template
 from opencs_assets.checkpoints.train import work
-from opencs_assets.experiments import Experiment
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.experiments import Experiment
+from opencs_assets.config.recipes import Recipe
 from resources.launcher.job import EXIT_JOB_ERROR, Channel, JobError
 from resources.provenance import MARKER, file_hash, read_marker
 from resources.settings import Training

@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 
 from definitions import build_defs
-from opencs_assets import walk
 from opencs_assets.answers.store import expected_keys
-from opencs_assets.experiments import load_experiments
+from opencs_assets.config.experiments import load_experiments
+from opencs_assets.imports.kept import keep
+from opencs_assets.imports.options import read_options
+from opencs_assets.planning import walk
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verdicts.importing.kept import keep
-from opencs_assets.verdicts.importing.options import read_options
 from resources.settings import load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table

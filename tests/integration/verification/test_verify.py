@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from opencs_assets.cli import app
+from opencs_assets.cli.app import app
 from opencs_assets.evaluation.report import render
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verdicts import replies

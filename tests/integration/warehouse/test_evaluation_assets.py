@@ -6,11 +6,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from opencs_assets.config.experiments import load_experiments
 from opencs_assets.evaluation import dbt_project
 from opencs_assets.evaluation.assets import build_evaluation_assets
 from opencs_assets.evaluation.checks import MARTS as PUBLISHED
 from opencs_assets.evaluation.checks import RULES, build_evaluation_checks
-from opencs_assets.experiments import load_experiments
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.wiring.lake_io import LakeIOManager
 from resources.llm.resource import LLMResource

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from opencs_assets.cli import app
+from opencs_assets.cli.app import app
 from opencs_assets.evaluation.report import Query, render, shell_quoted, write_report
 from resources.warehouse import WarehouseError, query
 from tests.integration.warehouse.marts_by_hand import EMBEDDED, warehouse_of

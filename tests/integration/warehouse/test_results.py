@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.sequential import interval
+from opencs_assets.statistics.sequential import interval
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings

@@ -10,7 +10,7 @@ from opencs_assets.checkpoints.checks import (
 )
 from opencs_assets.checkpoints.plots import loss_curve
 from opencs_assets.checkpoints.templates import template_hash
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.recipes import Recipe
 from resources.provenance import content_hash, write_marker
 
 TEMPLATE = "{{ messages }}"

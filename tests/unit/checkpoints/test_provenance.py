@@ -10,7 +10,7 @@ from opencs_assets.checkpoints.provenance import (
     base_model_identity,
 )
 from opencs_assets.checkpoints.templates import TemplateError, chat_template
-from opencs_assets.recipes import Recipe
+from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.columns import MESSAGES
 from resources.provenance import (
     MARKER,

@@ -1,7 +1,7 @@
 import pytest
 
 from opencs_assets.checkpoints.recipe import training_fields
-from opencs_assets.recipes import Recipe, optimizer_steps
+from opencs_assets.config.recipes import Recipe, optimizer_steps
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ THREADS = """
 import hashlib
 import numpy as np
 from opencs_assets.clusters.kmeans import kmeans
-from opencs_assets.density import dbscan
+from opencs_assets.statistics.density import dbscan
 
 rng = np.random.default_rng(5)
 points = rng.normal(size=(9000, 96))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opencs_assets.clusters.membership import cluster_samples
-from opencs_assets.profiles import MethodError, resolve_constants
+from opencs_assets.config.profiles import MethodError, resolve_constants
 from opencs_assets.tables.clusters import (
     CLUSTERS,
     REPRESENTATIVES,

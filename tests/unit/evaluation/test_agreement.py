@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from opencs_assets.evaluation.agreement import agreement, between, within
+from opencs_assets.statistics.agreement import agreement, between, within
 
 VOTES = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([-1, 0, 1])), max_size=25)
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from opencs_assets.evaluation import bootstrap
-from opencs_assets.evaluation.bootstrap import (
+from opencs_assets.statistics import bootstrap
+from opencs_assets.statistics.bootstrap import (
     difference_intervals,
     mean_intervals,
     rate_intervals,

@@ -8,14 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from opencs_assets.evaluation import (
-    bootstrap,
-    bradley_terry,
-    estimates,
-    lake_files,
-    length_control,
-)
-from opencs_assets.sequential import interval
+from opencs_assets.evaluation import lake_files
+from opencs_assets.statistics import bootstrap, bradley_terry, estimates, length_control
+from opencs_assets.statistics.sequential import interval
 
 
 def values(rows: list[tuple], **constants) -> pl.DataFrame:

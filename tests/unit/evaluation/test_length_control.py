@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GroupKFold
 
-from opencs_assets.evaluation.length_control import (
+from opencs_assets.statistics.length_control import (
     LENGTH_RIDGE,
     Gamed,
     alpaca_eval2,

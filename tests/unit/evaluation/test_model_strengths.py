@@ -8,9 +8,9 @@ from scipy.optimize import minimize
 from scipy.special import log_expit
 from sklearn.linear_model import LogisticRegression
 
-from opencs_assets.evaluation import bootstrap, bradley_terry
-from opencs_assets.evaluation.bootstrap import resample_weights
-from opencs_assets.evaluation.bradley_terry import (
+from opencs_assets.statistics import bootstrap, bradley_terry
+from opencs_assets.statistics.bootstrap import resample_weights
+from opencs_assets.statistics.bradley_terry import (
     components,
     elo,
     fit,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from opencs_assets.evaluation.power import (
+from opencs_assets.statistics.power import (
     detectable_effect,
     measured_deviation,
     power_of,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opencs_assets.config.profiles import MethodError, resolve_constants
 from opencs_assets.open_tags.normalize import normalize
-from opencs_assets.profiles import MethodError, resolve_constants
 from opencs_assets.tables.open_tags import NORMALIZED_TAGS, OPEN_TAGS, TAG_LINEAGE
 from resources.schema import conform
 from resources.settings import Method

@@ -4,7 +4,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.profiles import resolve_constants
+from opencs_assets.config.profiles import resolve_constants
 from opencs_assets.scores.pairing import (
     adjacent_pairs,
     candidates,

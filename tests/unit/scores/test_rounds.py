@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opencs_assets.profiles import MethodError
+from opencs_assets.config.profiles import MethodError
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.checks import balanced_orders
 from opencs_assets.scores.rounds import Budget, compare_in_rounds

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from opencs_assets.selection.export import Card, export_subset
-from opencs_assets.subset import CONTENT
 from opencs_assets.tables.selection import SELECTED_SUBSET, SUBSET_EXPORTS
+from opencs_assets.tables.subset import CONTENT
 from resources.schema import conform
 
 TURNS = [

@@ -5,8 +5,8 @@ import pytest
 
 from opencs_assets.selection import refinement
 from opencs_assets.selection.refinement import Draft, build_call, parse_better
-from opencs_assets.subset import SubsetError, subset_content
 from opencs_assets.tables.selection import REFINED_SAMPLES
+from opencs_assets.tables.subset import SubsetError, subset_content
 from resources.llm.errors import Unparsable
 from resources.llm.types import Reply
 from resources.schema import conform

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.profiles import MethodError, resolve_constants
+from opencs_assets.config.profiles import MethodError, resolve_constants
 from opencs_assets.selection.stability import between_runs, measure, variants
 from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
 from resources.schema import conform

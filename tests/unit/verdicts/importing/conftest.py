@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from opencs_assets.benchmarks.questions import read_benchmarks
-from opencs_assets.verdicts.importing.kept import keep
-from opencs_assets.verdicts.importing.options import Options
-from opencs_assets.verdicts.importing.reading import Imported, read_imports
+from opencs_assets.imports.kept import keep
+from opencs_assets.imports.options import Options
+from opencs_assets.imports.reading import Imported, read_imports
 
 ASKED = {number: f"What is {number} plus one?" for number in range(1, 11)}
 

@@ -9,8 +9,8 @@ import zipfile
 import polars as pl
 import pytest
 
-from opencs_assets.verdicts.importing.errors import NotUnderstoodError, RowError, VerdictFileError
-from opencs_assets.verdicts.importing.recognize import told
+from opencs_assets.imports.errors import NotUnderstoodError, RowError, VerdictFileError
+from opencs_assets.imports.recognize import told
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from opencs_assets.verdicts.importing.choices import COLUMNS, NAME, Choice, add_choice
-from opencs_assets.verdicts.importing.claims import conflicting
-from opencs_assets.verdicts.importing.errors import VerdictFileError
+from opencs_assets.imports.choices import COLUMNS, NAME, Choice, add_choice
+from opencs_assets.imports.claims import conflicting
+from opencs_assets.imports.errors import VerdictFileError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from opencs_assets.verdicts.importing.errors import VerdictFileError
-from opencs_assets.verdicts.importing.options import read_options
+from opencs_assets.imports.errors import VerdictFileError
+from opencs_assets.imports.options import read_options
 
 
 def one(found) -> dict:

@@ -6,8 +6,8 @@ import time
 import dagster as dg
 import pytest
 
-from opencs_assets.verdicts.importing.kept import kept_files
-from opencs_assets.verdicts.importing.sensors import build_import_sensor
+from opencs_assets.imports.kept import kept_files
+from opencs_assets.imports.sensors import build_import_sensor
 from opencs_assets.wiring.home import Home
 
 

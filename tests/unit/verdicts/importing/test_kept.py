@@ -2,10 +2,10 @@
 
 import pytest
 
-from opencs_assets.verdicts.importing.errors import VerdictFileError
-from opencs_assets.verdicts.importing.kept import files_under, find_kept, kept_files
-from opencs_assets.verdicts.importing.options import Options
-from opencs_assets.verdicts.importing.taking import take
+from opencs_assets.imports.errors import VerdictFileError
+from opencs_assets.imports.kept import files_under, find_kept, kept_files
+from opencs_assets.imports.options import Options
+from opencs_assets.imports.taking import take
 
 
 def listing(desk) -> dict[str, bytes]:

@@ -1,0 +1,144 @@
+"""The tables of what was imported: ``imported_verdicts``, ``rejected_verdicts``, and answers."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from opencs_assets.benchmarks.questions import read_benchmarks
+from opencs_assets.config.experiments import Experiments
+from opencs_assets.imports.claims import conflicting
+from opencs_assets.imports.reading import Imported, by_reason, read_imports
+from opencs_assets.wiring.automation import free_stage
+from opencs_assets.wiring.failures import clear_failures
+from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.metadata import bullets, preview, table_out
+
+GROUP = "verdicts"
+OWNERS = ["team:evaluation"]
+KINDS = {"polars", "parquet"}
+CODE_VERSION = "1"
+SHOWN = 20
+HOW_TO_CHOOSE = (
+    "Two rows claim the same judgment with different scores. Say which file is right: "
+    "`opencs prefer-verdicts FILE`"
+)
+
+
+def build_import_assets() -> list[dg.AssetsDefinition]:
+    """The asset that reads the imported files; its tables are made anew each time."""
+
+    @dg.multi_asset(
+        name="imported_verdicts",
+        # The questions come from the files, so that an import need not wait for the table.
+        deps=["benchmark_questions"],
+        outs={
+            "imported_verdicts": table_out(
+                "imported_verdicts",
+                "Verdicts that people already had, from the files of `opencs import-verdicts` and "
+                "landing/verdicts, each used, a duplicate, in conflict, or overruled.",
+                group=GROUP,
+                kinds=KINDS,
+                code_version=CODE_VERSION,
+                automation_condition=free_stage(),
+                owners=OWNERS,
+            ),
+            "rejected_verdicts": table_out(
+                "rejected_verdicts",
+                "Rows of imported files that are no verdict or answer, each with the reason.",
+                group=GROUP,
+                kinds=KINDS,
+                code_version=CODE_VERSION,
+                automation_condition=free_stage(),
+                owners=OWNERS,
+            ),
+            "imported_answers": table_out(
+                "imported_answers",
+                "Models' answers that people already had, from FastChat's files and from those "
+                "that hold verdicts and answers.",
+                group=GROUP,
+                kinds=KINDS,
+                code_version=CODE_VERSION,
+                automation_condition=free_stage(),
+                owners=OWNERS,
+            ),
+        },
+    )
+    def imported_verdicts(
+        context: dg.AssetExecutionContext, home: Home
+    ) -> Iterator[dg.MaterializeResult]:
+        with clear_failures():
+            questions = read_benchmarks(home.folder, {})
+            found = read_imports(home.folder, questions)
+            unknown = unknown_models(found, home.experiments())
+        reasons = by_reason(found.rejected)
+        conflicts = conflicting(found.verdicts)
+        context.log.info(
+            f"{found.files} files: {found.verdicts.height} verdicts, {found.answers.height} "
+            f"answers, rejected: {reasons or 'none'}"
+        )
+        if conflicts:
+            context.log.warning(f"{conflicts} judgments in conflict. {HOW_TO_CHOOSE}")
+        states = dict(found.verdicts["state"].value_counts().iter_rows())
+        yield dg.MaterializeResult(
+            asset_key="imported_verdicts",
+            value=found.verdicts,
+            metadata={
+                "files": found.files,
+                **{state: states.get(state, 0) for state in ("used", "duplicate", "overruled")},
+                "conflict": states.get("conflict", 0),
+                "judgments_in_conflict": conflicts,
+                **({"how_to_choose": HOW_TO_CHOOSE} if conflicts else {}),
+                "rejected": found.rejected.height,
+                "rejected_by_reason": reasons,
+                "unknown_models": len(unknown),
+                **({"which_unknown_models": bullets(unknown[:SHOWN])} if unknown else {}),
+                "by_file": preview(by_file(found), SHOWN),
+            },
+        )
+        yield dg.MaterializeResult(
+            asset_key="rejected_verdicts",
+            value=found.rejected,
+            metadata={"reasons": reasons},
+        )
+        yield dg.MaterializeResult(
+            asset_key="imported_answers",
+            value=found.answers,
+            metadata={
+                "models": found.answers["model"].n_unique(),
+                "duplicates": found.duplicate_answers,
+                "in_conflict": found.conflicting_answers,
+            },
+        )
+
+    return [imported_verdicts]
+
+
+def unknown_models(found: Imported, experiments: Experiments) -> list[str]:
+    """Models with verdicts that are neither declared nor have answers here; kept all the same.
+
+    Args:
+        found: What was imported.
+        experiments: What is declared.
+    """
+    judged = {*found.verdicts["model_a"], *found.verdicts["model_b"].drop_nulls()}
+    known = {*experiments.experiments, *experiments.outside_models, *found.answers["model"]}
+    return sorted(judged - known)
+
+
+def by_file(found: Imported) -> pl.DataFrame:
+    """Rows of each file by what became of them, the files with most verdicts first."""
+    counted = found.verdicts.group_by("file_name", "file", "format").agg(
+        verdicts=pl.len(),
+        **{
+            state: (pl.col("state") == state).sum()
+            for state in ("used", "duplicate", "conflict", "overruled")
+        },
+    )
+    rejected = found.rejected.group_by("file").agg(rejected=pl.len())
+    return (
+        counted.join(rejected, on="file", how="left")
+        .with_columns(pl.col("rejected").fill_null(0))
+        .sort("verdicts", "file_name", descending=[True, False])
+        .drop("file")
+    )

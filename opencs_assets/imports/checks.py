@@ -1,0 +1,37 @@
+"""Whether imported files contradict each other."""
+
+import dagster as dg
+import polars as pl
+
+from opencs_assets.imports.claims import conflicting
+from opencs_assets.wiring.checks import Finding, build_check
+
+
+def no_conflicts(verdicts: pl.DataFrame) -> Finding:
+    """No two imported rows claim the same judgment with different scores."""
+    judgments = conflicting(verdicts)
+    files = verdicts.filter(pl.col("state") == "conflict")["file_name"].unique().sort()
+    told = f" between rows of {', '.join(files)}" if judgments else ""
+    remedy = "; choose with `opencs prefer-verdicts FILE`" if judgments else ""
+    return Finding(
+        not judgments,
+        f"{judgments} judgments in conflict{told}{remedy}",
+        {"judgments": judgments, "files": files.to_list()},
+    )
+
+
+def build_import_checks() -> list[dg.AssetChecksDefinition]:
+    """The check on ``imported_verdicts``.
+
+    A conflict makes results unfit to publish, not the table broken: it is shown, and the marts
+    leave it out.
+    """
+    return [
+        build_check(
+            "imported_verdicts",
+            "no_conflicts",
+            no_conflicts,
+            partitions_def=None,
+            blocking=False,
+        )
+    ]

@@ -1,0 +1,107 @@
+"""A person's word where two files claim the same judgment: ``verdict_choices.csv`` in the home.
+
+Columns: ``file`` (its SHA-256, or the first 8 characters or more), ``row`` (0-based row of it;
+empty for all) and ``reason``. The last line that speaks of a judgment has the last word.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from opencs_assets.imports.errors import VerdictFileError
+from opencs_assets.imports.kept import SHORTEST_PREFIX, Kept
+
+NAME: Final = "verdict_choices.csv"
+COLUMNS: Final = ("file", "row", "reason")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of the file.
+
+    Attributes:
+        sha256: The file that is preferred.
+        row: Its only row that is; ``None`` for all.
+        reason: Why.
+    """
+
+    sha256: str
+    row: int | None
+    reason: str
+
+
+def read_choices(home: Path, files: Sequence[Kept]) -> list[Choice]:
+    """The choices of a home, in the file's order.
+
+    Args:
+        home: The home.
+        files: The imported files.
+
+    Raises:
+        VerdictFileError: Wrong columns, a row that is no number, or a file that was not imported or
+            is several.
+    """
+    path = home / NAME
+    if not path.exists():
+        return []
+    found = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise VerdictFileError(
+                    f"{path}, line 1: the columns must be {','.join(COLUMNS)}, "
+                    f"not {','.join(reader.fieldnames or ()) or 'nothing'}"
+                )
+            for record in reader:
+                found.append(_choice(record, files, f"{path}, line {reader.line_num}"))
+    except UnicodeDecodeError as error:
+        raise VerdictFileError(
+            f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"
+        ) from None
+    return found
+
+
+def add_choice(home: Path, choice: Choice) -> None:
+    """Write one more line.
+
+    Raises:
+        VerdictFileError: The file can't be written.
+    """
+    path = home / NAME
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
+        if text and not text.endswith("\n"):
+            text += "\n"
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(
+            [choice.sha256, "" if choice.row is None else choice.row, choice.reason]
+        )
+        temporary = path.with_name(f".{NAME}.{os.getpid()}.tmp")
+        temporary.write_text(text + line.getvalue(), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise VerdictFileError(f"{path} can't be written: {error.strerror}") from None
+
+
+def _choice(record: dict[str, str], files: Sequence[Kept], where: str) -> Choice:
+    start = (record["file"] or "").strip().lower()
+    row = (record["row"] or "").strip()
+    if len(start) < SHORTEST_PREFIX:
+        raise VerdictFileError(
+            f"{where}: give at least the first {SHORTEST_PREFIX} characters of a file's SHA-256, "
+            f"not {start!r}"
+        )
+    fitting = [each for each in files if each.sha256.startswith(start)]
+    if len(fitting) != 1:
+        raise VerdictFileError(
+            f"{where}: {start!r} fits {len(fitting)} imported files; "
+            + ("give more of the hash" if fitting else "import it, or remove the line")
+        )
+    if row and not row.isdecimal():
+        raise VerdictFileError(f"{where}: the row must be a number or empty, not {row!r}")
+    return Choice(fitting[0].sha256, int(row) if row else None, (record["reason"] or "").strip())

@@ -1,0 +1,110 @@
+"""Rows that claim the same judgment: copies count once, contradictions wait for a person.
+
+The identity of a judgment is who judged which answer, or which two in which order, with which
+family of prompts. What it says (the claim) is winner, scores and status; the reply's text is not
+compared. A person may vote more than once on the same two answers, so each vote of a file is its
+own, and the nth vote of another file is the same as its nth.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from opencs_assets.imports.choices import Choice
+
+IDENTITY: Final = (
+    "kind",
+    "benchmark",
+    "question_id",
+    "turn",
+    "model_a",
+    "model_b",
+    "shown_first",
+    "judge",
+    "prompt_version",
+)
+CLAIM: Final = ("winner", "score_a", "score_b", "orders_disagree", "status")
+
+
+def with_states(verdicts: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFrame:
+    """The verdicts in their order, each with its ``state``.
+
+    Where all rows of a judgment say the same, the first is ``used`` and the others are
+    ``duplicate``. Where they do not, all are ``conflict``, or, if a person has chosen, the first of
+    those that say what the chosen row says is ``used``, the rest of these ``duplicate``, and the
+    others ``overruled``. A choice that fits rows of a judgment that say different things is none.
+
+    Args:
+        verdicts: Rows of ``imported_verdicts`` without ``state``, in the order of files and rows.
+        choices: What a person chose; later ones have the last word.
+    """
+    frame = _numbered(verdicts.with_row_index("at"), CLAIM, "claim")
+    frame = _numbered(_with_votes(frame), (*IDENTITY, "vote"), "judgment")
+    frame = _with_ranks(frame, choices)
+    is_best = (pl.col("rank") >= 0) & (pl.col("rank") == pl.col("rank").max().over("judgment"))
+    frame = frame.with_columns(chosen=pl.when(is_best).then("claim"))
+    frame = frame.with_columns(
+        first=pl.col("at") == pl.col("at").min().over("judgment", "claim"),
+        claims=pl.col("claim").n_unique().over("judgment"),
+        chosen=pl.col("chosen").max().over("judgment"),
+        decided=pl.col("chosen").drop_nulls().n_unique().over("judgment") == 1,
+    )
+    once = pl.when("first").then(pl.lit("used")).otherwise(pl.lit("duplicate"))
+    state = (
+        pl.when(pl.col("claims") == 1)
+        .then(once)
+        .when(~pl.col("decided"))
+        .then(pl.lit("conflict"))
+        .when(pl.col("claim") == pl.col("chosen"))
+        .then(once)
+        .otherwise(pl.lit("overruled"))
+    )
+    return frame.sort("at").select(*verdicts.columns, state.alias("state"))
+
+
+def conflicting(verdicts: pl.DataFrame) -> int:
+    """How many judgments wait for a person.
+
+    Args:
+        verdicts: Rows of ``imported_verdicts``.
+    """
+    return verdicts.filter(pl.col("state") == "conflict").select(IDENTITY).n_unique()
+
+
+def _numbered(frame: pl.DataFrame, columns: Sequence[str], name: str) -> pl.DataFrame:
+    """Give each different combination of the columns a number."""
+    kinds = frame.select(columns).unique().with_row_index(name)
+    return frame.join(kinds, on=list(columns), how="left", nulls_equal=True)
+
+
+def _with_votes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Number the votes of a person on the same two answers within a file; models have one."""
+    votes = (
+        frame.filter("is_human")
+        # By what they say, so that a file in another order has the same votes.
+        .sort("winner", "at", nulls_last=True)
+        .select("at", vote=pl.int_range(pl.len(), dtype=pl.Int64).over("file", *IDENTITY))
+    )
+    return frame.join(votes, on="at", how="left").with_columns(pl.col("vote").fill_null(0))
+
+
+def _with_ranks(frame: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFrame:
+    """Say which choice speaks of a row last; -1 where none does."""
+    files = pl.DataFrame(
+        [(each.sha256, at) for at, each in enumerate(choices) if each.row is None],
+        schema={"file": pl.String, "of_file": pl.Int64},
+        orient="row",
+    )
+    rows = pl.DataFrame(
+        [(each.sha256, each.row, at) for at, each in enumerate(choices) if each.row is not None],
+        schema={"file": pl.String, "row": pl.Int64, "of_row": pl.Int64},
+        orient="row",
+    )
+    last_of_file = files.group_by("file").agg(pl.col("of_file").max())
+    last_of_row = rows.group_by("file", "row").agg(pl.col("of_row").max())
+    return (
+        frame.join(last_of_file, on="file", how="left")
+        .join(last_of_row, on=["file", "row"], how="left")
+        .with_columns(rank=pl.max_horizontal("of_file", "of_row").fill_null(-1))
+    )

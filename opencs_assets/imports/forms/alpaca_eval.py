@@ -1,0 +1,85 @@
+"""AlpacaEval's ``annotations.json``: a preference between two outputs.
+
+1 prefers ``output_1``, 2 ``output_2``, what lies between is the judge's probability; 1.5 is a draw,
+as is 0 in older files (``alpaca_eval/metrics/helpers.py``), and null a reply that could not be
+parsed. The order that the judge saw is drawn by chance and not in the file.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.forms.form import Form, Read, Row, answer_to, has
+from opencs_assets.imports.options import Options
+from opencs_assets.imports.questions import ByText, Questions
+from opencs_assets.imports.rows import (
+    Answer,
+    Judge,
+    Verdict,
+    pair,
+    read_model,
+    text_or_none,
+    winner_of,
+)
+
+PROMPT_VERSION: Final = "alpaca_eval"
+SPAN: Final = 9.0
+
+
+def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+    by_text = ByText(rows, questions, options.benchmark)
+
+    def read(row: Row) -> list[Verdict | Answer]:
+        question = by_text.of(row)
+        name = options.judge or row.get("annotator")
+        if not isinstance(name, str) or not name.strip():
+            raise RowError("no_judge", "the row has no `annotator`; name the judge with --judge")
+        models = tuple(read_model(row.get(each), each) for each in ("generator_1", "generator_2"))
+        scores = _scores(row["preference"])
+        found: list[Verdict | Answer] = [
+            pair(
+                question,
+                1,
+                (models[0], models[1]),
+                Judge(name, name, options.human, None, PROMPT_VERSION),
+                protocol="preference",
+                shown_first="unknown",
+                winner=winner_of(scores) if scores else None,
+                scores=scores,
+                reply=text_or_none(row.get("raw_completion")),
+            )
+        ]
+        for model, field in zip(models, ("output_1", "output_2"), strict=True):
+            found += answer_to(question, model, row.get(field))
+        return found
+
+    return read
+
+
+def _scores(preference: Any) -> tuple[float, float] | None:
+    """Scores in [1, 10] of the two outputs: with p the probability of the second, 1 + 9p.
+
+    Raises:
+        RowError: It is no preference.
+    """
+    if preference is None:
+        return None
+    if isinstance(preference, bool) or not isinstance(preference, int | float):
+        raise RowError("bad_score", f"`preference` must be a number, not {preference!r:.40}")
+    if math.isnan(preference):
+        return None
+    value = 1.5 if preference == 0 else float(preference)
+    if not 1 <= value <= 2:
+        raise RowError("score_out_of_range", f"`preference` is {preference}, not in [1, 2], or 0")
+    return 1 + SPAN * (2 - value), 1 + SPAN * (value - 1)
+
+
+FORM = Form(
+    "alpaca_eval",
+    "AlpacaEval annotations (instruction, output_1, output_2, generator_1, generator_2, "
+    "annotator, preference)",
+    has("instruction", "generator_1", "generator_2", "preference"),
+    frozenset({"benchmark", "judge"}),
+    _reader,
+)

@@ -1,0 +1,185 @@
+"""FastChat's own files: single judgments, pair judgments and answers.
+
+Fields and meanings as in ``fastchat/llm_judge/common.py``: ``judge`` is the judge's model and the
+prompt's name; a rating that could not be parsed is -1, a winner ``error``; ``g2_winner`` is of the
+swapped order, but swapped back already.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.forms.form import Form, Read, Row, has, question_by_id
+from opencs_assets.imports.options import Options
+from opencs_assets.imports.questions import Question, Questions, same_question
+from opencs_assets.imports.rows import (
+    Answer,
+    Judge,
+    Verdict,
+    pair,
+    read_model,
+    read_score,
+    read_turn,
+    single,
+    text_or_none,
+)
+
+MULTI_TURN: Final = "-multi-turn"
+# With a reference, math, reasoning and coding are asked by a prompt of their own.
+FAMILIES: Final = {
+    "single-v1": "fastchat-single-v1",
+    "single-math-v1": "fastchat-single-v1",
+    "pair-v2": "fastchat-pair-v2",
+    "pair-math-v1": "fastchat-pair-v2",
+}
+WINNERS: Final = {"model_1": "a", "model_2": "b", "tie": "tie", "error": None}
+
+
+def prompt_family(prompt: str | None) -> str:
+    """One version for the prompts of all turns and categories; another prompt is its own family."""
+    if prompt is None:
+        return "fastchat-unknown"
+    name = prompt.removesuffix(MULTI_TURN)
+    return FAMILIES.get(name, f"fastchat-{name}")
+
+
+class _Judges:
+    """The judges of a file, each made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Judge] = {}
+
+    def of(self, value: Any) -> Judge:
+        key = tuple(value) if isinstance(value, list) else value
+        try:
+            return self._known[key]
+        except (KeyError, TypeError):
+            pass
+        parts = list(value) if isinstance(value, list) else [value]
+        if not parts or len(parts) > 2 or not all(isinstance(each, str) and each for each in parts):
+            raise RowError("no_judge", f"`judge` must be a model and a prompt, not {value!r}")
+        prompt = parts[1] if len(parts) == 2 else None
+        judge = Judge(parts[0], parts[0], False, prompt, prompt_family(prompt))
+        self._known[key] = judge
+        return judge
+
+
+def _check_prompt(prompt: Any, question: Question) -> None:
+    if not same_question(prompt, question):
+        raise RowError(
+            "other_question",
+            f"the judge's prompt asks something else than question {question.question_id} of "
+            f"{question.benchmark}; name the benchmark with --benchmark",
+        )
+
+
+def _single_reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+    judges = _Judges()
+
+    def read(row: Row) -> list[Verdict]:
+        question = question_by_id(row, options, questions)
+        _check_prompt(row.get("user_prompt"), question)
+        return [
+            single(
+                question,
+                read_turn(row.get("turn"), question),
+                read_model(row["model"], "model"),
+                read_score(row["score"], "score"),
+                judges.of(row["judge"]),
+                text_or_none(row.get("judgment")),
+            )
+        ]
+
+    return read
+
+
+def _pair_reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+    judges = _Judges()
+
+    def read(row: Row) -> list[Verdict]:
+        question = question_by_id(row, options, questions)
+        models = (read_model(row["model_1"], "model_1"), read_model(row["model_2"], "model_2"))
+        judge = judges.of(row["judge"])
+        for prompt in ("g1_user_prompt", "g2_user_prompt"):
+            _check_prompt(row.get(prompt), question)
+        if "m1_score" in row:
+            return [_of_two_singles(row, question, models, judge)]
+        turn = read_turn(row.get("turn"), question)
+        return [
+            pair(
+                question,
+                turn,
+                models,
+                judge,
+                protocol="choice",
+                shown_first=first,
+                winner=_winner(row[f"{order}_winner"], f"{order}_winner"),
+                reply=text_or_none(row.get(f"{order}_judgment")),
+            )
+            for order, first in (("g1", "a"), ("g2", "b"))
+        ]
+
+    return read
+
+
+def _of_two_singles(row: Row, question: Question, models: tuple[str, str], judge: Judge) -> Verdict:
+    """A pair that FastChat makes of two answers judged alone; it has no orders."""
+    scores = read_score(row["m1_score"], "m1_score"), read_score(row.get("m2_score"), "m2_score")
+    known = None if None in scores else (scores[0] or 0.0, scores[1] or 0.0)
+    return pair(
+        question,
+        read_turn(row.get("turn", 1), question),
+        models,
+        judge,
+        protocol="single",
+        shown_first="merged",
+        winner=_winner(row["g1_winner"], "g1_winner") if known else None,
+        scores=known,
+    )
+
+
+def _winner(value: Any, name: str) -> str | None:
+    if isinstance(value, str) and value in WINNERS:
+        return WINNERS[value]
+    raise RowError("bad_winner", f"`{name}` must be {', '.join(WINNERS)}, not {value!r:.40}")
+
+
+def _answers_reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+    def read(row: Row) -> list[Answer]:
+        question = question_by_id(row, options, questions)
+        model = read_model(row["model_id"], "model_id")
+        try:
+            turns = row["choices"][0]["turns"]
+        except (IndexError, KeyError, TypeError):
+            turns = None
+        if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
+            raise RowError("no_answer", "`choices[0].turns` must be a list of texts")
+        read_turn(len(turns), question)
+        return [
+            Answer(model, question.benchmark, question.question_id, question.category, tuple(turns))
+        ]
+
+    return read
+
+
+SINGLE = Form(
+    "fastchat_single",
+    "FastChat model_judgment, single (question_id, model, judge, score, turn)",
+    has("question_id", "model", "judge", "score"),
+    frozenset({"benchmark"}),
+    _single_reader,
+)
+PAIR = Form(
+    "fastchat_pair",
+    "FastChat model_judgment, pair (question_id, model_1, model_2, g1_winner, g2_winner, judge)",
+    has("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge"),
+    frozenset({"benchmark"}),
+    _pair_reader,
+)
+ANSWERS = Form(
+    "fastchat_answers",
+    "FastChat model_answer (question_id, model_id, choices)",
+    has("question_id", "model_id", "choices"),
+    frozenset({"benchmark"}),
+    _answers_reader,
+)

@@ -1,0 +1,129 @@
+"""What a person says about a file that the file does not say itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from opencs_assets.imports.errors import VerdictFileError
+
+REVERSED: Final = ("as-shown", "swapped-back")
+COLUMNS: Final[Mapping[str, str]] = {
+    "benchmark": "the benchmark, where it differs by row",
+    "question_id": "the question's id in its benchmark",
+    "question": "what was asked, where there is no id",
+    "turn": "the turn that was judged; 0 for the whole conversation",
+    "model": "the model that was judged alone",
+    "model_a": "a pair's first model",
+    "model_b": "a pair's second model",
+    "score": "the score of an answer judged alone",
+    "score_a": "the first model's score",
+    "score_b": "the second model's score",
+    "winner": "who won: model_a, model_b, a, b, tie, or a model's name; empty if unparsable",
+    "shown_first": "whose answer the judge saw first: model_a, model_b, a, b, or a model's name",
+    "judge": "who judged",
+    "prompt": "name of the judge's prompt",
+    "reply": "what the judge wrote",
+}
+"""What a CSV may have, and what it is."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was said about a file when it was imported.
+
+    Attributes:
+        benchmark: Benchmark that its questions are of.
+        model_a: The first model, or the only one, where the file names none.
+        model_b: The second model.
+        judge: Who judged, where the file does not say, or says it by another name; of people,
+            what they are counted as.
+        human: People judged.
+        reversed: How scores of the reversed order stand in the file: ``as-shown`` or
+            ``swapped-back``.
+        columns: Names of a CSV's columns by what they hold (``COLUMNS``).
+    """
+
+    benchmark: str | None = None
+    model_a: str | None = None
+    model_b: str | None = None
+    judge: str | None = None
+    human: bool = False
+    reversed: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def given(self) -> dict[str, Any]:
+        """What was said at all, by option."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    def only(self, names: frozenset[str]) -> "Options":
+        """These options without those that mean nothing to a form."""
+        return Options(**{name: value for name, value in self.given().items() if name in names})
+
+
+def read_options(
+    *,
+    benchmark: str | None = None,
+    model_a: str | None = None,
+    model_b: str | None = None,
+    judge: str | None = None,
+    human: bool = False,
+    reversed_order: str | None = None,
+    mapping: Path | None = None,
+    columns: Sequence[str] = (),
+) -> Options:
+    """The options of a call.
+
+    Args:
+        benchmark: As in ``Options``, like all that have a name of its there.
+        model_a: Likewise.
+        model_b: Likewise.
+        judge: Likewise.
+        human: Likewise.
+        reversed_order: Its ``reversed``.
+        mapping: YAML or JSON file with a CSV's columns.
+        columns: More of them, as ``what=column``; they have the last word.
+
+    Raises:
+        VerdictFileError: A name is blank, a word is unknown, or the mapping can't be read.
+    """
+    for option, value in (
+        ("--benchmark", benchmark),
+        ("--model-a", model_a),
+        ("--model-b", model_b),
+        ("--judge", judge),
+    ):
+        if value is not None and not value.strip():
+            raise VerdictFileError(f"{option} is blank; give a name")
+    if model_a is not None and model_a == model_b:
+        raise VerdictFileError(f"--model-a and --model-b are both {model_a!r}; a pair has two")
+    if reversed_order not in (None, *REVERSED):
+        raise VerdictFileError(f"--reversed must be {' or '.join(REVERSED)}, not {reversed_order}")
+    found = _mapping(mapping) if mapping else {}
+    for each in columns:
+        what, separator, column = each.partition("=")
+        if not separator:
+            raise VerdictFileError(f"--column {each}: write it as what=column, as score=rating")
+        found[what.strip()] = column.strip()
+    for what, name in found.items():
+        if what not in COLUMNS:
+            raise VerdictFileError(
+                f"a mapping has no {what!r}; it may have {', '.join(COLUMNS)} (see README)"
+            )
+        if not isinstance(name, str) or not name:
+            raise VerdictFileError(f"the mapping of {what} must be a column's name, not {name!r}")
+    return Options(benchmark, model_a, model_b, judge, human, reversed_order, found)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise VerdictFileError(f"{path} can't be read: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise VerdictFileError(f"{path} is no YAML or JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise VerdictFileError(f"{path} must map what a column holds to its name, as score: rating")
+    return found

@@ -1,0 +1,251 @@
+"""The one form that all files become: a verdict or an answer a row, and how its parts are read.
+
+A pair stands in the order of its models' names, whatever order the file had, so that two files that
+claim the same judgment are found.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.questions import Question
+
+# The judge is asked for 1 to 10, and published means count a 0 that it gave all the same.
+LOWEST, HIGHEST = 0.0, 10.0
+UNPARSABLE: Final = -1
+SAMPLING_UNKNOWN: Final = "{}"
+OTHER_SIDE: Final[Mapping[str, str]] = {"a": "b", "b": "a"}
+# MT-Bench's votes name people expert_17 and author_3.
+_PERSON = re.compile(r"(expert|author|human|annotator|worker|crowd|person)(?:[_-]?\d+)?", re.I)
+
+
+class Verdict(NamedTuple):
+    """One verdict; fields as in ``tables.IMPORTED_VERDICTS``."""
+
+    kind: str
+    benchmark: str
+    question_id: str
+    category: str
+    turn: int
+    model_a: str
+    model_b: str | None
+    shown_first: str
+    winner: str | None
+    score_a: float | None
+    score_b: float | None
+    orders_disagree: bool | None
+    status: str
+    judge: str
+    judge_group: str
+    is_human: bool
+    protocol: str
+    prompt: str | None
+    prompt_version: str
+    sampling: str
+    reply: str | None
+
+
+class Answer(NamedTuple):
+    """A model's answers to the turns of one question."""
+
+    model: str
+    benchmark: str
+    question_id: str
+    category: str
+    turns: tuple[str, ...]
+
+
+class Judge(NamedTuple):
+    """Who judged, and how that was asked.
+
+    Attributes:
+        name: Model or person.
+        group: What is counted as one judge.
+        is_human: A person.
+        prompt: Name of the prompt as the file has it.
+        prompt_version: Its family.
+    """
+
+    name: str
+    group: str
+    is_human: bool
+    prompt: str | None
+    prompt_version: str
+
+
+def single(
+    question: Question,
+    turn: int,
+    model: str,
+    score: float | None,
+    judge: Judge,
+    reply: str | None,
+) -> Verdict:
+    """The verdict on one answer; a score of ``None`` is unparsable."""
+    return Verdict(
+        "single",
+        question.benchmark,
+        question.question_id,
+        question.category,
+        turn,
+        model,
+        None,
+        "unknown",
+        None,
+        score,
+        None,
+        None,
+        "unparsable" if score is None else "ok",
+        judge.name,
+        judge.group,
+        judge.is_human,
+        "single",
+        judge.prompt,
+        judge.prompt_version,
+        SAMPLING_UNKNOWN,
+        reply,
+    )
+
+
+def pair(
+    question: Question,
+    turn: int,
+    models: tuple[str, str],
+    judge: Judge,
+    *,
+    protocol: str,
+    shown_first: str,
+    winner: str | None,
+    scores: tuple[float, float] | None = None,
+    orders_disagree: bool | None = None,
+    reply: str | None = None,
+) -> Verdict:
+    """The verdict on two answers; a winner of ``None`` is unparsable.
+
+    Args:
+        question: The question.
+        turn: The turn.
+        models: The two, in the file's order; ``a`` and ``b`` of the other arguments mean these.
+        judge: Who judged.
+        protocol: What was asked.
+        shown_first: ``a``, ``b``, ``merged`` or ``unknown``.
+        winner: ``a``, ``b`` or ``tie``.
+        scores: Their scores.
+        orders_disagree: Whether the two orders behind a merged outcome did.
+        reply: What the judge wrote.
+
+    Raises:
+        RowError: It is a model against itself.
+    """
+    first, second = models
+    if first == second:
+        raise RowError("self_pair", f"{first!r} is compared with itself")
+    if second < first:
+        first, second = second, first
+        shown_first = OTHER_SIDE.get(shown_first, shown_first)
+        winner = OTHER_SIDE.get(winner, winner) if winner else None
+        scores = scores and (scores[1], scores[0])
+    return Verdict(
+        "pair",
+        question.benchmark,
+        question.question_id,
+        question.category,
+        turn,
+        first,
+        second,
+        shown_first,
+        winner,
+        scores[0] if scores else None,
+        scores[1] if scores else None,
+        orders_disagree,
+        "unparsable" if winner is None else "ok",
+        judge.name,
+        judge.group,
+        judge.is_human,
+        protocol,
+        judge.prompt,
+        judge.prompt_version,
+        SAMPLING_UNKNOWN,
+        reply,
+    )
+
+
+def winner_of(scores: tuple[float, float]) -> str:
+    """Who has the higher score; only equal scores are a tie."""
+    if scores[0] == scores[1]:
+        return "tie"
+    return "a" if scores[0] > scores[1] else "b"
+
+
+def read_score(value: Any, name: str) -> float | None:
+    """A score, or ``None`` for -1, by which files say that the reply had none.
+
+    Args:
+        value: What the file has.
+        name: Its field.
+
+    Raises:
+        RowError: It is no finite number, or out of range.
+    """
+    kind = type(value)
+    if (kind is not int and kind is not float) or not math.isfinite(value):
+        raise RowError("bad_score", f"`{name}` must be a number, not {_shown(value)}")
+    if value == UNPARSABLE:
+        return None
+    if not LOWEST <= value <= HIGHEST:
+        raise RowError(
+            "score_out_of_range",
+            f"`{name}` is {_shown(value)}, neither in [{LOWEST:g}, {HIGHEST:g}] nor -1",
+        )
+    return float(value)
+
+
+def read_model(value: Any, name: str) -> str:
+    """A model's name, exactly as it stands.
+
+    Raises:
+        RowError: There is none.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise RowError("no_model", f"`{name}` must be a model's name, not {_shown(value)}")
+    return value
+
+
+def read_turn(value: Any, question: Question, *, lowest: int = 1) -> int:
+    """The turn that was judged.
+
+    Args:
+        value: What the file has.
+        question: The question, which has so many turns.
+        lowest: 0 where the whole conversation may be meant.
+
+    Raises:
+        RowError: The question has no such turn.
+    """
+    if type(value) is int and lowest <= value <= len(question.turns):
+        return value
+    if type(value) is float and value.is_integer():
+        return read_turn(int(value), question, lowest=lowest)
+    raise RowError(
+        "unknown_turn",
+        f"the turn is {_shown(value)}, but question {question.question_id} of "
+        f"{question.benchmark} has {len(question.turns)}",
+    )
+
+
+def person(name: str) -> str | None:
+    """The kind of people that a judge's name says, such as ``expert``; ``None`` for a model."""
+    found = _PERSON.fullmatch(name)
+    return found.group(1).lower() if found else None
+
+
+def text_or_none(value: Any) -> str | None:
+    """A text as it is; anything else is none."""
+    return value if isinstance(value, str) else None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:39] + "…"

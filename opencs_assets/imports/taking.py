@@ -1,0 +1,176 @@
+"""Taking files in for a person: which were kept, which not and why, and what became of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from opencs_assets.imports.choices import Choice, add_choice
+from opencs_assets.imports.errors import VerdictFileError
+from opencs_assets.imports.kept import Kept, files_under, find_kept, keep
+from opencs_assets.imports.options import Options
+from opencs_assets.imports.recognize import ALL_FORMS, told, unused
+from opencs_assets.tables.lake import Lake
+
+STATES: Final = ("used", "duplicate", "conflict", "overruled")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of the files that a person named.
+
+    Attributes:
+        kept: Files that are kept now, whether they were before or not.
+        refused: Why others are not; each message names its file.
+        notes: What else is to be said, such as an option that means nothing to a file.
+    """
+
+    kept: Sequence[Kept]
+    refused: Sequence[str]
+    notes: Sequence[str]
+
+
+def take(home: Path, paths: Sequence[Path], options: Options) -> Taken:
+    """Keep the files that the paths mean, those of folders included.
+
+    Of a folder, what is no such file is left out with a note, as long as others are.
+
+    Args:
+        home: The home.
+        paths: Files and folders.
+        options: What is said about all of them.
+
+    Raises:
+        VerdictFileError: A path is not there, or a folder is empty.
+    """
+    files = list(dict.fromkeys(file for path in paths for file in files_under(path)))
+    kept: list[Kept] = []
+    refused: list[str] = []
+    left_out: list[str] = []
+    notes: list[str] = []
+    forms = {form.name: form for form in ALL_FORMS}
+    for file in files:
+        try:
+            one = keep(home, file, options)
+        except VerdictFileError as error:
+            if file in paths:
+                refused.append(told(error))
+            else:
+                left_out.append(str(error))
+            continue
+        kept.append(one)
+        if one.state == "unchanged":
+            notes.append(f"{file}: imported already, nothing changed")
+        elif one.state == "other options":
+            notes.append(f"{file}: imported already; now read with {_told(one.options)}")
+        left = unused(forms[one.form], options)
+        # Of several files each may need other options.
+        if left and len(files) == 1:
+            notes.append(
+                f"{file}: {', '.join(f'--{name}'.replace('_', '-') for name in left)} says nothing "
+                f"here: the file is {forms[one.form].title}"
+            )
+    if not kept:
+        return Taken([], [*refused, *left_out], notes)
+    return Taken(kept, refused, [*notes, *(f"left out: {each}" for each in left_out)])
+
+
+def outcomes(lake: Lake, kept: Sequence[Kept]) -> list[dict[str, Any]]:
+    """One row a file: what its rows became, as the tables have it now.
+
+    Args:
+        lake: The lake, with the tables of the import.
+        kept: The files.
+    """
+    verdicts = _counts(lake.read("imported_verdicts", {}), "state")
+    rejected = _counts(lake.read("rejected_verdicts", {}), "reason")
+    answers = dict(lake.read("imported_answers", {})["file"].value_counts().iter_rows())
+    rows = {}
+    for file in kept:
+        states, reasons = verdicts.get(file.sha256, {}), rejected.get(file.sha256, {})
+        rows[file.sha256] = {
+            "file": file.name,
+            "sha256": file.sha256[:8],
+            "form": file.form,
+            "state": file.state,
+            **{state: states.get(state, 0) for state in STATES},
+            "answers": answers.get(file.sha256, 0),
+            "rejected": sum(reasons.values()),
+            "reasons": ", ".join(
+                f"{reason} {count:,}" for reason, count in sorted(reasons.items())
+            ),
+        }
+    return list(rows.values())
+
+
+def first_details(lake: Lake, kept: Sequence[Kept]) -> list[str]:
+    """For each file and reason, its first rejected row, what is wrong with it, and how many are.
+
+    Args:
+        lake: The lake, with the tables of the import.
+        kept: The files.
+    """
+    rejected = lake.read("rejected_verdicts", {}).filter(
+        pl.col("file").is_in([file.sha256 for file in kept])
+    )
+    found = rejected.group_by("file", "reason", maintain_order=True).agg(
+        pl.col("file_name", "row", "detail").first(), more=pl.len() - 1
+    )
+    return [
+        f"{name}{'' if row < 0 else f', row {row}'}: {detail} ({reason}"
+        + (f", and {more:,} more)" if more else ")")
+        for name, row, detail, reason, more in found.select(
+            "file_name", "row", "detail", "reason", "more"
+        ).iter_rows()
+    ]
+
+
+def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> Kept:
+    """Write down that a file is right where others say otherwise.
+
+    Args:
+        home: The home.
+        lake: The lake, with the tables of the import.
+        named: The file: a path to a copy, its name, or its hash.
+        row: Its only row that is right; ``None``: all.
+        reason: Why.
+
+    Returns:
+        The file.
+
+    Raises:
+        VerdictFileError: There is no such file, or nothing of it is in conflict.
+    """
+    kept = find_kept(home, named)
+    verdicts, rejected = lake.read("imported_verdicts", {}), lake.read("rejected_verdicts", {})
+    disputed = pl.concat(
+        [
+            verdicts.select("file", "row", "state"),
+            rejected.filter(reason="conflicting_answer").select(
+                "file", "row", state=pl.lit("conflict")
+            ),
+        ]
+    ).filter(pl.col("file") == kept.sha256, pl.col("state").is_in(["conflict", "overruled"]))
+    if row is not None:
+        disputed = disputed.filter(pl.col("row") == row)
+    if disputed.is_empty():
+        where = f"row {row} of {kept.name}" if row is not None else kept.name
+        raise VerdictFileError(
+            f"nothing of {where} is in conflict or overruled, so there is nothing to prefer; "
+            "`opencs import-verdicts` says what is"
+        )
+    add_choice(home, Choice(kept.sha256, row, reason))
+    return kept
+
+
+def _counts(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for file, value, count in frame.group_by("file", column).len().iter_rows():
+        found.setdefault(file, {})[value] = count
+    return found
+
+
+def _told(options: Options) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.given().items()) or "no options"

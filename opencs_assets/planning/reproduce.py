@@ -1,0 +1,269 @@
+"""The published grid: what it consists of, and what must be there before it can be run.
+
+Published (OpenCS, arXiv 2507.03673): subsets of 1,000 samples by OpenCS, Longest (both refined,
+too), AlpaGasus, LIMA, random and k-center, and the whole set, trained into three base models. On
+five test sets OpenCS is compared with four baselines (the whole set, LIMA, AlpaGasus and Longest,
+those of its table), and refined OpenCS with refined Longest; on MT-Bench each model is judged
+alone. The ablations are not among them: comparing the whole set costs many times what all else
+does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from opencs_assets.benchmarks.declared import DECLARED
+from opencs_assets.benchmarks.questions import find_benchmarks
+from opencs_assets.config.experiments import FURTHER, Experiments, Selector, load_experiments
+from opencs_assets.datasets import catalog
+from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.tables.lake import Lake
+from resources.errors import MendableError
+from resources.settings import Settings
+
+FOLDER = Path(__file__).parent / "reproductions"
+Scale = Literal["published", "small"]
+SMALL_ROWS = 200
+# All assets, but for what only the ablation without clusters reads.
+SELECTION = "not (key:whole_set_scores or key:whole_set_comparisons)"
+# Models that the published runs asked.
+PUBLISHED_MODELS = {
+    "tagger": "gpt-4o-mini",
+    "scorer": "gpt-4o",
+    "refiner": "gpt-4o",
+    "judge": "gpt-4",
+}
+
+
+class ReproductionError(MendableError):
+    """The published grid can't be run; the message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A dataset of the published grid.
+
+    Attributes:
+        title: What it is called.
+        samples: Its samples.
+        instruction: Characters of an instruction, on average.
+        response: Characters of a response, on average.
+        source: Where it is published.
+    """
+
+    title: str
+    samples: int
+    instruction: int
+    response: int
+    source: str
+
+
+DATASETS: Mapping[str, Published] = {
+    "alpaca": Published(
+        "Alpaca-52k", 52_002, 83, 270, "alpaca_data.json of github.com/tatsu-lab/stanford_alpaca"
+    ),
+    # Lengths are those of the published selection of 1,000.
+    "evol_instruct": Published(
+        "Evol-Instruct-70k", 70_000, 500, 1_450, "WizardLM_evol_instruct_70k of Hugging Face"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is run.
+
+    Attributes:
+        declared_in: The file that declares it: the home's where there is one, else the package's.
+        target: Where it has to be in the home, so that runs and UI see the same partitions.
+        experiments: Everything that is declared, with the grid.
+        names: Experiments of the grid.
+        matchups: Matchups between them.
+    """
+
+    declared_in: Path
+    target: Path
+    experiments: Experiments
+    names: tuple[str, ...]
+    matchups: tuple[str, ...]
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether it is in the home."""
+        return self.declared_in == self.target
+
+    @property
+    def selectors(self) -> dict[str, Selector]:
+        """Selectors of its experiments, by name."""
+        declared = self.experiments
+        names = dict.fromkeys(declared.experiments[name].selector for name in self.names)
+        return {name: declared.selectors[name] for name in names}
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """Benchmarks that its models answer."""
+        declared = self.experiments.benchmarks or ()
+        of_matchups = (self.experiments.matchups[name].benchmark for name in self.matchups)
+        return tuple(dict.fromkeys([*declared, *of_matchups]))
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that the grid needs.
+
+    Attributes:
+        what: What it is.
+        is_here: Whether it is there; ``None``: not looked at, or no condition.
+        remedy: How to get it, or what to know of it.
+    """
+
+    what: str
+    is_here: bool | None
+    remedy: str
+
+    def row(self) -> dict[str, str]:
+        """As a flat record."""
+        state = {True: "here", False: "missing", None: "note"}[self.is_here]
+        return {"what": self.what, "state": state, "how": "" if self.is_here else self.remedy}
+
+
+def load_grid(home: Path, scale: Scale = "published", base_models: Sequence[str] = ()) -> Grid:
+    """The grid as it is declared in the home, or would be.
+
+    Args:
+        home: The home.
+        scale: ``published``, or ``small``: what the embedded models can do.
+        base_models: Take only these of its base models; none: all.
+
+    Raises:
+        ExperimentsError: What is declared in the home does not fit together with it.
+        ReproductionError: It has no such base model.
+    """
+    target = home / FURTHER / f"{scale}.yaml"
+    source = target if target.exists() else FOLDER / f"{scale}.yaml"
+    experiments = load_experiments(home, [source])
+    content = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
+    declared = [
+        f"{selector}@{model}"
+        for block in content.get("matrix", {}).values()
+        for model in block["base_models"]
+        for selector in block["selectors"]
+    ] + list(content.get("experiments", {}))
+    of_model: dict[str, list[str]] = {}
+    for name in declared:
+        # What the user's own file removed is not run.
+        if name in experiments.experiments:
+            of_model.setdefault(experiments.experiments[name].base_model, []).append(name)
+    for model in base_models:
+        if model not in of_model:
+            raise ReproductionError(
+                f"the grid has no base model {model!r}; it has {', '.join(of_model)}"
+            )
+    names = [name for model in base_models or of_model for name in of_model[model]]
+    return Grid(
+        declared_in=source,
+        target=target,
+        experiments=experiments,
+        names=tuple(names),
+        matchups=tuple(
+            name
+            for name, matchup in experiments.matchups.items()
+            if {matchup.model_a, matchup.model_b} <= set(names)
+        ),
+    )
+
+
+def declare(grid: Grid) -> None:
+    """Write the grid's file into the home, where everything that reads experiments finds it."""
+    if grid.is_declared:
+        return
+    grid.target.parent.mkdir(parents=True, exist_ok=True)
+    part = grid.target.with_name(f"{grid.target.name}.part")
+    part.write_text(grid.declared_in.read_text(encoding="utf-8"), encoding="utf-8")
+    part.replace(grid.target)
+
+
+def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | None) -> list[Need]:
+    """What must be there before the grid can be run, and what to know.
+
+    Args:
+        grid: The grid.
+        settings: The home's settings.
+        name: Name of the published dataset.
+        dataset: The dataset's name here.
+        limit: Rows of it to read.
+    """
+    home = settings.home
+    known = DATASETS[name]
+    found = [
+        Need(
+            f"dataset {dataset}",
+            source_of(home, dataset) is not None,
+            f"get {known.source}, then `opencs add FILE --name {dataset}`",
+        )
+    ]
+    for selector in grid.selectors.values():
+        if selector.file is not None:
+            path = home / selector.file.expanduser()
+            found.append(
+                Need(
+                    f"file {selector.file}",
+                    path.is_file(),
+                    f"put the 1,000 samples of LIMA's training set (GAIR/lima of Hugging Face) "
+                    f"there: {path}",
+                )
+            )
+    there = find_benchmarks(home)
+    for benchmark in grid.benchmarks:
+        remedy = (
+            f"`opencs benchmarks fetch {benchmark}`"
+            if benchmark in DECLARED
+            else f"put its questions into {home / 'benchmarks' / benchmark}.jsonl"
+        )
+        found.append(Need(f"benchmark {benchmark}", benchmark in there, remedy))
+    rows = _rows_there(settings, dataset)
+    if limit is not None and rows > limit:
+        found.append(
+            Need(
+                f"a home of its own for {limit} rows",
+                False,
+                f"{rows:,} samples of {dataset} have been read here, which the first {limit} "
+                "would replace: set OPENCS_HOME to another folder, or give another --dataset",
+            )
+        )
+    models = {grid.experiments.experiments[each].base_model for each in grid.names}
+    for base_model in sorted(models):
+        source = grid.experiments.base_models[base_model].source
+        if source != "embedded":
+            found.append(
+                Need(
+                    f"base model {base_model}",
+                    None,
+                    f"`hf download {source}` where it is trained, or training.download = true",
+                )
+            )
+    if grid.target.name.startswith("published"):
+        for role, published in PUBLISHED_MODELS.items():
+            model = getattr(settings.roles, role).model_label
+            if model != published:
+                found.append(
+                    Need(f"role {role}", None, f"is {model}; the published runs asked {published}")
+                )
+    return found
+
+
+def source_of(home: Path, dataset: str) -> catalog.Source | None:
+    """The dataset's file; nothing where it has not been added."""
+    catalog.check_name(dataset)
+    try:
+        return catalog.current_source(home, dataset)
+    except DatasetError:
+        return None
+
+
+def _rows_there(settings: Settings, dataset: str) -> int:
+    lake, where = Lake(settings.lake), {"dataset": dataset}
+    return lake.read("raw_dataset", where).height if lake.exists("raw_dataset", where) else 0

@@ -1,0 +1,383 @@
+"""Before judging: how many questions show an effect, what they cost, and what a benchmark can show.
+
+An effect in pairs is how far the adjusted win rate is from 50 %; alone, a difference of two models'
+mean scores. The judge's noise is measured on verdicts that are kept, or stated as an assumption.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from opencs_assets.benchmarks.questions import find_benchmarks
+from opencs_assets.config.experiments import Experiments
+from opencs_assets.planning.judging_calls import (
+    ASSUMED_ANSWER,
+    assumed_answers,
+    benchmark_frame,
+    pair_calls,
+    single_calls,
+)
+from opencs_assets.statistics.power import (
+    LEVEL,
+    POWER,
+    detectable_effect,
+    measured_deviation,
+    questions_needed,
+    win_deviation,
+)
+from opencs_assets.tables.lake import Lake
+from opencs_assets.verdicts.plots import outcomes
+from resources.errors import MendableError
+from resources.llm.client import LLMClient
+from resources.llm.types import Call, Estimate
+from resources.settings import Settings
+
+Kind = Literal["pair", "single"]
+# Points of the adjusted win rate, and of the mean score, that are asked for by default.
+EFFECTS: Mapping[Kind, tuple[float, ...]] = {
+    "pair": (2.5, 5.0, 10.0, 15.0, 20.0),
+    "single": (0.1, 0.25, 0.5, 1.0),
+}
+# GPT-4's two orders disagree on 380 of 2,400 MT-Bench pairs (Zheng et al. 2023).
+ORDERS_DISAGREE = 380 / 2400
+# Of the difference of two models' scores of a question, the mean of its turns: GPT-4 on the 80
+# questions of MT-Bench, of two LLaMA2-13B models of OpenCS's published judgments.
+SCORE_DEVIATION = 1.82
+# A sample index that no stage uses, so that a call is priced as if it were not stored.
+_NEW = 1_000_000_007
+OUTCOMES = {"win": 1.0, "tie": 0.5, "lose": 0.0}
+
+
+class SampleSizeError(MendableError):
+    """The question can't be answered; the message says what to give."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much the outcomes of questions differ.
+
+    Attributes:
+        deviation: Standard deviation of a question's outcome, in shares or in score points.
+        lost: Share of the questions without a readable verdict.
+        source: Where it is from, for a person.
+    """
+
+    deviation: float
+    lost: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is needed, and what can be had.
+
+    Attributes:
+        needed: A row an effect: questions, calls, dollars, and the benchmarks that have as many.
+        benchmarks: A row a benchmark that is here: questions, calls, dollars, smallest effect.
+        noise: The judge's noise.
+        notes: What else was assumed, a sentence each.
+    """
+
+    needed: list[dict[str, Any]]
+    benchmarks: list[dict[str, Any]]
+    noise: Noise
+    notes: tuple[str, ...]
+
+
+def sample_size(
+    settings: Settings,
+    experiments: Experiments,
+    client: Callable[[str, str], LLMClient],
+    *,
+    kind: Kind = "pair",
+    effects: Sequence[float] = (),
+    matchup: str | None = None,
+    dataset: str | None = None,
+    level: float = LEVEL,
+    power: float = POWER,
+) -> Answer:
+    """How many questions it takes to see effects, and what that costs; makes no call.
+
+    Calls are those that judging would make: of the matchup's answers where they are there, else of
+    answers of an assumed length. They are priced as new ones.
+
+    Args:
+        settings: The home's settings.
+        experiments: What is declared.
+        client: Gives the client of a role for a stage.
+        kind: Two models compared, or two models' scores of answers judged alone.
+        effects: Points of the adjusted win rate away from 50 %, or of the mean score.
+        matchup: The matchup whose verdicts and answers are taken; or an imported one, as
+            ``A vs B``.
+        dataset: Its dataset; unset: the only one that has its verdicts or answers.
+        level: Of the interval that is to leave out no difference.
+        power: How often the effect is to be seen.
+
+    Raises:
+        SampleSizeError: An effect, level or power is none, or the matchup is unknown.
+    """
+    effects = tuple(effects) or EFFECTS[kind]
+    most = 50.0 if kind == "pair" else 9.0
+    for effect in effects:
+        if not 0 < effect <= most:
+            raise SampleSizeError(
+                f"an effect of {effect:g} can't be: give "
+                + ("points of the win rate" if kind == "pair" else "points of the score")
+                + f", more than 0 and at most {most:g}"
+            )
+    if not (0 < level < 1 and 0 < power < 1):
+        raise SampleSizeError(f"level {level:g} and power {power:g} must be between 0 and 1")
+    lake = Lake(settings.lake)
+    noise = _noise(lake, experiments, kind, matchup, dataset)
+    names = list(find_benchmarks(settings.home))
+    questions, _ = benchmark_frame(settings.home, names)
+    notes = []
+    with client("judge", "sample_size") as opened:
+        price: dict[str, Estimate] = {}
+        for name in names:
+            given = _answers(lake, experiments, matchup, dataset, name)
+            if given is None:
+                given = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
+            price[name] = opened.estimate(_calls(opened, settings, kind, questions, given, name))
+        if _answers(lake, experiments, matchup, dataset) is None:
+            notes.append(f"Answers are taken to have {ASSUMED_ANSWER:,} characters.")
+        model = opened.model_label
+    # Questions of all benchmarks cost what they cost on average.
+    counts = dict(questions.group_by("benchmark").len().iter_rows())
+    total = sum(counts.values())
+    unit = 100.0 if kind == "pair" else 1.0
+    of_matchup = experiments.matchups[matchup].benchmark if matchup in experiments.matchups else ""
+    of_matchup = of_matchup if of_matchup in price else ""
+    priced = {of_matchup: price[of_matchup]} if of_matchup else price
+    asked = sum(counts[name] for name in priced)
+    notes.append(
+        f"Dollars are those of {model}, for both models' answers to a question as those of "
+        f"{of_matchup or 'all benchmarks that are here'} are on average."
+    )
+    needed = []
+    for effect in effects:
+        count = questions_needed(
+            effect / unit, noise.deviation, level=level, power=power, lost=noise.lost
+        )
+        fits = [name for name in names if counts[name] >= count]
+        needed.append(
+            {
+                "effect": _effect(kind, effect),
+                "questions": count,
+                **_cost(list(priced.values()), count / asked),
+                "enough": ", ".join(fits) or ("all together" if total >= count else "none here"),
+            }
+        )
+    rows = []
+    for name in [*names, *(["all together"] if len(names) > 1 else [])]:
+        count = counts.get(name, total)
+        seen = unit * detectable_effect(
+            count, noise.deviation, level=level, power=power, lost=noise.lost
+        )
+        rows.append(
+            {
+                "benchmark": name,
+                "questions": count,
+                **_cost([price[name]] if name in price else list(price.values()), 1),
+                "shows": _effect(kind, seen) if seen <= most else "nothing",
+            }
+        )
+    return Answer(needed, rows, noise, tuple(notes))
+
+
+def _noise(
+    lake: Lake, experiments: Experiments, kind: Kind, matchup: str | None, dataset: str | None
+) -> Noise:
+    """The noise of the matchup's verdicts, or an assumed one."""
+    if matchup is not None:
+        declared = matchup in experiments.matchups
+        if not declared and " vs " not in matchup:
+            raise SampleSizeError(
+                f"there is no matchup {matchup!r}; known: {', '.join(experiments.matchups)}, and "
+                "imported ones as 'A vs B'"
+            )
+        if kind == "pair":
+            values = _kept_pairs(lake, matchup, dataset) if declared else _imported(lake, matchup)
+        else:
+            values = _kept_scores(lake, experiments, matchup, dataset) if declared else None
+        if values is None and not declared:
+            raise SampleSizeError(
+                f"no verdicts of {matchup!r} have been imported; see `opencs import-verdicts`"
+                if kind == "pair"
+                else "of an imported matchup only pairs are measured: leave --kind single"
+            )
+        if values is not None:
+            ids, outcome = values
+            _, number = np.unique(np.asarray(ids, dtype=str), return_inverse=True)
+            deviation, judged, lost = measured_deviation(number, np.asarray(outcome, np.float64))
+            if deviation > 0 and lost < 1:
+                said = f"measured on {judged} questions of {matchup}"
+                return Noise(deviation, lost, said)
+    if kind == "pair":
+        return Noise(
+            win_deviation(orders_disagree=ORDERS_DISAGREE),
+            0.0,
+            f"assumed: the two orders disagree on {ORDERS_DISAGREE:.1%} of the questions, as "
+            "GPT-4's on MT-Bench, and no other is a tie",
+        )
+    return Noise(
+        SCORE_DEVIATION,
+        0.0,
+        "assumed: that of two LLaMA2-13B models' scores by GPT-4 on MT-Bench",
+    )
+
+
+Values = tuple[list[str], list[float]]
+
+
+def _kept_pairs(lake: Lake, matchup: str, dataset: str | None) -> Values | None:
+    """Outcomes by question of a matchup that was judged here."""
+    where = _partition(lake, "pairwise_verdicts", "matchup", matchup, dataset)
+    if where is None:
+        return None
+    merged = outcomes(lake.read("pairwise_verdicts", where))
+    return (
+        merged["question_id"].to_list(),
+        [OUTCOMES.get(outcome, float("nan")) for outcome in merged["outcome"]],
+    )
+
+
+def _kept_scores(
+    lake: Lake, experiments: Experiments, matchup: str, dataset: str | None
+) -> Values | None:
+    """Differences of scores by question and turn of a matchup's two models."""
+    declared = experiments.matchups[matchup]
+    sides = []
+    for model in (declared.model_a, declared.model_b):
+        where = _partition(lake, "single_verdicts", "experiment", model, dataset)
+        if where is None:
+            return None
+        table = lake.read("single_verdicts", where)
+        sides.append(table.filter(pl.col("benchmark") == declared.benchmark))
+    both = sides[0].join(sides[1], on=["question_id", "turn"], how="inner", suffix="_b")
+    differences = (both["score"] - both["score_b"]).fill_null(float("nan"))
+    return (both["question_id"].to_list(), differences.to_list()) if both.height else None
+
+
+def _imported(lake: Lake, matchup: str) -> Values | None:
+    """Outcomes by question of an imported matchup; orders are merged as FastChat does."""
+    if not lake.exists("imported_verdicts", {}):
+        return None
+    model_a, _, model_b = matchup.partition(" vs ")
+    rows = lake.read("imported_verdicts", {})
+    # Which of the two is which changes no deviation.
+    found = rows.filter(
+        (pl.col("kind") == "pair")
+        & (pl.col("state") == "used")
+        & ~pl.col("is_human")
+        & pl.col("model_a").is_in([model_a, model_b])
+        & pl.col("model_b").is_in([model_a, model_b])
+    )
+    if not found.height:
+        return None
+    won = pl.col("winner").replace_strict({"a": 1.0, "b": 0.0, "tie": 0.5}, default=None)
+    merged = (
+        found.with_columns(won=won)
+        .group_by("benchmark", "question_id", "turn", maintain_order=True)
+        .agg(
+            same=pl.col("won").n_unique() == 1,
+            read=pl.col("won").is_not_null().all(),
+            won=pl.col("won").first(),
+        )
+        .with_columns(
+            outcome=pl.when(~pl.col("read"))
+            .then(float("nan"))
+            .when("same")
+            .then("won")
+            .otherwise(0.5)
+        )
+    )
+    ids = (merged["benchmark"] + "\n" + merged["question_id"]).to_list()
+    return ids, merged["outcome"].to_list()
+
+
+def _answers(
+    lake: Lake,
+    experiments: Experiments,
+    matchup: str | None,
+    dataset: str | None,
+    benchmark: str | None = None,
+) -> dict[str, pl.DataFrame] | None:
+    """Answers of a matchup's two models, where both are there and have answered the benchmark."""
+    if matchup not in experiments.matchups:
+        return None
+    declared = experiments.matchups[matchup]
+    found = {}
+    for side, model in (("a", declared.model_a), ("b", declared.model_b)):
+        if model in experiments.outside_models:
+            where: dict[str, str] | None = {"outside_model": model}
+            table = "outside_answers"
+            where = where if lake.exists(table, where or {}) else None
+        else:
+            table = "model_answers"
+            where = _partition(lake, table, "experiment", model, dataset)
+        if where is None:
+            return None
+        found[side] = lake.read(table, where)
+        if benchmark is not None and benchmark not in set(found[side]["benchmark"]):
+            return None
+    return found
+
+
+def _partition(
+    lake: Lake, table: str, dimension: str, key: str, dataset: str | None
+) -> dict[str, str] | None:
+    """The partition of a table; nothing where there is none.
+
+    Raises:
+        SampleSizeError: Several datasets have one, and none is named.
+    """
+    found = [
+        dict(each)
+        for each in lake.partitions(table)
+        if each[dimension] == key and dataset in (None, each["dataset"])
+    ]
+    if len(found) > 1:
+        names = ", ".join(sorted(each["dataset"] for each in found))
+        raise SampleSizeError(f"{key} is there for several datasets; say which: {names}")
+    return found[0] if found else None
+
+
+def _calls(
+    client: LLMClient,
+    settings: Settings,
+    kind: Kind,
+    questions: pl.DataFrame,
+    answers: Mapping[str, pl.DataFrame],
+    benchmark: str,
+) -> list[Call]:
+    """Calls for one benchmark, as new ones: both orders of a pair, or each model's answers."""
+    of_benchmark = pl.col("benchmark") == benchmark
+    asked = questions.filter(of_benchmark)
+    only = {side: frame.filter(of_benchmark) for side, frame in answers.items()}
+    if kind == "pair":
+        calls = pair_calls(client, settings, asked, only, benchmark)
+    else:
+        calls = [
+            call for frame in only.values() for call in single_calls(client, settings, asked, frame)
+        ]
+    return [replace(call, sample_index=_NEW) for call in calls]
+
+
+def _cost(parts: Sequence[Estimate], share: float) -> dict[str, Any]:
+    dollars = [each.cost_usd for each in parts]
+    return {
+        "calls": round(sum(each.calls for each in parts) * share),
+        "dollars": "unknown price"
+        if None in dollars
+        else round(sum(filter(None, dollars)) * share, 2),
+    }
+
+
+def _effect(kind: Kind, effect: float) -> str:
+    if kind == "pair":
+        return f"{50 + effect:.1f} % or {50 - effect:.1f} % won"
+    return f"{effect:.2f} points of the mean score"

@@ -1,0 +1,130 @@
+"""What other settings would choose, and what they would cost, before anything is paid for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from opencs_assets.clusters.kmeans import Floats
+from opencs_assets.config.profiles import Constants, resolve_constants
+from opencs_assets.planning.estimate import kept_comparisons, within_budget
+from opencs_assets.scores import contrast
+from opencs_assets.selection.pins import read_pins
+from opencs_assets.selection.rerun import Kept, Reruns
+from opencs_assets.tables.lake import Lake
+from resources.llm.client import LLMClient
+from resources.llm.types import Estimate
+from resources.settings import Method, Settings, SettingsError
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What a change of settings leads to.
+
+    Attributes:
+        constants: The constants with the change.
+        candidates: Candidates that would be compared.
+        estimate: The comparisons that scoring would ask for; ``stored`` ones cost nothing.
+        uncompared: Candidates that no kept comparison tells anything of.
+        now: The subset as the settings are, chosen anew from what is kept.
+        then: The subset with the change, from what is kept.
+    """
+
+    constants: Constants
+    candidates: int
+    estimate: Estimate
+    uncompared: int
+    now: frozenset[str]
+    then: frozenset[str]
+
+    def row(self) -> dict[str, Any]:
+        """The answer as a flat record."""
+        found, shared = self.estimate, len(self.now & self.then)
+        return {
+            "alpha": self.constants.alpha.value,
+            "clusters": self.constants.clusters.value,
+            "quota": self.constants.quota.value,
+            "k": self.constants.k.value,
+            "seed": self.constants.seed,
+            "candidates": self.candidates,
+            "comparisons": found.calls,
+            "new_calls": found.calls - found.stored,
+            "dollars": found.cost_usd,
+            "minutes": None if found.seconds is None else round(found.seconds / 60, 1),
+            "uncompared": self.uncompared,
+            "chosen": len(self.then),
+            "chosen_now_too": shared,
+            "jaccard": round(shared / (len(self.now | self.then) or 1), 3),
+        }
+
+
+def what_if(
+    dataset: str,
+    settings: Settings,
+    change: Mapping[str, Any],
+    embed: Callable[[Sequence[str]], Floats],
+    scorer: Callable[[], LLMClient],
+) -> WhatIf:
+    """Choose anew with other settings, from the tags and comparisons that are kept.
+
+    Args:
+        dataset: The dataset; ``open_tags`` must be there, comparisons need not.
+        settings: The home's settings.
+        change: Settings of ``method`` that differ, by name.
+        embed: Gives texts their embeddings.
+        scorer: Opens the client that would be asked.
+
+    Raises:
+        LakeError: The dataset has no tags yet.
+        MethodError: Nothing is left with these settings.
+        SettingsError: A value is out of its range.
+    """
+    try:
+        changed = Method.model_validate({**settings.method.model_dump(), **change})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise SettingsError(f"method.{first['loc'][0]}: {first['msg']}") from None
+    lake, where = Lake(settings.lake), {"dataset": dataset}
+    samples = lake.read("raw_dataset", where)
+    contaminated = (
+        lake.read("contaminated_samples", where)["sample_id"]
+        if settings.method.exclude_contaminated
+        else ()
+    )
+    reruns = Reruns(
+        Kept(
+            samples,
+            lake.read("open_tags", where),
+            kept_comparisons(lake, dataset),
+            frozenset(contaminated),
+            read_pins(settings.home / "pins.csv", samples["sample_id"].to_list()),
+            embed,
+        )
+    )
+    now = resolve_constants(settings.profile, settings.method, samples.height)
+    then = resolve_constants(settings.profile, changed, samples.height)
+    chosen = reruns.run(then)
+    return WhatIf(
+        constants=then,
+        candidates=chosen.scored.height,
+        estimate=_estimate(reruns, then, chosen.scored, scorer),
+        uncompared=chosen.missing,
+        now=reruns.run(now).chosen,
+        then=chosen.chosen,
+    )
+
+
+def _estimate(
+    reruns: Reruns, constants: Constants, scored: pl.DataFrame, scorer: Callable[[], LLMClient]
+) -> Estimate:
+    samples = reruns.kept.samples.select("sample_id", "instruction", "response")
+    texts = {sample: (asked, answered) for sample, asked, answered in samples.iter_rows()}
+    with scorer() as client:
+        calls = [
+            contrast.build_call(each, texts, client.reading, 0, None)
+            for each in reruns.comparisons(constants)
+        ]
+        found = client.estimate(calls)
+    return within_budget(found, constants, scored, constants.quota.value, reruns.kept.comparisons)

@@ -1,0 +1,250 @@
+"""Statistics of many results at once, over Arrow: what the warehouse's Python models call.
+
+Each takes the rows of those results that are new, as SQL has counted them, and gives one row a
+result. How they are reckoned stands in ``bootstrap``, ``bradley_terry``, ``length_control``,
+``agreement`` and ``sequential``. A result's row depends on its own verdicts and its benchmark's
+questions alone, so that it stays valid whatever other results there are.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from opencs_assets.statistics import agreement, bootstrap, bradley_terry, length_control
+from opencs_assets.statistics.sequential import interval
+
+VOTES = (-1, 0, 1)
+
+
+def result_intervals(values: pa.Table, questions: pa.Table) -> pa.Table:
+    """Means of results with 95 % intervals, by bootstrap paired by question.
+
+    Where judging stopped early because the result had become clear, an ordinary interval is too
+    narrow; these get the one that holds at every look (``sequential``).
+
+    Args:
+        values: ``result_id``, ``rule``, ``benchmark``, ``question_id``, ``total`` and ``count`` of
+            the values of a question's turns, and ``low`` and ``high`` that a value can have;
+            ``stopped``: whether judging stopped early.
+        questions: ``benchmark`` and ``question_id`` of all there are, so that all results of a
+            benchmark are measured on the same drawn ones.
+
+    Returns:
+        ``result_id``, ``rule``, ``ci_low`` and ``ci_high`` in units of the values; null where
+        there is none.
+    """
+    rows, known = _frame(values), _frame(questions)
+    numbered = known.sort("benchmark", "question_id").with_columns(
+        number=pl.int_range(pl.len()).over("benchmark")
+    )
+    found = [_nothing()]
+    drawn = rows.filter(~pl.col("stopped")).join(numbered, on=["benchmark", "question_id"])
+    for part in drawn.partition_by("benchmark"):
+        size = int((numbered["benchmark"] == part["benchmark"][0]).sum())
+        names = part.select("result_id", "rule").unique().sort("result_id", "rule")
+        place = part.join(names.with_row_index("column"), on=["result_id", "rule"])
+        shape = (size, names.height)
+        sums, counts = np.zeros(shape), np.zeros(shape)
+        cells = (place["number"].to_numpy(), place["column"].to_numpy())
+        np.add.at(sums, cells, place["total"].to_numpy())
+        np.add.at(counts, cells, place["count"].to_numpy())
+        _, low, high = bootstrap.mean_intervals(sums, counts)
+        found.append(names.with_columns(ci_low=_known(low), ci_high=_known(high)))
+    means = (
+        rows.filter("stopped")
+        .group_by("result_id", "rule")
+        .agg(
+            mean=(pl.col("total") / pl.col("count")).mean(),
+            n=pl.len(),
+            low=pl.col("low").first(),
+            span=(pl.col("high") - pl.col("low")).first(),
+        )
+        .sort("result_id", "rule")
+    )
+    ends = [
+        [
+            row["low"] + row["span"] * end
+            for end in interval((row["mean"] - row["low"]) / row["span"], row["n"])
+        ]
+        for row in means.iter_rows(named=True)
+    ]
+    found.append(
+        means.select(
+            "result_id",
+            "rule",
+            ci_low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
+            ci_high=pl.Series([high for _, high in ends], dtype=pl.Float64),
+        )
+    )
+    return pl.concat(found).to_arrow()
+
+
+def ratings(outcomes: pa.Table) -> pa.Table:
+    """Bradley-Terry ratings of leaderboards, on the Elo scale with mean 1000.
+
+    Args:
+        outcomes: ``board`` (which leaderboard), ``question_id``, ``model_a``, ``model_b`` and
+            ``share``: 1 where model a won, 0.5 of a tie, 0 where it lost.
+
+    Returns:
+        ``board``, ``model``, ``rating``, ``ci_low``, ``ci_high``, ``component`` (only models of
+        one component can be compared) and ``questions`` of each model.
+    """
+    rows = _frame(outcomes)
+    schema = {
+        "board": rows.schema["board"],
+        "model": pl.String(),
+        "rating": pl.Float64(),
+        "ci_low": pl.Float64(),
+        "ci_high": pl.Float64(),
+        "component": pl.Int64(),
+    }
+    found = [pl.DataFrame(schema=schema)]
+    for part in rows.partition_by("board"):
+        models = pl.concat([part["model_a"], part["model_b"]]).unique().sort()
+        first, second = (
+            part[name].replace_strict(models, np.arange(len(models))).to_numpy().astype(np.int64)
+            for name in ("model_a", "model_b")
+        )
+        question = part["question_id"].rank("dense").to_numpy().astype(np.int64) - 1
+        share = part["share"].to_numpy()
+        strengths = bradley_terry.intervals(question, first, second, share, models=len(models))
+        wins = bradley_terry.wins_matrix(first, second, share, models=len(models))
+        rating, low, high = (_known(bradley_terry.elo(each)) for each in strengths)
+        found.append(
+            pl.DataFrame(
+                {
+                    "board": pl.repeat(part["board"][0], len(models), eager=True),
+                    "model": models,
+                    "rating": rating,
+                    "ci_low": low,
+                    "ci_high": high,
+                    "component": bradley_terry.components(wins),
+                },
+                schema=schema,
+            )
+        )
+    return pl.concat(found).to_arrow()
+
+
+def length_controlled(outcomes: pa.Table) -> pa.Table:
+    """How often the longer answer won, and win rates at equal lengths.
+
+    Where the benchmark has a difficulty of every instruction it is AlpacaEval 2's formula, with
+    model b as the baseline that they were measured for; otherwise it goes without.
+
+    Args:
+        outcomes: ``result_id``, ``share`` that model a won (1, 0.5, 0), the characters of both
+            answers, ``length_a`` and ``length_b``, and ``difficulty``, null where there is none.
+
+    Returns:
+        ``result_id``; ``questions``; ``decided`` of them, won by one of two answers of different
+        length; ``longer_wins`` of these; ``lc_win_pct`` (null where nothing can tell the model
+        from its length), ``lc_method`` and ``lc_questions``.
+    """
+    rows = _frame(outcomes)
+    longer = (pl.col("length_a") - pl.col("length_b")).sign()
+    won = 2 * pl.col("share") - 1
+    counted = (
+        rows.group_by("result_id")
+        .agg(
+            questions=pl.len().cast(pl.Int64),
+            decided=(longer * won != 0).sum().cast(pl.Int64),
+            longer_wins=(longer * won > 0).sum().cast(pl.Int64),
+        )
+        .sort("result_id")
+    )
+    names = counted["result_id"]
+    measured = set(
+        rows.group_by("result_id")
+        .agg(pl.col("difficulty").is_not_null().all())
+        .filter("difficulty")["result_id"]
+    )
+    found = (
+        length_control.no_difficulty_by(
+            rows["result_id"].replace_strict(names, np.arange(len(names))).to_numpy(),
+            rows["share"].to_numpy(),
+            rows["length_a"].to_numpy(),
+            rows["length_b"].to_numpy(),
+        )
+        if len(names)
+        else []
+    )
+    for place, name in enumerate(names):
+        mine = rows.filter(pl.col("result_id") == name) if name in measured else None
+        if mine is not None:
+            share, length_a, length_b, difficulty = (
+                mine[each].to_numpy() for each in ("share", "length_a", "length_b", "difficulty")
+            )
+            found[place] = length_control.alpaca_eval2(share, length_a, length_b, difficulty)
+    return counted.with_columns(
+        lc_win_pct=_known(np.array([100 * each.rate for each in found], np.float64)),
+        lc_method=pl.Series([each.method for each in found], dtype=pl.String),
+        lc_questions=pl.Series([each.questions for each in found], dtype=pl.Int64),
+    ).to_arrow()
+
+
+def agreements(cells: pa.Table) -> pa.Table:
+    """How often judges agree, with and without ties, and Cohen's kappa.
+
+    Args:
+        cells: ``benchmark``, ``judge_a``, ``judge_b``, ``turn``, the votes of both (``vote_a``,
+            ``vote_b``: -1, 0 of a tie, 1) and how ``often`` these met.
+
+    Returns:
+        ``benchmark``, ``judge_a``, ``judge_b``, ``turn``, ``with_ties``, ``votes``, ``agree``,
+        ``agree_pct`` and ``kappa``; nothing where no votes are left.
+    """
+    rows = _frame(cells)
+    keys = ["benchmark", "judge_a", "judge_b", "turn"]
+    made: list[dict[str, Any]] = []
+    for part in rows.partition_by(keys, maintain_order=True):
+        table = np.zeros((len(VOTES), len(VOTES)), np.int64)
+        place = tuple(part[name].to_numpy().astype(np.int64) + 1 for name in ("vote_a", "vote_b"))
+        np.add.at(table, place, part["often"].to_numpy())
+        for with_ties in (True, False):
+            found = agreement.agreement(table, ties=with_ties)
+            if found.votes:
+                made.append(
+                    {
+                        **dict(zip(keys, part.select(keys).row(0), strict=True)),
+                        "with_ties": with_ties,
+                        "votes": found.votes,
+                        "agree": found.agree,
+                        "agree_pct": 100 * found.share,
+                        "kappa": None if np.isnan(found.kappa) else found.kappa,
+                    }
+                )
+    schema = {
+        **dict.fromkeys(keys[:3], pl.String),
+        "turn": pl.Int64,
+        "with_ties": pl.Boolean,
+        "votes": pl.Int64,
+        "agree": pl.Int64,
+        "agree_pct": pl.Float64,
+        "kappa": pl.Float64,
+    }
+    return pl.DataFrame(made, schema=schema).to_arrow()
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def _nothing() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={
+            "result_id": pl.String,
+            "rule": pl.String,
+            "ci_low": pl.Float64,
+            "ci_high": pl.Float64,
+        }
+    )
+
+
+def _known(values: npt.NDArray[np.float64]) -> pl.Series:
+    """The values with null for NaN."""
+    return pl.Series(values).fill_nan(None)

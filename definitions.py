@@ -35,7 +35,7 @@ from opencs_assets.selection.checks import build_selection_checks
 from opencs_assets.verdicts.assets import build_verdict_assets
 from opencs_assets.verdicts.checks import build_verdict_checks
 from opencs_assets.wiring.home import Home, prepare_home
-from opencs_assets.wiring.jobs import build_jobs, family_assets
+from opencs_assets.wiring.jobs import build_jobs, family_assets, tags_of
 from opencs_assets.wiring.lake_io import LakeIOManager
 from opencs_assets.wiring.partitions import build_partitions
 from opencs_assets.wiring.terminal import terminal_logger
@@ -85,25 +85,25 @@ def build_defs(
         *build_evaluation_checks(settings),
         *build_import_checks(),
     ]
-    keys = frozenset(key for definition in assets for key in definition.keys)
+    families = family_assets(tags_of(assets))
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=build_jobs(keys),
+        jobs=build_jobs(assets),
         # One process a run: a process a step costs seconds of imports.
         executor=one_process_executor,
         sensors=[
             build_landing_sensor(
-                family_assets(keys)["dataset"][0].job,
+                families["dataset"][0].job,
                 tuple(
                     sorted(
                         key.to_user_string()
-                        for key in family_assets(keys)["dataset"][1]
+                        for key in families["dataset"][1]
                         if key != dg.AssetKey("cost_estimate")
                     )
                 ),
             ),
-            build_import_sensor(family_assets(keys)["imported"][0].job),
+            build_import_sensor(families["imported"][0].job),
             dg.AutomationConditionSensorDefinition(
                 "automation",
                 target=dg.AssetSelection.all(),

@@ -14,6 +14,7 @@ from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.config.experiments import Endpoint, Experiments
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import BENCHMARKS, EXPERIMENT, OUTSIDE
 from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -52,6 +53,7 @@ def build_answer_assets(
         owners=["team:evaluation"],
         # Datasets are compared with the questions, so in the graph they stand before them.
         group_name="benchmarks",
+        tags=BENCHMARKS.tags,
         metadata=table_metadata("benchmark_questions"),
         code_version="2",
     )
@@ -84,6 +86,7 @@ def build_answer_assets(
         kinds={"python", "torch", "huggingface"},
         owners=["team:evaluation"],
         group_name=GROUP,
+        tags=EXPERIMENT.tags,
         metadata=table_metadata("model_answers"),
         code_version=CODE_VERSION,
         pool="gpu",
@@ -194,6 +197,7 @@ def build_outside_assets(
         kinds={"openai", "parquet"},
         owners=["team:evaluation"],
         group_name=GROUP,
+        tags=OUTSIDE.tags,
         metadata=table_metadata("outside_answers"),
         code_version=outside.PROMPT_VERSION,
         pool="llm_api",

@@ -16,6 +16,7 @@ from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.subset import subset_of
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import EXPERIMENT
 from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from resources.launcher.resource import TrainingLauncher
@@ -87,6 +88,7 @@ def build_checkpoint_assets(
         kinds={"python", "torch", "huggingface"},
         owners=["team:training"],
         group_name="checkpoints",
+        tags=EXPERIMENT.tags,
         metadata=table_metadata("checkpoint"),
         code_version=CODE_VERSION,
         pool="gpu",

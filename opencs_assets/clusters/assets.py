@@ -17,6 +17,7 @@ from opencs_assets.tables.embeddings import to_column
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import DATASET
 from opencs_assets.wiring.metadata import bullets, plot, table_metadata, table_out
 from opencs_assets.wiring.partitions import Partitions
 from resources.embedder import EmbedderResource
@@ -34,6 +35,7 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         kinds={"sentencetransformers", "parquet"},
         owners=["team:data"],
         group_name=GROUP,
+        tags=DATASET.tags,
         metadata=table_metadata("sample_embeddings"),
         code_version="1",
         automation_condition=free_stage(),
@@ -64,6 +66,7 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 name,
                 description,
                 group=GROUP,
+                family=DATASET,
                 kinds={"faiss", "parquet"},
                 code_version="2",
                 automation_condition=free_stage(),

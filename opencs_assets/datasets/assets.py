@@ -17,6 +17,7 @@ from opencs_assets.datasets.duplicates import find_duplicates
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import DATASET
 from opencs_assets.wiring.metadata import plot, preview, table_metadata, table_out
 from opencs_assets.wiring.partitions import Partitions
 
@@ -47,6 +48,7 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "conversation, instruction, response, and the prompt template that was "
                 "stripped.",
                 group=GROUP,
+                family=DATASET,
                 kinds={"python", "parquet"},
                 code_version="1",
             ),
@@ -54,6 +56,7 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "rejected_rows",
                 "Rows of the file that are not samples, each with the reason.",
                 group=GROUP,
+                family=DATASET,
                 kinds={"python", "parquet"},
                 code_version="1",
             ),
@@ -108,6 +111,7 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         kinds={"python", "parquet"},
         owners=["team:data"],
         group_name=GROUP,
+        tags=DATASET.tags,
         metadata=table_metadata("near_duplicates"),
         code_version="1",
         automation_condition=free_stage(),
@@ -143,6 +147,7 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         kinds={"python", "parquet"},
         owners=["team:data"],
         group_name=GROUP,
+        tags=DATASET.tags,
         metadata=table_metadata("contaminated_samples"),
         code_version="1",
         automation_condition=free_stage(),

@@ -21,6 +21,7 @@ from opencs_assets.evaluation.dbt_project import (
 )
 from opencs_assets.tables.lake import Lake
 from opencs_assets.wiring import automation
+from opencs_assets.wiring.jobs import WAREHOUSE
 from opencs_assets.wiring.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from resources.lake import LakeError
 from resources.llm.resource import LLMResource
@@ -62,6 +63,10 @@ class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]
         """All marts have one owner."""
         return OWNERS
 
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        """All marts are of the warehouse's family."""
+        return WAREHOUSE.tags
+
     def get_automation_condition(
         self, dbt_resource_props: Mapping[str, Any]
     ) -> dg.AutomationCondition[Any] | None:
@@ -90,6 +95,7 @@ def build_evaluation_assets(
     @dg.asset(
         io_manager_key="lake",
         group_name=GROUP,
+        tags=WAREHOUSE.tags,
         owners=OWNERS,
         kinds={"polars", "parquet"},
         deps=[
@@ -124,6 +130,7 @@ def build_evaluation_assets(
             name=name,
             io_manager_key="lake",
             group_name=GROUP,
+            tags=WAREHOUSE.tags,
             owners=OWNERS,
             kinds={"yaml", "parquet"},
             description=description,

@@ -12,6 +12,7 @@ from opencs_assets.imports.reading import Imported, by_reason, read_imports
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import IMPORTED
 from opencs_assets.wiring.metadata import bullets, preview, table_out
 
 GROUP = "verdicts"
@@ -38,6 +39,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
                 "Verdicts that people already had, from the files of `opencs import-verdicts` and "
                 "landing/verdicts, each used, a duplicate, in conflict, or overruled.",
                 group=GROUP,
+                family=IMPORTED,
                 kinds=KINDS,
                 code_version=CODE_VERSION,
                 automation_condition=free_stage(),
@@ -47,6 +49,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
                 "rejected_verdicts",
                 "Rows of imported files that are no verdict or answer, each with the reason.",
                 group=GROUP,
+                family=IMPORTED,
                 kinds=KINDS,
                 code_version=CODE_VERSION,
                 automation_condition=free_stage(),
@@ -57,6 +60,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
                 "Models' answers that people already had, from FastChat's files and from those "
                 "that hold verdicts and answers.",
                 group=GROUP,
+                family=IMPORTED,
                 kinds=KINDS,
                 code_version=CODE_VERSION,
                 automation_condition=free_stage(),

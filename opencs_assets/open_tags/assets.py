@@ -11,6 +11,7 @@ from opencs_assets.open_tags.normalize import normalize
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import DATASET
 from opencs_assets.wiring.metadata import plot, table_out
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -33,6 +34,7 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "What the tagger calls each sample, in its own words. A sample whose replies "
                 "could not be read keeps a row that says why.",
                 group=GROUP,
+                family=DATASET,
                 kinds={"openai", "parquet"},
                 code_version=prompts,
             ),
@@ -41,6 +43,7 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "Every reply of the tagger that could not be used, with the reason; it was "
                 "asked again at most twice.",
                 group=GROUP,
+                family=DATASET,
                 kinds={"openai", "parquet"},
                 code_version=prompts,
             ),
@@ -101,6 +104,7 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "normalized_tags",
                 "Each sample's tags after merging equal ones and dropping rare ones.",
                 group=GROUP,
+                family=DATASET,
                 kinds={"polars", "parquet"},
                 code_version="2",
                 automation_condition=free_stage(),
@@ -110,6 +114,7 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "What each step of normalization made of each raw tag, so that it can be "
                 "asked why two tags are one.",
                 group=GROUP,
+                family=DATASET,
                 kinds={"polars", "parquet"},
                 code_version="2",
                 automation_condition=free_stage(),

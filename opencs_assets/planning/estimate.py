@@ -21,6 +21,7 @@ from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.scores import SCORE_COMPARISONS
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import DATASET
 from opencs_assets.wiring.partitions import Partitions
 from resources.llm.client import LLMClient
 from resources.llm.resource import LLMResource
@@ -227,6 +228,7 @@ def build_estimate_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         kinds={"python"},
         owners=["team:data"],
         group_name="datasets",
+        tags=DATASET.tags,
         code_version="1",
     )
     def cost_estimate(

@@ -17,7 +17,7 @@ from dagster._core.utils import make_new_run_id
 
 from opencs_assets.config.experiments import Experiments
 from opencs_assets.selection.registry import METHODS
-from opencs_assets.wiring.jobs import WAREHOUSE, family_assets
+from opencs_assets.wiring.jobs import WAREHOUSE, family_assets, graph_tags
 from opencs_assets.wiring.partitions import DATASET
 from resources.errors import MendableError
 from resources.runs.dead import STARTED_BY_HAND_TAG, note_process
@@ -142,7 +142,7 @@ def plan(
         name for name in experiments.outside_models if everything or name in compared
     ]
     steps = []
-    for family, members in family_assets(frozenset(graph.get_all_asset_keys())).values():
+    for family, members in family_assets(graph_tags(graph)).values():
         assets = tuple(sorted(key.to_user_string() for key in keys & members))
         if not assets:
             continue
@@ -313,7 +313,7 @@ def _scores_for_nothing(
     """
     subset = dg.AssetKey("selected_subset")
     # The warehouse shows what there is; it needs none of it.
-    _, shows = family_assets(frozenset(graph.get_all_asset_keys()))[WAREHOUSE.name]
+    _, shows = family_assets(graph_tags(graph))[WAREHOUSE.name]
     needed = {name for method in methods & METHODS.keys() for name in METHODS[method].needs}
     found: set[dg.AssetKey] = set()
     for scores in {method.scores for method in METHODS.values() if method.scores} - needed:

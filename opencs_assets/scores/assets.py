@@ -18,6 +18,7 @@ from opencs_assets.scores.pairing import Comparison
 from opencs_assets.scores.rounds import Budget, compare_in_rounds
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import DATASET, WHOLE_SET
 from opencs_assets.wiring.metadata import plot, table_metadata, table_out
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -49,11 +50,13 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             "score_comparisons": compared_table(
                 "score_comparisons",
                 "Every question to the scorer: two samples, their order, two scores.",
+                family=DATASET,
             ),
             "contrastive_scores": compared_table(
                 "contrastive_scores",
                 "Each candidate's score among the samples of its cluster, with its interval. It "
                 "ranks within a cluster only.",
+                family=DATASET,
             ),
         },
     )
@@ -85,10 +88,12 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             "whole_set_comparisons": compared_table(
                 "whole_set_comparisons",
                 "For the ablation without clusters: pairs of the whole set that were compared.",
+                family=WHOLE_SET,
             ),
             "whole_set_scores": compared_table(
                 "whole_set_scores",
                 "For the ablation without clusters: each sample's score among all.",
+                family=WHOLE_SET,
             ),
         },
     )
@@ -117,6 +122,7 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         kinds={"openai", "parquet"},
         owners=["team:data"],
         group_name=GROUP,
+        tags=DATASET.tags,
         metadata=table_metadata("single_scores"),
         code_version=single_version,
         pool="llm_api",

@@ -24,6 +24,7 @@ from opencs_assets.tables.subset import read_refined, subset_content
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import DATASET, EXPORT, REFINED, SELECTOR
 from opencs_assets.wiring.metadata import bullets, plot, table_metadata, table_out
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -63,13 +64,17 @@ def build_selection_assets(
                 "selected_subset",
                 "The chosen samples in the order of choice, each with the reason. `pins.csv` in "
                 "the home keeps or bans samples.",
+                family=SELECTOR,
             ),
             "unselected_samples": selection_table(
-                "unselected_samples", "The dataset's other samples, each with why it is not chosen."
+                "unselected_samples",
+                "The dataset's other samples, each with why it is not chosen.",
+                family=SELECTOR,
             ),
             "outside_samples": selection_table(
                 "outside_samples",
                 "Of a set chosen elsewhere, the samples that the dataset does not have.",
+                family=SELECTOR,
             ),
         },
         check_specs=[
@@ -129,6 +134,7 @@ def build_selection_assets(
         kinds={"openai", "parquet"},
         owners=OWNERS,
         group_name=GROUP,
+        tags=REFINED.tags,
         metadata=table_metadata("refined_samples"),
         code_version=refinement.prompt_versions(),
         pool="llm_api",
@@ -183,6 +189,7 @@ def build_selection_assets(
         kinds={"json", "parquet", "huggingface"},
         owners=OWNERS,
         group_name=GROUP,
+        tags=EXPORT.tags,
         metadata=table_metadata("subset_exports"),
         code_version="1",
         automation_condition=free_stage(),
@@ -240,11 +247,13 @@ def build_selection_assets(
                 "stability_samples",
                 "How often other seeds, K, α and quotas choose each sample: the selection run "
                 "again from kept comparisons, without a call.",
+                family=DATASET,
             ),
             "stability_runs": selection_table(
                 "stability_runs",
                 "The runs behind `stability_samples`: what each varied, and how much of the subset "
                 "it kept.",
+                family=DATASET,
             ),
         },
     )

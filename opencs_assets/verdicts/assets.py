@@ -15,6 +15,7 @@ from opencs_assets.verdicts.stopping import EarlyStop, Look
 from opencs_assets.verdicts.tasks import STOPPED, by_benchmark, most_turns, pair_tasks, single_tasks
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
+from opencs_assets.wiring.jobs import EXPERIMENT, MATCHUP
 from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -45,6 +46,7 @@ def build_verdict_assets(
         kinds={"openai", "parquet"},
         owners=OWNERS,
         group_name=GROUP,
+        tags=EXPERIMENT.tags,
         metadata=table_metadata("single_verdicts"),
         code_version="+".join(Single(reading).version for reading in get_args(Reading)),
         pool="llm_api",
@@ -99,6 +101,7 @@ def build_verdict_assets(
         kinds={"openai", "parquet"},
         owners=OWNERS,
         group_name=GROUP,
+        tags=MATCHUP.tags,
         metadata=table_metadata("pairwise_verdicts"),
         code_version="+".join(Pair(name).version for name in get_args(PairProtocol)),
         pool="llm_api",

@@ -4,11 +4,15 @@ The families in the order that data flows; the command line walks them in this o
 UI a person starts them in this order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+
+from resources.errors import InternalError
+
+FAMILY_TAG = "opencs/family"
 
 
 @dataclass(frozen=True)
@@ -17,14 +21,12 @@ class Family:
 
     Attributes:
         name: Name of the family; its job is ``<name>_job``.
-        assets: Assets in it; empty for the warehouse, which has all the others.
         dimension: Partition dimension, beside ``dataset`` where it is by dataset, if any.
         by_dataset: Whether it is partitioned by dataset at all.
         description: What running it does.
     """
 
     name: str
-    assets: tuple[str, ...]
     dimension: str | None
     by_dataset: bool
     description: str
@@ -34,96 +36,104 @@ class Family:
         """Name of the family's job."""
         return f"{self.name}_job"
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What an asset of the family is tagged with, where it is defined."""
+        return {FAMILY_TAG: self.name}
 
-FAMILIES: tuple[Family, ...] = (
-    Family("benchmarks", ("benchmark_questions",), None, False, "Read the benchmarks' questions."),
-    Family(
-        "dataset",
-        (
-            "raw_dataset",
-            "rejected_rows",
-            "near_duplicates",
-            "contaminated_samples",
-            "cost_estimate",
-            "open_tags",
-            "unparsable_tags",
-            "normalized_tags",
-            "tag_lineage",
-            "sample_embeddings",
-            "sample_clusters",
-            "unclustered_samples",
-            "representatives",
-            "clusters",
-            "score_comparisons",
-            "contrastive_scores",
-            "single_scores",
-            "stability_samples",
-            "stability_runs",
-        ),
-        None,
-        True,
-        "Read a dataset, tag, cluster and score its samples.",
-    ),
-    # A family of its own: comparing the whole set costs many times what comparing within clusters
-    # does, so nothing but an explicit wish starts it.
-    Family(
-        "whole_set",
-        ("whole_set_comparisons", "whole_set_scores"),
-        None,
-        True,
-        "Compare the whole set, for the ablation without clusters.",
-    ),
-    Family(
-        "selector",
-        ("selected_subset", "unselected_samples", "outside_samples"),
-        "selector",
-        True,
-        "Choose a subset.",
-    ),
-    Family("refined", ("refined_samples",), "refined", True, "Refine a subset's samples."),
-    Family("export", ("subset_exports",), "selector", True, "Write a subset as files."),
-    Family(
-        "experiment",
-        ("checkpoint", "model_answers", "single_verdicts"),
-        "experiment",
-        True,
-        "Train on a subset, answer the benchmark, judge the answers.",
-    ),
-    # Costs money, and is the same for every dataset.
-    Family(
-        "outside",
-        ("outside_answers",),
-        "outside_model",
-        False,
-        "Have an outside model answer the benchmarks of its matchups.",
-    ),
-    Family("matchup", ("pairwise_verdicts",), "matchup", True, "Judge two models' answers."),
-    Family(
-        "imported",
-        ("imported_verdicts", "rejected_verdicts", "imported_answers"),
-        None,
-        False,
-        "Read the files of verdicts and answers that were imported.",
-    ),
+
+BENCHMARKS = Family("benchmarks", None, False, "Read the benchmarks' questions.")
+DATASET = Family("dataset", None, True, "Read a dataset, tag, cluster and score its samples.")
+# A family of its own: comparing the whole set costs many times what comparing within clusters
+# does, so nothing but an explicit wish starts it.
+WHOLE_SET = Family(
+    "whole_set", None, True, "Compare the whole set, for the ablation without clusters."
+)
+SELECTOR = Family("selector", "selector", True, "Choose a subset.")
+REFINED = Family("refined", "refined", True, "Refine a subset's samples.")
+EXPORT = Family("export", "selector", True, "Write a subset as files.")
+EXPERIMENT = Family(
+    "experiment",
+    "experiment",
+    True,
+    "Train on a subset, answer the benchmark, judge the answers.",
+)
+# Costs money, and is the same for every dataset.
+OUTSIDE = Family(
+    "outside",
+    "outside_model",
+    False,
+    "Have an outside model answer the benchmarks of its matchups.",
+)
+MATCHUP = Family("matchup", "matchup", True, "Judge two models' answers.")
+IMPORTED = Family(
+    "imported", None, False, "Read the files of verdicts and answers that were imported."
 )
 WAREHOUSE = Family(
-    "warehouse", (), None, False, "Build the DuckDB tables from all that is in the lake."
+    "warehouse", None, False, "Build the DuckDB tables from all that is in the lake."
 )
+# In the order that data flows.
+FAMILIES = (
+    BENCHMARKS,
+    DATASET,
+    WHOLE_SET,
+    SELECTOR,
+    REFINED,
+    EXPORT,
+    EXPERIMENT,
+    OUTSIDE,
+    MATCHUP,
+    IMPORTED,
+    WAREHOUSE,
+)
+
+
+class FamilyError(InternalError):
+    """An asset does not say which family it belongs to."""
 
 
 def family_assets(
-    all_assets: frozenset[dg.AssetKey],
+    tags: Mapping[dg.AssetKey, Mapping[str, str]],
 ) -> Mapping[str, tuple[Family, frozenset[dg.AssetKey]]]:
-    """Which assets belong to which family; what no other family names is the warehouse's."""
-    named = {
-        family.name: (family, frozenset(dg.AssetKey(name) for name in family.assets))
+    """Which assets belong to which family, by what they are tagged with.
+
+    Args:
+        tags: The tags of each asset that can be materialized.
+
+    Raises:
+        FamilyError: An asset names no family, or one that there is not.
+    """
+    known = {family.name for family in FAMILIES}
+    for key, own in tags.items():
+        if own.get(FAMILY_TAG) not in known:
+            raise FamilyError(
+                f"asset {key.to_user_string()} is tagged with no family; give it "
+                f"`tags=FAMILY.tags` with one of {', '.join(sorted(known))}"
+            )
+    return {
+        family.name: (
+            family,
+            frozenset(key for key, own in tags.items() if own[FAMILY_TAG] == family.name),
+        )
         for family in FAMILIES
     }
-    others = all_assets - frozenset().union(*(keys for _, keys in named.values()))
-    return {**named, WAREHOUSE.name: (WAREHOUSE, others)}
 
 
-def build_jobs(all_assets: frozenset[dg.AssetKey]) -> list[Any]:
+def tags_of(assets: Iterable[dg.AssetsDefinition]) -> Mapping[dg.AssetKey, Mapping[str, str]]:
+    """The tags of all assets of some definitions."""
+    return {spec.key: spec.tags for definition in assets for spec in definition.specs}
+
+
+def graph_tags(graph: Any) -> Mapping[dg.AssetKey, Mapping[str, str]]:
+    """The tags of all assets of a graph (Dagster has no public type for it)."""
+    return {
+        key: graph.get(key).tags
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).is_materializable
+    }
+
+
+def build_jobs(assets: Iterable[dg.AssetsDefinition]) -> list[Any]:
     """The job of each family (Dagster has no public type for an asset job that is not resolved)."""
     return [
         dg.define_asset_job(
@@ -131,6 +141,6 @@ def build_jobs(all_assets: frozenset[dg.AssetKey]) -> list[Any]:
             selection=dg.AssetSelection.assets(*sorted(keys)),
             description=family.description,
         )
-        for family, keys in family_assets(all_assets).values()
+        for family, keys in family_assets(tags_of(assets)).values()
         if keys
     ]

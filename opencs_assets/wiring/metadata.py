@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.tables.catalog import TABLES
+from opencs_assets.wiring.jobs import Family
 from resources.schema import Table
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def table_out(
     name: str,
     description: str,
     *,
+    family: Family,
     group: str,
     kinds: set[str],
     code_version: str,
@@ -60,6 +62,7 @@ def table_out(
         kinds=kinds,
         owners=list(owners),
         group_name=group,
+        tags=family.tags,
         metadata=table_metadata(name),
         code_version=code_version,
         automation_condition=automation_condition,

@@ -10,7 +10,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from definitions import build_defs
 from opencs_assets.tables.catalog import TABLES
-from opencs_assets.wiring.jobs import FAMILIES, family_assets
+from opencs_assets.wiring.jobs import FAMILY_TAG, FamilyError, family_assets, graph_tags
 
 PAID_OR_LONG = {
     "open_tags",
@@ -83,14 +83,19 @@ def test_what_costs_money_or_hours_never_starts_by_itself(specs):
         assert specs[name].automation_condition is None, name
 
 
-def test_every_family_has_its_job_and_every_asset_its_family(defs, specs):
+def test_every_family_has_its_job_and_every_asset_its_family(defs):
     jobs = {job.name for job in defs.resolve_all_job_defs()}
-    keys = frozenset(dg.AssetKey.from_user_string(name) for name in specs)
-    families = family_assets(keys)
+    tags = graph_tags(defs.resolve_asset_graph())
+    families = family_assets(tags)
     assert {family.job for family, _ in families.values()} <= jobs
-    declared = {name for family in FAMILIES for name in family.assets}
-    assert declared <= set(specs)
-    assert frozenset().union(*(members for _, members in families.values())) == keys
+    assert all(members for _, members in families.values())
+    assert frozenset().union(*(members for _, members in families.values())) == tags.keys()
+
+
+@pytest.mark.parametrize("tags", [{}, {FAMILY_TAG: "unheard of"}])
+def test_an_asset_without_a_family_is_an_error_and_not_the_warehouses(tags):
+    with pytest.raises(FamilyError, match="asset lost is tagged with no family"):
+        family_assets({dg.AssetKey("lost"): tags})
 
 
 def test_every_stage_has_a_blocking_check(defs):

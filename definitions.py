@@ -1,7 +1,7 @@
 """The platform's Dagster definitions: wiring only.
 
-``build_defs`` reads the home's experiments (partitions are made from them) and puts assets, checks,
-jobs, sensors and resources together. Settings are read when a run needs them.
+``build_defs`` reads the home's experiments (partitions are made from them) and merges what each
+stage offers with jobs and resources. Settings are read when a run needs them.
 """
 
 from collections.abc import Mapping
@@ -10,39 +10,46 @@ from typing import Any
 
 import dagster as dg
 
-from opencs_assets.answers.assets import build_answer_assets, build_outside_assets
-from opencs_assets.answers.checks import build_answer_checks, build_outside_checks
-from opencs_assets.checkpoints.assets import build_checkpoint_assets
-from opencs_assets.checkpoints.checks import build_checkpoint_checks
-from opencs_assets.clusters.assets import build_cluster_assets
-from opencs_assets.clusters.checks import build_cluster_checks
+from opencs_assets.answers import definitions as answers
+from opencs_assets.benchmarks import definitions as benchmarks
+from opencs_assets.checkpoints import definitions as checkpoints
+from opencs_assets.clusters import definitions as clusters
 from opencs_assets.config.experiments import load_experiments
-from opencs_assets.datasets.assets import build_dataset_assets
-from opencs_assets.datasets.checks import build_dataset_checks
-from opencs_assets.datasets.sensors import build_landing_sensor
-from opencs_assets.evaluation.assets import build_evaluation_assets
-from opencs_assets.evaluation.checks import build_evaluation_checks
-from opencs_assets.imports.assets import build_import_assets
-from opencs_assets.imports.checks import build_import_checks
-from opencs_assets.imports.sensors import build_import_sensor
-from opencs_assets.open_tags.assets import build_tag_assets
-from opencs_assets.open_tags.checks import build_tag_checks
-from opencs_assets.planning.estimate import build_estimate_assets
-from opencs_assets.scores.assets import build_score_assets
-from opencs_assets.scores.checks import build_score_checks
-from opencs_assets.selection.assets import build_selection_assets
-from opencs_assets.selection.checks import build_selection_checks
-from opencs_assets.verdicts.assets import build_verdict_assets
-from opencs_assets.verdicts.checks import build_verdict_checks
+from opencs_assets.datasets import definitions as datasets
+from opencs_assets.evaluation import definitions as evaluation
+from opencs_assets.imports import definitions as imports
+from opencs_assets.open_tags import definitions as open_tags
+from opencs_assets.planning import definitions as planning
+from opencs_assets.scores import definitions as scores
+from opencs_assets.selection import definitions as selection
+from opencs_assets.verdicts import definitions as verdicts
+from opencs_assets.wiring.automation import build_automation_sensor
 from opencs_assets.wiring.home import Home, prepare_home
 from opencs_assets.wiring.jobs import build_jobs, family_assets, tags_of
 from opencs_assets.wiring.lake_io import LakeIOManager
 from opencs_assets.wiring.partitions import build_partitions
+from opencs_assets.wiring.stage import Declared
 from opencs_assets.wiring.terminal import terminal_logger
 from resources.embedder import EmbedderResource
 from resources.launcher.resource import TrainingLauncher
 from resources.llm.resource import LLMResource
 from resources.runs.executor import one_process_executor
+
+# In the order that data flows.
+STAGES = (
+    benchmarks,
+    datasets,
+    planning,
+    open_tags,
+    clusters,
+    scores,
+    selection,
+    checkpoints,
+    answers,
+    verdicts,
+    imports,
+    evaluation,
+)
 
 
 def build_defs(
@@ -55,70 +62,29 @@ def build_defs(
         resources: Resources that replace the home's, by key.
     """
     settings = prepare_home(home)
-    folder = settings.home
-    experiments = load_experiments(folder)
-    partitions = build_partitions(experiments)
-    assets = [
-        *build_dataset_assets(partitions),
-        *build_estimate_assets(partitions),
-        *build_tag_assets(partitions),
-        *build_cluster_assets(partitions),
-        *build_score_assets(partitions),
-        *build_selection_assets(experiments, partitions),
-        *build_checkpoint_assets(experiments, partitions),
-        *build_answer_assets(experiments, partitions),
-        *build_outside_assets(experiments, partitions),
-        *build_verdict_assets(experiments, partitions),
-        *build_import_assets(),
-        *build_evaluation_assets(settings, experiments),
-    ]
-    checks = [
-        *build_dataset_checks(partitions),
-        *build_tag_checks(partitions),
-        *build_cluster_checks(partitions),
-        *build_score_checks(partitions),
-        *build_selection_checks(partitions),
-        *build_checkpoint_checks(partitions),
-        *build_answer_checks(experiments, partitions),
-        *build_outside_checks(experiments, partitions),
-        *build_verdict_checks(experiments, partitions),
-        *build_evaluation_checks(settings),
-        *build_import_checks(),
-    ]
+    experiments = load_experiments(settings.home)
+    declared = Declared(settings, experiments, build_partitions(experiments))
+    stages = [module.build_stage(declared) for module in STAGES]
+    assets = [asset for stage in stages for asset in stage.assets]
     families = family_assets(tags_of(assets))
+    folder = str(settings.home)
     return dg.Definitions(
         assets=assets,
-        asset_checks=checks,
+        asset_checks=[check for stage in stages for check in stage.checks],
         jobs=build_jobs(assets),
         # One process a run: a process a step costs seconds of imports.
         executor=one_process_executor,
         sensors=[
-            build_landing_sensor(
-                families["dataset"][0].job,
-                tuple(
-                    sorted(
-                        key.to_user_string()
-                        for key in families["dataset"][1]
-                        if key != dg.AssetKey("cost_estimate")
-                    )
-                ),
-            ),
-            build_import_sensor(families["imported"][0].job),
-            dg.AutomationConditionSensorDefinition(
-                "automation",
-                target=dg.AssetSelection.all(),
-                default_status=dg.DefaultSensorStatus.RUNNING,
-                minimum_interval_seconds=30,
-                description="Runs the stages that cost nothing when what they read is new.",
-            ),
+            *(sensor for stage in stages for sensor in stage.sensors(families)),
+            build_automation_sensor(),
         ],
         loggers={"terminal": terminal_logger},
         resources={
-            "home": Home(path=str(folder)),
-            "lake": LakeIOManager(home=str(folder)),
-            "llm": LLMResource(home=str(folder)),
-            "embedder": EmbedderResource(home=str(folder)),
-            "launcher": TrainingLauncher(home=str(folder)),
+            "home": Home(path=folder),
+            "lake": LakeIOManager(home=folder),
+            "llm": LLMResource(home=folder),
+            "embedder": EmbedderResource(home=folder),
+            "launcher": TrainingLauncher(home=folder),
             **(resources or {}),
         },
     )

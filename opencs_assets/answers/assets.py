@@ -1,4 +1,4 @@
-"""The assets ``benchmark_questions``, ``model_answers`` and ``outside_answers``."""
+"""The assets ``model_answers`` and ``outside_answers``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,10 @@ from opencs_assets.answers import outside, plots
 from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
 from opencs_assets.answers.store import read_answers
 from opencs_assets.benchmarks.declared import sampling_of
-from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.config.experiments import Endpoint, Experiments
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
-from opencs_assets.wiring.jobs import BENCHMARKS, EXPERIMENT, OUTSIDE
+from opencs_assets.wiring.jobs import EXPERIMENT, OUTSIDE
 from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -41,38 +40,7 @@ class AnswersConfig(dg.Config):
 def build_answer_assets(
     experiments: Experiments, partitions: Partitions
 ) -> list[dg.AssetsDefinition]:
-    """The assets that read the benchmarks and answer them from each checkpoint."""
-
-    @dg.asset(
-        io_manager_key="lake",
-        description=(
-            "The questions of all benchmarks: the package's, and those in `benchmarks` of the home "
-            "(`opencs benchmarks fetch`)."
-        ),
-        kinds={"json", "parquet"},
-        owners=["team:evaluation"],
-        # Datasets are compared with the questions, so in the graph they stand before them.
-        group_name="benchmarks",
-        tags=BENCHMARKS.tags,
-        metadata=table_metadata("benchmark_questions"),
-        code_version="2",
-    )
-    def benchmark_questions(home: Home) -> dg.MaterializeResult[pl.DataFrame]:
-        wanted = {f"matchups.{name}": each.benchmark for name, each in experiments.matchups.items()}
-        wanted |= {
-            f"benchmarks[{at}]": each for at, each in enumerate(experiments.benchmarks or ())
-        }
-        with clear_failures():
-            questions = read_benchmarks(home.folder, wanted)
-        sizes = questions.group_by("benchmark", maintain_order=True).len()
-        return dg.MaterializeResult(
-            value=questions,
-            metadata={
-                "questions": dict(sizes.iter_rows()),
-                "turns": int(questions["turns"].list.len().sum()),
-                "with_reference": questions.filter(pl.col("references").list.len() > 0).height,
-            },
-        )
+    """The asset that answers the benchmarks from each checkpoint."""
 
     @dg.asset(
         partitions_def=partitions.dataset_experiment,
@@ -179,7 +147,7 @@ def build_answer_assets(
             },
         )
 
-    return [benchmark_questions, model_answers]
+    return [model_answers]
 
 
 def build_outside_assets(

@@ -41,3 +41,14 @@ def declared() -> dg.AutomationCondition:
     return (changed.since(handled) & ~condition.in_progress()).with_label(
         "declared: when experiments.yaml says something else"
     )
+
+
+def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates these conditions; Dagster's own would be stopped at first."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        description="Runs the stages that cost nothing when what they read is new.",
+    )

@@ -12,6 +12,7 @@ import pytest
 
 from opencs_assets.answers.assets import build_answer_assets
 from opencs_assets.answers.checks import build_answer_checks
+from opencs_assets.benchmarks.assets import build_benchmark_assets
 from opencs_assets.checkpoints.assets import build_checkpoint_assets
 from opencs_assets.checkpoints.checks import build_checkpoint_checks
 from opencs_assets.config.experiments import load_experiments
@@ -85,6 +86,7 @@ class Platform:
         partitions = build_partitions(experiments)
         own = [
             *build_checkpoint_assets(experiments, partitions),
+            *build_benchmark_assets(experiments),
             *build_answer_assets(experiments, partitions),
         ]
         before = [

@@ -22,9 +22,10 @@ from opencs_assets.open_tags import definitions as open_tags
 from opencs_assets.planning import definitions as planning
 from opencs_assets.scores import definitions as scores
 from opencs_assets.selection import definitions as selection
+from opencs_assets.tables.home import prepare_home
 from opencs_assets.verdicts import definitions as verdicts
 from opencs_assets.wiring.automation import build_automation_sensor
-from opencs_assets.wiring.home import Home, prepare_home
+from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.jobs import build_jobs, family_assets, tags_of
 from opencs_assets.wiring.lake_io import LakeIOManager
 from opencs_assets.wiring.partitions import build_partitions

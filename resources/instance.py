@@ -1,64 +1,11 @@
 """The Dagster instance of a home: the one that command line, UI and sensors share."""
 
-import hashlib
 import os
-import shutil
 from pathlib import Path
 
 import dagster as dg
 
-from resources.errors import MendableError
-from resources.settings import Settings, load_settings
-
-# SHA-256 of the configurations that earlier releases put into homes: one of them gives way to this
-# release's; one that somebody has changed stays.
-_EARLIER_CONFIGS = {
-    "016a6cd3e6feba947e42a54a84bb56fb92d9baacefa025feb38fa6388e6b5091",
-    "a1d76485ba21ab1f37dcec0cdee8548c1890336360f43c06400d275ecf38f3c7",
-}
-CONFIG = Path(__file__).resolve().parent.parent / "deploy" / "laptop" / "dagster.yaml"
-FOLDERS = ("landing", "landing/verdicts", "lake", "llm", "checkpoints", "answers", "dagster")
-
-
-class HomeError(MendableError):
-    """The home can't be used; the message says which folder and what to do."""
-
-
-def prepare_folders(home: Path | str | None = None) -> Settings:
-    """Make the folders of a home and its Dagster configuration.
-
-    Does nothing to what is there already, but for a Dagster configuration that an earlier release
-    put there and nobody has changed since: it becomes this release's.
-
-    Raises:
-        HomeError: A folder can't be made or written to.
-        SettingsError: The home's settings are not usable.
-    """
-    settings = load_settings(home)
-    try:
-        for name in FOLDERS:
-            (settings.home / name).mkdir(parents=True, exist_ok=True)
-        if settings.dagster_home is None:
-            _configure(settings.home / "dagster" / "dagster.yaml")
-        probe = settings.home / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise HomeError(
-            f"OPENCS_HOME {settings.home} can't be used: {error.strerror} ({error.filename}). "
-            "Make the folder writable, or set OPENCS_HOME to one that is."
-        ) from None
-    return settings
-
-
-def _configure(config: Path) -> None:
-    if config.exists():
-        content = hashlib.sha256(config.read_bytes()).hexdigest()
-        if content not in _EARLIER_CONFIGS:
-            return
-    temporary = config.with_name(f".{config.name}.{os.getpid()}")
-    shutil.copyfile(CONFIG, temporary)
-    temporary.replace(config)
+from resources.settings import load_settings
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:

@@ -490,7 +490,7 @@ def sql(
     """Query the warehouse; read-only, and never in the way of a run."""
     from resources.warehouse import query
 
-    frame = query(_prepare().warehouse, statement)
+    frame = query(load_settings().warehouse, statement)
     if as_json:
         print(frame.write_json())
     else:
@@ -822,7 +822,7 @@ def _is_of_a_database(error: Exception) -> bool:
 
 
 def _prepare() -> Any:
-    from opencs_assets.wiring.home import prepare_home
+    from opencs_assets.tables.home import prepare_home
 
     return prepare_home()
 

@@ -1,28 +1,11 @@
-"""A home: preparing one, and the Dagster resource by which assets read its settings."""
+"""The home as a Dagster resource, so that assets read settings when they run."""
 
 from pathlib import Path
 
 import dagster as dg
 
 from opencs_assets.config.experiments import Experiments, load_experiments
-from opencs_assets.tables.lake import Lake
-from resources.instance import prepare_folders
 from resources.settings import Settings, load_settings
-
-
-def prepare_home(home: Path | str | None = None) -> Settings:
-    """Make the folders of a home, its Dagster configuration and the lake's zero-row files.
-
-    Does nothing to what is there already, but for a Dagster configuration that an earlier release
-    put there and nobody has changed since: it becomes this release's.
-
-    Raises:
-        HomeError: A folder can't be made or written to.
-        SettingsError: The home's settings are not usable.
-    """
-    settings = prepare_folders(home)
-    Lake(settings.lake).ensure_schemas()
-    return settings
 
 
 class Home(dg.ConfigurableResource):

@@ -9,8 +9,9 @@ from opencs_assets.imports.assets import build_import_assets
 from opencs_assets.imports.checks import build_import_checks
 from opencs_assets.imports.kept import keep
 from opencs_assets.imports.options import Options
+from opencs_assets.tables.home import prepare_home
 from opencs_assets.tables.lake import Lake
-from opencs_assets.wiring.home import Home, prepare_home
+from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.lake_io import LakeIOManager
 
 

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from opencs_assets.config.experiments import FURTHER, load_experiments
-from opencs_assets.wiring.home import prepare_home
-from resources.instance import HomeError
+from opencs_assets.tables.home import prepare_home
+from resources.home import HomeError
 from resources.settings import load_settings
 
 FILES = ("settings.toml", "experiments.yaml")

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from opencs_assets.cli.doctor import examine
-from opencs_assets.wiring.home import prepare_home
-from resources import instance as instances
+from opencs_assets.tables.home import prepare_home
+from resources import home as instances
 from resources.instance import open_instance
 from resources.runs.dead import note_process
 from resources.runs.health import damaged_databases, growth

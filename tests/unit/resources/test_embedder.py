@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from resources.embedder import EMBEDDED_EMBEDDER, Embedder, EmbedderResource
+from resources.embedder import (
+    EMBEDDED_EMBEDDER,
+    Embedder,
+    EmbedderResource,
+    _refuse_other_weights,
+)
 from resources.models import ModelError
 
 
@@ -62,3 +67,10 @@ def test_embeddings_that_are_not_finite_are_an_error_and_not_kept(tmp_path):
     with pytest.raises(ModelError, match=r"'damaged' gives 1 of 2 texts .* the first of them 'b'"):
         resource.embed(["a", "b"])
     assert np.isfinite(resource.embed(["a"])).all()
+
+
+def test_weights_that_are_not_the_published_ones_are_refused(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"other weights")
+    with pytest.raises(ModelError, match=r"model.safetensors has SHA-256 [0-9a-f]{64}, expected"):
+        _refuse_other_weights(weights)

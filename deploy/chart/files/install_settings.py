@@ -13,6 +13,7 @@ from pathlib import Path
 
 from opencs_assets.config.experiments import FURTHER, load_experiments
 from opencs_assets.tables.home import prepare_home
+from resources.errors import OpenCSError
 from resources.home import HomeError
 from resources.settings import load_settings
 
@@ -27,7 +28,7 @@ def install(source: Path, home: Path) -> None:
         home: The home; its folders are made too.
 
     Raises:
-        ValueError: A setting or an experiment is not usable; nothing was changed.
+        OpenCSError: A setting or an experiment is not usable; nothing was changed.
         HomeError: The home can't be written to.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -56,5 +57,5 @@ def install(source: Path, home: Path) -> None:
 if __name__ == "__main__":
     try:
         install(Path(sys.argv[1]), Path(sys.argv[2]))
-    except (ValueError, HomeError) as failure:
+    except OpenCSError as failure:
         sys.exit(f"settings were not installed: {failure}")

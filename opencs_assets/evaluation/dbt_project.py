@@ -100,7 +100,8 @@ def dbt_manifest(home: Path, project: Path = PROJECT) -> Path:
                 _parse(home, project, wanted)
     except OSError as error:
         raise DbtError(
-            f"{error.filename or folder} can't be written: {error.strerror or error}"
+            f"{error.filename or folder} can't be written: {error.strerror or error}; `dbt` in "
+            "OPENCS_HOME must be a folder that may be written, and is made anew where it is missing"
         ) from None
     return wanted
 

@@ -189,6 +189,15 @@ def test_a_command_says_that_a_database_is_damaged_in_one_sentence(home):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_plain_file_where_a_folder_must_be_is_one_sentence(home):
+    shutil.rmtree(home / "dbt", ignore_errors=True)
+    (home / "dbt").write_text("in the way")
+    done = opencs(home, "materialize", "raw_dataset", "--dry-run")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "`dbt` in OPENCS_HOME must be a folder" in " ".join(done.stderr.split())
+
+
 def test_a_sound_database_that_is_in_use_is_not_called_damaged(place):
     place.holding()
     assert damaged_databases(place.folder) == {}

@@ -1,0 +1,59 @@
+"""What all groups of commands share: the home, tables and errors on a terminal."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+# Into a file or a pipe there is no width to keep to.
+PIPE_WIDTH = 160
+WHOLE = 10_000
+out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+err = Console(stderr=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def prepared_settings() -> Any:
+    """The settings of the home, whose folders are made where they are missing."""
+    from opencs_assets.tables.home import prepare_home
+
+    return prepare_home()
+
+
+def size_text(count: int) -> str:
+    """A number of bytes as a person reads it."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} bytes"
+
+
+def print_rows(
+    title: str, rows: list[dict[str, Any]], as_json: bool, cut: int | None = None
+) -> None:
+    """Print rows as a table, or as JSON.
+
+    Args:
+        title: The table's title.
+        rows: A mapping of column to value each.
+        as_json: Whether to print JSON.
+        cut: Most characters of a cell; unset: as many as a summary shows.
+    """
+    import polars as pl
+
+    if as_json:
+        print(json.dumps(rows, default=str, indent=2))
+        return
+    from opencs_assets.cli.summary import SHOWN_CHARACTERS, print_frame
+
+    if rows:
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        print_frame(out, title, frame, cut or SHOWN_CHARACTERS)
+    else:
+        out.print(f"{title}: none")
+
+
+def fail(message: str, code: int = 1) -> int:
+    """Print an error; returns the exit code that goes with it."""
+    err.print(f"error: {message}", style="red", highlight=False, markup=False)
+    return code

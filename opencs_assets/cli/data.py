@@ -1,0 +1,146 @@
+"""Commands about what comes in: datasets, benchmarks, the embedded models."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opencs_assets.cli.common import WHOLE, JsonOption, err, out, prepared_settings, print_rows
+from opencs_assets.datasets import catalog
+
+app = typer.Typer()
+benchmarks = typer.Typer(
+    no_args_is_help=True, help="List the benchmarks, and fetch them from their public sources."
+)
+app.add_typer(benchmarks, name="benchmarks", rich_help_panel="Data")
+
+
+@app.command(rich_help_panel="Data")
+def add(
+    file: Annotated[Path, typer.Argument(help="JSON, JSONL, CSV or Parquet, gzipped or not.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the dataset; unset: made from the file's name.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a file as a dataset, or as a new version of one; starts no run."""
+    source = add_dataset(file, name)
+    if as_json:
+        print(json.dumps({"name": source.name, "sha256": source.sha256, "bytes": source.bytes}))
+    else:
+        state = "new version" if source.is_new_version else "unchanged"
+        out.print(f"{source.name}: {source.bytes:,} bytes of {source.original} ({state})")
+
+
+@app.command(rich_help_panel="Data")
+def datasets(as_json: JsonOption = False) -> None:
+    """List the datasets that have been added."""
+    found = catalog.list_sources(prepared_settings().home)
+    rows = [
+        {
+            "name": source.name,
+            "file": source.original,
+            "bytes": source.bytes,
+            "added_at": source.added_at,
+            "sha256": source.sha256,
+        }
+        for source in found
+    ]
+    print_rows("Datasets", rows, as_json)
+
+
+@app.command(rich_help_panel="Plans")
+def estimate(
+    dataset: Annotated[str, typer.Argument(help="A dataset that has been added.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what tagging and scoring a dataset would take: calls, tokens, dollars, time."""
+    from opencs_assets.datasets.canonical import read_dataset
+    from opencs_assets.planning.estimate import estimate_dataset, kept_comparisons, known_clusters
+    from opencs_assets.tables.lake import Lake
+    from resources.llm.resource import LLMResource
+
+    settings = prepared_settings()
+    source = known_source(settings.home, dataset)
+    lake = Lake(settings.lake)
+    llm = LLMResource(home=str(settings.home))
+    stages = estimate_dataset(
+        read_dataset(source.path, limit=limit).samples,
+        settings,
+        lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
+        None if limit else known_clusters(lake, dataset),
+        lambda stage: kept_comparisons(lake, dataset, stage),
+    )
+    print_rows(f"Estimate for {dataset}", [each.row() for each in stages], as_json)
+
+
+@app.command(rich_help_panel="Data")
+def models() -> None:
+    """Fetch and prepare the embedded models, so that everything after runs offline."""
+    from resources.models import fetch
+
+    fetch(prepared_settings().models, lambda line: err.print(line, highlight=False))
+
+
+@benchmarks.command("list")
+def list_benchmarks(as_json: JsonOption = False) -> None:
+    """List the benchmarks: how many questions, where from, and whether they are there."""
+    from opencs_assets.benchmarks.fetching import list_benchmarks as listed
+
+    rows = listed(prepared_settings().home)
+    shown = [
+        {name: value for name, value in row.items() if as_json or name != "file"} for row in rows
+    ]
+    print_rows("Benchmarks", shown, as_json, cut=WHOLE)
+
+
+@benchmarks.command("fetch")
+def fetch_benchmarks(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; unset: all.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="A folder that has the files, or the URL of one (a mirror)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch benchmarks; a file is kept only if it is the published one, by its SHA-256."""
+    from opencs_assets.benchmarks.fetching import fetch
+
+    rows = [
+        {
+            "benchmark": each.benchmark,
+            "file": each.path.name,
+            "bytes": each.bytes,
+            "state": each.state,
+            "source": each.source,
+        }
+        for each in fetch(
+            prepared_settings().home,
+            names or [],
+            source=source,
+            say=lambda line: err.print(line, highlight=False, markup=False),
+        )
+    ]
+    print_rows("Benchmarks", rows, as_json, cut=WHOLE)
+
+
+def known_source(home: Path, dataset: str) -> catalog.Source:
+    """The current file of a dataset that has been added."""
+    catalog.check_name(dataset)
+    return catalog.current_source(home, dataset)
+
+
+def add_dataset(file: Path, name: str | None) -> catalog.Source:
+    """Keep a file as a dataset, and make it known as a partition."""
+    from opencs_assets.planning.walk import register_dataset
+    from resources.instance import open_instance
+
+    settings = prepared_settings()
+    source = catalog.add_source(settings.home, file, name)
+    with open_instance(settings.home) as instance:
+        register_dataset(instance, source.name)
+    return source

@@ -181,7 +181,8 @@ def test_agreement_with_and_without_ties():
 def test_all_that_is_reckoned_with_is_part_of_what_a_build_depends_on():
     loaded = subprocess.run(
         [sys.executable, "-c",
-         "import sys; from opencs_assets.evaluation import estimates, kept; "
+         "import sys; from opencs_assets.evaluation import kept; "
+         "from opencs_assets.statistics import estimates; "
          "print(*(module.__file__ for name, module in sys.modules.items() "
          "if name.startswith(('opencs_assets', 'resources')) and module.__file__ "
          "and not module.__file__.endswith('__init__.py')), sep='\\n')"],

@@ -181,7 +181,7 @@ class Roles(_Strict):
     judge: Role = Role()
 
 
-class Budget(_Strict):
+class BudgetSettings(_Strict):
     """Ceilings for money; a stage stops before the call that could exceed one of them.
 
     Attributes:
@@ -197,7 +197,7 @@ class Budget(_Strict):
     max_cost_usd_per_month: float | None = Field(None, ge=0)
 
 
-class Landing(_Strict):
+class LandingSettings(_Strict):
     """What the landing sensor does with a new or changed file.
 
     Attributes:
@@ -276,7 +276,7 @@ class Method(_Strict):
         return named
 
 
-class Training(_Strict):
+class TrainingSettings(_Strict):
     """How trainings are run, whatever their recipes; none of this changes the weights.
 
     Attributes:
@@ -495,11 +495,11 @@ class Settings(BaseSettings):
     dagster_home: Path | None = None
     profile: Profile = "corrected"
     roles: Roles = Roles()
-    budget: Budget = Budget()
-    landing: Landing = Landing()
+    budget: BudgetSettings = BudgetSettings()
+    landing: LandingSettings = LandingSettings()
     method: Method = Method()
     judging: Judging = Judging()
-    training: Training = Training()
+    training: TrainingSettings = TrainingSettings()
     launcher: Launcher = Launcher()
     licenses: Mapping[str, str] = {}
 

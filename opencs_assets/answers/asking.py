@@ -14,7 +14,7 @@ TOO_LONG = "too_long"
 
 
 @dataclass(frozen=True)
-class Prompt:
+class AnswerPrompt:
     """One turn that the model is asked.
 
     Attributes:
@@ -27,7 +27,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Reply:
+class GeneratedReply:
     """What the model said to one prompt.
 
     Attributes:
@@ -42,7 +42,7 @@ class Reply:
     finish_reason: str
 
 
-Answered = list[tuple[Prompt, Reply]]
+Answered = list[tuple[AnswerPrompt, GeneratedReply]]
 
 
 class Answerer(Protocol):
@@ -58,7 +58,7 @@ class Answerer(Protocol):
         """The conversation as tokens, by the checkpoint's chat template."""
 
     def answer(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, note: Callable[[str], None]
+        self, prompts: Sequence[AnswerPrompt], max_new_tokens: int, note: Callable[[str], None]
     ) -> Iterator[Answered]:
         """Answer prompts; yields some as they are finished, in any order."""
 

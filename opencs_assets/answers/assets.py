@@ -10,7 +10,7 @@ from opencs_assets.answers import outside, plots
 from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
 from opencs_assets.answers.store import read_answers
 from opencs_assets.benchmarks.declared import sampling_of
-from opencs_assets.config.experiments import Endpoint, Experiments
+from opencs_assets.config.experiments import DeclaredEndpoint, Experiments
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.jobs import EXPERIMENT, OUTSIDE
@@ -200,7 +200,7 @@ def build_outside_assets(
     return [outside_answers]
 
 
-def _served(endpoint: Endpoint | None, keys: Mapping[str, str]) -> dict[str, Any] | None:
+def _served(endpoint: DeclaredEndpoint | None, keys: Mapping[str, str]) -> dict[str, Any] | None:
     """Where the partition's checkpoint is served, as the job has it."""
     if endpoint is None:
         return None

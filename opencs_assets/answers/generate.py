@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from opencs_assets.answers.asking import TOO_LONG, Answered, Answerer, Prompt, Reply
+from opencs_assets.answers.asking import TOO_LONG, Answered, Answerer, AnswerPrompt, GeneratedReply
 from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.store import (
     PartialAnswers,
@@ -163,7 +163,7 @@ class _Run:
                 before = [done[(*key[:2], earlier)] for earlier in range(1, turn)]
                 prompts.append(self._prompt(model, question, before))
             refused = [prompt for prompt in prompts if self._refused(prompt, model)]
-            self._keep(done, [(prompt, Reply("", 0, TOO_LONG)) for prompt in refused])
+            self._keep(done, [(prompt, GeneratedReply("", 0, TOO_LONG)) for prompt in refused])
             progress.advance(len(refused))
             asked = [prompt for prompt in prompts if not self._refused(prompt, model)]
             waiting: Answered = []
@@ -182,7 +182,9 @@ class _Run:
         self.partial.path.unlink(missing_ok=True)
         return len(self.keys) - kept
 
-    def _prompt(self, model: Answerer, question: Mapping[str, Any], before: list[Row]) -> Prompt:
+    def _prompt(
+        self, model: Answerer, question: Mapping[str, Any], before: list[Row]
+    ) -> AnswerPrompt:
         """The turn with the model's own earlier answers; no tokens where one of them is missing."""
         turn = len(before) + 1
         unasked = any(row["finish_reason"] == TOO_LONG for row in before)
@@ -202,9 +204,9 @@ class _Run:
             "provenance": self.provenance,
             "checkpoint": self.checkpoint,
         }
-        return Prompt(row, ids)
+        return AnswerPrompt(row, ids)
 
-    def _refused(self, prompt: Prompt, model: Answerer) -> bool:
+    def _refused(self, prompt: AnswerPrompt, model: Answerer) -> bool:
         return not prompt.ids or len(prompt.ids) + self.max_new_tokens > model.context
 
     def _keep(self, done: dict[tuple[str, str, int], Row], answers: Answered) -> None:
@@ -236,9 +238,9 @@ def _open(job: Job, channel: Channel) -> Answerer:
             leave_out=WEIGHTS if served else (),
         )
     if served:
-        from opencs_assets.answers.served import Place, ServedModel
+        from opencs_assets.answers.served import ServedModel, ServingPlace
 
-        return ServedModel(Place(**job["endpoint"]), folder, channel.say)
+        return ServedModel(ServingPlace(**job["endpoint"]), folder, channel.say)
     from opencs_assets.answers.local import LocalModel
 
     return LocalModel(folder, int(job["batch_size"]))

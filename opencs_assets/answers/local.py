@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from opencs_assets.answers.asking import Answered, Prompt, Renderer, Reply
+from opencs_assets.answers.asking import Answered, AnswerPrompt, GeneratedReply, Renderer
 from resources.cores import cores
 from resources.launcher.job import JobError
 
@@ -52,7 +52,7 @@ class LocalModel:
         return self._renderer.tokens(messages)
 
     def answer(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, note: Callable[[str], None]
+        self, prompts: Sequence[AnswerPrompt], max_new_tokens: int, note: Callable[[str], None]
     ) -> Iterator[Answered]:
         """Answer prompts, the longest first; each answer is what it would be alone.
 
@@ -80,7 +80,7 @@ class LocalModel:
             yield [
                 (
                     ordered[each.place],
-                    Reply(
+                    GeneratedReply(
                         self._renderer.text(each.tokens),
                         len(each.tokens),
                         "length" if each.cut else "stop",

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.benchmarks.sampling import Sampling
+from opencs_assets.benchmarks.sampling import BenchmarkSampling
 from resources.provenance import content_hash, package_versions
 
 CODE_VERSION = "2"
@@ -15,7 +15,7 @@ LOCAL = "transformers"
 def answer_fields(
     checkpoint: str,
     questions: pl.DataFrame,
-    sampling: Sampling,
+    sampling: BenchmarkSampling,
     *,
     max_new_tokens: int | None,
     seed: int,

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from opencs_assets.answers.asking import Answered, Prompt, Renderer, Reply
+from opencs_assets.answers.asking import Answered, AnswerPrompt, GeneratedReply, Renderer
 from resources.errors import PassingError
 from resources.launcher.job import JobError
 
@@ -40,7 +40,7 @@ class EndpointError(PassingError):
 
 
 @dataclass(frozen=True)
-class Place:
+class ServingPlace:
     """Where a checkpoint is served.
 
     Attributes:
@@ -71,7 +71,7 @@ class ServedModel:
         EndpointError: The endpoint can't be reached.
     """
 
-    def __init__(self, place: Place, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, place: ServingPlace, folder: Path, say: Callable[[str], None]) -> None:
         self._place = place
         self._say = say
         self._stopped = threading.Event()
@@ -96,7 +96,7 @@ class ServedModel:
         return self._renderer.tokens(messages)
 
     def answer(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, note: Callable[[str], None]
+        self, prompts: Sequence[AnswerPrompt], max_new_tokens: int, note: Callable[[str], None]
     ) -> Iterator[Answered]:
         """Have prompts answered, many at once; the server makes the batches.
 
@@ -113,7 +113,7 @@ class ServedModel:
             EndpointError: The endpoint keeps failing.
         """
         with ThreadPoolExecutor(self._place.concurrency, "answer") as pool:
-            open_: dict[Future[Reply], Prompt] = {
+            open_: dict[Future[GeneratedReply], AnswerPrompt] = {
                 pool.submit(self._complete, prompt, max_new_tokens): prompt for prompt in prompts
             }
             try:
@@ -162,7 +162,7 @@ class ServedModel:
                 f"checkpoint {folder}; restart it with that folder"
             )
 
-    def _complete(self, prompt: Prompt, max_new_tokens: int) -> Reply:
+    def _complete(self, prompt: AnswerPrompt, max_new_tokens: int) -> GeneratedReply:
         body = {
             "model": self._place.model,
             "prompt": prompt.ids,
@@ -191,7 +191,7 @@ class ServedModel:
                 "does not take the prompt as it is sent, or has another tokenizer"
             )
         # Servers count the token that ended it.
-        return Reply(text.strip(), max(said - (reason == "stop"), 0), reason)
+        return GeneratedReply(text.strip(), max(said - (reason == "stop"), 0), reason)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """One request; what another try may mend is tried again, after a wait."""

@@ -8,7 +8,7 @@ known by its hash, so that a result under a published name is one on the publish
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, Sampling
+from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, BenchmarkSampling
 
 # Raw files at a fixed commit each, compared byte for byte with the hashes below.
 # The benchmarks' own project; the test sets as OpenCS answered them.
@@ -44,7 +44,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredBenchmark:
     """A benchmark that the platform knows.
 
     Attributes:
@@ -73,7 +73,7 @@ class Declared:
     references: File | None = None
     other_names: tuple[str, ...] = ()
     repeats: bool = False
-    sampling: Sampling = TEST_SET
+    sampling: BenchmarkSampling = TEST_SET
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -85,10 +85,10 @@ def _test_set(name: str, sha256: str, *urls: str) -> File:
     return File(name, sha256, tuple(f"{url}/{name}" for url in urls))
 
 
-DECLARED: Mapping[str, Declared] = {
+DECLARED: Mapping[str, DeclaredBenchmark] = {
     each.name: each
     for each in (
-        Declared(
+        DeclaredBenchmark(
             name="smoke",
             title="Twelve questions in MT-Bench's form, of this project",
             questions=12,
@@ -99,7 +99,7 @@ DECLARED: Mapping[str, Declared] = {
             category="category",
             sampling=BY_CATEGORY,
         ),
-        Declared(
+        DeclaredBenchmark(
             name="koala",
             title="Koala test set (Berkeley)",
             questions=180,
@@ -113,7 +113,7 @@ DECLARED: Mapping[str, Declared] = {
             prompt="prompt",
             question_id="id",
         ),
-        Declared(
+        DeclaredBenchmark(
             name="lima",
             title="LIMA test prompts (Meta)",
             questions=300,
@@ -126,7 +126,7 @@ DECLARED: Mapping[str, Declared] = {
             prompt="conversations",
             question_id=None,
         ),
-        Declared(
+        DeclaredBenchmark(
             name="self_instruct",
             title="Self-Instruct user-oriented tasks",
             questions=252,
@@ -140,7 +140,7 @@ DECLARED: Mapping[str, Declared] = {
             prompt="instruction",
             question_id="id",
         ),
-        Declared(
+        DeclaredBenchmark(
             name="vicuna",
             title="Vicuna questions (LMSYS)",
             questions=80,
@@ -155,7 +155,7 @@ DECLARED: Mapping[str, Declared] = {
             question_id="question_id",
             category="category",
         ),
-        Declared(
+        DeclaredBenchmark(
             name="wizardlm",
             title="WizardLM test set",
             questions=218,
@@ -172,7 +172,7 @@ DECLARED: Mapping[str, Declared] = {
             # Questions 20 and 27; both are counted in the published 218.
             repeats=True,
         ),
-        Declared(
+        DeclaredBenchmark(
             name="mt_bench",
             title="MT-Bench (LMSYS), with GPT-4's references",
             questions=80,
@@ -197,7 +197,7 @@ DECLARED: Mapping[str, Declared] = {
 }
 
 
-def sampling_of(name: str) -> Sampling:
+def sampling_of(name: str) -> BenchmarkSampling:
     """How a benchmark is answered; the user's own in FastChat's way, by category."""
     declared = DECLARED.get(name)
     return declared.sampling if declared else BY_CATEGORY

@@ -15,7 +15,7 @@ from typing import Literal
 
 import httpx
 
-from opencs_assets.benchmarks.declared import DECLARED, Declared, File
+from opencs_assets.benchmarks.declared import DECLARED, DeclaredBenchmark, File
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import (
     FOLDER,
@@ -101,7 +101,11 @@ def fetch(
 
 
 def _have(
-    home: Path, benchmark: Declared, file: File, source: str | None, say: Callable[[str], None]
+    home: Path,
+    benchmark: DeclaredBenchmark,
+    file: File,
+    source: str | None,
+    say: Callable[[str], None],
 ) -> Fetched:
     target = home / FOLDER / file.name
     if target.exists():

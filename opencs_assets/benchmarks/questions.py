@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.benchmarks.declared import DECLARED, Declared
+from opencs_assets.benchmarks.declared import DECLARED, DeclaredBenchmark
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.provenance import content_hash, file_hash
@@ -58,7 +58,7 @@ class Found:
     references: Path | None = None
 
     @property
-    def declared(self) -> Declared | None:
+    def declared(self) -> DeclaredBenchmark | None:
         """What the platform knows of it; nothing of the user's own."""
         return DECLARED.get(self.name)
 
@@ -166,7 +166,7 @@ def as_published(found: Found) -> bool:
     return all(file_hash(path) == file.sha256 for path, file in pairs)
 
 
-def _check_published(found: Found, known: Declared) -> None:
+def _check_published(found: Found, known: DeclaredBenchmark) -> None:
     if not as_published(found):
         raise BenchmarkError(
             f"{found.path} is not the published {known.name} (its SHA-256 is another). Remove it "
@@ -222,7 +222,7 @@ def _object(line: str, where: str) -> Row:
     return found
 
 
-def _question(found: Row, benchmark: str, known: Declared | None, where: str) -> Row:
+def _question(found: Row, benchmark: str, known: DeclaredBenchmark | None, where: str) -> Row:
     form = known.prompt if known else next((name for name in FORMS if name in found), None)
     if form is None or form not in found:
         wanted = f"`{form}`" if form else _forms()
@@ -245,7 +245,9 @@ def _question(found: Row, benchmark: str, known: Declared | None, where: str) ->
     }
 
 
-def _question_id(found: Row, known: Declared | None, turns: Sequence[str], where: str) -> str:
+def _question_id(
+    found: Row, known: DeclaredBenchmark | None, turns: Sequence[str], where: str
+) -> str:
     """The file's own id, else one of what is asked."""
     fields = ((known.question_id,) if known.question_id else ()) if known else IDS
     given = next((found[field] for field in fields if found.get(field) is not None), None)

@@ -21,7 +21,7 @@ MAX_NEW_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class Sampling:
+class BenchmarkSampling:
     """How a benchmark's questions are answered.
 
     Attributes:
@@ -44,6 +44,6 @@ class Sampling:
 
 
 # FastChat's way, for benchmarks in MT-Bench's form and the user's own.
-BY_CATEGORY = Sampling()
+BY_CATEGORY = BenchmarkSampling()
 # The test sets' categories are topics: Vicuna's ``coding`` is answered at 0.7 like all else of it.
-TEST_SET = Sampling(temperatures={})
+TEST_SET = BenchmarkSampling(temperatures={})

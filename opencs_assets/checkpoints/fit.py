@@ -11,11 +11,11 @@ from typing import Any
 from opencs_assets.checkpoints import metering, states
 from opencs_assets.checkpoints.encoding import Encoded
 from opencs_assets.checkpoints.packing import keeps_apart, packed_batch
-from opencs_assets.checkpoints.training import Prepared, Training
-from opencs_assets.checkpoints.watch import AllDoneError, Curve, StopRequest, watcher
+from opencs_assets.checkpoints.training import PreparedSubset, Training
+from opencs_assets.checkpoints.watch import AllDoneError, LossCurve, StopRequest, watcher
 from opencs_assets.config.recipes import Recipe, accumulation
 from resources.launcher.job import Channel, JobError, StoppedError
-from resources.settings import Training as TrainingSettings
+from resources.settings import TrainingSettings
 
 MAX_LOG_ROWS = 1000
 STATES_A_TRAINING = 10
@@ -54,7 +54,7 @@ def first_process() -> bool:
 
 
 def fit(
-    training: Training, tokenizer: Any, prepared: Prepared, steps: int, channel: Channel
+    training: Training, tokenizer: Any, prepared: PreparedSubset, steps: int, channel: Channel
 ) -> dict[str, Any]:
     """Train from the last complete state, or from the start, and save the weights.
 
@@ -93,7 +93,7 @@ def fit(
     )
     if begun:
         channel.say(f"going on from the state of step {begun.step} of {steps}")
-    curve = Curve(begun.kept if begun else None)
+    curve = LossCurve(begun.kept if begun else None)
     with StopRequest() as stop:
         watch = watcher(curve, steps, place, training.settings, stop, channel)
         trainer = SFTTrainer(
@@ -145,7 +145,7 @@ def fit(
 
 
 def told(
-    curve: Curve,
+    curve: LossCurve,
     world: int,
     flops: float | None,
     settings: TrainingSettings,

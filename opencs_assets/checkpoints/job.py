@@ -14,7 +14,7 @@ from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.checkpoints import CHECKPOINT
 from resources.provenance import SHORT, content_hash
 from resources.schema import conform
-from resources.settings import Training as TrainingSettings
+from resources.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ WORK = ".training-"
 LAUNCH = "launch"
 
 
-class Place:
+class TrainingPlace:
     """The places of one training.
 
     Args:

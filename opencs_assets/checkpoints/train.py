@@ -40,7 +40,7 @@ from opencs_assets.checkpoints.encoding import (
     encode,
     refuse_unmarked,
 )
-from opencs_assets.checkpoints.place import Place
+from opencs_assets.checkpoints.place import TrainingPlace
 from opencs_assets.checkpoints.provenance import (
     PACKAGES,
     BaseModelError,
@@ -50,7 +50,7 @@ from opencs_assets.checkpoints.provenance import (
 )
 from opencs_assets.checkpoints.states import latest, remove_incomplete
 from opencs_assets.checkpoints.templates import chat_template, template_hash
-from opencs_assets.checkpoints.training import Prepared, Training
+from opencs_assets.checkpoints.training import PreparedSubset, Training
 from opencs_assets.config.recipes import (
     Recipe,
     RecipeError,
@@ -70,7 +70,7 @@ from resources.launcher.job import (
     run_job,
 )
 from resources.provenance import content_hash, package_versions, write_marker
-from resources.settings import Training as TrainingSettings
+from resources.settings import TrainingSettings
 
 # Bytes of a training state for one parameter: the weight and AdamW's two moments in float32.
 STATE_BYTES = 12
@@ -226,7 +226,7 @@ def read_training(job: Job) -> Training:
         template,
         settings,
         fields,
-        Place(str(job["output"]), content_hash(dict(fields)), scratch),
+        TrainingPlace(str(job["output"]), content_hash(dict(fields)), scratch),
         processes,
         nodes,
         bool(job.get("force")),
@@ -234,7 +234,7 @@ def read_training(job: Job) -> Training:
     )
 
 
-def _tell_of_others(place: Place, channel: Channel) -> None:
+def _tell_of_others(place: TrainingPlace, channel: Channel) -> None:
     """Remove work folders beside this one that nothing can be gained from; name the others."""
     for other in place.others():
         if any((other / place.states.name).glob("*")):
@@ -283,7 +283,7 @@ def _parameters(safetensors: Path) -> int:
             return 0
 
 
-def _clear(error: Exception, place: Place) -> Exception:
+def _clear(error: Exception, place: TrainingPlace) -> Exception:
     """The error, or a clear one where it says that the disk is full."""
     full = isinstance(error, OSError) and error.errno in FULL
     if full or any(said in str(error) for said in UNWRITTEN):
@@ -291,7 +291,7 @@ def _clear(error: Exception, place: Place) -> Exception:
     return error
 
 
-def _disk_full(place: Place) -> str:
+def _disk_full(place: TrainingPlace) -> str:
     state = latest(place.states)
     kept = f"the state of step {state.step} is kept" if state else "no state is kept"
     return (
@@ -301,7 +301,7 @@ def _disk_full(place: Place) -> str:
     )
 
 
-def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> Prepared:
+def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> PreparedSubset:
     """Encode the whole subset; every row is trained on, held out, or counted as dropped.
 
     Args:
@@ -339,7 +339,7 @@ def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> Prepared:
             f"within max_length {recipe.max_length}, or is dropped or held out by the recipe; "
             "raise the recipe's max_length"
         )
-    return Prepared(encoded, held_out, truncated, dropped)
+    return PreparedSubset(encoded, held_out, truncated, dropped)
 
 
 def _held_out(samples: pl.DataFrame, recipe: Recipe) -> set[str]:

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from opencs_assets.checkpoints.encoding import Encoded
-from opencs_assets.checkpoints.place import Place
+from opencs_assets.checkpoints.place import TrainingPlace
 from opencs_assets.config.recipes import Recipe
-from resources.settings import Training as TrainingSettings
+from resources.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Training:
     template: str
     settings: TrainingSettings
     fields: Mapping[str, Any]
-    place: Place
+    place: TrainingPlace
     processes: int
     nodes: int
     force: bool
@@ -45,7 +45,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSubset:
     """The subset as the trainer takes it.
 
     Attributes:

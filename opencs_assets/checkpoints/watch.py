@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from opencs_assets.checkpoints import states
-from opencs_assets.checkpoints.place import Place
+from opencs_assets.checkpoints.place import TrainingPlace
 from resources.errors import InternalError
 from resources.launcher.job import Channel, JobError, Progress
-from resources.settings import Training
+from resources.settings import TrainingSettings
 
 REPORT_EVERY_S = 30.0
 # Between two states, where nobody said how often: a short training is soon done again.
@@ -64,7 +64,7 @@ def any_process(here: bool) -> bool:
     return bool(flag.item())
 
 
-class Curve:
+class LossCurve:
     """The loss curve and the counts beside it, kept with each state.
 
     Attributes:
@@ -118,10 +118,10 @@ class Curve:
 
 
 def watcher(
-    curve: Curve,
+    curve: LossCurve,
     steps: int,
-    place: Place,
-    settings: Training,
+    place: TrainingPlace,
+    settings: TrainingSettings,
     stop: StopRequest,
     channel: Channel,
 ) -> Any:

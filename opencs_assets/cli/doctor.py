@@ -52,7 +52,7 @@ _LISTS_NONE = (404, 405, 501)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing looked at.
 
     Attributes:
@@ -66,7 +66,7 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings, *, probe: bool = False) -> list[Finding]:
+def examine(settings: Settings, *, probe: bool = False) -> list[Diagnosis]:
     """Look at everything that a run needs.
 
     Args:
@@ -83,7 +83,7 @@ def examine(settings: Settings, *, probe: bool = False) -> list[Finding]:
         _prices(settings),
         *_roles(settings, probe),
         _launcher(settings),
-        Finding(
+        Diagnosis(
             "landing.on_new_data",
             "ok",
             f"{settings.on_new_data} (a new file in {settings.home / 'landing'})",
@@ -91,39 +91,39 @@ def examine(settings: Settings, *, probe: bool = False) -> list[Finding]:
     ]
 
 
-def _versions() -> Iterator[Finding]:
-    yield Finding("python", "ok", f"{platform.python_version()} on {platform.machine()}")
+def _versions() -> Iterator[Diagnosis]:
+    yield Diagnosis("python", "ok", f"{platform.python_version()} on {platform.machine()}")
     for package in PACKAGES:
         try:
-            yield Finding(package, "ok", version(package))
+            yield Diagnosis(package, "ok", version(package))
         except PackageNotFoundError:
-            yield Finding(package, "problem", "not installed; run `make install`")
+            yield Diagnosis(package, "problem", "not installed; run `make install`")
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> Diagnosis:
     free = shutil.disk_usage(settings.home).free / 1e9
     detail = f"{free:.0f} GB free at {settings.home}"
     if free < LOW_DISK_GB:
-        return Finding("disk", "warning", f"{detail}; a checkpoint of a 135M model takes 0.6 GB")
-    return Finding("disk", "ok", detail)
+        return Diagnosis("disk", "warning", f"{detail}; a checkpoint of a 135M model takes 0.6 GB")
+    return Diagnosis("disk", "ok", detail)
 
 
-def _gpu() -> Finding:
+def _gpu() -> Diagnosis:
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
-        return Finding("gpu", "ok", ", ".join(names))
-    return Finding(
+        return Diagnosis("gpu", "ok", ", ".join(names))
+    return Diagnosis(
         "gpu", "ok", f"none; models train on {os.cpu_count()} CPU cores (small models only)"
     )
 
 
-def _launcher(settings: Settings) -> Finding:
+def _launcher(settings: Settings) -> Diagnosis:
     """Where trainings run, and whether the Kubernetes API there lets this account look at Jobs."""
     kind, launcher = settings.launcher.kind, settings.launcher.kubernetes
     if kind == "local" or launcher is None:
-        return Finding("launcher", "ok", "local; trainings and answers are processes here")
+        return Diagnosis("launcher", "ok", "local; trainings and answers are processes here")
     from resources.launcher.kubernetes.api import Api, ApiError
     from resources.launcher.kubernetes.spec import COMPONENT
 
@@ -132,8 +132,8 @@ def _launcher(settings: Settings) -> Finding:
     try:
         jobs = Api(hasty, log=lambda _: None).jobs(labels)
     except ApiError as error:
-        return Finding("launcher", "problem", f"{kind}: {error}")
-    return Finding(
+        return Diagnosis("launcher", "problem", f"{kind}: {error}")
+    return Diagnosis(
         "launcher",
         "ok",
         f"{kind}; Jobs in namespace {launcher.namespace}, {launcher.gpus} GPUs a pod, {len(jobs)} "
@@ -141,20 +141,20 @@ def _launcher(settings: Settings) -> Finding:
     )
 
 
-def _models(settings: Settings) -> Iterator[Finding]:
+def _models(settings: Settings) -> Iterator[Diagnosis]:
     from resources.models import BASE, ORIGINAL, SERVED
 
     for name in (ORIGINAL, SERVED, BASE):
         path = settings.models / name
         if path.exists():
-            yield Finding(f"model {name}", "ok", str(path))
+            yield Diagnosis(f"model {name}", "ok", str(path))
         else:
-            yield Finding(
+            yield Diagnosis(
                 f"model {name}", "warning", "not there yet; made on first use, or by `make models`"
             )
 
 
-def _replies(settings: Settings) -> Iterator[Finding]:
+def _replies(settings: Settings) -> Iterator[Diagnosis]:
     """The reply store, and the ceilings with what counts against them."""
     try:
         # What processes share counts the calls of killed ones as lost when it is opened.
@@ -164,9 +164,9 @@ def _replies(settings: Settings) -> Iterator[Finding]:
             lost = store.lost_usd(since=month_start())
             name = store.database.name
     except LLMError as error:
-        yield Finding("reply store", "problem", str(error))
+        yield Diagnosis("reply store", "problem", str(error))
         return
-    yield Finding(
+    yield Diagnosis(
         "reply store",
         "ok",
         f"{size.replies:,} replies, {size.bytes / 1e6:,.1f} MB, version {VERSION}, at {name}",
@@ -189,22 +189,22 @@ def _replies(settings: Settings) -> Iterator[Finding]:
         detail += (
             "; no paid call is made before the next month: raise budget.max_cost_usd_per_month"
         )
-        yield Finding("budget", "warning", detail)
+        yield Diagnosis("budget", "warning", detail)
     else:
-        yield Finding("budget", "ok", detail)
+        yield Diagnosis("budget", "ok", detail)
 
 
-def _instance(settings: Settings) -> Iterator[Finding]:
+def _instance(settings: Settings) -> Iterator[Diagnosis]:
     """Dagster's instance: what a run that was killed left behind, who waits, and how it grows."""
     from resources.runs import health
 
     folder = settings.instance
     if not folder.is_dir():
-        yield Finding("dagster instance", "ok", f"{folder} is made by the first run")
+        yield Diagnosis("dagster instance", "ok", f"{folder} is made by the first run")
         return
     damaged = health.damaged_databases(folder)
     for path, reason in damaged.items():
-        yield Finding(
+        yield Diagnosis(
             "dagster database",
             "problem",
             f"{path} is damaged ({reason}). End what uses this home, put {folder} back from a "
@@ -217,7 +217,7 @@ def _instance(settings: Settings) -> Iterator[Finding]:
         yield from _runs(settings)
     except Exception as error:  # whatever keeps it from being opened is what is to be told
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        yield Finding(
+        yield Diagnosis(
             "dagster instance",
             "problem",
             f"{folder} can't be opened: {reason}; see its dagster.yaml, and whether its database "
@@ -226,7 +226,7 @@ def _instance(settings: Settings) -> Iterator[Finding]:
     yield _sizes(settings)
 
 
-def _runs(settings: Settings) -> Iterator[Finding]:
+def _runs(settings: Settings) -> Iterator[Diagnosis]:
     from resources.instance import open_instance
     from resources.runs import health
 
@@ -238,7 +238,7 @@ def _runs(settings: Settings) -> Iterator[Finding]:
         silent = health.daemon_silent_s(instance)
         watched = bool(instance.run_launcher.supports_check_run_worker_health)
     yield _dead(dead, stale)
-    yield Finding(
+    yield Diagnosis(
         "pools",
         "ok",
         "; ".join(f"{pool} is held by {' and '.join(runs)}" for pool, runs in held.items())
@@ -246,7 +246,7 @@ def _runs(settings: Settings) -> Iterator[Finding]:
     )
     yield _queue(waiting.runs, waiting.oldest_s, silent)
     if not watched:
-        yield Finding(
+        yield Diagnosis(
             "run monitoring",
             "warning",
             f"{settings.instance / 'dagster.yaml'} was changed by hand and names no launcher that "
@@ -255,31 +255,31 @@ def _runs(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _dead(dead: Sequence[str], stale: Sequence[str]) -> Finding:
+def _dead(dead: Sequence[str], stale: Sequence[str]) -> Diagnosis:
     lines = [*dead, *(f"run {run_id[:8]} has ended and holds a place" for run_id in stale)]
     if not lines:
-        return Finding("dead runs", "ok", "none")
+        return Diagnosis("dead runs", "ok", "none")
     remedy = "the next `opencs materialize` or `opencs ui` ends and frees them"
-    return Finding("dead runs", "warning", f"{'; '.join(lines)}; {remedy}")
+    return Diagnosis("dead runs", "warning", f"{'; '.join(lines)}; {remedy}")
 
 
-def _queue(runs: int, oldest_s: float, silent_s: float | None) -> Finding:
+def _queue(runs: int, oldest_s: float, silent_s: float | None) -> Diagnosis:
     """The queue, and the daemon that is to empty it."""
     running = silent_s is not None and silent_s < DAEMON_SILENT_S
     daemon = "the daemon runs" if running else "no daemon runs: `opencs ui` starts one"
     if not running and silent_s is not None:
         daemon += f" (it was last heard of {_ago(silent_s)} ago)"
     if not runs:
-        return Finding("queue", "ok", f"empty; {daemon}")
+        return Diagnosis("queue", "ok", f"empty; {daemon}")
     late = not running or oldest_s > LONG_QUEUE_S
-    return Finding(
+    return Diagnosis(
         "queue",
         "warning" if late else "ok",
         f"{runs} runs wait, the first for {_ago(oldest_s)}; {daemon}",
     )
 
 
-def _sizes(settings: Settings) -> Finding:
+def _sizes(settings: Settings) -> Diagnosis:
     from resources.runs import health
 
     parts = []
@@ -288,7 +288,7 @@ def _sizes(settings: Settings) -> Finding:
         megabytes = grown.bytes / 1e6
         pace = f" ({megabytes / grown.days:,.1f} MB a day)" if grown.days >= 1 else ""
         parts.append(f"{folder.name} {megabytes:,.1f} MB{pace}")
-    return Finding("sizes", "ok", ", ".join(parts))
+    return Diagnosis("sizes", "ok", ", ".join(parts))
 
 
 def _ago(seconds: float) -> str:
@@ -297,7 +297,7 @@ def _ago(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.0f} h"
 
 
-def _prices(settings: Settings) -> Finding:
+def _prices(settings: Settings) -> Diagnosis:
     """The price file; its age matters only where something may cost."""
     roles = [(name, role) for name, role in settings.roles if not role.embedded]
     try:
@@ -308,7 +308,7 @@ def _prices(settings: Settings) -> Finding:
             if price_of(model, settings.home) is None
         ]
     except LLMError as error:
-        return Finding("prices", "problem", str(error))
+        return Diagnosis("prices", "problem", str(error))
     own = settings.home / "prices.toml"
     mind = []
     if unpriced:
@@ -323,15 +323,15 @@ def _prices(settings: Settings) -> Finding:
             f"{days} days old: compare them with your provider's, and correct them in {own}"
         )
     detail = "; ".join([f"as of {as_of}", *mind])
-    return Finding("prices", "warning" if mind else "ok", detail)
+    return Diagnosis("prices", "warning" if mind else "ok", detail)
 
 
-def _roles(settings: Settings, probe: bool) -> Iterator[Finding]:
+def _roles(settings: Settings, probe: bool) -> Iterator[Diagnosis]:
     with ExitStack() as opened:
         shared: Coordination | None = None
         for name, role in settings.roles:
             if role.embedded:
-                yield Finding(
+                yield Diagnosis(
                     f"role {name}",
                     "warning",
                     f"{role.model_label}, read by {role.resolved_reading}: it is there to run, not "
@@ -342,7 +342,7 @@ def _roles(settings: Settings, probe: bool) -> Iterator[Finding]:
                 try:
                     shared = opened.enter_context(Coordination(settings.replies))
                 except LLMError as error:
-                    yield Finding(f"role {name}", "problem", str(error))
+                    yield Diagnosis(f"role {name}", "problem", str(error))
                     continue
             for number, place in enumerate(role.places, start=1):
                 what = f"role {name}" if number == 1 else f"role {name}, endpoint {number}"
@@ -351,43 +351,47 @@ def _roles(settings: Settings, probe: bool) -> Iterator[Finding]:
 
 def _endpoint(
     what: str, name: str, role: Role, place: FurtherEndpoint, shared: Coordination, probe: bool
-) -> Finding:
+) -> Diagnosis:
     """Whether an endpoint answers and has the model, and what it is known to be able to do."""
     url, model = place.base_url, place.model or role.model
     variable = place.api_key_env or role.api_key_env
     key = os.environ.get(variable, "")
     if not url.startswith(("http://", "https://")):
-        return Finding(what, "problem", f"{url} must begin with http:// or https://")
+        return Diagnosis(what, "problem", f"{url} must begin with http:// or https://")
     if not key and not is_loopback(url):
-        return Finding(what, "problem", f"{model}: set the variable {variable} to the key of {url}")
+        return Diagnosis(
+            what, "problem", f"{model}: set the variable {variable} to the key of {url}"
+        )
     try:
         answer = _ask_for_models(place, key)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Finding(what, "problem", _unreachable(url, error))
+        return Diagnosis(what, "problem", _unreachable(url, error))
     if answer.status_code in (401, 403):
-        return Finding(
+        return Diagnosis(
             what, "problem", f"{url} answers {answer.status_code}: check the key in {variable}"
         )
     if answer.is_redirect:
         where = answer.headers.get("location", "elsewhere")
-        return Finding(what, "problem", f"{url} redirects to {where}: set base_url to where it is")
+        return Diagnosis(
+            what, "problem", f"{url} redirects to {where}: set base_url to where it is"
+        )
     if answer.status_code != 200 and answer.status_code not in _LISTS_NONE:
-        return Finding(what, "problem", f"{url} answers {answer.status_code}")
+        return Diagnosis(what, "problem", f"{url} answers {answer.status_code}")
     try:
         features = ask_anew(name, role, place, shared) if probe else remembered(role, place, shared)
     except LLMError as error:
-        return Finding(what, "problem", str(error))
+        return Diagnosis(what, "problem", str(error))
     can = f"read by {role.resolved_reading}, replies held by {asked_form(role)}; {_told(features)}"
     # Azure lists what its resource could deploy, not what is deployed.
     served = None if place.api_version else _served(answer)
     if served is None and not place.api_version and not probe:
-        return Finding(
+        return Diagnosis(
             what, "warning", f"{url} lists no models: check it with --probe if calls fail; {can}"
         )
     if served is not None and model not in served:
         listed = f"it lists {', '.join(served[:5])}" if served else "it lists none"
-        return Finding(what, "warning", f"{url} does not list {model}, {listed}; {can}")
-    return Finding(what, "ok", f"{model} at {url}, {can}")
+        return Diagnosis(what, "warning", f"{url} does not list {model}, {listed}; {can}")
+    return Diagnosis(what, "ok", f"{model} at {url}, {can}")
 
 
 def _ask_for_models(place: FurtherEndpoint, key: str) -> httpx.Response:

@@ -126,7 +126,7 @@ def compact_replies(
 
     dropped_raw = dropped = 0
     with _open_store() as store:
-        found = upkeep.unusable(store) if unusable else upkeep.Unusable(0, 0.0, 0)
+        found = upkeep.unusable(store) if unusable else upkeep.UnusableReplies(0, 0.0, 0)
         if found.replies and not yes:
             typer.confirm(
                 f"Delete {found.replies:,} replies that {_had_cost(found)}? Their calls will be "

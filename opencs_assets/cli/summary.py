@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opencs_assets.tables.lake import Lake
-from resources.llm.upkeep import Kept
+from resources.llm.upkeep import KeptReply
 from resources.settings import Settings
 from resources.warehouse import query
 
@@ -82,7 +82,7 @@ def print_frame(
     console.print(drawn)
 
 
-def print_reply(console: Console, kept: Kept) -> None:
+def print_reply(console: Console, kept: KeptReply) -> None:
     """Print one stored reply: what is known of it, the prompt's messages, the text."""
     row = kept.row
     cost = "unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.6f} US dollars"

@@ -13,7 +13,7 @@ CRITERION = "simplified silhouette"
 
 
 @dataclass(frozen=True)
-class Curve:
+class ClusterCountCurve:
     """How a number of clusters was found.
 
     Attributes:
@@ -29,7 +29,7 @@ class Curve:
     criterion: str = CRITERION
 
 
-def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> Curve:
+def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> ClusterCountCurve:
     """Find K by the weighted simplified silhouette (Hruschka et al. 2004).
 
     A point's value is (b - a) / max(a, b), with its distances a and b to the nearest and the second
@@ -43,7 +43,7 @@ def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> Curve:
         seed: Seed of k-means, and of the points drawn where there are more than 20,000.
     """
     if len(points) < 3:
-        return Curve(len(points), (len(points),), (0.0,))
+        return ClusterCountCurve(len(points), (len(points),), (0.0,))
     if len(points) > MOST_POINTS:
         drawn = np.random.default_rng(seed).choice(
             len(points), MOST_POINTS, replace=False, p=weights / weights.sum(dtype=np.float64)
@@ -70,7 +70,7 @@ def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> Curve:
             break
         best = max([best, *sorted(between)], key=lambda clusters: (worth(clusters), -clusters))
     tried = sorted(values)
-    return Curve(best, tuple(tried), tuple(values[clusters] for clusters in tried))
+    return ClusterCountCurve(best, tuple(tried), tuple(values[clusters] for clusters in tried))
 
 
 def simplified_silhouette(points: Floats, weights: Floats, clusters: int, *, seed: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from opencs_assets.clusters.automatic import Curve, choose_clusters
+from opencs_assets.clusters.automatic import ClusterCountCurve, choose_clusters
 from opencs_assets.clusters.kmeans import Floats, Ints, kmeans
 from opencs_assets.clusters.naming import name_clusters
 from opencs_assets.config.profiles import CANDIDATES_PER_CHOICE, Constants, MethodError
@@ -52,7 +52,7 @@ class Clustering:
     representatives: pl.DataFrame
     clusters: pl.DataFrame
     map: TagMap
-    curve: Curve | None
+    curve: ClusterCountCurve | None
     notes: tuple[str, ...]
 
 
@@ -117,7 +117,7 @@ def cluster_samples(
 
 def _labels(
     points: Floats, counts: Ints, constants: Constants, notes: list[str]
-) -> tuple[Ints, Curve | None]:
+) -> tuple[Ints, ClusterCountCurve | None]:
     """Cluster of each tag, -1 for noise; and how K was found."""
     if constants.clusterer == "dbscan":
         labels = dbscan(

@@ -5,7 +5,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from opencs_assets.clusters.automatic import Curve
+from opencs_assets.clusters.automatic import ClusterCountCurve
 from opencs_assets.clusters.membership import TagMap
 from opencs_assets.wiring.plots import BLUE, GREY, ORANGE, figure, label, nothing_to_plot
 
@@ -59,7 +59,7 @@ def tags_a_representative(representatives: pl.DataFrame, normalized: pl.DataFram
     return drawn
 
 
-def criterion(curve: Curve) -> Figure:
+def criterion(curve: ClusterCountCurve) -> Figure:
     """What each number of clusters was worth, and which one was taken."""
     drawn, (axes,) = figure(f"Number of clusters: K = {curve.clusters}")
     axes.plot(curve.tried, curve.values, color=BLUE, marker="o", markersize=4)

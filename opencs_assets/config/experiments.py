@@ -121,7 +121,7 @@ class Matrix(_Entry):
     recipe: str | None = None
 
 
-class Endpoint(_Entry):
+class DeclaredEndpoint(_Entry):
     """Where an experiment's checkpoint is served, so that its answers come from there.
 
     It must serve that checkpoint by OpenAI's completions protocol, as vLLM does:
@@ -204,7 +204,7 @@ class Experiments(_Entry):
     matchups: dict[str, Matchup]
     matchup_blocks: dict[str, MatchupBlock] = {}
     outside_models: dict[str, OutsideModel] = {}
-    endpoints: dict[str, Endpoint] = {}
+    endpoints: dict[str, DeclaredEndpoint] = {}
     benchmarks: tuple[str, ...] | None = None
     judged_alone: tuple[str, ...] | None = None
 

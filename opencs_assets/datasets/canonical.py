@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from opencs_assets.datasets.errors import DatasetError, RowError
+from opencs_assets.datasets.errors import DatasetError, DatasetRowError
 from opencs_assets.datasets.formats import RawRow, open_rows
 from opencs_assets.datasets.shapes import Conversation, read_row
 from opencs_assets.datasets.templates import join_context, strip_template
@@ -105,8 +105,8 @@ def read_dataset(path: Path, *, limit: int | None = None) -> DatasetRead:
                 record = _sample(raw)
                 first = first_rows.setdefault(record["sample_id"], raw.row)
                 if first != raw.row:
-                    raise RowError("duplicate", f"same content as row {first}")
-            except RowError as error:
+                    raise DatasetRowError("duplicate", f"same content as row {first}")
+            except DatasetRowError as error:
                 reasons[error.reason] += 1
                 rejected.add(_rejection(raw, error))
             else:
@@ -158,7 +158,7 @@ def _nothing_usable(path: Path, rows: int, reasons: Counter[str]) -> str:
     )
 
 
-def _rejection(raw: RawRow, error: RowError) -> Record:
+def _rejection(raw: RawRow, error: DatasetRowError) -> Record:
     return {
         "row": raw.row,
         "line": raw.line,
@@ -182,7 +182,7 @@ def _sample(raw: RawRow) -> Record:
     except UnicodeEncodeError as error:
         half = error.object[error.start]
         detail = f"the text holds half a surrogate pair ({half!a}), which is no character"
-        raise RowError("bad_encoding", detail) from None
+        raise DatasetRowError("bad_encoding", detail) from None
     return {
         "sample_id": identity,
         "row": raw.row,
@@ -210,24 +210,24 @@ def _system(
         from_turn, turns = _clean(turns[0][1]), turns[1:]
     if from_field and from_turn and from_field != from_turn:
         detail = "the field `system` and the first turn are different system prompts; keep one"
-        raise RowError("bad_roles", detail)
+        raise DatasetRowError("bad_roles", detail)
     return from_field or from_turn or None, turns
 
 
 def _check_roles(roles: Sequence[str]) -> None:
     """Accept user and assistant in turn, from a question to an answer."""
     if not roles:
-        raise RowError("no_instruction", "the conversation is empty")
+        raise DatasetRowError("no_instruction", "the conversation is empty")
     for number, role in enumerate(roles, 1):
         expected = "user" if number % 2 else "assistant"
         if role != expected:
             detail = f"message {number} is from {role}, expected {expected}"
-            raise RowError("bad_roles", detail)
+            raise DatasetRowError("bad_roles", detail)
     if len(roles) == 1:
-        raise RowError("no_response", "the only question has no answer")
+        raise DatasetRowError("no_response", "the only question has no answer")
     if roles[-1] == "user":
         detail = f"message {len(roles)}, the last, is a question without an answer"
-        raise RowError("bad_roles", detail)
+        raise DatasetRowError("bad_roles", detail)
 
 
 def _messages(
@@ -242,11 +242,11 @@ def _messages(
             text, found = strip_template(text)
             template = template or found
             if not text:
-                raise RowError("no_instruction", f"message {number}, a question, is blank")
+                raise DatasetRowError("no_instruction", f"message {number}, a question, is blank")
             if number == 1:
                 text = join_context(text, _clean(conversation.context))
         elif not text:
-            raise RowError("no_response", f"message {number}, an answer, is blank")
+            raise DatasetRowError("no_response", f"message {number}, an answer, is blank")
         messages.append({"role": role, "content": text})
     return messages, template
 
@@ -257,4 +257,4 @@ def _check_lengths(system: str | None, messages: Sequence[dict[str, str]]) -> No
     for name, text in texts:
         if len(text) > MAX_CHARS:
             detail = f"{name} has {len(text):,} characters, more than {MAX_CHARS:,}"
-            raise RowError("too_long", detail)
+            raise DatasetRowError("too_long", detail)

@@ -28,7 +28,7 @@ class DatasetError(MendableError):
     """A file, a name or a folder that can't be used as a whole."""
 
 
-class RowError(RejectedRowError):
+class DatasetRowError(RejectedRowError):
     """One row that can't become a sample."""
 
     reasons = REASONS

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final, TextIO, cast
 
 import polars as pl
 
-from opencs_assets.datasets.errors import DatasetError, RowError
+from opencs_assets.datasets.errors import DatasetError, DatasetRowError
 from opencs_assets.datasets.shapes import FIELDS, MARKERS, shape_of
 
 EXCERPT_CHARS: Final = 200
@@ -57,7 +57,7 @@ class RawRow:
     row: int
     line: int | None
     value: Any
-    problem: RowError | None = None
+    problem: DatasetRowError | None = None
     text: str | None = None
 
     def excerpt(self) -> str:
@@ -279,12 +279,12 @@ def _list_of(path: Path, document: object) -> list[Any]:
     )
 
 
-def _bad_bytes(text: str) -> RowError | None:
+def _bad_bytes(text: str) -> DatasetRowError | None:
     found = _ESCAPED_BYTE.search(text)
     if found is None:
         return None
     byte = ord(found.group()) - 0xDC00
-    return RowError(
+    return DatasetRowError(
         "bad_encoding",
         f"byte 0x{byte:02x} at character {found.start() + 1} of the row is not valid UTF-8",
     )
@@ -301,9 +301,9 @@ def _jsonl_rows(text: TextIO) -> Iterator[RawRow]:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 detail = f"line {number}, column {error.colno}: {error.msg}"
-                problem = RowError("broken_json", detail)
+                problem = DatasetRowError("broken_json", detail)
             except (ValueError, RecursionError) as error:
-                problem = RowError("broken_json", f"line {number}: {error}")
+                problem = DatasetRowError("broken_json", f"line {number}: {error}")
         yield RawRow(row, number, value, problem, line)
         row += 1
 
@@ -325,13 +325,13 @@ def _csv_rows(text: TextIO, delimiter: str) -> Iterator[RawRow]:
             return
         except csv.Error as error:
             detail = f"line {line}: {error}; a quote may not be closed"
-            yield RawRow(row, line, None, RowError("broken_csv", detail), "")
+            yield RawRow(row, line, None, DatasetRowError("broken_csv", detail), "")
             continue
         source = delimiter.join(fields)
         problem = _bad_bytes(source)
         if problem is None and any(fields[len(header) :]):
             detail = f"line {line}: {len(fields)} fields, but the header has {len(header)}"
-            problem = RowError("broken_csv", detail)
+            problem = DatasetRowError("broken_csv", detail)
         value = dict(zip(header, fields, strict=False)) if problem is None else None
         yield RawRow(row, line, value, problem, source)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from opencs_assets.datasets.errors import RowError
+from opencs_assets.datasets.errors import DatasetRowError
 
 ROLES: Final[Mapping[str, str]] = {
     "user": "user",
@@ -73,7 +73,7 @@ def as_text(value: object, what: str, reason: str) -> str | None:
         return value
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
-    raise RowError(reason, f"{what} is a {type(value).__name__}, not text")
+    raise DatasetRowError(reason, f"{what} is a {type(value).__name__}, not text")
 
 
 def _turns(value: object, field: str) -> list[Mapping[str, Any]]:
@@ -81,15 +81,17 @@ def _turns(value: object, field: str) -> list[Mapping[str, Any]]:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise RowError(
+            raise DatasetRowError(
                 "broken_json", f"`{field}` holds text that is not JSON: {error}"
             ) from None
     if not isinstance(value, list):
-        raise RowError("unknown_shape", f"`{field}` is a {type(value).__name__}, not a list")
+        raise DatasetRowError("unknown_shape", f"`{field}` is a {type(value).__name__}, not a list")
     for number, turn in enumerate(value, 1):
         if not isinstance(turn, Mapping):
             kind = type(turn).__name__
-            raise RowError("unknown_shape", f"`{field}`: turn {number} is a {kind}, not an object")
+            raise DatasetRowError(
+                "unknown_shape", f"`{field}`: turn {number} is a {kind}, not an object"
+            )
     return value
 
 
@@ -97,7 +99,9 @@ def _role(name: object, number: int) -> str:
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
         known = ", ".join(sorted(ROLES))
-        raise RowError("bad_roles", f"turn {number} has the role {name!r}; known roles are {known}")
+        raise DatasetRowError(
+            "bad_roles", f"turn {number} has the role {name!r}; known roles are {known}"
+        )
     return role
 
 
@@ -112,7 +116,9 @@ def _content(value: object, number: int, reason: str) -> str | None:
         if isinstance(part, str):
             text = part
         if not isinstance(text, str):
-            raise RowError("unknown_shape", f"turn {number} has a part {kind!r} that is not text")
+            raise DatasetRowError(
+                "unknown_shape", f"turn {number} has a part {kind!r} that is not text"
+            )
         texts.append(text)
     return "\n".join(texts)
 
@@ -178,11 +184,11 @@ def read_row(row: object) -> Conversation:
         RowError: ``not_an_object``, ``unknown_shape``, or a field that can't be read.
     """
     if not isinstance(row, Mapping):
-        raise RowError("not_an_object", f"the row is a {type(row).__name__}, not an object")
+        raise DatasetRowError("not_an_object", f"the row is a {type(row).__name__}, not an object")
     marker = shape_of(row)
     if marker is None:
         fields = ", ".join(f"`{str(name)[:40]}`" for name in list(row)[:10]) or "no fields"
-        raise RowError("unknown_shape", f"the row has {fields}, which is no known shape")
+        raise DatasetRowError("unknown_shape", f"the row has {fields}, which is no known shape")
     read = _SHAPES[marker](row)
     system = as_text(row.get("system"), "`system`", "unknown_shape")
     return Conversation(read.source_format, read.turns, read.context, system)

@@ -36,7 +36,7 @@ _RELATION = re.compile(r"\b(?:from|join)\s+([a-z_]+)")
 
 
 @dataclass(frozen=True)
-class Query:
+class ReportQuery:
     """A query that gives numbers of the page.
 
     Attributes:
@@ -107,7 +107,7 @@ class PageTable:
 
     title: str
     folded: bool
-    query: Query | None
+    query: ReportQuery | None
     headings: Sequence[tuple[str, str]] = ()
     rows: Sequence[TableRow] = ()
     left_out: int = 0
@@ -121,7 +121,7 @@ class Picture:
 
     data: str
     says: str
-    query: Query
+    query: ReportQuery
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,10 @@ class PageFact:
 class _Queries:
     """The page's queries in order of appearance."""
 
-    listed: list[Query] = field(default_factory=list)
+    listed: list[ReportQuery] = field(default_factory=list)
 
-    def add(self, title: str, sql: str, back: str, *, of_row: bool = False) -> Query:
-        made = Query(f"q{len(self.listed) + 1}", title, sql, back, of_row)
+    def add(self, title: str, sql: str, back: str, *, of_row: bool = False) -> ReportQuery:
+        made = ReportQuery(f"q{len(self.listed) + 1}", title, sql, back, of_row)
         self.listed.append(made)
         return made
 

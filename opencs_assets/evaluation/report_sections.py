@@ -18,7 +18,7 @@ _IMPORT = "opencs import-verdicts PATH, then opencs materialize group:evaluation
 
 
 @dataclass(frozen=True)
-class Column:
+class ReportColumn:
     """A column on the page.
 
     Attributes:
@@ -59,7 +59,7 @@ class TableSpec:
     """
 
     reads: str
-    columns: tuple[Column, ...]
+    columns: tuple[ReportColumn, ...]
     key: tuple[str, ...]
     order: str
     empty: str
@@ -181,19 +181,19 @@ def literal(value: Any) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _text(name: str, heading: str = "", *, if_varied: bool = False) -> Column:
-    return Column((name,), heading or name.replace("_", " "), if_varied=if_varied)
+def _text(name: str, heading: str = "", *, if_varied: bool = False) -> ReportColumn:
+    return ReportColumn((name,), heading or name.replace("_", " "), if_varied=if_varied)
 
 
-def _number(name: str, heading: str = "", form: str = ",d") -> Column:
-    return Column((name,), heading or name.replace("_", " "), "number", form)
+def _number(name: str, heading: str = "", form: str = ",d") -> ReportColumn:
+    return ReportColumn((name,), heading or name.replace("_", " "), "number", form)
 
 
-def _range(heading: str, form: str, low: str = "ci_low", high: str = "ci_high") -> Column:
-    return Column((low, high), heading, "number", form)
+def _range(heading: str, form: str, low: str = "ci_low", high: str = "ci_high") -> ReportColumn:
+    return ReportColumn((low, high), heading, "number", form)
 
 
-_BADGE = Column(("badge",), "badge", "badge")
+_BADGE = ReportColumn(("badge",), "badge", "badge")
 _SAME_FOR_MOST = tuple(
     _text(name, if_varied=True)
     for name in ("source", "dataset", "protocol", "reading", "prompt_version", "sampling")

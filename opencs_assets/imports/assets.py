@@ -8,7 +8,7 @@ import polars as pl
 from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.config.experiments import Experiments
 from opencs_assets.imports.claims import conflicting
-from opencs_assets.imports.reading import Imported, by_reason, read_imports
+from opencs_assets.imports.reading import ImportedTables, by_reason, read_imports
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
@@ -118,7 +118,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
     return [imported_verdicts]
 
 
-def unknown_models(found: Imported, experiments: Experiments) -> list[str]:
+def unknown_models(found: ImportedTables, experiments: Experiments) -> list[str]:
     """Models with verdicts that are neither declared nor have answers here; kept all the same.
 
     Args:
@@ -130,7 +130,7 @@ def unknown_models(found: Imported, experiments: Experiments) -> list[str]:
     return sorted(judged - known)
 
 
-def by_file(found: Imported) -> pl.DataFrame:
+def by_file(found: ImportedTables) -> pl.DataFrame:
     """Rows of each file by what became of them, the files with most verdicts first."""
     counted = found.verdicts.group_by("file_name", "file", "format").agg(
         verdicts=pl.len(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from opencs_assets.imports.errors import VerdictFileError
-from opencs_assets.imports.kept import SHORTEST_PREFIX, Kept
+from opencs_assets.imports.kept import SHORTEST_PREFIX, KeptFile
 
 NAME: Final = "verdict_choices.csv"
 COLUMNS: Final = ("file", "row", "reason")
@@ -34,7 +34,7 @@ class Choice:
     reason: str
 
 
-def read_choices(home: Path, files: Sequence[Kept]) -> list[Choice]:
+def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
     """The choices of a home, in the file's order.
 
     Args:
@@ -88,7 +88,7 @@ def add_choice(home: Path, choice: Choice) -> None:
         raise VerdictFileError(f"{path} can't be written: {error.strerror}") from None
 
 
-def _choice(record: dict[str, str], files: Sequence[Kept], where: str) -> Choice:
+def _choice(record: dict[str, str], files: Sequence[KeptFile], where: str) -> Choice:
     start = (record["file"] or "").strip().lower()
     row = (record["row"] or "").strip()
     if len(start) < SHORTEST_PREFIX:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from opencs_assets.imports.errors import NotUnderstoodError, RowError, VerdictFileError
+from opencs_assets.imports.errors import NotUnderstoodError, VerdictFileError, VerdictRowError
 
 EXCERPT_CHARS: Final = 200
 MOST_UNPACKED: Final = 2 << 30
@@ -58,7 +58,7 @@ class Contents:
     """
 
     container: Literal["jsonl", "json", "csv"]
-    rows: Sequence[Row | RowError]
+    rows: Sequence[Row | VerdictRowError]
     excerpt: Callable[[int], str]
     header: Sequence[str] = ()
     cut: str | None = None
@@ -177,22 +177,24 @@ def _value(line: bytes) -> Any:
         found = json.loads(line.decode())
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise RowError("bad_encoding", f"byte {error.start + 1} is not UTF-8") from None
+        raise VerdictRowError("bad_encoding", f"byte {error.start + 1} is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise RowError("broken_json", f"column {error.colno}: {error.msg}") from None
+        raise VerdictRowError("broken_json", f"column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
-        raise RowError("bad_encoding", f"it holds what is no Unicode text: {error}") from None
+        raise VerdictRowError(
+            "bad_encoding", f"it holds what is no Unicode text: {error}"
+        ) from None
     return found
 
 
-def _row(value: Any) -> Row | RowError:
+def _row(value: Any) -> Row | VerdictRowError:
     if isinstance(value, dict):
         return value
-    return RowError("not_an_object", f"it is a JSON {type(value).__name__}, not an object")
+    return VerdictRowError("not_an_object", f"it is a JSON {type(value).__name__}, not an object")
 
 
 def _json_lines(text: bytes, cut: str | None) -> Contents:
-    rows: list[Row | RowError] = []
+    rows: list[Row | VerdictRowError] = []
     kept = []
     loads = orjson.loads
     for number, line in enumerate(text.split(b"\n"), 1):
@@ -204,8 +206,8 @@ def _json_lines(text: bytes, cut: str | None) -> Contents:
         except orjson.JSONDecodeError:
             try:
                 value = _value(line)
-            except RowError as error:
-                rows.append(RowError(error.reason, f"line {number}, {error.detail}"))
+            except VerdictRowError as error:
+                rows.append(VerdictRowError(error.reason, f"line {number}, {error.detail}"))
                 continue
         rows.append(value if type(value) is dict else _row(value))
     return Contents("jsonl", rows, lambda row: _shorten(kept[row]), cut=cut)
@@ -246,7 +248,7 @@ def _salvaged(text: bytes, name: str, error: Exception) -> Contents:
     """The rows of a document before the place where it breaks, and one row for what is behind."""
     said = text.decode("utf-8", "replace")
     begin = _FIRST_OBJECT.search(said)
-    rows: list[Row | RowError] = []
+    rows: list[Row | VerdictRowError] = []
     decoder = json.JSONDecoder()
     at = begin.end() if begin else 0
     while begin:
@@ -262,7 +264,9 @@ def _salvaged(text: bytes, name: str, error: Exception) -> Contents:
     if not rows:
         raise VerdictFileError(f"{name} is broken JSON: {error}; export or download it again")
     line = said.count("\n", 0, at) + 1
-    rows.append(RowError("broken_json", f"line {line}: the file breaks here; all behind is lost"))
+    rows.append(
+        VerdictRowError("broken_json", f"line {line}: the file breaks here; all behind is lost")
+    )
     rest = said[at : at + EXCERPT_CHARS]
     last = len(rows) - 1
     return Contents("json", rows, lambda row: rest if row == last else _excerpt_of(rows[row]))
@@ -280,7 +284,7 @@ def _csv(text: bytes, name: str, cut: str | None) -> Contents:
     # How long a text may be is not the csv module's to say.
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(said.lstrip(), newline=""), delimiter=delimiter, strict=True)
-    rows: list[Row | RowError] = []
+    rows: list[Row | VerdictRowError] = []
     texts: list[str] = []
     header: list[str] | None = None
     while True:
@@ -294,7 +298,9 @@ def _csv(text: bytes, name: str, cut: str | None) -> Contents:
                 raise VerdictFileError(
                     f"{name}: its first line is no CSV header: {error}"
                 ) from None
-            rows.append(RowError("broken_csv", f"line {line}: {error}; is a quote not closed?"))
+            rows.append(
+                VerdictRowError("broken_csv", f"line {line}: {error}; is a quote not closed?")
+            )
             texts.append("")
             continue
         if not any(fields):
@@ -308,10 +314,10 @@ def _csv(text: bytes, name: str, cut: str | None) -> Contents:
         source = delimiter.join(fields)
         texts.append(source)
         if _ESCAPED_BYTE.search(source):
-            rows.append(RowError("bad_encoding", f"line {line} is not UTF-8"))
+            rows.append(VerdictRowError("bad_encoding", f"line {line} is not UTF-8"))
         elif len(fields) != len(header):
             rows.append(
-                RowError(
+                VerdictRowError(
                     "broken_csv",
                     f"line {line} has {len(fields)} fields, but the header has {len(header)}",
                 )
@@ -333,5 +339,5 @@ def _shorten(line: bytes) -> str:
     return line[: 4 * EXCERPT_CHARS].decode("utf-8", "replace").strip()[:EXCERPT_CHARS]
 
 
-def _excerpt_of(row: Row | RowError) -> str:
-    return "" if isinstance(row, RowError) else _shorten(orjson.dumps(row))
+def _excerpt_of(row: Row | VerdictRowError) -> str:
+    return "" if isinstance(row, VerdictRowError) else _shorten(orjson.dumps(row))

@@ -42,7 +42,7 @@ class NotUnderstoodError(VerdictFileError):
     """A file of no form that can be imported; who tells a person says which there are."""
 
 
-class RowError(RejectedRowError):
+class VerdictRowError(RejectedRowError):
     """One row that can't become a verdict or an answer."""
 
     reasons = REASONS

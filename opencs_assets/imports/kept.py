@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from opencs_assets.imports.errors import VerdictFileError
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.recognize import check
 
 FOLDER: Final = "verdicts"
@@ -31,7 +31,7 @@ State = Literal["new", "unchanged", "other options"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptFile:
     """One imported file.
 
     Attributes:
@@ -47,13 +47,13 @@ class Kept:
     sha256: str
     path: Path
     name: str
-    options: Options
+    options: ImportOptions
     imported_at: str
     form: str = ""
     state: State = "unchanged"
 
 
-def keep(home: Path, file: Path, options: Options) -> Kept:
+def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
     """Keep a copy of a file, if it can be imported.
 
     The same content again changes nothing, unless something else is said about it.
@@ -76,7 +76,7 @@ def keep(home: Path, file: Path, options: Options) -> Kept:
     said = said.only(form.uses)
     if not said.given() and before is not None:
         said = before.options
-    kept = Kept(
+    kept = KeptFile(
         sha256,
         home / FOLDER / f"{sha256}{_suffix(file)}",
         file.name,
@@ -101,7 +101,7 @@ def keep(home: Path, file: Path, options: Options) -> Kept:
     return kept
 
 
-def kept_files(home: Path) -> list[Kept]:
+def kept_files(home: Path) -> list[KeptFile]:
     """All imported files in the order in which they were first imported.
 
     Raises:
@@ -114,7 +114,7 @@ def kept_files(home: Path) -> list[Kept]:
     )
 
 
-def find_kept(home: Path, named: str) -> Kept:
+def find_kept(home: Path, named: str) -> KeptFile:
     """The imported file that a person names: by a path to a copy, its name, or its hash.
 
     Args:
@@ -166,7 +166,7 @@ def files_under(path: Path) -> list[Path]:
     return found
 
 
-def read_kept(kept: Kept) -> bytes:
+def read_kept(kept: KeptFile) -> bytes:
     """The bytes of an imported file.
 
     Raises:
@@ -187,7 +187,7 @@ def _read(path: Path) -> bytes:
         raise VerdictFileError(f"{path} can't be read: {error.strerror}") from None
 
 
-def _is_whole(kept: Kept) -> bool:
+def _is_whole(kept: KeptFile) -> bool:
     try:
         read_kept(kept)
     except VerdictFileError:
@@ -205,7 +205,7 @@ def _suffix(file: Path) -> str:
     return "".join(known) or ".data"
 
 
-def _told(kept: Kept) -> bytes:
+def _told(kept: KeptFile) -> bytes:
     content = {
         "file": kept.path.name,
         "name": kept.name,
@@ -215,14 +215,14 @@ def _told(kept: Kept) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _beside(path: Path) -> Kept | None:
+def _beside(path: Path) -> KeptFile | None:
     try:
         found = json.loads(path.read_bytes())
-        return Kept(
+        return KeptFile(
             path.name.removesuffix(BESIDE),
             path.parent / found["file"],
             found["name"],
-            Options(**found["options"]),
+            ImportOptions(**found["options"]),
             found["imported_at"],
         )
     except FileNotFoundError:

@@ -31,7 +31,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class ImportOptions:
     """What was said about a file when it was imported.
 
     Attributes:
@@ -58,9 +58,11 @@ class Options:
         """What was said at all, by option."""
         return {name: value for name, value in asdict(self).items() if value}
 
-    def only(self, names: frozenset[str]) -> "Options":
+    def only(self, names: frozenset[str]) -> "ImportOptions":
         """These options without those that mean nothing to a form."""
-        return Options(**{name: value for name, value in self.given().items() if name in names})
+        return ImportOptions(
+            **{name: value for name, value in self.given().items() if name in names}
+        )
 
 
 def read_options(
@@ -73,7 +75,7 @@ def read_options(
     reversed_order: str | None = None,
     mapping: Path | None = None,
     columns: Sequence[str] = (),
-) -> Options:
+) -> ImportOptions:
     """The options of a call.
 
     Args:
@@ -114,7 +116,7 @@ def read_options(
             )
         if not isinstance(name, str) or not name:
             raise VerdictFileError(f"the mapping of {what} must be a column's name, not {name!r}")
-    return Options(benchmark, model_a, model_b, judge, human, reversed_order, found)
+    return ImportOptions(benchmark, model_a, model_b, judge, human, reversed_order, found)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from opencs_assets.benchmarks.declared import DECLARED
-from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 
 # Fields of the test sets' files that hold what is asked, and of those that hold its id.
@@ -17,7 +17,7 @@ IDS = ("question_id", "id", "idx")
 
 
 @dataclass(frozen=True)
-class Question:
+class KnownQuestion:
     """One question of a benchmark.
 
     Attributes:
@@ -41,11 +41,11 @@ class Questions:
     """
 
     def __init__(self, frame: pl.DataFrame) -> None:
-        self.by_id: dict[tuple[str, str], Question] = {}
-        self.by_text: dict[str, list[Question]] = {}
+        self.by_id: dict[tuple[str, str], KnownQuestion] = {}
+        self.by_text: dict[str, list[KnownQuestion]] = {}
         columns = ("benchmark", "question_id", "category", "turns")
         for benchmark, name, category, turns in frame.select(columns).iter_rows():
-            question = Question(benchmark, name, category, tuple(turns))
+            question = KnownQuestion(benchmark, name, category, tuple(turns))
             self.by_id[benchmark, name] = question
             self.by_text.setdefault(plain(turns[0]), []).append(question)
         self.benchmarks = frozenset(benchmark for benchmark, _ in self.by_id)
@@ -55,7 +55,7 @@ class Questions:
         """No questions, for looking at a file before it is read."""
         return cls(BENCHMARK_QUESTIONS.empty())
 
-    def of(self, benchmark: str, value: Any) -> Question:
+    def of(self, benchmark: str, value: Any) -> KnownQuestion:
         """The question of an id as a file has it.
 
         Raises:
@@ -68,7 +68,7 @@ class Questions:
             found = self.by_id.get((benchmark, name[:-2]))
         if found is None:
             self.check(benchmark)
-            raise RowError("unknown_question", f"{benchmark} has no question {name!r}")
+            raise VerdictRowError("unknown_question", f"{benchmark} has no question {name!r}")
         return found
 
     def check(self, benchmark: str) -> None:
@@ -85,7 +85,7 @@ class Questions:
             if known and known.file
             else f"there are: {', '.join(sorted(self.benchmarks)) or 'none'}"
         )
-        raise RowError("no_benchmark", f"the benchmark {benchmark!r} is not here; {remedy}")
+        raise VerdictRowError("no_benchmark", f"the benchmark {benchmark!r} is not here; {remedy}")
 
 
 class ByText:
@@ -112,7 +112,7 @@ class ByText:
         self._order = {name: (-count, name) for name, count in counts.items()}
         self._seen: Counter[str] = Counter()
 
-    def of(self, row: Mapping[str, Any]) -> Question:
+    def of(self, row: Mapping[str, Any]) -> KnownQuestion:
         """The question of a row; to be asked once a row, in the file's order.
 
         Raises:
@@ -122,11 +122,13 @@ class ByText:
             self._questions.check(self._benchmark)
         asked = asked_by(row)
         if asked is None:
-            raise RowError("unknown_question", f"no field says what was asked ({', '.join(TEXTS)})")
+            raise VerdictRowError(
+                "unknown_question", f"no field says what was asked ({', '.join(TEXTS)})"
+            )
         found = self._candidates(row)
         if not found:
             where = f"{self._benchmark} does not ask" if self._benchmark else "no benchmark asks"
-            raise RowError(
+            raise VerdictRowError(
                 "unknown_question",
                 f"{where} {asked[:60]!r}; `opencs benchmarks list` says which are here",
             )
@@ -141,7 +143,7 @@ class ByText:
         self._seen[key] += 1
         return by_id[0] if by_id else same[min(at, len(same) - 1)]
 
-    def _candidates(self, row: Mapping[str, Any]) -> list[Question]:
+    def _candidates(self, row: Mapping[str, Any]) -> list[KnownQuestion]:
         asked = asked_by(row)
         found = self._questions.by_text.get(plain(asked), []) if asked is not None else []
         return [each for each in found if self._benchmark in (None, each.benchmark)]
@@ -174,7 +176,7 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def same_question(prompt: Any, question: Question) -> bool:
+def same_question(prompt: Any, question: KnownQuestion) -> bool:
     """Whether a judge's prompt asks the benchmark's question, in one of its turns at least.
 
     Translated benchmarks have the ids of the original.
@@ -193,5 +195,7 @@ def same_question(prompt: Any, question: Question) -> bool:
 
 def _id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
-        raise RowError("unknown_question", f"the question's id must be a text or number: {value!r}")
+        raise VerdictRowError(
+            "unknown_question", f"the question's id must be a text or number: {value!r}"
+        )
     return str(value).strip()

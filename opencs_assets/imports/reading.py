@@ -10,11 +10,11 @@ import polars as pl
 
 from opencs_assets.imports.choices import Choice, read_choices
 from opencs_assets.imports.claims import with_states
-from opencs_assets.imports.errors import RowError, VerdictFileError
-from opencs_assets.imports.kept import Kept, kept_files, read_kept
+from opencs_assets.imports.errors import VerdictFileError, VerdictRowError
+from opencs_assets.imports.kept import KeptFile, kept_files, read_kept
 from opencs_assets.imports.questions import Questions
 from opencs_assets.imports.recognize import recognize
-from opencs_assets.imports.rows import Answer, Verdict
+from opencs_assets.imports.rows import ImportedAnswer, ImportedVerdict
 from opencs_assets.tables.imports import IMPORTED_ANSWERS, IMPORTED_VERDICTS, REJECTED_VERDICTS
 from resources.schema import Table, conform
 
@@ -22,7 +22,7 @@ WHOLE_FILE: Final = -1
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedTables:
     """What all imported files hold.
 
     Attributes:
@@ -47,8 +47,8 @@ class Imported:
 class _Given:
     """An answer and where it is from."""
 
-    answer: Answer
-    kept: Kept
+    answer: ImportedAnswer
+    kept: KeptFile
     row: int
     excerpt: str
     alone: bool
@@ -66,11 +66,11 @@ class _Rows:
         self.rejected: list[tuple[Any, ...]] = []
         self.answers: list[_Given] = []
 
-    def reject(self, kept: Kept, row: int, reason: str, detail: str, excerpt: str) -> None:
+    def reject(self, kept: KeptFile, row: int, reason: str, detail: str, excerpt: str) -> None:
         self.rejected.append((kept.sha256, kept.name, row, reason, detail, excerpt))
 
 
-def read_imports(home: Path, questions: pl.DataFrame) -> Imported:
+def read_imports(home: Path, questions: pl.DataFrame) -> ImportedTables:
     """Read all imported files of a home.
 
     Args:
@@ -94,7 +94,7 @@ def read_imports(home: Path, questions: pl.DataFrame) -> Imported:
         {name: kind for name, kind in IMPORTED_VERDICTS.schema.items() if name != "state"}
     )
     verdicts = pl.concat([without_state.to_frame(), *rows.verdicts])
-    return Imported(
+    return ImportedTables(
         conform(with_states(verdicts, choices), IMPORTED_VERDICTS),
         _frame(rows.rejected, REJECTED_VERDICTS),
         answers,
@@ -104,23 +104,25 @@ def read_imports(home: Path, questions: pl.DataFrame) -> Imported:
     )
 
 
-def _read(kept: Kept, questions: Questions, rows: _Rows) -> None:
+def _read(kept: KeptFile, questions: Questions, rows: _Rows) -> None:
     form, contents = found = recognize(read_kept(kept), kept.name)
     read = form.reader(found.fields(), kept.options, questions)
-    verdicts: list[Verdict] = []
+    verdicts: list[ImportedVerdict] = []
     places: list[int] = []
     for at, row in enumerate(contents.rows):
         try:
-            if isinstance(row, RowError):
+            if isinstance(row, VerdictRowError):
                 raise row
             if not form.fits(row):
-                raise RowError("other_form", f"the file is {form.title}, and this row is not")
+                raise VerdictRowError(
+                    "other_form", f"the file is {form.title}, and this row is not"
+                )
             made = read(row)
-        except RowError as error:
+        except VerdictRowError as error:
             rows.reject(kept, at, error.reason, error.detail, contents.excerpt(at))
             continue
         for each in made:
-            if isinstance(each, Verdict):
+            if isinstance(each, ImportedVerdict):
                 verdicts.append(each)
                 places.append(at)
             else:
@@ -134,10 +136,10 @@ def _read(kept: Kept, questions: Questions, rows: _Rows) -> None:
 
 
 def _verdicts(
-    verdicts: Sequence[Verdict], places: Sequence[int], kept: Kept, form: str
+    verdicts: Sequence[ImportedVerdict], places: Sequence[int], kept: KeptFile, form: str
 ) -> pl.DataFrame:
     schema = IMPORTED_VERDICTS.schema
-    columns = zip(Verdict._fields, zip(*verdicts, strict=True), strict=True)
+    columns = zip(ImportedVerdict._fields, zip(*verdicts, strict=True), strict=True)
     return pl.DataFrame(
         [pl.Series(name, values, dtype=schema[name]) for name, values in columns]
     ).with_columns(

@@ -7,7 +7,7 @@ from opencs_assets.imports.contents import Contents, Row, read_contents
 from opencs_assets.imports.errors import NotUnderstoodError, VerdictFileError
 from opencs_assets.imports.forms import alpaca_eval, fastchat, reviews, table, votes
 from opencs_assets.imports.forms.form import Form
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import Questions
 
 # The most telling first: a row is of the first that fits.
@@ -69,7 +69,7 @@ def recognize(data: bytes, name: str) -> Recognized:
     return Recognized(best, contents)
 
 
-def check(data: bytes, name: str, options: Options) -> Form:
+def check(data: bytes, name: str, options: ImportOptions) -> Form:
     """Accept a file that can be imported with these options.
 
     Args:
@@ -100,6 +100,6 @@ def told(error: VerdictFileError) -> str:
     return f"{error}. Forms that can be: {'; '.join(form.title for form in ALL_FORMS)}"
 
 
-def unused(form: Form, options: Options) -> dict[str, Any]:
+def unused(form: Form, options: ImportOptions) -> dict[str, Any]:
     """What was said about a file that means nothing to its form."""
     return {name: value for name, value in options.given().items() if name not in form.uses}

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from opencs_assets.imports.errors import RowError
-from opencs_assets.imports.questions import Question
+from opencs_assets.imports.errors import VerdictRowError
+from opencs_assets.imports.questions import KnownQuestion
 
 # The judge is asked for 1 to 10, and published means count a 0 that it gave all the same.
 LOWEST, HIGHEST = 0.0, 10.0
@@ -21,7 +21,7 @@ OTHER_SIDE: Final[Mapping[str, str]] = {"a": "b", "b": "a"}
 _PERSON = re.compile(r"(expert|author|human|annotator|worker|crowd|person)(?:[_-]?\d+)?", re.I)
 
 
-class Verdict(NamedTuple):
+class ImportedVerdict(NamedTuple):
     """One verdict; fields as in ``tables.IMPORTED_VERDICTS``."""
 
     kind: str
@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
     reply: str | None
 
 
-class Answer(NamedTuple):
+class ImportedAnswer(NamedTuple):
     """A model's answers to the turns of one question."""
 
     model: str
@@ -76,15 +76,15 @@ class Judge(NamedTuple):
 
 
 def single(
-    question: Question,
+    question: KnownQuestion,
     turn: int,
     model: str,
     score: float | None,
     judge: Judge,
     reply: str | None,
-) -> Verdict:
+) -> ImportedVerdict:
     """The verdict on one answer; a score of ``None`` is unparsable."""
-    return Verdict(
+    return ImportedVerdict(
         "single",
         question.benchmark,
         question.question_id,
@@ -110,7 +110,7 @@ def single(
 
 
 def pair(
-    question: Question,
+    question: KnownQuestion,
     turn: int,
     models: tuple[str, str],
     judge: Judge,
@@ -121,7 +121,7 @@ def pair(
     scores: tuple[float, float] | None = None,
     orders_disagree: bool | None = None,
     reply: str | None = None,
-) -> Verdict:
+) -> ImportedVerdict:
     """The verdict on two answers; a winner of ``None`` is unparsable.
 
     Args:
@@ -141,13 +141,13 @@ def pair(
     """
     first, second = models
     if first == second:
-        raise RowError("self_pair", f"{first!r} is compared with itself")
+        raise VerdictRowError("self_pair", f"{first!r} is compared with itself")
     if second < first:
         first, second = second, first
         shown_first = OTHER_SIDE.get(shown_first, shown_first)
         winner = OTHER_SIDE.get(winner, winner) if winner else None
         scores = scores and (scores[1], scores[0])
-    return Verdict(
+    return ImportedVerdict(
         "pair",
         question.benchmark,
         question.question_id,
@@ -191,11 +191,11 @@ def read_score(value: Any, name: str) -> float | None:
     """
     kind = type(value)
     if (kind is not int and kind is not float) or not math.isfinite(value):
-        raise RowError("bad_score", f"`{name}` must be a number, not {_shown(value)}")
+        raise VerdictRowError("bad_score", f"`{name}` must be a number, not {_shown(value)}")
     if value == UNPARSABLE:
         return None
     if not LOWEST <= value <= HIGHEST:
-        raise RowError(
+        raise VerdictRowError(
             "score_out_of_range",
             f"`{name}` is {_shown(value)}, neither in [{LOWEST:g}, {HIGHEST:g}] nor -1",
         )
@@ -209,11 +209,11 @@ def read_model(value: Any, name: str) -> str:
         RowError: There is none.
     """
     if not isinstance(value, str) or not value.strip():
-        raise RowError("no_model", f"`{name}` must be a model's name, not {_shown(value)}")
+        raise VerdictRowError("no_model", f"`{name}` must be a model's name, not {_shown(value)}")
     return value
 
 
-def read_turn(value: Any, question: Question, *, lowest: int = 1) -> int:
+def read_turn(value: Any, question: KnownQuestion, *, lowest: int = 1) -> int:
     """The turn that was judged.
 
     Args:
@@ -228,7 +228,7 @@ def read_turn(value: Any, question: Question, *, lowest: int = 1) -> int:
         return value
     if type(value) is float and value.is_integer():
         return read_turn(int(value), question, lowest=lowest)
-    raise RowError(
+    raise VerdictRowError(
         "unknown_turn",
         f"the turn is {_shown(value)}, but question {question.question_id} of "
         f"{question.benchmark} has {len(question.turns)}",

@@ -6,7 +6,7 @@ import dagster as dg
 
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import keep
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.recognize import told
 from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.landing import Landing
@@ -40,7 +40,7 @@ def build_import_sensor(job_name: str) -> dg.SensorDefinition:
         hashes = []
         for file in look.new_files():
             try:
-                hashes.append(keep(home.folder, file, Options()).sha256)
+                hashes.append(keep(home.folder, file, ImportOptions()).sha256)
             except VerdictFileError as error:
                 context.log.error(told(error))
                 look.notes.append(

@@ -9,8 +9,8 @@ import polars as pl
 
 from opencs_assets.imports.choices import Choice, add_choice
 from opencs_assets.imports.errors import VerdictFileError
-from opencs_assets.imports.kept import Kept, files_under, find_kept, keep
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.kept import KeptFile, files_under, find_kept, keep
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.recognize import ALL_FORMS, told, unused
 from opencs_assets.tables.lake import Lake
 
@@ -27,12 +27,12 @@ class Taken:
         notes: What else is to be said, such as an option that means nothing to a file.
     """
 
-    kept: Sequence[Kept]
+    kept: Sequence[KeptFile]
     refused: Sequence[str]
     notes: Sequence[str]
 
 
-def take(home: Path, paths: Sequence[Path], options: Options) -> Taken:
+def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
     """Keep the files that the paths mean, those of folders included.
 
     Of a folder, what is no such file is left out with a note, as long as others are.
@@ -46,7 +46,7 @@ def take(home: Path, paths: Sequence[Path], options: Options) -> Taken:
         VerdictFileError: A path is not there, or a folder is empty.
     """
     files = list(dict.fromkeys(file for path in paths for file in files_under(path)))
-    kept: list[Kept] = []
+    kept: list[KeptFile] = []
     refused: list[str] = []
     left_out: list[str] = []
     notes: list[str] = []
@@ -77,7 +77,7 @@ def take(home: Path, paths: Sequence[Path], options: Options) -> Taken:
     return Taken(kept, refused, [*notes, *(f"left out: {each}" for each in left_out)])
 
 
-def outcomes(lake: Lake, kept: Sequence[Kept]) -> list[dict[str, Any]]:
+def outcomes(lake: Lake, kept: Sequence[KeptFile]) -> list[dict[str, Any]]:
     """One row a file: what its rows became, as the tables have it now.
 
     Args:
@@ -105,7 +105,7 @@ def outcomes(lake: Lake, kept: Sequence[Kept]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def first_details(lake: Lake, kept: Sequence[Kept]) -> list[str]:
+def first_details(lake: Lake, kept: Sequence[KeptFile]) -> list[str]:
     """For each file and reason, its first rejected row, what is wrong with it, and how many are.
 
     Args:
@@ -127,7 +127,7 @@ def first_details(lake: Lake, kept: Sequence[Kept]) -> list[str]:
     ]
 
 
-def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> Kept:
+def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> KeptFile:
     """Write down that a file is right where others say otherwise.
 
     Args:
@@ -172,5 +172,5 @@ def _counts(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def _told(options: Options) -> str:
+def _told(options: ImportOptions) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.given().items()) or "no options"

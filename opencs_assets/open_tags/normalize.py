@@ -23,7 +23,7 @@ NO_STEP = "none"
 
 
 @dataclass(frozen=True)
-class Step:
+class NormalizationStep:
     """What one step did.
 
     Attributes:
@@ -53,7 +53,7 @@ class Normalization:
 
     tags: pl.DataFrame
     lineage: pl.DataFrame
-    steps: tuple[Step, ...]
+    steps: tuple[NormalizationStep, ...]
 
     def table(self) -> str:
         """The steps as a Markdown table."""
@@ -79,7 +79,7 @@ def normalize(open_tags: pl.DataFrame, constants: Constants, embed: Embed) -> No
     """
     raw = pair_up(open_tags["tags"].list.eval(pl.element().struct["tag"]))
     pairs, current = raw, np.arange(len(raw.names))
-    steps: list[Step] = []
+    steps: list[NormalizationStep] = []
     lineage: list[pl.DataFrame] = []
     for name in constants.steps or (NO_STEP,):
         became, note = _take(name, pairs, constants, embed)
@@ -103,7 +103,9 @@ def normalize(open_tags: pl.DataFrame, constants: Constants, embed: Embed) -> No
         )
         dropped = became.null_count()
         steps.append(
-            Step(name, len(became), len(became) - dropped - len(after.names), dropped, note)
+            NormalizationStep(
+                name, len(became), len(became) - dropped - len(after.names), dropped, note
+            )
         )
         current[alive] = numbers[given]
         pairs = after

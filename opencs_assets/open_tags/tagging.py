@@ -74,14 +74,14 @@ def prompt_version(form: Form) -> str:
 
 
 @dataclass(frozen=True)
-class Query:
+class TaggedQuery:
     """What the tagger is shown of a sample: all that the user asks, over all turns."""
 
     sample_id: str
     text: str
 
 
-def queries(samples: pl.DataFrame) -> list[Query]:
+def queries(samples: pl.DataFrame) -> list[TaggedQuery]:
     """The queries of samples (``raw_dataset``), in their order.
 
     The first turn is ``instruction``, which holds Alpaca's ``input`` too; further user turns
@@ -92,11 +92,11 @@ def queries(samples: pl.DataFrame) -> list[Query]:
         "sample_id", "instruction", "messages"
     ).iter_rows():
         later = [message["content"] for message in messages if message["role"] == "user"][1:]
-        found.append(Query(sample_id, "\n\n".join([instruction, *later])))
+        found.append(TaggedQuery(sample_id, "\n\n".join([instruction, *later])))
     return found
 
 
-def build_call(query: Query, attempt: int, reason: str | None, form: Form) -> Call:
+def build_call(query: TaggedQuery, attempt: int, reason: str | None, form: Form) -> Call:
     """The tagging call for a query.
 
     Args:
@@ -159,7 +159,7 @@ def parse_tags(reply: Reply) -> list[dict[str, str]]:
 
 
 def unparsable_table(
-    found: Sequence[Query],
+    found: Sequence[TaggedQuery],
     outcomes: Sequence[Outcome[list[dict[str, str]]]],
     *,
     model: str,
@@ -196,7 +196,7 @@ def _items(items: Sequence[Any]) -> Sequence[Any]:
 
 
 def tags_table(
-    found: Sequence[Query],
+    found: Sequence[TaggedQuery],
     outcomes: Sequence[Outcome[list[dict[str, str]]]],
     *,
     model: str,

@@ -71,7 +71,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampleSizeAnswer:
     """What is needed, and what can be had.
 
     Attributes:
@@ -98,7 +98,7 @@ def sample_size(
     dataset: str | None = None,
     level: float = LEVEL,
     power: float = POWER,
-) -> Answer:
+) -> SampleSizeAnswer:
     """How many questions it takes to see effects, and what that costs; makes no call.
 
     Calls are those that judging would make: of the matchup's answers where they are there, else of
@@ -185,7 +185,7 @@ def sample_size(
                 "shows": _effect(kind, seen) if seen <= most else "nothing",
             }
         )
-    return Answer(needed, rows, noise, tuple(notes))
+    return SampleSizeAnswer(needed, rows, noise, tuple(notes))
 
 
 def _noise(

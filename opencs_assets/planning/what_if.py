@@ -12,7 +12,7 @@ from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.planning.estimate import kept_comparisons, within_budget
 from opencs_assets.scores import contrast
 from opencs_assets.selection.pins import read_pins
-from opencs_assets.selection.rerun import Kept, Reruns
+from opencs_assets.selection.rerun import KeptScores, Reruns
 from opencs_assets.tables.lake import Lake
 from resources.llm.client import LLMClient
 from resources.llm.types import Estimate
@@ -94,7 +94,7 @@ def what_if(
         else ()
     )
     reruns = Reruns(
-        Kept(
+        KeptScores(
             samples,
             lake.read("open_tags", where),
             kept_comparisons(lake, dataset),

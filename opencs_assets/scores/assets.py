@@ -15,7 +15,7 @@ from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.scores import contrast, pairing, plots, single
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.pairing import Comparison
-from opencs_assets.scores.rounds import Budget, compare_in_rounds
+from opencs_assets.scores.rounds import ComparisonBudget, compare_in_rounds
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.jobs import DATASET, WHOLE_SET
@@ -198,7 +198,7 @@ def _contrast(
 ) -> Iterator[dg.MaterializeResult]:
     """Have candidates compared, and give the tables of comparisons and of scores."""
     comparisons_name, scores_name = names
-    budget = Budget(constants.comparisons, constants.comparisons_usd)
+    budget = ComparisonBudget(constants.comparisons, constants.comparisons_usd)
     with (
         clear_failures(),
         llm.client(
@@ -239,7 +239,7 @@ def _contrast(
 
 
 def _asker(
-    client: LLMClient, samples: pl.DataFrame, budget: Budget
+    client: LLMClient, samples: pl.DataFrame, budget: ComparisonBudget
 ) -> Callable[[Sequence[Comparison]], pl.DataFrame]:
     """What has comparisons made, and gives their rows of ``score_comparisons``."""
     texts = {

@@ -31,7 +31,7 @@ PASS = 4
 
 
 @dataclass
-class Budget:
+class ComparisonBudget:
     """What comparisons may take.
 
     Replies that are kept count as if they were paid for now, so that a rerun asks the same.
@@ -340,7 +340,7 @@ def kept_calls(
         shown_first=pl.col("shown_first").replace({"a": "b", "b": "a"}),
     )
     either = pl.concat([kept, turned], how="diagonal").unique(shown)
-    budget, found = Budget(calls, None), 0
+    budget, found = ComparisonBudget(calls, None), 0
 
     def look_up(asked: list[Comparison]) -> pl.DataFrame:
         nonlocal found
@@ -364,7 +364,7 @@ def compare_in_rounds(
     candidates: pl.DataFrame,
     cut: int,
     ask: Callable[[list[Comparison]], pl.DataFrame],
-    budget: Budget,
+    budget: ComparisonBudget,
 ) -> pl.DataFrame:
     """Have the candidates of a dataset compared in rounds.
 

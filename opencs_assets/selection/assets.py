@@ -14,11 +14,11 @@ import polars as pl
 from opencs_assets.config.experiments import Experiments, Selector
 from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.selection import card, plots, refinement, stability
-from opencs_assets.selection.choice import WHOLE, Options
+from opencs_assets.selection.choice import WHOLE, SelectorOptions
 from opencs_assets.selection.export import export_subset
 from opencs_assets.selection.pins import read_pins
 from opencs_assets.selection.registry import METHODS, Subset, select
-from opencs_assets.selection.rerun import Kept, Reruns
+from opencs_assets.selection.rerun import KeptScores, Reruns
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.subset import read_refined, subset_content
 from opencs_assets.wiring.automation import free_stage
@@ -274,7 +274,7 @@ def build_selection_assets(
                 contaminated["sample_id"] if settings.method.exclude_contaminated else ()
             )
             reruns = Reruns(
-                Kept(
+                KeptScores(
                     raw_dataset,
                     open_tags,
                     score_comparisons,
@@ -314,11 +314,11 @@ def build_selection_assets(
     return [selected_subset, refined_samples, subset_exports, selection_stability]
 
 
-def options_of(declared: Selector, constants: Constants, home: Home) -> Options:
+def options_of(declared: Selector, constants: Constants, home: Home) -> SelectorOptions:
     """What is set of a selector: its own, else the dataset's."""
     method = METHODS.get(declared.method)
     whole = method is not None and method.whole
-    own = Options.of(constants)
+    own = SelectorOptions.of(constants)
     return replace(
         own,
         # What takes a whole set takes it all unless its own k says otherwise.

@@ -6,9 +6,9 @@ import polars as pl
 
 from opencs_assets.selection.choice import (
     CONSIDERED,
-    Answer,
     Request,
     SelectionError,
+    SelectorAnswer,
     first_of,
     in_words,
 )
@@ -22,7 +22,7 @@ AHEAD = 32
 TOKENS_OF = "gpt-4"
 
 
-def longest(request: Request) -> Answer:
+def longest(request: Request) -> SelectorAnswer:
     """The longest responses; of equal ones the earlier row."""
     unit = request.options.length
     samples = request.open_rows(
@@ -31,7 +31,7 @@ def longest(request: Request) -> Answer:
         .sort(["score", "row"], descending=[True, False])
     )
     length = pl.col("score").cast(pl.Int64)
-    return Answer(
+    return SelectorAnswer(
         first_of(
             samples,
             request.options.k,
@@ -66,12 +66,12 @@ def response_lengths(samples: pl.DataFrame, unit: LengthUnit) -> pl.Series:
     return lengths.cast(pl.Int64)
 
 
-def random(request: Request) -> Answer:
+def random(request: Request) -> SelectorAnswer:
     """A seeded sample without replacement; the same whatever the order of the input."""
     samples = request.open_rows(request.table("raw_dataset").select("sample_id").sort("sample_id"))
     order = np.random.default_rng(request.options.seed).permutation(samples.height)
     drawn = pl.lit(f"drawn with seed {request.options.seed}")
-    return Answer(
+    return SelectorAnswer(
         first_of(
             samples[order],
             request.options.k,
@@ -81,20 +81,20 @@ def random(request: Request) -> Answer:
     )
 
 
-def alpagasus(request: Request) -> Answer:
+def alpagasus(request: Request) -> SelectorAnswer:
     """The best single scores; of equal ones a seeded draw decides, unscored ones are left out."""
     criterion = request.options.criterion
     scores = single_scores(request).select("sample_id", "score").drop_nulls()
     return best_scores(request, scores, f"{criterion} score", decimals=2)
 
 
-def no_clusters(request: Request) -> Answer:
+def no_clusters(request: Request) -> SelectorAnswer:
     """The ablation without clusters: the best contrastive scores over the whole set."""
     scores = request.table("whole_set_scores").select("sample_id", "score").drop_nulls()
     return best_scores(request, scores, "contrastive score over the whole set", decimals=1)
 
 
-def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int) -> Answer:
+def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int) -> SelectorAnswer:
     """The highest scores; of equal ones a seeded draw decides.
 
     Args:
@@ -110,7 +110,7 @@ def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int
     )
     value = in_words(pl.col("score"), decimals)
     scored = dict.fromkeys(scores["sample_id"], "")
-    return Answer(
+    return SelectorAnswer(
         first_of(
             request.open_rows(ordered),
             request.options.k,
@@ -149,11 +149,11 @@ def single_scores(request: Request) -> pl.DataFrame:
     return found
 
 
-def full(request: Request) -> Answer:
+def full(request: Request) -> SelectorAnswer:
     """Every sample, or where a k is set the first k, in the file's order."""
     samples = request.open_rows(request.table("raw_dataset").sort("row").select("sample_id"))
     k = request.options.k
-    return Answer(
+    return SelectorAnswer(
         first_of(
             samples,
             k,
@@ -163,11 +163,11 @@ def full(request: Request) -> Answer:
     )
 
 
-def k_center(request: Request) -> Answer:
+def k_center(request: Request) -> SelectorAnswer:
     """k-center greedy over instruction embeddings: each next one is farthest from those chosen."""
     embeddings = request.open_rows(request.table("sample_embeddings").sort("sample_id"))
     if not embeddings.height:
-        return Answer(pl.DataFrame(schema=CONSIDERED))
+        return SelectorAnswer(pl.DataFrame(schema=CONSIDERED))
     points = to_matrix(embeddings["embedding"])
     first = int(np.random.default_rng(request.options.seed).integers(len(points)))
     picks, distances = k_center_greedy(points, min(request.options.k, len(points)), first)
@@ -180,7 +180,7 @@ def k_center(request: Request) -> Answer:
         },
         schema_overrides={"score": pl.Float64},
     )
-    return Answer(
+    return SelectorAnswer(
         first_of(
             ordered,
             len(picks),

@@ -6,7 +6,7 @@ import polars as pl
 
 from opencs_assets.config.experiments import Selector
 from opencs_assets.config.profiles import Constants
-from opencs_assets.selection.choice import Options
+from opencs_assets.selection.choice import SelectorOptions
 from opencs_assets.selection.export import Card
 from opencs_assets.selection.registry import METHODS
 from resources.settings import EMBEDDED
@@ -18,7 +18,7 @@ def describe(
     dataset: str,
     name: str,
     declared: Selector,
-    options: Options,
+    options: SelectorOptions,
     constants: Constants,
     samples: pl.DataFrame,
     table: Callable[[str], pl.DataFrame | None],

@@ -37,7 +37,7 @@ WHOLE = sys.maxsize
 
 
 @dataclass(frozen=True)
-class Options:
+class SelectorOptions:
     """What can be set of a selector.
 
     Attributes:
@@ -63,7 +63,7 @@ class Options:
     file: Path | None = None
 
     @classmethod
-    def of(cls, constants: Constants) -> "Options":
+    def of(cls, constants: Constants) -> "SelectorOptions":
         """What the dataset's constants say of every selector."""
         return cls(
             k=constants.k.value,
@@ -87,7 +87,7 @@ class Request:
     """
 
     table: Callable[[str], pl.DataFrame]
-    options: Options
+    options: SelectorOptions
     taken: frozenset[str] = frozenset()
     banned: frozenset[str] = frozenset()
 
@@ -98,7 +98,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SelectorAnswer:
     """What a selector chose.
 
     Attributes:

@@ -7,11 +7,11 @@ import polars as pl
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.datasets.words import words
-from opencs_assets.selection.choice import Answer, Request, SelectionError, first_of
+from opencs_assets.selection.choice import Request, SelectionError, SelectorAnswer, first_of
 from opencs_assets.tables.datasets import RAW_DATASET
 
 
-def fixed(request: Request) -> Answer:
+def fixed(request: Request) -> SelectorAnswer:
     """The file's samples in its order; those that the dataset does not have come from the file.
 
     A sample of the file is one of the dataset's if both have the same id, or else the same words in
@@ -47,7 +47,7 @@ def fixed(request: Request) -> Answer:
     if len(ordered) < given.height:
         notes.append(f"{given.height - ordered.height} of them are the dataset's same sample twice")
     others = dict.fromkeys(request.table("raw_dataset")["sample_id"], f"not in {path.name}")
-    return Answer(considered, outside=outside, notes=tuple(notes), otherwise=others)
+    return SelectorAnswer(considered, outside=outside, notes=tuple(notes), otherwise=others)
 
 
 def match_samples(given: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:

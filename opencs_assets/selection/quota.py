@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 
-from opencs_assets.selection.choice import CONSIDERED, Options, in_words
+from opencs_assets.selection.choice import CONSIDERED, SelectorOptions, in_words
 
 
 def choose_by_quota(
-    scores: pl.DataFrame, clusters: pl.DataFrame, options: Options, excluded: frozenset[str]
+    scores: pl.DataFrame, clusters: pl.DataFrame, options: SelectorOptions, excluded: frozenset[str]
 ) -> pl.DataFrame:
     """Choose from each cluster, the smallest first, the best of each up to the quota.
 
@@ -34,7 +34,7 @@ def choose_by_quota(
     )
 
 
-def _ranked(scores: pl.DataFrame, clusters: pl.DataFrame, options: Options) -> pl.DataFrame:
+def _ranked(scores: pl.DataFrame, clusters: pl.DataFrame, options: SelectorOptions) -> pl.DataFrame:
     """Every score with its place in its cluster; clusters in the order of their turns."""
     drawn = scores.select("cluster", "sample_id", "score").sort("cluster", "sample_id")
     draw = np.random.default_rng(options.seed).permutation(drawn.height)
@@ -56,7 +56,7 @@ def _ranked(scores: pl.DataFrame, clusters: pl.DataFrame, options: Options) -> p
 
 
 def _take_turns(
-    ranked: pl.DataFrame, options: Options, excluded: frozenset[str]
+    ranked: pl.DataFrame, options: SelectorOptions, excluded: frozenset[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Place in the subset and turn of each row, int64 (r,); -1 where it is not chosen."""
     names = ranked["sample_id"].unique(maintain_order=True)

@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from opencs_assets.selection import baselines
-from opencs_assets.selection.choice import WHOLE, Answer, Options, Request, SelectionError
+from opencs_assets.selection.choice import (
+    WHOLE,
+    Request,
+    SelectionError,
+    SelectorAnswer,
+    SelectorOptions,
+)
 from opencs_assets.selection.fixed import fixed
 from opencs_assets.selection.pins import Pins
 from opencs_assets.selection.quota import choose_by_quota
@@ -27,16 +33,16 @@ class SelectorMethod:
     """
 
     needs: tuple[str, ...]
-    choose: Callable[[Request], Answer]
+    choose: Callable[[Request], SelectorAnswer]
     scores: str | None = None
     whole: bool = False
 
 
-def _opencs(request: Request) -> Answer:
+def _opencs(request: Request) -> SelectorAnswer:
     return _by_cluster(request, request.table("contrastive_scores"))
 
 
-def _no_contrast(request: Request) -> Answer:
+def _no_contrast(request: Request) -> SelectorAnswer:
     """The ablation without comparisons: the same clusters and candidates, each scored alone."""
     places = request.table("sample_clusters").filter("is_candidate")
     if request.options.one_cluster_each:
@@ -46,7 +52,7 @@ def _no_contrast(request: Request) -> Answer:
     return _by_cluster(request, places.join(scores, on="sample_id", how="left"))
 
 
-def _by_cluster(request: Request, scores: pl.DataFrame) -> Answer:
+def _by_cluster(request: Request, scores: pl.DataFrame) -> SelectorAnswer:
     considered = choose_by_quota(
         scores, request.table("clusters"), request.options, request.taken | request.banned
     )
@@ -60,7 +66,7 @@ def _by_cluster(request: Request, scores: pl.DataFrame) -> Answer:
         sample: f"in no cluster: {reason}"
         for sample, reason in unclustered.select("sample_id", "reason").iter_rows()
     }
-    return Answer(considered, otherwise=otherwise)
+    return SelectorAnswer(considered, otherwise=otherwise)
 
 
 _CLUSTERED = ("clusters", "sample_clusters", "unclustered_samples")
@@ -101,7 +107,7 @@ def select(
     method: str,
     table: Callable[[str], pl.DataFrame],
     pins: Pins,
-    options: Options,
+    options: SelectorOptions,
     contaminated: frozenset[str] = frozenset(),
 ) -> Subset:
     """Choose a subset: the kept pins first, then the selector's choices up to k.
@@ -190,7 +196,7 @@ def _chosen(considered: pl.DataFrame, pins: Pins, scores: str | None) -> pl.Data
 def _unselected(
     samples: pl.DataFrame,
     rows: pl.DataFrame,
-    answer: Answer,
+    answer: SelectorAnswer,
     pins: Pins,
     contaminated: frozenset[str],
 ) -> pl.DataFrame:

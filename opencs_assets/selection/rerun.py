@@ -16,7 +16,7 @@ from opencs_assets.open_tags.normalize import normalize
 from opencs_assets.scores import pairing
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.pairing import Comparison
-from opencs_assets.selection.choice import Options
+from opencs_assets.selection.choice import SelectorOptions
 from opencs_assets.selection.pins import Pins
 from opencs_assets.selection.registry import Subset, select
 
@@ -26,7 +26,7 @@ _CLUSTERING = (*_TAGGING, "clusterer", "clusters", "cluster_distance", "cluster_
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptScores:
     """What is kept of a dataset.
 
     Attributes:
@@ -47,7 +47,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RerunOutcome:
     """What other settings lead to.
 
     Attributes:
@@ -74,12 +74,12 @@ class Reruns:
         kept: What is kept of the dataset.
     """
 
-    kept: Kept
+    kept: KeptScores
     _tags: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict)
     _clusters: dict[tuple[object, ...], Clustering] = field(default_factory=dict)
     _vectors: dict[tuple[str, ...], Floats] = field(default_factory=dict)
 
-    def run(self, constants: Constants) -> Outcome:
+    def run(self, constants: Constants) -> RerunOutcome:
         """Choose by ``opencs`` with other constants.
 
         Raises:
@@ -100,10 +100,10 @@ class Reruns:
             "opencs",
             tables.__getitem__,
             self.kept.pins,
-            Options.of(constants),
+            SelectorOptions.of(constants),
             self.kept.contaminated,
         )
-        return Outcome(subset, scored, scores.filter(pl.col("comparisons") == 0).height)
+        return RerunOutcome(subset, scored, scores.filter(pl.col("comparisons") == 0).height)
 
     def clustering(self, constants: Constants) -> Clustering:
         """Clusters with these constants."""

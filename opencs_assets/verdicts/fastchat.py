@@ -35,7 +35,7 @@ class JudgePromptsError(SettingsError):
 
 
 @dataclass(frozen=True)
-class Prompt:
+class JudgePrompt:
     """One of the file's prompts.
 
     Attributes:
@@ -59,9 +59,9 @@ class JudgePrompts:
     """
 
     path: Path
-    prompts: Mapping[str, Prompt]
+    prompts: Mapping[str, JudgePrompt]
 
-    def of(self, protocol: Protocol) -> tuple[Prompt, ...]:
+    def of(self, protocol: Protocol) -> tuple[JudgePrompt, ...]:
         """All that a protocol asks with, whatever turn and category."""
         return tuple(self.prompts[name] for name in _names(protocol))
 
@@ -88,7 +88,7 @@ def read_prompts(path: Path) -> JudgePrompts:
     except (OSError, UnicodeDecodeError) as error:
         raise JudgePromptsError(f"{path} can't be read: {error}; {_REMEDY}") from None
     wanted = {name: protocol for protocol in _NAMES for name in _names(protocol)}
-    found: dict[str, Prompt] = {}
+    found: dict[str, JudgePrompt] = {}
     lines: dict[str, int] = {}
     # Not splitlines: it also splits at separators that JSON allows inside a string.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -174,7 +174,7 @@ def _needed(name: str, protocol: Protocol) -> set[str]:
     return needed
 
 
-def _prompt(row: Mapping[str, Any], name: str, protocol: Protocol, where: str) -> Prompt:
+def _prompt(row: Mapping[str, Any], name: str, protocol: Protocol, where: str) -> JudgePrompt:
     for field, expected in (("type", _TYPES[protocol]), ("output_format", _FORMATS[protocol])):
         if _text(row, field, where) != expected:
             raise JudgePromptsError(
@@ -197,7 +197,7 @@ def _prompt(row: Mapping[str, Any], name: str, protocol: Protocol, where: str) -
         raise JudgePromptsError(
             f"{where}, prompt_template: {name} has {' and '.join(wrong)}; {_REMEDY}"
         )
-    return Prompt(name, system, template)
+    return JudgePrompt(name, system, template)
 
 
 def _object(line: str, where: str) -> Mapping[str, Any]:

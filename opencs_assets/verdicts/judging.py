@@ -20,8 +20,8 @@ from opencs_assets.verdicts.stopping import EarlyStop, Look, batches, look
 from opencs_assets.verdicts.tasks import (
     NO_ANSWER,
     STOPPED,
+    JudgedQuestion,
     PairTask,
-    Question,
     Side,
     SingleTask,
 )
@@ -59,7 +59,7 @@ def judge_single(client: LLMClient, tasks: Sequence[SingleTask], protocol: Singl
         dict(zip(asked, outcomes, strict=True)),
         protocol,
         judge=client.model_label,
-        sampling=Sampling(client, outcomes, example).of,
+        sampling=JudgeSampling(client, outcomes, example).of,
     )
 
 
@@ -113,12 +113,12 @@ def judge_pairs(
         model_a=model_a,
         model_b=model_b,
         judge=client.model_label,
-        sampling=Sampling(client, list(outcomes.values()), example).of,
+        sampling=JudgeSampling(client, list(outcomes.values()), example).of,
     )
     return table, last
 
 
-class Sampling:
+class JudgeSampling:
     """How the judge was sampled, as JSON: what the stored requests hold.
 
     A call that was not sent is told as the most of the others were.
@@ -147,10 +147,10 @@ class Sampling:
 
 def merged(
     outcomes: Mapping[PairTask, Outcome[PairReply]], protocol: Pair
-) -> dict[Question, list[Result]]:
+) -> dict[JudgedQuestion, list[Result]]:
     """By question, the outcome for model a of each turn, by the protocol's default rule."""
     rule = RULES[default_rule(protocol.name)]
-    orders: dict[Question, dict[int, dict[Side, Verdict]]] = {}
+    orders: dict[JudgedQuestion, dict[int, dict[Side, Verdict]]] = {}
     for task, outcome in outcomes.items():
         turns = orders.setdefault(task.question, {}).setdefault(task.turn, {})
         if outcome.value is not None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from opencs_assets.verdicts import fastchat, prompts, replies
 from opencs_assets.verdicts.fastchat import JudgePrompts
-from opencs_assets.verdicts.tasks import PairTask, Question, SingleTask
+from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask, SingleTask
 from resources.llm.types import Call, Message, Reply
 from resources.settings import JudgePromptFamily, PairProtocol, Reading, Settings, SettingsError
 
@@ -251,8 +251,8 @@ def _published(found: JudgePrompts | None, protocol: fastchat.Protocol) -> list[
 _PROBES = [(turn, known) for known in ((), ("<r1>", "<r2>")) for turn in (1, 2)]
 
 
-def _question(references: tuple[str, ...]) -> Question:
-    return Question("", "", "", ("<q1>", "<q2>"), references)
+def _question(references: tuple[str, ...]) -> JudgedQuestion:
+    return JudgedQuestion("", "", "", ("<q1>", "<q2>"), references)
 
 
 def _probe(turn: int, references: tuple[str, ...]) -> SingleTask:

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from opencs_assets.statistics.sequential import interval
 from opencs_assets.verdicts.merging import Result
-from opencs_assets.verdicts.tasks import PairTask, Question
+from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask
 
 EVEN = 0.5
 VALUES: Mapping[Result, float] = {"win": 1.0, "tie": 0.5, "lose": 0.0}
@@ -74,7 +74,7 @@ def batches(tasks: Sequence[PairTask], early: EarlyStop) -> Iterator[list[PairTa
         yield [task for found in by_question[start : start + early.batch] for task in found]
 
 
-def look(outcomes: Mapping[Question, Sequence[Result]], level: float) -> Look:
+def look(outcomes: Mapping[JudgedQuestion, Sequence[Result]], level: float) -> Look:
     """What the outcomes so far tell.
 
     Args:
@@ -93,6 +93,6 @@ def look(outcomes: Mapping[Question, Sequence[Result]], level: float) -> Look:
     return Look(len(outcomes), len(outcomes) - len(values), mean, low, high)
 
 
-def _place(question: Question, seed: int) -> bytes:
+def _place(question: JudgedQuestion, seed: int) -> bytes:
     key = f"{seed}\x1f{question.benchmark}\x1f{question.question_id}"
     return hashlib.sha256(key.encode()).digest()

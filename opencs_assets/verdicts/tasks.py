@@ -25,7 +25,7 @@ ORDERS: tuple[Side, Side] = ("a", "b")
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgedQuestion:
     """A benchmark's question.
 
     Attributes:
@@ -53,7 +53,7 @@ class SingleTask:
         answers: Answers up to that turn; ``None`` where one is missing.
     """
 
-    question: Question
+    question: JudgedQuestion
     turn: int
     answers: tuple[str, ...] | None
 
@@ -85,7 +85,7 @@ class PairTask:
         answers_b: Answers of model b, likewise.
     """
 
-    question: Question
+    question: JudgedQuestion
     turn: int
     shown_first: Side
     answers_a: tuple[str, ...] | None
@@ -172,9 +172,9 @@ def most_turns(questions: pl.DataFrame, benchmark: str) -> int:
     return int(turns) if isinstance(turns, int) else 0
 
 
-def _questions(questions: pl.DataFrame, benchmarks: Collection[str]) -> list[Question]:
+def _questions(questions: pl.DataFrame, benchmarks: Collection[str]) -> list[JudgedQuestion]:
     return [
-        Question(
+        JudgedQuestion(
             benchmark=row["benchmark"],
             question_id=row["question_id"],
             category=row["category"],
@@ -199,7 +199,7 @@ def _answers(answers: pl.DataFrame) -> dict[tuple[str, str, int], str]:
 
 
 def _conversation(
-    given: Mapping[tuple[str, str, int], str], question: Question, turns: int
+    given: Mapping[tuple[str, str, int], str], question: JudgedQuestion, turns: int
 ) -> tuple[str, ...] | None:
     keys = [(question.benchmark, question.question_id, turn) for turn in range(1, turns + 1)]
     return tuple(given[key] for key in keys) if all(key in given for key in keys) else None

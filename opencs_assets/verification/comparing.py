@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.verification.findings import Fault, Layer, shown
+from opencs_assets.verification.findings import Layer, VerificationFault, shown
 from opencs_assets.verification.tables import duplicated_keys
 
 TOLERANCE = 1e-9
@@ -23,7 +23,7 @@ def differences(
     layer: Layer,
     table: str,
     named: Named | None = None,
-) -> Iterator[Fault]:
+) -> Iterator[VerificationFault]:
     """What is doubled, missing, too much or other than expected.
 
     Args:
@@ -37,8 +37,10 @@ def differences(
     """
     say = named or _by_key(key)
 
-    def fault(kind: Any, row: Mapping[str, Any], is_there: str, should_be: str) -> Fault:
-        return Fault(layer, kind, table, "", say(row), is_there, should_be)
+    def fault(
+        kind: Any, row: Mapping[str, Any], is_there: str, should_be: str
+    ) -> VerificationFault:
+        return VerificationFault(layer, kind, table, "", say(row), is_there, should_be)
 
     def absent(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
         return rows.join(others, on=key, how="anti", nulls_equal=True, maintain_order="left")

@@ -10,7 +10,7 @@ _MOST_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
-class Fault:
+class VerificationFault:
     """One thing that does not follow from what is kept.
 
     Attributes:
@@ -56,7 +56,7 @@ class Findings:
         tallies: By layer and what was looked at.
     """
 
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[VerificationFault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tallies: dict[tuple[Layer, str], Tally] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ class Findings:
         """So many more were looked at."""
         self.tallies.setdefault((layer, what), Tally()).checked += checked
 
-    def add(self, what: str, faults: Iterable[Fault]) -> None:
+    def add(self, what: str, faults: Iterable[VerificationFault]) -> None:
         """Keep what is wrong with one of those that were looked at.
 
         Args:

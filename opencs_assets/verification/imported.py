@@ -9,12 +9,12 @@ import polars as pl
 
 from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.imports.errors import VerdictFileError
-from opencs_assets.imports.kept import BESIDE, FOLDER, Kept, kept_files
+from opencs_assets.imports.kept import BESIDE, FOLDER, KeptFile, kept_files
 from opencs_assets.imports.reading import read_imports
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.comparing import differences
-from opencs_assets.verification.findings import Fault, Findings
+from opencs_assets.verification.findings import Findings, VerificationFault
 from opencs_assets.verification.tables import check_files, read_table
 
 IMPORTED = ("imported_verdicts", "rejected_verdicts", "imported_answers")
@@ -74,7 +74,7 @@ def _table(lake: Lake, name: str, findings: Findings) -> pl.DataFrame | None:
     return read_table(lake, name, {}, "imported", findings)
 
 
-def _broken(files: list[Kept], home: Path, findings: Findings) -> set[str]:
+def _broken(files: list[KeptFile], home: Path, findings: Findings) -> set[str]:
     """Hashes of the files that are gone or not what they were."""
     broken = set()
     for kept in files:
@@ -111,11 +111,11 @@ def _lost(frame: pl.DataFrame, known: set[str], what: str, findings: Findings) -
         findings.add(what, [fault])
 
 
-def _of_file(kind: Any, row: str, found: str, expected: str) -> Fault:
-    return Fault("imported", kind, "files", "", row, found, expected)
+def _of_file(kind: Any, row: str, found: str, expected: str) -> VerificationFault:
+    return VerificationFault("imported", kind, "files", "", row, found, expected)
 
 
-def _file(kept: Kept) -> str:
+def _file(kept: KeptFile) -> str:
     return f"{kept.name} ({kept.sha256[:_SHORT]})"
 
 

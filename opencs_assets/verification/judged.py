@@ -28,7 +28,7 @@ from opencs_assets.verdicts.tasks import (
     pair_tasks,
     single_tasks,
 )
-from opencs_assets.verification.findings import Fault, Findings, Kind, shown, told
+from opencs_assets.verification.findings import Findings, Kind, VerificationFault, shown, told
 from opencs_assets.verification.replaying import Replayed, judge_roles, replay
 from opencs_assets.verification.stored import Stored, stored_replies
 from opencs_assets.verification.tables import check_files, duplicated_keys, read_table
@@ -177,7 +177,7 @@ class Judged:
         self, table: str, partition: Mapping[str, str], rows: pl.DataFrame, model: str
     ) -> None:
         self._findings.count("judged", f"{table}: rows", rows.height)
-        fault = Fault(
+        fault = VerificationFault(
             "judged", "missing", table, told(partition), f"all {rows.height} rows",
             f"verdicts on answers of {model}, of which there are none", "answers that were judged",
         )  # fmt: skip
@@ -249,7 +249,7 @@ class Judged:
             self._counted.add(key)
             self._findings.count("judged", "replies")
             if found[key].changed:
-                fault = Fault(
+                fault = VerificationFault(
                     "judged",
                     "edited",
                     "replies",
@@ -269,7 +269,7 @@ class Judged:
         protocols: Mapping[str, Any],
         names: Sequence[str],
         says: Callable[[Any, Any, Outcome[Any]], Row],
-    ) -> list[Fault]:
+    ) -> list[VerificationFault]:
         key = tuple(row[name] for name in names)
         task = place.tasks.get(key)
         if task is None:
@@ -329,7 +329,9 @@ class Judged:
             )  # fmt: skip
         return faults
 
-    def _unasked(self, place: _Place[Task], key: RowKey, row: Row, found: Replayed[Any]) -> Fault:
+    def _unasked(
+        self, place: _Place[Task], key: RowKey, row: Row, found: Replayed[Any]
+    ) -> VerificationFault:
         """Why the request that must have been sent has no kept reply."""
         own = row["reply_id"] or ""
         stored = self._look_up([own]).get(own) if own else None
@@ -353,7 +355,9 @@ class Judged:
         what = _what_changed(task, place.sides, found.asked.call.messages, stored.messages)
         return _fault(place, "edited", key, what, "what the judge was asked, which is kept")
 
-    def _older(self, place: _Place[Task], key: RowKey, row: Row, task: Task) -> list[Fault]:
+    def _older(
+        self, place: _Place[Task], key: RowKey, row: Row, task: Task
+    ) -> list[VerificationFault]:
         """A verdict by other prompts than today's: as far as its kept request and reading tell."""
         own = row["reply_id"] or ""
         stored = self._look_up([own]).get(own) if own else None
@@ -396,7 +400,7 @@ class Judged:
         place: _Place[Any],
         checked: Sequence[tuple[Row, Replayed[Any] | None]],
         protocols: Mapping[str, Any],
-    ) -> list[Fault]:
+    ) -> list[VerificationFault]:
         """Questions that were left out because it was clear before: they follow from the rest."""
         left_out = {
             (row["benchmark"], row["question_id"]) for row, _ in checked if row["status"] == STOPPED
@@ -424,7 +428,7 @@ class Judged:
             if would == left_out:
                 return []
         return [
-            Fault(
+            VerificationFault(
                 "judged", "edited", place.table, told(place.partition), "",
                 f"{len(left_out)} questions marked {STOPPED}",
                 "only those that judging.stop_level, judging.batch and method.seed leave out; "
@@ -444,12 +448,18 @@ def _named(table: str, key: RowKey) -> str:
     return f"{said}, {order[0]} shown first" if order else said
 
 
-def _fault(place: _Place[Any], kind: Kind, key: RowKey, found: str, expected: str) -> Fault:
+def _fault(
+    place: _Place[Any], kind: Kind, key: RowKey, found: str, expected: str
+) -> VerificationFault:
     row = _named(place.table, key)
-    return Fault("judged", kind, place.table, told(place.partition), row, found, expected)
+    return VerificationFault(
+        "judged", kind, place.table, told(place.partition), row, found, expected
+    )
 
 
-def _differences(place: _Place[Any], key: RowKey, row: Row, expected: Row) -> list[Fault]:
+def _differences(
+    place: _Place[Any], key: RowKey, row: Row, expected: Row
+) -> list[VerificationFault]:
     return [
         _fault(place, "edited", key, f"{name} {shown(row[name])}", f"{name} {shown(value)}")
         for name, value in expected.items()

@@ -13,7 +13,7 @@ from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification import gating, judges, published, recount, tracing
 from opencs_assets.verification.comparing import differences
-from opencs_assets.verification.findings import Fault, Findings, shown
+from opencs_assets.verification.findings import Findings, VerificationFault, shown
 from opencs_assets.verification.gating import Limits
 from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 from opencs_assets.verification.tables import read_table
@@ -78,7 +78,7 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
     tables = _tables(lake, findings)
     for name in KEYS:
         if name not in there:
-            fault = Fault("marts", "missing", name, "", "", "no such table", "a table")
+            fault = VerificationFault("marts", "missing", name, "", "", "no such table", "a table")
             findings.add(name, [fault])
     if _GATE not in there:
         return
@@ -90,7 +90,9 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
             _compare(warehouse, name, expected, findings)
         except WarehouseError as error:
             # Such as a view over a table that is gone.
-            fault = Fault("marts", "unreadable", name, "", "", shown(str(error)), "its rows")
+            fault = VerificationFault(
+                "marts", "unreadable", name, "", "", shown(str(error)), "its rows"
+            )
             findings.add(name, [fault])
 
 
@@ -145,7 +147,9 @@ def _compare(warehouse: Path, name: str, expected: pl.DataFrame, findings: Findi
     held = query(warehouse, f'from "{name}" limit 0').columns
     lacking = [column for column in expected.columns if column not in held]
     if lacking:
-        fault = Fault("marts", "missing", name, "", "", f"no columns {lacking}", "all of them")
+        fault = VerificationFault(
+            "marts", "missing", name, "", "", f"no columns {lacking}", "all of them"
+        )
         findings.add(name, [fault])
         return
     key = KEYS[name]

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from opencs_assets.verification.stored import Stored
 from resources.llm.client import TRIED_AGAIN, outcome_of
-from resources.llm.request import Prepared, prepare
-from resources.llm.types import Call, Outcome, Reply, Unusable
+from resources.llm.request import PreparedCall, prepare
+from resources.llm.types import Call, Outcome, Reply, UnusableReply
 from resources.settings import EMBEDDED, Role
 
 Item = TypeVar("Item")
@@ -28,7 +28,7 @@ class Replayed(Generic[T]):
         outcome: What was read; ``None`` where the last call has no kept reply.
     """
 
-    asked: Prepared
+    asked: PreparedCall
     outcome: Outcome[T] | None
 
 
@@ -51,7 +51,7 @@ def replay(
         attempts: Most calls an item.
     """
     found: dict[int, Replayed[T]] = {}
-    waiting: dict[int, tuple[str | None, tuple[Unusable, ...]]] = dict.fromkeys(
+    waiting: dict[int, tuple[str | None, tuple[UnusableReply, ...]]] = dict.fromkeys(
         range(len(items)), (None, ())
     )
     for attempt in range(attempts):
@@ -60,7 +60,7 @@ def replay(
             for number, (reason, _) in waiting.items()
         }
         kept = look_up([prepared.key for prepared in asked.values()])
-        again: dict[int, tuple[str | None, tuple[Unusable, ...]]] = {}
+        again: dict[int, tuple[str | None, tuple[UnusableReply, ...]]] = {}
         for number, prepared in asked.items():
             stored = kept.get(prepared.key)
             if stored is None:

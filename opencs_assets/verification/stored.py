@@ -8,7 +8,7 @@ from resources.llm.completion import decode, read_completion
 from resources.llm.database import storable
 from resources.llm.store import ReplyStore
 from resources.llm.types import Message, Reply
-from resources.llm.upkeep import Kept, read_replies
+from resources.llm.upkeep import KeptReply, read_replies
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def stored_replies(store: ReplyStore, keys: Iterable[str]) -> dict[str, Stored]:
     return {key: _stored(reply, kept[key]) for key, reply in replies.items() if key in kept}
 
 
-def _stored(reply: Reply, kept: Kept) -> Stored:
+def _stored(reply: Reply, kept: KeptReply) -> Stored:
     request = decode((kept.row["request"] or "").encode())
     return Stored(
         reply,
@@ -58,7 +58,7 @@ def _stored(reply: Reply, kept: Kept) -> Stored:
     )
 
 
-def _changed(reply: Reply, kept: Kept, request: Mapping[str, Any]) -> str | None:
+def _changed(reply: Reply, kept: KeptReply, request: Mapping[str, Any]) -> str | None:
     if not kept.row["raw"] or reply.status == "garbled":
         return None
     try:

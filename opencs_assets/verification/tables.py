@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verification.findings import Fault, Findings, Layer, shown, told
+from opencs_assets.verification.findings import Findings, Layer, VerificationFault, shown, told
 from resources.lake import SCHEMA_PARTITION, LakeError
 
 _UNREADABLE = (LakeError, OSError, pa.ArrowInvalid, pl.exceptions.PolarsError)
@@ -36,7 +36,7 @@ def read_table(
         }
         return frame.select(**held)
     except _UNREADABLE as error:
-        fault = Fault(
+        fault = VerificationFault(
             layer, "unreadable", name, told(partition), "", shown(str(error)), "a readable table"
         )
         findings.add(f"{name}: files", [fault])
@@ -70,10 +70,12 @@ def check_files(lake: Lake, name: str, layer: Layer, findings: Findings) -> None
             with lake.fs.open(path, "rb") as file:
                 rows = pl.read_parquet(file).height
             if rows:
-                fault = Fault(layer, "unknown", name, "", f"file {short}", f"{rows} rows", "none")
+                fault = VerificationFault(
+                    layer, "unknown", name, "", f"file {short}", f"{rows} rows", "none"
+                )
                 findings.add(what, [fault])
         elif path not in known:
-            fault = Fault(
+            fault = VerificationFault(
                 layer,
                 "duplicated",
                 name,

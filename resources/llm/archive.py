@@ -62,7 +62,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedReplies:
     """What became of an archive's rows.
 
     Attributes:
@@ -119,7 +119,7 @@ def export_replies(
     return Exported(written, file.stat().st_size)
 
 
-def import_replies(store: ReplyStore, source: str) -> Imported:
+def import_replies(store: ReplyStore, source: str) -> ImportedReplies:
     """Take replies from an archive or another store; doing so again changes nothing.
 
     Args:
@@ -133,7 +133,7 @@ def import_replies(store: ReplyStore, source: str) -> Imported:
     tally = _Tally()
     for piece in _pieces(_fitting(_source_rows(source), tally)):
         _take(store.database, piece, tally)
-    return Imported(
+    return ImportedReplies(
         tally.new,
         tally.there,
         tally.rejected,

@@ -14,10 +14,10 @@ import orjson
 
 from resources.llm.completion import read_completion
 from resources.llm.coordination import Coordination
-from resources.llm.faults import Answer, ConnectionLost, NoConnection
+from resources.llm.faults import ConnectionLost, HttpAnswer, NoConnection
 from resources.llm.request import held_to, is_openai
 
-Ask = Callable[[dict[str, Any]], Awaitable[Answer]]
+Ask = Callable[[dict[str, Any]], Awaitable[HttpAnswer]]
 _WORD = "zebra"
 _SCHEMA = {
     "type": "object",

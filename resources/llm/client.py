@@ -20,18 +20,18 @@ import orjson
 
 from resources.llm.batch.ledger import open_batches_hold
 from resources.llm.batch.runner import BatchRunner
-from resources.llm.batch.stage import Stage
+from resources.llm.batch.stage import BatchStage
 from resources.llm.budget import Budget
 from resources.llm.concurrency import FIRST
 from resources.llm.coordination import Coordination
 from resources.llm.embedded import SLOTS, EmbeddedServer
 from resources.llm.endpoint import Endpoint, Sent
-from resources.llm.engine import Engine, Work
+from resources.llm.engine import Engine, QueuedCall
 from resources.llm.errors import BudgetError, LLMError, Unparsable
 from resources.llm.prices import price_of, prices_as_of
 from resources.llm.report import CallReport
 from resources.llm.request import (
-    Prepared,
+    PreparedCall,
     asked_form,
     prepare,
     provider_of,
@@ -40,11 +40,10 @@ from resources.llm.request import (
 )
 from resources.llm.store import ReadingRow, Record, ReplyStore, SentCall, chunked, month_start
 from resources.llm.tokens import TokenCounter
-from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, Unusable, Usage
+from resources.llm.types import KEPT, Call, Estimate, Outcome, Reply, UnusableReply, Usage
 from resources.models import ModelError, served_gguf
 from resources.progress import Reporter
-from resources.settings import Budget as BudgetSettings
-from resources.settings import Reading, Role, Structured
+from resources.settings import BudgetSettings, Reading, Role, Structured
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -416,7 +415,7 @@ class LLMClient:
                         # A repeated call was not paid for again.
                         reply = replace(done.reply, stored=True) if done.completed else reply
 
-    def _work(self, prepared: Prepared, plan: "_Plan | None") -> Work:
+    def _work(self, prepared: PreparedCall, plan: "_Plan | None") -> QueuedCall:
         prompt = round(prepared.prompt_bytes * (plan.tokens_per_byte if plan else _TOKENS_PER_BYTE))
         expected = plan.completion_tokens if plan else None
         completion = min(expected or prepared.max_tokens, prepared.max_tokens)
@@ -425,7 +424,7 @@ class LLMClient:
             if self._price
             else 0.0
         )
-        return Work(prepared, prompt + round(completion), most)
+        return QueuedCall(prepared, prompt + round(completion), most)
 
     def _engine(self, budget: Budget | None) -> Engine:
         return Engine(
@@ -452,7 +451,7 @@ class LLMClient:
             self._shared_or_none = Coordination(self._store.url)
         return self._shared_or_none
 
-    def _record(self, prepared: Prepared, sent: Sent, endpoint: Endpoint) -> Record:
+    def _record(self, prepared: PreparedCall, sent: Sent, endpoint: Endpoint) -> Record:
         return Record(
             reply=sent.reply,
             role=self.role_name,
@@ -468,7 +467,7 @@ class LLMClient:
             raw=sent.raw,
         )
 
-    def _sent_call(self, work: Work, endpoint: Endpoint) -> SentCall:
+    def _sent_call(self, work: QueuedCall, endpoint: Endpoint) -> SentCall:
         return SentCall(
             reply_id=work.prepared.key,
             owner=self._shared.owner,
@@ -541,7 +540,7 @@ class LLMClient:
         submit = self._goes_in_batches(len(plan.keys))
         if not submit and not open_batches_hold(self._store, role.model_label, plan.keys):
             return
-        stage = Stage(
+        stage = BatchStage(
             name=self.stage,
             dataset=self._dataset,
             run=self._run,
@@ -660,7 +659,7 @@ class _Plan:
         self.tokens_per_byte = _TOKENS_PER_BYTE
         self.completion_tokens: float | None = None
 
-    def note(self, number: int, prepared: Prepared, tokens: TokenCounter) -> None:
+    def note(self, number: int, prepared: PreparedCall, tokens: TokenCounter) -> None:
         """A call is not stored."""
         self.missing.append(number)
         if prepared.key in self.keys:
@@ -687,7 +686,7 @@ def outcome_of(
     call: Call,
     read: Callable[[Reply, Call], T],
     attempts: int,
-    earlier: tuple[Unusable, ...],
+    earlier: tuple[UnusableReply, ...],
 ) -> Outcome[T]:
     """What came of an item by one more reply.
 
@@ -704,5 +703,5 @@ def outcome_of(
             return Outcome(read(reply, call), "ok", None, attempts, reply, earlier)
         except Unparsable as error:
             status, detail = "unparsable", str(error)
-    unusable = (*earlier, Unusable(attempts - 1, status, detail, reply))
+    unusable = (*earlier, UnusableReply(attempts - 1, status, detail, reply))
     return Outcome(None, status, detail, attempts, reply, unusable)

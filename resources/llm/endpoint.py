@@ -19,16 +19,16 @@ from resources.llm.coordination import Coordination
 from resources.llm.embedded import CONTEXT_PER_SLOT, SLOTS, EmbeddedServer
 from resources.llm.errors import LLMError
 from resources.llm.faults import (
-    Answer,
     ConnectionLost,
     Fault,
+    HttpAnswer,
     NoConnection,
     fault_of_answer,
     fault_of_error,
 )
 from resources.llm.prices import Price
 from resources.llm.rate import RateLimit
-from resources.llm.request import Prepared, provider_of, request_body
+from resources.llm.request import PreparedCall, provider_of, request_body
 from resources.llm.transport import LeanTransport, SdkTransport, is_loopback, open_transport
 from resources.llm.types import Reply
 from resources.settings import FurtherEndpoint, Role
@@ -174,7 +174,7 @@ class Endpoint:
         finally:
             self._leases.close()
 
-    async def attempt(self, prepared: Prepared) -> Sent | Fault:
+    async def attempt(self, prepared: PreparedCall) -> Sent | Fault:
         """Send a call once; what went wrong is returned, not raised.
 
         A fault that every call would meet leaves the endpoint ``dead`` with the reason.
@@ -194,7 +194,7 @@ class Endpoint:
             body = request_body(prepared, self._role, self.model, lacks)
             began_in, began = self.limit.round, time.monotonic()
             url = self._transport.base_url
-            answer: Answer | None = None
+            answer: HttpAnswer | None = None
             try:
                 async with asyncio.timeout(self.deadline_s):
                     if self._server is not None:
@@ -226,7 +226,7 @@ class Endpoint:
             await self._take_note(fault, began_in, began, url, answer)
             return fault
 
-    async def _chat(self, body: dict[str, Any]) -> Answer:
+    async def _chat(self, body: dict[str, Any]) -> HttpAnswer:
         """One request, or where hedging is on and it takes long, the first of two."""
         after = self._role.hedge_after_s
         if after is None:
@@ -248,7 +248,7 @@ class Endpoint:
             for task in tasks:
                 task.cancel()
 
-    async def _ask(self, body: dict[str, Any]) -> Answer:
+    async def _ask(self, body: dict[str, Any]) -> HttpAnswer:
         """A request of the platform's own, to see what the endpoint can do."""
         async with asyncio.timeout(self.deadline_s):
             return await self._transport.chat(body)
@@ -270,9 +270,9 @@ class Endpoint:
 
     def _sent(
         self,
-        prepared: Prepared,
+        prepared: PreparedCall,
         body: dict[str, Any],
-        answer: Answer,
+        answer: HttpAnswer,
         decoded: Any,
         latency: float,
     ) -> Sent:
@@ -297,7 +297,7 @@ class Endpoint:
         return Sent(reply, True, request, raw)
 
     async def _take_note(
-        self, fault: Fault, began_in: int, began: float, url: str, answer: Answer | None
+        self, fault: Fault, began_in: int, began: float, url: str, answer: HttpAnswer | None
     ) -> None:
         """Learn from a fault: the limits, the endpoint's health, whether to go on at all."""
         self._faulted = True
@@ -354,7 +354,7 @@ class Endpoint:
         role = self._set_at
         return f"check {role}.model ({self.model}) and {role}.base_url ({self.base_url})"
 
-    def _hopeless(self, prepared: Prepared) -> str | None:
+    def _hopeless(self, prepared: PreparedCall) -> str | None:
         """Why a prompt surely does not fit, where only its size is known.
 
         The embedded model's tokens are counted (``_too_long``). Elsewhere what is refused here
@@ -365,7 +365,7 @@ class Endpoint:
         least = prepared.least_prompt_tokens
         return self._too_much(prepared, f"at least {least}", least, self._role.context)
 
-    async def _too_long(self, prepared: Prepared) -> str | None:
+    async def _too_long(self, prepared: PreparedCall) -> str | None:
         """Why a prompt does not fit the embedded model; counted by the server where it is close."""
         context = min(self._role.context, CONTEXT_PER_SLOT)
         # A token is at least one byte; the frame is the chat template's.
@@ -383,7 +383,7 @@ class Endpoint:
         tokens = int(counted["input_tokens"])
         return self._too_much(prepared, str(tokens), tokens, context)
 
-    def _too_much(self, prepared: Prepared, said: str, tokens: int, context: int) -> str | None:
+    def _too_much(self, prepared: PreparedCall, said: str, tokens: int, context: int) -> str | None:
         if tokens + prepared.max_tokens <= context:
             return None
         return (
@@ -408,18 +408,18 @@ def _set_at(role_name: str) -> str:
     return role_name if "." in role_name else f"roles.{role_name}"
 
 
-def _misfit(prepared: Prepared, reason: str) -> Sent:
+def _misfit(prepared: PreparedCall, reason: str) -> Sent:
     return Sent(Reply(prepared.key, "too_long", detail=reason), completed=False)
 
 
-def _with_told_status(answer: Answer, decoded: Any) -> Answer:
+def _with_told_status(answer: HttpAnswer, decoded: Any) -> HttpAnswer:
     """The answer with the status that its error tells, where it came with 200."""
     if answer.status != 200:
         return answer
     error = decoded.get("error")
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    return Answer(status, answer.headers, answer.body)
+    return HttpAnswer(status, answer.headers, answer.body)
 
 
 def _api_key(role_name: str, base_url: str, variable: str) -> str:

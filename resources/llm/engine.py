@@ -25,7 +25,7 @@ from resources.llm.endpoint import Endpoint, Sent
 from resources.llm.errors import LLMError
 from resources.llm.faults import Fault
 from resources.llm.report import CallReport
-from resources.llm.request import Prepared
+from resources.llm.request import PreparedCall
 from resources.llm.store import Flights, Record, ReplyStore, SentCall
 from resources.llm.types import Reply
 
@@ -42,7 +42,7 @@ _WAKE_S = 0.5
 
 
 @dataclass(slots=True)
-class Work:
+class QueuedCall:
     """A call on its way.
 
     Attributes:
@@ -53,7 +53,7 @@ class Work:
         waits: Refusals so far for the rate.
     """
 
-    prepared: Prepared
+    prepared: PreparedCall
     tokens: int
     most_usd: float
     faults: int = 0
@@ -70,7 +70,7 @@ class Done:
         completed: Whether the provider completed it now, so that it was paid for.
     """
 
-    work: Work
+    work: QueuedCall
     reply: Reply
     completed: bool = False
 
@@ -94,8 +94,8 @@ class Engine:
         open_endpoints: Callable[[], Sequence[Endpoint]],
         store: ReplyStore,
         shared: Coordination,
-        record: Callable[[Prepared, Sent, Endpoint], Record],
-        sent_call: Callable[[Work, Endpoint], SentCall],
+        record: Callable[[PreparedCall, Sent, Endpoint], Record],
+        sent_call: Callable[[QueuedCall, Endpoint], SentCall],
         budget: Budget | None,
         report: CallReport,
     ) -> None:
@@ -114,9 +114,9 @@ class Engine:
         # The event loop's own.
         self._loop: asyncio.AbstractEventLoop
         self._endpoints: Sequence[Endpoint] = ()
-        self._incoming: deque[Work] = deque()
-        self._ready: deque[Work] = deque()
-        self._elsewhere: deque[Work] = deque()
+        self._incoming: deque[QueuedCall] = deque()
+        self._ready: deque[QueuedCall] = deque()
+        self._elsewhere: deque[QueuedCall] = deque()
         self._release: list[str] = []
         self._in_flight = 0
         self._delayed = 0
@@ -142,7 +142,7 @@ class Engine:
         """Calls that may be in flight at once as things stand."""
         return sum(each.limit.limit for each in self._endpoints) or 1
 
-    def submit(self, works: Sequence[Work]) -> None:
+    def submit(self, works: Sequence[QueuedCall]) -> None:
         """Hand in calls; their replies come out of ``take`` in any order."""
         self._call(self._accept, works)
 
@@ -218,7 +218,7 @@ class Engine:
             if self._budget:
                 await asyncio.to_thread(self._budget.release)
 
-    def _accept(self, works: Sequence[Work]) -> None:
+    def _accept(self, works: Sequence[QueuedCall]) -> None:
         self._incoming.extend(works)
         self._pump()
 
@@ -276,7 +276,7 @@ class Engine:
                 best = endpoint
         return best
 
-    async def _send(self, work: Work, endpoint: Endpoint, taken: float) -> None:
+    async def _send(self, work: QueuedCall, endpoint: Endpoint, taken: float) -> None:
         cost: float | None = 0.0
         # Until its reply is kept, a completed call stays noted and within what is booked.
         completed = kept = False
@@ -317,7 +317,7 @@ class Engine:
             endpoint.in_flight -= 1
             self._pump()
 
-    def _retry(self, work: Work, endpoint: Endpoint, fault: Fault) -> None:
+    def _retry(self, work: QueuedCall, endpoint: Endpoint, fault: Fault) -> None:
         """Put a call back after a fault, or give it up."""
         self._report.faulted(fault)
         if endpoint.dead is not None:
@@ -337,7 +337,7 @@ class Engine:
         self._delayed += 1
         self._loop.call_later(wait, self._put_back, work)
 
-    def _put_back(self, work: Work) -> None:
+    def _put_back(self, work: QueuedCall) -> None:
         self._delayed -= 1
         # It has waited longest.
         self._ready.appendleft(work)
@@ -377,7 +377,7 @@ class Engine:
             else:
                 self._elsewhere.append(work)
 
-    async def _book(self, work: Work) -> None:
+    async def _book(self, work: QueuedCall) -> None:
         """Book dollars for the next call; where that fails for good, stop."""
         assert self._budget is not None  # noqa: S101 (callers have checked; for the type checker)
         while True:

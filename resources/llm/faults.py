@@ -45,7 +45,7 @@ class ConnectionLost(PassingError, OSError):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What an endpoint answered.
 
     Attributes:
@@ -98,7 +98,7 @@ def fault_of_error(error: Exception, timeout_s: float) -> Fault:
 
 
 def fault_of_answer(
-    answer: Answer,
+    answer: HttpAnswer,
     body: Any,
     *,
     key: str,

@@ -19,7 +19,7 @@ _FIELDS = {"max_completion_tokens": "max_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedCall:
     """A call as its role asks for it.
 
     Attributes:
@@ -55,7 +55,7 @@ def asked_form(role: Role) -> Structured:
     return role.structured or ("grammar" if role.embedded else "json_schema")
 
 
-def prepare(call: Call, role: Role) -> Prepared:
+def prepare(call: Call, role: Role) -> PreparedCall:
     """Fit a call to its role; the key follows from what is asked for, and from nothing else."""
     alternatives = call.top_logprobs
     if alternatives is not None:
@@ -79,11 +79,11 @@ def prepare(call: Call, role: Role) -> Prepared:
         tool=form == "tool" and schema is not None,
     )
     size = sum(len(message["content"].encode()) for message in call.messages)
-    return Prepared(key, call, max_tokens, temperature, size)
+    return PreparedCall(key, call, max_tokens, temperature, size)
 
 
 def request_body(
-    prepared: Prepared, role: Role, model: str, lacks: Collection[str] = ()
+    prepared: PreparedCall, role: Role, model: str, lacks: Collection[str] = ()
 ) -> dict[str, Any]:
     """Body of the chat completion request, without keys or headers.
 

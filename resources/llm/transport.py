@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import orjson
 
-from resources.llm.faults import Answer, ConnectionLost, NoConnection
+from resources.llm.faults import ConnectionLost, HttpAnswer, NoConnection
 
 _CONNECT_S = 30.0
 # Fields that the SDK does not know; it sends them as they are.
@@ -24,7 +24,7 @@ _EXTRA_FIELDS = ("grammar", "cache_prompt")
 class Transport(Protocol):
     """Carries requests to one endpoint; opened and used in one event loop."""
 
-    async def chat(self, body: dict[str, Any]) -> Answer:
+    async def chat(self, body: dict[str, Any]) -> HttpAnswer:
         """Ask for a chat completion.
 
         Raises:
@@ -63,17 +63,17 @@ class LeanTransport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
         )
 
-    async def chat(self, body: dict[str, Any]) -> Answer:
+    async def chat(self, body: dict[str, Any]) -> HttpAnswer:
         """See ``Transport``."""
         return await self.post("/chat/completions", orjson.dumps(body))
 
-    async def post(self, path: str, body: bytes) -> Answer:
+    async def post(self, path: str, body: bytes) -> HttpAnswer:
         """Send a body to a path below the base URL; raises as ``chat`` does."""
         try:
             async with self._session.post(
                 self.base_url + path, data=body, proxy=self._proxy, allow_redirects=False
             ) as response:
-                return Answer(response.status, response.headers, await response.read())
+                return HttpAnswer(response.status, response.headers, await response.read())
         except aiohttp.ClientConnectorError as error:
             raise NoConnection(str(error.os_error) or type(error.os_error).__name__) from None
         except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
@@ -113,7 +113,7 @@ class SdkTransport:
         else:
             self._client = openai.AsyncOpenAI(base_url=base_url, **options)
 
-    async def chat(self, body: dict[str, Any]) -> Answer:
+    async def chat(self, body: dict[str, Any]) -> HttpAnswer:
         """See ``Transport``."""
         openai = self._openai
         known = dict(body)
@@ -123,10 +123,10 @@ class SdkTransport:
                 **known, extra_body=extra or None
             )
             response = raw.http_response
-            return Answer(response.status_code, response.headers, response.content)
+            return HttpAnswer(response.status_code, response.headers, response.content)
         except openai.APIStatusError as error:
             response = error.response
-            return Answer(response.status_code, response.headers, response.content)
+            return HttpAnswer(response.status_code, response.headers, response.content)
         except openai.APIConnectionError as error:
             # The SDK calls a refused connection a timeout, too.
             refused = _refusal(error)

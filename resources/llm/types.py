@@ -157,11 +157,11 @@ class Outcome(Generic[T]):
     detail: str | None
     attempts: int
     reply: Reply = field(repr=False)
-    unusable: tuple["Unusable", ...] = field(default=(), repr=False)
+    unusable: tuple["UnusableReply", ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
+class UnusableReply:
     """One attempt whose reply could not be used.
 
     Attributes:

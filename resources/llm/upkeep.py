@@ -34,7 +34,7 @@ _KEY_START = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
-class Unusable:
+class UnusableReplies:
     """Replies that no stage can use.
 
     Attributes:
@@ -57,7 +57,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptReply:
     """One reply as it is kept.
 
     Attributes:
@@ -99,7 +99,7 @@ def size_of(store: ReplyStore) -> Size:
     return Size(int(replies or 0), _bytes(store.database))
 
 
-def unusable(store: ReplyStore) -> Unusable:
+def unusable(store: ReplyStore) -> UnusableReplies:
     """Count the replies that ``drop_unusable`` would delete, and what they had cost."""
     asked = sa.select(
         sa.func.count(),
@@ -108,7 +108,7 @@ def unusable(store: ReplyStore) -> Unusable:
     ).where(_is_unusable())
     with store.database.reading() as connection:
         row: Any = connection.execute(asked).one()
-    return Unusable(int(row[0]), float(row[1]), int(row[2]))
+    return UnusableReplies(int(row[0]), float(row[1]), int(row[2]))
 
 
 def drop_unusable(store: ReplyStore) -> int:
@@ -193,7 +193,7 @@ def find_replies(store: ReplyStore, prefix: str) -> list[dict[str, Any]]:
     return [{**row, "created_at": _moment(row["created_at"])} for row in rows]
 
 
-def read_reply(store: ReplyStore, reply_id: str) -> Kept:
+def read_reply(store: ReplyStore, reply_id: str) -> KeptReply:
     """One reply with its request.
 
     Raises:
@@ -213,10 +213,10 @@ def read_reply(store: ReplyStore, reply_id: str) -> Kept:
         found = [dict(reading) for reading in readings]
     if row is None:
         raise LLMError(f"there is no reply {reply_id} in {store.database.name}")
-    return Kept(dict(row), found)
+    return KeptReply(dict(row), found)
 
 
-def read_replies(store: ReplyStore, reply_ids: Sequence[str]) -> dict[str, Kept]:
+def read_replies(store: ReplyStore, reply_ids: Sequence[str]) -> dict[str, KeptReply]:
     """Replies with their requests, by id; those that are not there are left out.
 
     Args:
@@ -230,7 +230,7 @@ def read_replies(store: ReplyStore, reply_ids: Sequence[str]) -> dict[str, Kept]
         .where(database.among(READINGS.c.reply_id))
         .order_by(READINGS.c.reply_id, READINGS.c.prompt_version)
     )
-    found: dict[str, Kept] = {}
+    found: dict[str, KeptReply] = {}
     for chunk in chunked(reply_ids):
         keys = {"keys": database.among_values(chunk)}
         with database.reading() as connection:
@@ -240,7 +240,7 @@ def read_replies(store: ReplyStore, reply_ids: Sequence[str]) -> dict[str, Kept]
                 reading = dict(row)
                 readings.setdefault(reading.pop("reply_id"), []).append(reading)
         found.update(
-            (row["reply_id"], Kept(row, readings.get(row["reply_id"], []))) for row in rows
+            (row["reply_id"], KeptReply(row, readings.get(row["reply_id"], []))) for row in rows
         )
     return found
 

@@ -57,7 +57,7 @@ def choosing(size: int) -> Callable[[], Any]:
     """Pairs of all samples as candidates, and the choice with the quota that gives 2 %."""
     from opencs_assets.config.profiles import resolve_constants
     from opencs_assets.scores import pairing
-    from opencs_assets.selection.choice import Options
+    from opencs_assets.selection.choice import SelectorOptions
     from opencs_assets.selection.quota import choose_by_quota
     from resources.settings import Method
 
@@ -71,7 +71,7 @@ def choosing(size: int) -> Callable[[], Any]:
     )
     constants = resolve_constants("corrected", Method(), size)
     k = size // 52
-    options = Options(k=k, quota=-(-k // CLUSTERS))
+    options = SelectorOptions(k=k, quota=-(-k // CLUSTERS))
 
     def work() -> Any:
         asked = pairing.comparisons(placed.sort("cluster", "sample_id"), rows, constants)
@@ -189,7 +189,7 @@ def stability(size: int) -> Callable[[], Any]:
     """Re-runs on samples whose tags are drawn from a real distribution; scores are made."""
     from opencs_assets.config.profiles import resolve_constants
     from opencs_assets.selection.pins import Pins
-    from opencs_assets.selection.rerun import Kept, Reruns
+    from opencs_assets.selection.rerun import KeptScores, Reruns
     from opencs_assets.selection.stability import measure, variants
     from opencs_assets.tables.datasets import RAW_DATASET
     from opencs_assets.tables.scores import SCORE_COMPARISONS
@@ -207,7 +207,7 @@ def stability(size: int) -> Callable[[], Any]:
         schema_overrides={name: RAW_DATASET.schema[name] for name in ("sample_id", "row")},
     )
     constants = resolve_constants("corrected", Method(), size)
-    nothing_kept = Kept(
+    nothing_kept = KeptScores(
         samples, tags, SCORE_COMPARISONS.empty(), frozenset(), Pins({}, {}), made_vectors
     )
     asked = Reruns(nothing_kept).comparisons(constants)
@@ -228,7 +228,7 @@ def stability(size: int) -> Callable[[], Any]:
         for name, dtype in SCORE_COMPARISONS.schema.items()
         if name in ("round", "status", "reading", "reply_id", "model", "prompt_version")
     )
-    kept = Kept(samples, tags, comparisons, frozenset(), Pins({}, {}), made_vectors)
+    kept = KeptScores(samples, tags, comparisons, frozenset(), Pins({}, {}), made_vectors)
 
     def work() -> tuple[int, float]:
         reruns = Reruns(kept)

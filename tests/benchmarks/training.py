@@ -144,7 +144,7 @@ def by_the_job(steps: int) -> Callable[[], Trained]:
     from opencs_assets.checkpoints.templates import chat_template
     from opencs_assets.checkpoints.train import work
     from resources.launcher.job import Channel, prepare_models
-    from resources.settings import Training
+    from resources.settings import TrainingSettings
 
     # In the order in which the job does it: before torch.
     recipe = _recipe(steps)
@@ -155,7 +155,7 @@ def by_the_job(steps: int) -> Callable[[], Trained]:
     job = training_job(_samples(), recipe, model, chat_template(model), str(folder / "made"))
     job.samples.write_parquet(folder / "samples.parquet")
     # As many states as the other side keeps.
-    settings = Training(save_every_steps=-(-steps // STATES))
+    settings = TrainingSettings(save_every_steps=-(-steps // STATES))
     content = {**job.as_json(settings, force=False), "samples": str(folder / "samples.parquet")}
 
     def run() -> Trained:

@@ -8,7 +8,7 @@ import pytest
 from opencs_assets.imports.assets import build_import_assets
 from opencs_assets.imports.checks import build_import_checks
 from opencs_assets.imports.kept import keep
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.tables.home import prepare_home
 from opencs_assets.tables.lake import Lake
 from opencs_assets.wiring.home import Home
@@ -65,7 +65,7 @@ def test_a_home_without_imports_has_empty_tables(home):
 def test_the_page_says_what_became_of_the_rows(home, tmp_path):
     for name, text in {"a.jsonl": rows(7, 8, 11), "b.jsonl": rows(7, 9)}.items():
         (tmp_path / name).write_text(text)
-        keep(home, tmp_path / name, Options(benchmark="smoke"))
+        keep(home, tmp_path / name, ImportOptions(benchmark="smoke"))
     result = materialize(home)
     assert result.success
     said = page(result)
@@ -86,7 +86,7 @@ def test_a_model_with_answers_is_known(home, tmp_path):
     answers = {"question_id": "smoke-1", "model_id": "stranger", "choices": [{"turns": ["Yes."]}]}
     for name, text in {"a.jsonl": rows(7), "answers.jsonl": json.dumps(answers)}.items():
         (tmp_path / name).write_text(text)
-        keep(home, tmp_path / name, Options(benchmark="smoke"))
+        keep(home, tmp_path / name, ImportOptions(benchmark="smoke"))
     result = materialize(home)
     assert page(result)["unknown_models"] == 0
     assert page(result, "imported_answers")["models"] == 1

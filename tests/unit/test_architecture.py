@@ -26,3 +26,12 @@ def test_the_page_has_the_floors_of_the_contracts():
 def test_every_package_stands_on_a_floor_and_the_root_holds_nothing_else():
     here = {path.name for path in (ROOT / "opencs_assets").iterdir() if path.name != "__pycache__"}
     assert here == set().union(*contract_floors()) - {"resources"} | {"__init__.py"}
+
+
+def test_no_two_public_classes_share_a_name():
+    places: dict[str, list[str]] = {}
+    for package in ("opencs_assets", "resources"):
+        for path in (ROOT / package).rglob("*.py"):
+            for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(), flags=re.MULTILINE):
+                places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

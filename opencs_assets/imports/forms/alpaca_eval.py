@@ -9,14 +9,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.imports.forms.form import Form, Read, Row, answer_to, has
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import ByText, Questions
 from opencs_assets.imports.rows import (
-    Answer,
+    ImportedAnswer,
+    ImportedVerdict,
     Judge,
-    Verdict,
     pair,
     read_model,
     text_or_none,
@@ -27,17 +27,19 @@ PROMPT_VERSION: Final = "alpaca_eval"
 SPAN: Final = 9.0
 
 
-def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     by_text = ByText(rows, questions, options.benchmark)
 
-    def read(row: Row) -> list[Verdict | Answer]:
+    def read(row: Row) -> list[ImportedVerdict | ImportedAnswer]:
         question = by_text.of(row)
         name = options.judge or row.get("annotator")
         if not isinstance(name, str) or not name.strip():
-            raise RowError("no_judge", "the row has no `annotator`; name the judge with --judge")
+            raise VerdictRowError(
+                "no_judge", "the row has no `annotator`; name the judge with --judge"
+            )
         models = tuple(read_model(row.get(each), each) for each in ("generator_1", "generator_2"))
         scores = _scores(row["preference"])
-        found: list[Verdict | Answer] = [
+        found: list[ImportedVerdict | ImportedAnswer] = [
             pair(
                 question,
                 1,
@@ -66,12 +68,14 @@ def _scores(preference: Any) -> tuple[float, float] | None:
     if preference is None:
         return None
     if isinstance(preference, bool) or not isinstance(preference, int | float):
-        raise RowError("bad_score", f"`preference` must be a number, not {preference!r:.40}")
+        raise VerdictRowError("bad_score", f"`preference` must be a number, not {preference!r:.40}")
     if math.isnan(preference):
         return None
     value = 1.5 if preference == 0 else float(preference)
     if not 1 <= value <= 2:
-        raise RowError("score_out_of_range", f"`preference` is {preference}, not in [1, 2], or 0")
+        raise VerdictRowError(
+            "score_out_of_range", f"`preference` is {preference}, not in [1, 2], or 0"
+        )
     return 1 + SPAN * (2 - value), 1 + SPAN * (value - 1)
 
 

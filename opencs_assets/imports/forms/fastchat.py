@@ -8,14 +8,14 @@ swapped order, but swapped back already.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.imports.forms.form import Form, Read, Row, has, question_by_id
-from opencs_assets.imports.options import Options
-from opencs_assets.imports.questions import Question, Questions, same_question
+from opencs_assets.imports.options import ImportOptions
+from opencs_assets.imports.questions import KnownQuestion, Questions, same_question
 from opencs_assets.imports.rows import (
-    Answer,
+    ImportedAnswer,
+    ImportedVerdict,
     Judge,
-    Verdict,
     pair,
     read_model,
     read_score,
@@ -57,26 +57,28 @@ class _Judges:
             pass
         parts = list(value) if isinstance(value, list) else [value]
         if not parts or len(parts) > 2 or not all(isinstance(each, str) and each for each in parts):
-            raise RowError("no_judge", f"`judge` must be a model and a prompt, not {value!r}")
+            raise VerdictRowError(
+                "no_judge", f"`judge` must be a model and a prompt, not {value!r}"
+            )
         prompt = parts[1] if len(parts) == 2 else None
         judge = Judge(parts[0], parts[0], False, prompt, prompt_family(prompt))
         self._known[key] = judge
         return judge
 
 
-def _check_prompt(prompt: Any, question: Question) -> None:
+def _check_prompt(prompt: Any, question: KnownQuestion) -> None:
     if not same_question(prompt, question):
-        raise RowError(
+        raise VerdictRowError(
             "other_question",
             f"the judge's prompt asks something else than question {question.question_id} of "
             f"{question.benchmark}; name the benchmark with --benchmark",
         )
 
 
-def _single_reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+def _single_reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     judges = _Judges()
 
-    def read(row: Row) -> list[Verdict]:
+    def read(row: Row) -> list[ImportedVerdict]:
         question = question_by_id(row, options, questions)
         _check_prompt(row.get("user_prompt"), question)
         return [
@@ -93,10 +95,10 @@ def _single_reader(rows: Sequence[Row], options: Options, questions: Questions) 
     return read
 
 
-def _pair_reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+def _pair_reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     judges = _Judges()
 
-    def read(row: Row) -> list[Verdict]:
+    def read(row: Row) -> list[ImportedVerdict]:
         question = question_by_id(row, options, questions)
         models = (read_model(row["model_1"], "model_1"), read_model(row["model_2"], "model_2"))
         judge = judges.of(row["judge"])
@@ -122,7 +124,9 @@ def _pair_reader(rows: Sequence[Row], options: Options, questions: Questions) ->
     return read
 
 
-def _of_two_singles(row: Row, question: Question, models: tuple[str, str], judge: Judge) -> Verdict:
+def _of_two_singles(
+    row: Row, question: KnownQuestion, models: tuple[str, str], judge: Judge
+) -> ImportedVerdict:
     """A pair that FastChat makes of two answers judged alone; it has no orders."""
     scores = read_score(row["m1_score"], "m1_score"), read_score(row.get("m2_score"), "m2_score")
     known = None if None in scores else (scores[0] or 0.0, scores[1] or 0.0)
@@ -141,11 +145,11 @@ def _of_two_singles(row: Row, question: Question, models: tuple[str, str], judge
 def _winner(value: Any, name: str) -> str | None:
     if isinstance(value, str) and value in WINNERS:
         return WINNERS[value]
-    raise RowError("bad_winner", f"`{name}` must be {', '.join(WINNERS)}, not {value!r:.40}")
+    raise VerdictRowError("bad_winner", f"`{name}` must be {', '.join(WINNERS)}, not {value!r:.40}")
 
 
-def _answers_reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
-    def read(row: Row) -> list[Answer]:
+def _answers_reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
+    def read(row: Row) -> list[ImportedAnswer]:
         question = question_by_id(row, options, questions)
         model = read_model(row["model_id"], "model_id")
         try:
@@ -153,10 +157,12 @@ def _answers_reader(rows: Sequence[Row], options: Options, questions: Questions)
         except (IndexError, KeyError, TypeError):
             turns = None
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
-            raise RowError("no_answer", "`choices[0].turns` must be a list of texts")
+            raise VerdictRowError("no_answer", "`choices[0].turns` must be a list of texts")
         read_turn(len(turns), question)
         return [
-            Answer(model, question.benchmark, question.question_id, question.category, tuple(turns))
+            ImportedAnswer(
+                model, question.benchmark, question.question_id, question.category, tuple(turns)
+            )
         ]
 
     return read

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opencs_assets.imports.errors import RowError
-from opencs_assets.imports.options import Options
-from opencs_assets.imports.questions import Question, Questions
-from opencs_assets.imports.rows import Answer, Verdict
+from opencs_assets.imports.errors import VerdictRowError
+from opencs_assets.imports.options import ImportOptions
+from opencs_assets.imports.questions import KnownQuestion, Questions
+from opencs_assets.imports.rows import ImportedAnswer, ImportedVerdict
 
 Row = Mapping[str, Any]
-Read = Callable[[Row], Sequence[Verdict | Answer]]
+Read = Callable[[Row], Sequence[ImportedVerdict | ImportedAnswer]]
 
 # Benchmark of files that name questions by FastChat's ids only.
 FASTCHAT_BENCHMARK = "mt_bench"
@@ -34,7 +34,7 @@ class Form:
     title: str
     fits: Callable[[Row], bool]
     uses: frozenset[str]
-    reader: Callable[[Sequence[Row], Options, Questions], Read]
+    reader: Callable[[Sequence[Row], ImportOptions, Questions], Read]
 
 
 def has(*names: str) -> Callable[[Row], bool]:
@@ -43,14 +43,16 @@ def has(*names: str) -> Callable[[Row], bool]:
     return lambda row: wanted <= row.keys()
 
 
-def answer_to(question: Question, model: str, text: Any) -> list[Answer]:
+def answer_to(question: KnownQuestion, model: str, text: Any) -> list[ImportedAnswer]:
     """A model's one answer to a question; none where the file has no text of it."""
     if not isinstance(text, str):
         return []
-    return [Answer(model, question.benchmark, question.question_id, question.category, (text,))]
+    return [
+        ImportedAnswer(model, question.benchmark, question.question_id, question.category, (text,))
+    ]
 
 
-def question_by_id(row: Row, options: Options, questions: Questions) -> Question:
+def question_by_id(row: Row, options: ImportOptions, questions: Questions) -> KnownQuestion:
     """The question that a row names by its id, in MT-Bench unless another benchmark was said.
 
     Raises:
@@ -59,9 +61,9 @@ def question_by_id(row: Row, options: Options, questions: Questions) -> Question
     benchmark = options.benchmark or FASTCHAT_BENCHMARK
     try:
         return questions.of(benchmark, row.get("question_id"))
-    except RowError as error:
+    except VerdictRowError as error:
         if error.reason == "unknown_question" and not options.benchmark:
-            raise RowError(
+            raise VerdictRowError(
                 error.reason, f"{error.detail}; name the benchmark with --benchmark"
             ) from None
         raise

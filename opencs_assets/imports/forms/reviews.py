@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from opencs_assets.imports.errors import RowError, VerdictFileError
+from opencs_assets.imports.errors import VerdictFileError, VerdictRowError
 from opencs_assets.imports.forms.form import Form, Read, Row, answer_to
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import ByText, Questions
 from opencs_assets.imports.rows import (
-    Answer,
+    ImportedAnswer,
+    ImportedVerdict,
     Judge,
-    Verdict,
     pair,
     read_score,
     text_or_none,
@@ -45,7 +45,7 @@ def _fields(row: Row) -> _Fields | None:
     return next((names for names in _NAMES if names.scores in row), None)
 
 
-def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     if not options.model_a or not options.model_b:
         raise VerdictFileError(
             "a two-score review file names no models; say which is Answer1's with --model-a NAME "
@@ -58,12 +58,12 @@ def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read
     by_text = ByText(rows, questions, options.benchmark)
     convention = options.reversed or _convention(rows)
 
-    def read(row: Row) -> list[Verdict | Answer]:
+    def read(row: Row) -> list[ImportedVerdict | ImportedAnswer]:
         names = _fields(row)
         if names is None:
-            raise RowError("other_form", "the row has no review with its scores")
+            raise VerdictRowError("other_form", "the row has no review with its scores")
         question = by_text.of(row)
-        found: list[Verdict | Answer] = []
+        found: list[ImportedVerdict | ImportedAnswer] = []
         for scores_name, review_name, first in (
             (names.scores, "review", "a"),
             (names.scores_reversed, "review_reverse", "b"),
@@ -101,11 +101,11 @@ def _scores(value: Any, name: str) -> tuple[float, float] | None:
         try:
             value = json.loads(value)
         except ValueError:
-            raise RowError(
+            raise VerdictRowError(
                 "bad_score", f"`{name}` must be two numbers, not {value!r:.40}"
             ) from None
     if not isinstance(value, list) or len(value) != 2:
-        raise RowError("bad_score", f"`{name}` must be two numbers, not {value!r:.40}")
+        raise VerdictRowError("bad_score", f"`{name}` must be two numbers, not {value!r:.40}")
     first, second = (read_score(each, name) for each in value)
     return None if first is None or second is None else (first, second)
 
@@ -121,7 +121,7 @@ def _said(review: Any) -> tuple[float, float] | None:
 def _check_first(row: Row, scores: tuple[float, float]) -> None:
     said = _said(row.get("review"))
     if said is not None and said != scores:
-        raise RowError(
+        raise VerdictRowError(
             "contradicts_reply",
             f"the scores are {scores[0]:g} and {scores[1]:g}, but the review begins with "
             f"{said[0]:g} and {said[1]:g}",
@@ -142,7 +142,7 @@ def _order(row: Row, names: _Fields) -> Order | None:
         return "as-shown"
     if said == (scores[1], scores[0]):
         return "swapped-back"
-    raise RowError(
+    raise VerdictRowError(
         "contradicts_reply",
         f"the reversed scores are {scores[0]:g} and {scores[1]:g}, but the reversed review begins "
         f"with {said[0]:g} and {said[1]:g}",
@@ -164,7 +164,7 @@ def _convention(rows: Sequence[Row]) -> Order | None:
         try:
             scores = _scores(row[names.scores_reversed], names.scores_reversed)
             order = _order(row, names)
-        except RowError:
+        except VerdictRowError:
             continue
         if scores is None or scores[0] == scores[1]:
             continue

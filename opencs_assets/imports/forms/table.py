@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opencs_assets.imports.errors import RowError, VerdictFileError
+from opencs_assets.imports.errors import VerdictFileError, VerdictRowError
 from opencs_assets.imports.forms.form import Form, Read, Row
 from opencs_assets.imports.forms.votes import INCONSISTENT, judge_named
-from opencs_assets.imports.options import COLUMNS, Options
-from opencs_assets.imports.questions import ByText, Question, Questions
+from opencs_assets.imports.options import COLUMNS, ImportOptions
+from opencs_assets.imports.questions import ByText, KnownQuestion, Questions
 from opencs_assets.imports.rows import (
+    ImportedVerdict,
     Judge,
-    Verdict,
     pair,
     read_model,
     read_score,
@@ -22,7 +22,7 @@ from opencs_assets.imports.rows import (
 PROMPT_VERSION: Final = "unknown"
 
 
-def columns_of(header: Sequence[str], options: Options) -> dict[str, str]:
+def columns_of(header: Sequence[str], options: ImportOptions) -> dict[str, str]:
     """Which column holds what.
 
     Args:
@@ -63,7 +63,7 @@ def columns_of(header: Sequence[str], options: Options) -> dict[str, str]:
     return found
 
 
-def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     columns = columns_of(list(rows[0]), options) if rows else {}
     asks = [{"question": row.get(columns.get("question", ""))} for row in rows]
     by_text = ByText(asks if "question_id" not in columns else [], questions, options.benchmark)
@@ -75,7 +75,7 @@ def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read
         # Names are kept as they are, white space included.
         return read_model(row[columns[what]] if what in columns else given, what)
 
-    def find(row: Row) -> Question:
+    def find(row: Row) -> KnownQuestion:
         if "question_id" not in columns:
             return by_text.of({"question": row[columns["question"]]})
         return questions.of(options.benchmark or cell(row, "benchmark"), cell(row, "question_id"))
@@ -85,7 +85,7 @@ def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read
         prompt = cell(row, "prompt") or None
         return found._replace(prompt=prompt, prompt_version=prompt or PROMPT_VERSION)
 
-    def read(row: Row) -> list[Verdict]:
+    def read(row: Row) -> list[ImportedVerdict]:
         question = find(row)
         turn = _turn(cell(row, "turn"), question)
         reply = cell(row, "reply") or None
@@ -94,7 +94,7 @@ def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read
             name = model(row, what, options.model_a)
             score = _score(cell(row, "score"), "score")
             if turn == 0:
-                raise RowError("unknown_turn", "the turn is 0, but a score is of one turn")
+                raise VerdictRowError("unknown_turn", "the turn is 0, but a score is of one turn")
             return [single(question, turn, name, score, judge(row), reply)]
         models = (model(row, "model_a", options.model_a), model(row, "model_b", options.model_b))
         scores = None
@@ -131,14 +131,14 @@ def _score(text: str, name: str) -> float | None:
     try:
         return read_score(float(text), name)
     except ValueError:
-        raise RowError("bad_score", f"`{name}` must be a number, not {text!r:.40}") from None
+        raise VerdictRowError("bad_score", f"`{name}` must be a number, not {text!r:.40}") from None
 
 
-def _turn(text: str, question: Question) -> int:
+def _turn(text: str, question: KnownQuestion) -> int:
     if not text:
         if len(question.turns) == 1:
             return 1
-        raise RowError(
+        raise VerdictRowError(
             "unknown_turn",
             f"question {question.question_id} of {question.benchmark} has "
             f"{len(question.turns)} turns; name the column of the turn (0: the whole conversation)",
@@ -166,7 +166,7 @@ def _side(text: str, models: tuple[str, str], name: str) -> str | None:
             return side
     found = words.get(text.lower())
     if found is None:
-        raise RowError(
+        raise VerdictRowError(
             "bad_winner", f"`{name}` must be model_a, model_b, tie or a model's name: {text!r:.40}"
         )
     return found
@@ -179,7 +179,7 @@ def _shown_first(text: str, models: tuple[str, str], winner: str) -> str:
         return "unknown"
     found = _side(text, models, "shown_first")
     if found not in ("a", "b"):
-        raise RowError("bad_winner", f"`shown_first` must be a side, not {text!r:.40}")
+        raise VerdictRowError("bad_winner", f"`shown_first` must be a side, not {text!r:.40}")
     return found
 
 

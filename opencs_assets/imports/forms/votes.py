@@ -7,14 +7,14 @@ order that was shown is not known.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from opencs_assets.imports.errors import RowError
+from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.imports.forms.fastchat import prompt_family
 from opencs_assets.imports.forms.form import Form, Read, Row, has, question_by_id
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import Questions
 from opencs_assets.imports.rows import (
+    ImportedVerdict,
     Judge,
-    Verdict,
     pair,
     person,
     read_model,
@@ -34,7 +34,7 @@ PEOPLE: Final = "human"
 PROMPT_VERSION: Final = "votes"
 
 
-def judge_named(value: Any, options: Options) -> Judge:
+def judge_named(value: Any, options: ImportOptions) -> Judge:
     """The judge of a vote: people by their kind, where name or option say that it is one.
 
     Raises:
@@ -45,7 +45,7 @@ def judge_named(value: Any, options: Options) -> Judge:
         names = [options.judge]
     name, prompt = names[0], names[1] if len(names) > 1 and isinstance(names[1], str) else None
     if name is None:
-        raise RowError("no_judge", "the row has no `judge`; name the judge with --judge")
+        raise VerdictRowError("no_judge", "the row has no `judge`; name the judge with --judge")
     group = person(name)
     if group or options.human:
         return Judge(name, group or options.judge or PEOPLE, True, prompt, PROMPT_VERSION)
@@ -53,14 +53,14 @@ def judge_named(value: Any, options: Options) -> Judge:
     return Judge(name, name, False, prompt, prompt_family(prompt) if prompt else PROMPT_VERSION)
 
 
-def _reader(rows: Sequence[Row], options: Options, questions: Questions) -> Read:
+def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     tells_disagreement = any(row.get("winner") == INCONSISTENT for row in rows)
 
-    def read(row: Row) -> list[Verdict]:
+    def read(row: Row) -> list[ImportedVerdict]:
         question = question_by_id(row, options, questions)
         winner = row["winner"]
         if not isinstance(winner, str) or winner not in WINNERS:
-            raise RowError(
+            raise VerdictRowError(
                 "bad_winner", f"`winner` must be {', '.join(WINNERS)}, not {winner!r:.40}"
             )
         judge = judge_named(row.get("judge"), options)

@@ -20,7 +20,7 @@ AGAIN_AFTER_S = 2.0
 END_WITHIN_S = 3.0
 
 
-class Follower:
+class LogFollower:
     """A thread that passes on the log of a pod.
 
     Args:

@@ -14,7 +14,7 @@ from resources.launcher.job import EXIT_CRASH, EXIT_JOB_ERROR
 from resources.launcher.kubernetes import spec, state
 from resources.launcher.kubernetes.api import Api, ApiError, Object
 from resources.launcher.kubernetes.folder import JobFolder
-from resources.launcher.kubernetes.logs import Follower
+from resources.launcher.kubernetes.logs import LogFollower
 from resources.launcher.kubernetes.reports import MailboxReader
 from resources.launcher.kubernetes.state import Patience, Trouble
 from resources.launcher.work import Work, error_of, failure, last_line, result_of
@@ -344,7 +344,7 @@ class _Watch:
         # As last seen: a pod that is gone may be why the Job failed.
         self._pods: dict[str, Object] = {}
         self._lost: set[str] = set()
-        self._followed: dict[str, Follower] = {}
+        self._followed: dict[str, LogFollower] = {}
 
     def outcome(self) -> dict[str, Any] | Trouble:
         """The job's result, or why there is none."""
@@ -398,7 +398,7 @@ class _Watch:
         begun = state.ended(pod) or state.container(pod).get("running")
         first = pod["metadata"]["labels"].get(spec.INDEX, "0") == "0"
         if begun and first and uid not in self._followed:
-            self._followed[uid] = Follower(self._api, name)
+            self._followed[uid] = LogFollower(self._api, name)
         lost = state.lost(pod)
         if lost and uid not in self._lost:
             self._lost.add(uid)

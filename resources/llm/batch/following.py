@@ -12,7 +12,7 @@ from resources.llm.batch.results import Keeper, ResultReader
 from resources.llm.batch.sending import ABANDONED, adopt
 from resources.llm.batch.sheet import Sheet
 from resources.llm.batch.spool import Spool
-from resources.llm.batch.stage import Stage
+from resources.llm.batch.stage import BatchStage
 from resources.llm.request import provider_of
 from resources.llm.store import chunked
 
@@ -25,7 +25,7 @@ _PATIENCE_S = 900.0
 _OVER = frozenset({"completed", "expired", "cancelled"})
 
 
-class Follower:
+class BatchFollower:
     """Looks at batches until they are over, and reads them.
 
     Args:
@@ -39,7 +39,7 @@ class Follower:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: BatchStage,
         *,
         ledger: Ledger,
         claims: Claims,

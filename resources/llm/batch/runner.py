@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from resources.llm.batch.claims import Claims
-from resources.llm.batch.following import Follower
+from resources.llm.batch.following import BatchFollower
 from resources.llm.batch.ledger import Batch, Ledger
 from resources.llm.batch.pauses import beating, sleep
 from resources.llm.batch.provider import Provider
 from resources.llm.batch.results import Keeper
 from resources.llm.batch.sending import Sender
-from resources.llm.batch.stage import Stage
+from resources.llm.batch.stage import BatchStage
 from resources.llm.capabilities import Capabilities
 from resources.llm.coordination import Coordination
 from resources.llm.errors import StoreError
-from resources.llm.request import Prepared
+from resources.llm.request import PreparedCall
 from resources.llm.store import ReplyStore
 from resources.llm.types import Usage
 
@@ -43,7 +43,7 @@ class BatchRunner:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: BatchStage,
         store: ReplyStore,
         shared: Coordination,
         say: Callable[[str], None],
@@ -60,7 +60,7 @@ class BatchRunner:
         """What the replies took that came by ``run``: tokens and dollars, no calls."""
         return self._keeper.usage
 
-    def run(self, missing: Iterable[Prepared], *, submit: bool = True) -> None:
+    def run(self, missing: Iterable[PreparedCall], *, submit: bool = True) -> None:
         """Have calls made in batches; returns when each is stored or left to the ordinary way.
 
         Batches that were left open for this model and endpoint, by whatever process, are taken up
@@ -88,7 +88,7 @@ class BatchRunner:
                 say=self._say,
                 submit=submit,
             )
-            follower = Follower(
+            follower = BatchFollower(
                 self._stage,
                 ledger=ledger,
                 claims=claims,

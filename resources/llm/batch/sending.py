@@ -10,8 +10,8 @@ from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger
 from resources.llm.batch.pauses import sleep
 from resources.llm.batch.provider import Provider, Refused, Unreached, denies_batches
 from resources.llm.batch.sheet import Line, Sheet, url_of, written
-from resources.llm.batch.stage import Stage
-from resources.llm.request import Prepared
+from resources.llm.batch.stage import BatchStage
+from resources.llm.request import PreparedCall
 from resources.llm.store import ReplyStore, chunked
 
 # OpenAI's limits are 50,000 requests and 200 MB a file.
@@ -40,7 +40,7 @@ class Sender:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: BatchStage,
         *,
         lacks: Collection[str],
         store: ReplyStore,
@@ -72,7 +72,7 @@ class Sender:
             [batch for batch in self._claims.mine.values() if batch.state != "created"],
         )
 
-    def sort(self, missing: Iterable[Prepared]) -> None:
+    def sort(self, missing: Iterable[PreparedCall]) -> None:
         """Send each call to the batch that it stands in, or into a new one.
 
         Args:
@@ -134,7 +134,7 @@ class Sender:
         unused = [each.key for each in sheet.added() if each.key in mine and not self._put(each)]
         self._claims.shared.claim([], unused)
 
-    def _take_in(self, calls: Sequence[Prepared]) -> None:
+    def _take_in(self, calls: Sequence[PreparedCall]) -> None:
         """Put calls into the draft of a new batch, those that nobody else asks for."""
         keys = [each.key for each in calls if self._may_fit(each)]
         mine = self._claims.shared.claim(keys)
@@ -148,11 +148,11 @@ class Sender:
                 unused.append(each.key)
         self._claims.shared.claim([], unused)
 
-    def _may_fit(self, prepared: Prepared) -> bool:
+    def _may_fit(self, prepared: PreparedCall) -> bool:
         """Whether a prompt is not surely too long; the ordinary way says so where it is."""
         return prepared.least_prompt_tokens + prepared.max_tokens <= self._stage.role.context
 
-    def _line(self, prepared: Prepared) -> Line:
+    def _line(self, prepared: PreparedCall) -> Line:
         return written(prepared, self._stage.role, self._lacks, self._stage.price)
 
     def _put(self, line: Line) -> bool:

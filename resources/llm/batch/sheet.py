@@ -11,7 +11,7 @@ import orjson
 from resources.llm.batch.spool import Spool
 from resources.llm.completion import decode
 from resources.llm.prices import Price
-from resources.llm.request import Prepared, request_body
+from resources.llm.request import PreparedCall, request_body
 from resources.llm.types import Message
 from resources.settings import Role
 
@@ -110,7 +110,9 @@ def url_of(role: Role) -> str:
     return "/chat/completions" if role.api_version else "/v1/chat/completions"
 
 
-def written(prepared: Prepared, role: Role, lacks: Collection[str], price: Price | None) -> Line:
+def written(
+    prepared: PreparedCall, role: Role, lacks: Collection[str], price: Price | None
+) -> Line:
     """A call as a line.
 
     Args:

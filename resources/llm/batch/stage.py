@@ -9,7 +9,7 @@ from resources.settings import Role
 
 
 @dataclass(frozen=True)
-class Stage:
+class BatchStage:
     """Who asks for calls, of which model, and at whose cost.
 
     Attributes:

@@ -17,7 +17,7 @@ from resources.llm import engine
 from resources.llm.client import LLMClient
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call
-from resources.settings import Budget, Role
+from resources.settings import BudgetSettings, Role
 
 SERVER = Path(__file__).parent.parent / "servers" / "openai_server.py"
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,7 +95,7 @@ def client_for(
     model: str = "gpt-4o-mini",
     base_url: str | None = None,
     budget_usd: float | None = None,
-    budget: Budget | None = None,
+    budget: BudgetSettings | None = None,
     run: str | None = None,
     role_name: str = "tagger",
     stage: str = "open_tags",
@@ -114,7 +114,7 @@ def client_for(
         models=home / "models",
         stage=stage,
         dataset="sample",
-        budget=budget or Budget(max_cost_usd=budget_usd),
+        budget=budget or BudgetSettings(max_cost_usd=budget_usd),
         run=run,
         say=say,
         ask_endpoints=ask_endpoints,

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from resources.llm.batch import following, runner, sending, sheet
-from resources.llm.batch.following import Follower
+from resources.llm.batch.following import BatchFollower
 from resources.llm.batch.ledger import Batch
 from resources.llm.batch.provider import Provider, Unreached
 from resources.llm.batch.results import Keeper, ResultReader
@@ -59,7 +59,7 @@ def stage(url: str, home: Path, store: str, first: int, count: int, where: str, 
     die_at("file sent", Sender, "_upload", after=True)
     die_at("uploaded", Sender, "_create")
     die_at("batch sent", Sender, "_create", after=True)
-    die_at("created", Follower, "_look")
+    die_at("created", BatchFollower, "_look")
     die_at("reading", Keeper, "keep", after=True)
     following.POLL_S = runner._TURN_S = 0.05
     sending.AT_ONCE = following.AT_ONCE = 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opencs_assets.cli.doctor import Finding, examine
+from opencs_assets.cli.doctor import Diagnosis, examine
 from resources.llm.store import ReplyStore
 from resources.settings import load_settings
 from tests.integration.llm.conftest import KEY, TestServer, client_for, started
@@ -19,11 +19,11 @@ ROLE = '[roles.tagger]\nbase_url = "{url}"\nmodel = "{model}"\napi_key_env = "TE
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds and is not looked at here."""
-    monkeypatch.setattr("opencs_assets.cli.doctor._gpu", lambda: Finding("gpu", "ok", ""))
+    monkeypatch.setattr("opencs_assets.cli.doctor._gpu", lambda: Diagnosis("gpu", "ok", ""))
     monkeypatch.delenv("OPENCS_HOME", raising=False)
 
 
-def found(home: Path, settings: str = "", *, probe: bool = False) -> dict[str, Finding]:
+def found(home: Path, settings: str = "", *, probe: bool = False) -> dict[str, Diagnosis]:
     (home / "settings.toml").write_text(settings)
     return {each.what: each for each in examine(load_settings(home), probe=probe)}
 
@@ -186,9 +186,9 @@ def test_calls_of_a_killed_process_are_in_the_line_of_the_budget(tmp_path):
 def test_usage_says_how_much_came_from_the_store_and_where_ceilings_stand(server, tmp_path):
     from opencs_assets.wiring.usage import usage_metadata
     from resources.llm.types import Call
-    from resources.settings import Budget
+    from resources.settings import BudgetSettings
 
-    budget = Budget(
+    budget = BudgetSettings(
         max_cost_usd=1, max_cost_usd_per_asset={"open_tags": 2}, max_cost_usd_per_month=3
     )
 
@@ -208,6 +208,6 @@ def test_usage_says_how_much_came_from_the_store_and_where_ceilings_stand(server
         assert first[f"{scope}_spent_usd"] == pytest.approx(cost)
         assert second[f"{scope}_spent_usd"] == pytest.approx(cost * 4 / 3)
         assert second[f"{scope}_ceiling_usd"] == ceiling
-    budget = Budget()
+    budget = BudgetSettings()
     assert not [name for name in ask(4) if "ceiling" in name or "spent" in name]
     assert key(1) not in str(second)

@@ -13,7 +13,7 @@ import pytest
 from resources.llm.errors import BudgetError, StoreError
 from resources.llm.store import ReplyStore
 from resources.llm.upkeep import size_of
-from resources.settings import Budget
+from resources.settings import BudgetSettings
 from tests.integration.llm.conftest import calls, client_for, start_stage, started
 
 COST_USD = (1000 * 0.15 + 100 * 0.60) / 1e6
@@ -179,8 +179,8 @@ def test_a_budget_reached_in_the_middle_stops_and_resumes_when_raised(tmp_path, 
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        (Budget(max_cost_usd_per_asset={"open_tags": 5 * COST_USD}), "budget of the asset"),
-        (Budget(max_cost_usd_per_month=5 * COST_USD), "budget of the month"),
+        (BudgetSettings(max_cost_usd_per_asset={"open_tags": 5 * COST_USD}), "budget of the asset"),
+        (BudgetSettings(max_cost_usd_per_month=5 * COST_USD), "budget of the month"),
     ],
 )
 def test_assets_and_months_have_budgets_too(make_client, server, budget, words):

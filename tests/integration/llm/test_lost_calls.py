@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from resources.llm.errors import BudgetError, LLMError
 from resources.llm.prices import price_of
-from resources.llm.request import Prepared, prepare
+from resources.llm.request import PreparedCall, prepare
 from resources.llm.store import SENT_CALLS, ReplyStore, month_start
 from resources.llm.types import Call
-from resources.settings import Budget, Role
+from resources.settings import BudgetSettings, Role
 from tests.integration.llm.conftest import call, calls, client_for, start_stage, started
 
 COST_USD = (1000 * 0.15 + 100 * 0.60) / 1e6
@@ -30,7 +30,7 @@ def lost(where: Path | str) -> list[dict[str, Any]]:
     return [note for note in notes(where) if note["lost_at"] is not None]
 
 
-def prepared(prompt: str) -> Prepared:
+def prepared(prompt: str) -> PreparedCall:
     """A call of ``start_stage``."""
     role = Role(base_url="http://host/v1", model="gpt-4o-mini")
     return prepare(Call(({"role": "user", "content": prompt},), "v1"), role)
@@ -111,7 +111,7 @@ def test_a_ceiling_that_lost_calls_reach_stops_the_next_run(tmp_path, monkeypatc
         sent = server.stats()["requests"]
         # The same calls, lost twice: each time the provider may have charged for them.
         limit = killed * 4 * most_usd(tmp_path)
-        budget = Budget(max_cost_usd_per_month=limit * 1.001)
+        budget = BudgetSettings(max_cost_usd_per_month=limit * 1.001)
         with client_for(server.url, tmp_path, budget=budget) as client:
             words = r"budget of the month reached: .* in flight when their process was killed"
             with pytest.raises(BudgetError, match=words) as stopped:

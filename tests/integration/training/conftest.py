@@ -22,12 +22,12 @@ from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.columns import MESSAGES
 from resources.launcher.job import Channel, StoppedError
 from resources.models import embedded_base_model
-from resources.settings import Training
+from resources.settings import TrainingSettings
 
 CONTEXT = 512
 # Of the tokenizer's 49,152 the first: nine tenths of a step went into the others.
 VOCABULARY = 2048
-NO_SETTINGS = Training()
+NO_SETTINGS = TrainingSettings()
 FAST = Recipe(
     epochs=2,
     learning_rate=1e-3,
@@ -125,7 +125,7 @@ def maker(tiny_model: Path, samples: pl.DataFrame, folder_of_test: Path) -> Make
         *,
         force: bool = False,
         where: str = "d/e",
-        settings: Training = NO_SETTINGS,
+        settings: TrainingSettings = NO_SETTINGS,
         model: Path = tiny_model,
         folder: str | None = None,
         **recipe: Any,

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from opencs_assets.answers import local
-from opencs_assets.answers.asking import Prompt, Renderer
+from opencs_assets.answers.asking import AnswerPrompt, Renderer
 from opencs_assets.answers.checks import one_answer_each
 from opencs_assets.answers.generate import KEPT_AT_ONCE, work
 from opencs_assets.answers.local import LocalModel
@@ -113,7 +113,7 @@ def test_greedy_answers_are_those_of_plain_generate(checkpoint):
 
     model = LocalModel(checkpoint, 4)
     prompts = [
-        Prompt(
+        AnswerPrompt(
             {"question_id": str(at), "temperature": 0.0, "seed": at},
             model.tokens([{"role": "user", "content": "word " * (7 * at % 40) + str(at)}]),
         )

@@ -11,7 +11,7 @@ from opencs_assets.checkpoints.train import work
 from resources.launcher.job import Channel
 from resources.provenance import MARKER, ProvenanceError
 from resources.remote import RemoteFolder, local_copy, read_remote_marker, verify_remote
-from resources.settings import Training
+from resources.settings import TrainingSettings
 from tests.integration.servers.s3 import s3_bucket
 from tests.integration.training.conftest import (
     maker,
@@ -44,7 +44,7 @@ def published(tiny_model, samples, bucket, tmp_path_factory):
     expected = work(content, Channel())
 
     first, second = folder / "scratch-1", folder / "scratch-2"
-    settings = Training(save_every_steps=4, scratch=first)
+    settings = TrainingSettings(save_every_steps=4, scratch=first)
     job, content = make(folder=f"{bucket}/checkpoints", settings=settings, **MANY)
     stopped_at(job, 4, lambda: work(content, Channel()), first)
     reached = step_reached(job, first)
@@ -53,7 +53,7 @@ def published(tiny_model, samples, bucket, tmp_path_factory):
     # A state that was being copied when the machine died.
     fsspec.filesystem("s3").pipe_file(f"{kept}/checkpoint-19/model.safetensors", b"half")
     shutil.rmtree(first)
-    moved = Training(save_every_steps=4, scratch=second)
+    moved = TrainingSettings(save_every_steps=4, scratch=second)
     result = work({**content, "settings": moved.model_dump(mode="json")}, Channel())
     return {
         "job": job,

@@ -11,7 +11,7 @@ import pytest
 
 from opencs_assets.checkpoints.train import work
 from resources.launcher.job import Channel, JobError, StoppedError
-from resources.settings import Training
+from resources.settings import TrainingSettings
 from tests.integration.training.conftest import (
     maker,
     step_reached,
@@ -23,7 +23,7 @@ from tests.integration.training.conftest import (
 pytestmark = pytest.mark.train
 # No noise: each process draws its own.
 PLAIN = {"steps": 8, "neftune_alpha": 0, "batch_size": 4, "per_device_batch_size": 2}
-OFTEN = Training(save_every_steps=2)
+OFTEN = TrainingSettings(save_every_steps=2)
 
 
 def started_workers() -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.answers.asking import Prompt
+from opencs_assets.answers.asking import AnswerPrompt
 from opencs_assets.answers.local import LocalModel
 from opencs_assets.checkpoints.encoding import IGNORED
 from opencs_assets.checkpoints.train import prepare, work
@@ -190,7 +190,7 @@ def test_an_adapter_is_merged_and_answers(make_job, tiny_model, plain):
 def _answers(folder: Path) -> None:
     model = LocalModel(folder, 2)
     ids = model.tokens([{"role": "user", "content": "Say number 3."}])
-    asked = Prompt({"question_id": "1", "temperature": 0.0, "seed": 0}, ids)
+    asked = AnswerPrompt({"question_id": "1", "temperature": 0.0, "seed": 0}, ids)
     ((_, reply),) = next(iter(model.answer([asked], 4, lambda _: None)))
     assert reply.finish_reason in {"stop", "length"}
 

@@ -13,7 +13,7 @@ import pytest
 
 from opencs_assets.checkpoints.train import work
 from resources.launcher.job import EXIT_JOB_ERROR, Channel, JobError
-from resources.settings import Training
+from resources.settings import TrainingSettings
 from tests.integration.training.conftest import step_reached, work_folder
 
 pytestmark = pytest.mark.train
@@ -131,7 +131,7 @@ class Fills(Channel):
 @pytest.mark.parametrize("state", [True, False], ids=["a state fits", "none fits"])
 def test_a_full_disk_is_told_and_what_is_whole_is_kept(make_job, small_disk, state):
     job, content = make_job(
-        folder=str(small_disk / "c"), settings=Training(save_every_steps=1), steps=6
+        folder=str(small_disk / "c"), settings=TrainingSettings(save_every_steps=1), steps=6
     )
     with pytest.raises(JobError, match=r"the disk of .* is full .*Make room") as raised:
         work(content, Fills(small_disk, 5_000_000 if state else 1_000_000))
@@ -147,7 +147,7 @@ def test_a_full_disk_is_told_and_what_is_whole_is_kept(make_job, small_disk, sta
 
 
 def test_a_disk_that_is_too_small_is_told_before_training(make_job, small_disk):
-    job, content = make_job(folder=str(small_disk / "c"), settings=Training(keep_states=9))
+    job, content = make_job(folder=str(small_disk / "c"), settings=TrainingSettings(keep_states=9))
     with pytest.raises(JobError, match=r"0.0 GB free, and training .* takes about 0.0 GB there"):
         work(content, Channel())
     assert not Path(job.output).exists()

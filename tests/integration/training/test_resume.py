@@ -9,7 +9,7 @@ import pytest
 from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.train import work
 from resources.launcher.job import EXIT_STOPPED, Channel
-from resources.settings import Training
+from resources.settings import TrainingSettings
 from tests.integration.training.conftest import (
     maker,
     step_reached,
@@ -19,7 +19,7 @@ from tests.integration.training.conftest import (
 )
 
 pytestmark = pytest.mark.train
-OFTEN = Training(save_every_steps=4)
+OFTEN = TrainingSettings(save_every_steps=4)
 MANY = {"steps": 40, "neftune_alpha": 5, "deterministic": True}
 
 
@@ -72,7 +72,7 @@ def test_a_killed_training_ends_in_the_same_weights(make_job, start, whole, hear
 @pytest.mark.soak
 def test_sigterm_keeps_the_state_of_the_very_step(make_job, start, whole, tmp_path):
     """As Kubernetes ends a pod: the process says so by its status, and a repeat goes on."""
-    job, content = make_job(settings=Training(save_every_steps=1000), **MANY)
+    job, content = make_job(settings=TrainingSettings(save_every_steps=1000), **MANY)
     process = start(content)
     told = tmp_path / "stderr-0.txt"
     until(lambda: "training on" in told.read_text(), process)
@@ -127,7 +127,7 @@ def test_a_training_that_could_not_publish_only_saves_again(make_job, whole):
 
 
 def test_no_more_states_are_kept_than_asked_for(make_job):
-    job, content = make_job(settings=Training(save_every_steps=1, keep_states=1), steps=100)
+    job, content = make_job(settings=TrainingSettings(save_every_steps=1, keep_states=1), steps=100)
     stopped_at(job, 3, lambda: work(content, Channel()))
     found = [each.name for each in (work_folder(job) / "states").glob("checkpoint-*")]
     assert found == [f"checkpoint-{step_reached(job)}"]

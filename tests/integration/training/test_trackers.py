@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from resources.settings import Training
+from resources.settings import TrainingSettings
 
 pytestmark = [pytest.mark.train, pytest.mark.soak]
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.train, pytest.mark.soak]
 def test_both_trackers_get_the_curve(make_job, start, tmp_path):
     pytest.importorskip("wandb")
     pytest.importorskip("mlflow")
-    job, content = make_job(steps=3, settings=Training(report_to=("wandb", "mlflow")))
+    job, content = make_job(steps=3, settings=TrainingSettings(report_to=("wandb", "mlflow")))
     process = start(
         content,
         WANDB_MODE="offline",

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.answers.asking import Prompt
+from opencs_assets.answers.asking import AnswerPrompt
 from opencs_assets.answers.local import LocalModel
 from opencs_assets.checkpoints.checks import (
     files_intact,
@@ -28,7 +28,7 @@ from opencs_assets.config.experiments import Experiment
 from opencs_assets.config.recipes import Recipe
 from resources.launcher.job import EXIT_JOB_ERROR, Channel, JobError
 from resources.provenance import MARKER, file_hash, read_marker
-from resources.settings import Training
+from resources.settings import TrainingSettings
 
 pytestmark = pytest.mark.train
 TRAIN = [sys.executable, "-m", "opencs_assets.checkpoints.train"]
@@ -128,7 +128,7 @@ def test_the_model_learns_the_response_and_to_stop(make_job, tiny_model, samples
     work(content, Channel())
     model = LocalModel(Path(job.output), 32)
     ids = model.tokens([{"role": "user", "content": "Which animal?"}])
-    asked = Prompt({"question_id": "1", "temperature": 0.0, "seed": 0}, ids)
+    asked = AnswerPrompt({"question_id": "1", "temperature": 0.0, "seed": 0}, ids)
     ((_, reply),) = next(iter(model.answer([asked], 12, lambda _: None)))
     assert (reply.text, reply.finish_reason) == ("A small grey cat.", "stop")
 
@@ -182,7 +182,7 @@ def test_a_subset_without_a_usable_sample_is_refused(make_job, samples_of):
 
 
 def test_a_loss_that_is_no_number_stops_and_says_where(make_job):
-    job, content = make_job(settings=Training(save_every_steps=1), learning_rate=1e30)
+    job, content = make_job(settings=TrainingSettings(save_every_steps=1), learning_rate=1e30)
     with pytest.raises(
         JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 6; lower"
     ) as raised:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from opencs_assets.cli.app import app
-from opencs_assets.evaluation.report import Query, render, shell_quoted, write_report
+from opencs_assets.evaluation.report import ReportQuery, render, shell_quoted, write_report
 from resources.warehouse import WarehouseError, query
 from tests.integration.warehouse.marts_by_hand import EMBEDDED, warehouse_of
 
@@ -148,7 +148,7 @@ def test_a_shell_reads_the_statement_as_it_is(sql):
         ["/bin/bash", "-c", f"printf %s {shell_quoted(sql)}"], capture_output=True, text=True
     )
     assert ran.stdout == sql
-    assert Query("q", "t", sql, "b", False).command.startswith("opencs sql ")
+    assert ReportQuery("q", "t", sql, "b", False).command.startswith("opencs sql ")
 
 
 def test_what_is_not_published_is_named_with_its_reason(page):

@@ -18,7 +18,7 @@ from opencs_assets.answers.store import (
     read_answers,
     write_answers,
 )
-from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, Sampling
+from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, BenchmarkSampling
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 
@@ -86,7 +86,9 @@ def test_what_the_model_does_not_see_does_not_change_the_answers():
 
 def test_length_and_temperature_are_the_benchmarks_unless_the_recipe_says_otherwise():
     assert fields(tokens=None)["max_new_tokens"] == 512
-    assert fields(tokens=None, sampling=Sampling(max_new_tokens=64))["max_new_tokens"] == 64
+    assert (
+        fields(tokens=None, sampling=BenchmarkSampling(max_new_tokens=64))["max_new_tokens"] == 64
+    )
     assert fields(tokens=7)["max_new_tokens"] == 7
     assert fields()["temperatures"] == {"math": 0.0}
     assert fields(sampling=TEST_SET)["temperatures"] == {"math": 0.7}

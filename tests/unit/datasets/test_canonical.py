@@ -13,7 +13,7 @@ from opencs_assets.datasets.canonical import (
     DatasetRead,
     read_dataset,
 )
-from opencs_assets.datasets.errors import REASONS, DatasetError, RowError
+from opencs_assets.datasets.errors import REASONS, DatasetError, DatasetRowError
 from opencs_assets.tables.datasets import RAW_DATASET, REJECTED_ROWS
 from resources.schema import conform
 
@@ -214,7 +214,7 @@ def test_batches_keep_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_reason_must_be_documented() -> None:
     with pytest.raises(KeyError):
-        RowError("bad_mood", "")
+        DatasetRowError("bad_mood", "")
 
 
 texts = st.none() | st.text(max_size=12) | st.integers() | st.lists(st.integers(), max_size=1)

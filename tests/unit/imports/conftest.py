@@ -12,8 +12,8 @@ import pytest
 
 from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.imports.kept import keep
-from opencs_assets.imports.options import Options
-from opencs_assets.imports.reading import Imported, read_imports
+from opencs_assets.imports.options import ImportOptions
+from opencs_assets.imports.reading import ImportedTables, read_imports
 
 ASKED = {number: f"What is {number} plus one?" for number in range(1, 11)}
 
@@ -77,12 +77,12 @@ def make_desk(home: Path, folder: Path) -> SimpleNamespace:
         return file
 
     def take(file: Path, **options):
-        return keep(home, file, Options(**options))
+        return keep(home, file, ImportOptions(**options))
 
-    def read() -> Imported:
+    def read() -> ImportedTables:
         return read_imports(home, read_benchmarks(home, {}))
 
-    def imported(name: str, rows, **options) -> Imported:
+    def imported(name: str, rows, **options) -> ImportedTables:
         take(write(name, rows), **options)
         return read()
 
@@ -111,13 +111,13 @@ def score_row() -> Callable[..., dict]:
 
 
 @pytest.fixture
-def reasons() -> Callable[[Imported], list[tuple[int, str]]]:
+def reasons() -> Callable[[ImportedTables], list[tuple[int, str]]]:
     """Rejected rows as (row, reason)."""
     return lambda found: list(found.rejected.select("row", "reason").iter_rows())
 
 
 @pytest.fixture
-def states() -> Callable[[Imported], list[str]]:
+def states() -> Callable[[ImportedTables], list[str]]:
     """States in the order of the table."""
     return lambda found: found.verdicts["state"].to_list()
 

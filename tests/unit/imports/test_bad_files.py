@@ -9,7 +9,7 @@ import zipfile
 import polars as pl
 import pytest
 
-from opencs_assets.imports.errors import NotUnderstoodError, RowError, VerdictFileError
+from opencs_assets.imports.errors import NotUnderstoodError, VerdictFileError, VerdictRowError
 from opencs_assets.imports.recognize import told
 
 
@@ -316,4 +316,4 @@ def test_a_hundred_thousand_rows_within_seconds(desk, score_row):
 
 def test_every_reason_is_declared():
     with pytest.raises(KeyError):
-        RowError("no such reason", "x")
+        VerdictRowError("no such reason", "x")

@@ -4,7 +4,7 @@ import pytest
 
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import files_under, find_kept, kept_files
-from opencs_assets.imports.options import Options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.taking import take
 
 
@@ -41,7 +41,7 @@ def test_other_words_about_it_are_the_ones_that_count(desk, score_row):
 
 def test_what_means_nothing_to_the_form_is_not_kept(desk, score_row):
     kept = desk.take(desk.write("a.jsonl", [score_row()]), benchmark="two", model_a="x", judge="y")
-    assert kept.options == Options(benchmark="two")
+    assert kept.options == ImportOptions(benchmark="two")
 
 
 def test_a_kept_file_that_was_edited_is_not_read(desk, score_row, reasons):
@@ -96,7 +96,7 @@ def test_a_folder_gives_all_that_are_such_files(desk, score_row):
     below = good.parent / "below"
     below.mkdir()
     (below / "b.jsonl").write_bytes(good.read_bytes().replace(b'"m"', b'"n"'))
-    taken = take(desk.home, [good.parent], Options(benchmark="two"))
+    taken = take(desk.home, [good.parent], ImportOptions(benchmark="two"))
     assert [kept.name for kept in taken.kept] == ["a.jsonl", "b.jsonl"]
     assert not taken.refused
     assert "LICENSE" in taken.notes[0]
@@ -104,7 +104,7 @@ def test_a_folder_gives_all_that_are_such_files(desk, score_row):
 
 def test_a_file_that_is_named_must_be_one(desk):
     bad = desk.write("LICENSE", "Some words.")
-    taken = take(desk.home, [bad], Options())
+    taken = take(desk.home, [bad], ImportOptions())
     assert not taken.kept
     assert "AlpacaEval" in taken.refused[0]
     empty = bad.parent / "empty"

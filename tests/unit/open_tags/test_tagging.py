@@ -5,7 +5,7 @@ from opencs_assets.open_tags import tagging
 from opencs_assets.tables.columns import MESSAGES
 from opencs_assets.tables.open_tags import OPEN_TAGS, UNPARSABLE_TAGS
 from resources.llm.errors import Unparsable
-from resources.llm.types import Outcome, Reply, Unusable
+from resources.llm.types import Outcome, Reply, UnusableReply
 from resources.schema import conform
 
 
@@ -67,7 +67,7 @@ def test_the_query_is_all_that_the_user_asks():
 
 @pytest.mark.parametrize("form", ["compact", "explained"])
 def test_a_retry_is_another_call_and_says_why(form):
-    query = tagging.Query("s", "Write a poem")
+    query = tagging.TaggedQuery("s", "Write a poem")
     first = tagging.build_call(query, 0, None, form)
     second = tagging.build_call(query, 1, "the reply has no tag", form)
     assert (first.attempt, second.attempt) == (0, 1)
@@ -82,7 +82,7 @@ def test_a_changed_prompt_is_another_version(monkeypatch):
 
 
 def test_untagged_samples_keep_a_row():
-    queries = [tagging.Query("a", "x"), tagging.Query("b", "y")]
+    queries = [tagging.TaggedQuery("a", "x"), tagging.TaggedQuery("b", "y")]
     outcomes = [
         Outcome([{"tag": "t", "explanation": ""}], "ok", None, 1, reply("")),
         Outcome(None, "unparsable", "the reply has no list", 3, reply("")),
@@ -94,9 +94,13 @@ def test_untagged_samples_keep_a_row():
 
 
 def test_every_reply_that_could_not_be_used_is_a_row():
-    queries = [tagging.Query("a", "x"), tagging.Query("b", "y"), tagging.Query("c", "z")]
-    first = Unusable(0, "unparsable", "the reply has no list", reply("poetry, nature"))
-    second = Unusable(1, "truncated", None, reply('["poetry", "na'))
+    queries = [
+        tagging.TaggedQuery("a", "x"),
+        tagging.TaggedQuery("b", "y"),
+        tagging.TaggedQuery("c", "z"),
+    ]
+    first = UnusableReply(0, "unparsable", "the reply has no list", reply("poetry, nature"))
+    second = UnusableReply(1, "truncated", None, reply('["poetry", "na'))
     outcomes = [
         Outcome([{"tag": "t", "explanation": ""}], "ok", None, 1, reply("")),
         Outcome([{"tag": "t", "explanation": ""}], "ok", None, 2, reply(""), (first,)),

@@ -397,11 +397,11 @@ def test_unusable_replies_are_those_that_nobody_could_read(store, monkeypatch):
             ReadingRow(key(4), "v1", "truncated", None, None),
         ]
     )
-    assert upkeep.unusable(store) == upkeep.Unusable(4, 1.5, 1)
+    assert upkeep.unusable(store) == upkeep.UnusableReplies(4, 1.5, 1)
     assert upkeep.drop_unusable(store) == 4
     assert {row["reply_id"] for row in rows(store)} == {key(0), key(2), key(3)}
     assert {row["reply_id"] for row in rows(store, READINGS)} == {key(0), key(2)}
-    assert upkeep.unusable(store) == upkeep.Unusable(0, 0.0, 0)
+    assert upkeep.unusable(store) == upkeep.UnusableReplies(0, 0.0, 0)
 
 
 def test_a_store_that_another_process_writes_to_is_not_compacted(tmp_path, monkeypatch):

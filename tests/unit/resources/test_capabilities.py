@@ -10,7 +10,7 @@ import pytest
 from resources.llm import capabilities
 from resources.llm.capabilities import Capabilities
 from resources.llm.coordination import Coordination
-from resources.llm.faults import Answer, ConnectionLost, NoConnection
+from resources.llm.faults import ConnectionLost, HttpAnswer, NoConnection
 
 URL = "https://llm.example/v1"
 
@@ -21,23 +21,23 @@ def shared(tmp_path):
         yield opened
 
 
-def completion(text: str, **more: Any) -> Answer:
+def completion(text: str, **more: Any) -> HttpAnswer:
     choice = {"message": {"content": text}, "finish_reason": "stop", **more}
-    return Answer(200, {}, orjson.dumps({"choices": [choice]}))
+    return HttpAnswer(200, {}, orjson.dumps({"choices": [choice]}))
 
 
-def refusal(status: int) -> Answer:
-    return Answer(status, {}, orjson.dumps({"error": {"message": "no"}}))
+def refusal(status: int) -> HttpAnswer:
+    return HttpAnswer(status, {}, orjson.dumps({"error": {"message": "no"}}))
 
 
 class Endpoint:
     """Answers by the feature that is asked for; counts what it was asked."""
 
-    def __init__(self, **answers: Answer | Exception) -> None:
+    def __init__(self, **answers: HttpAnswer | Exception) -> None:
         self.answers = answers
         self.asked: list[str] = []
 
-    async def __call__(self, body: dict[str, Any]) -> Answer:
+    async def __call__(self, body: dict[str, Any]) -> HttpAnswer:
         fields = {
             "response_format": "json_schema",
             "tools": "tool",
@@ -53,7 +53,7 @@ class Endpoint:
         return answer
 
 
-def learn(found: Capabilities, ask: Callable[[dict[str, Any]], Awaitable[Answer]]) -> bool:
+def learn(found: Capabilities, ask: Callable[[dict[str, Any]], Awaitable[HttpAnswer]]) -> bool:
     async def all_of_it() -> bool:
         await found.learn_forms(ask, schema=True, grammar=True)
         return await found.learn_logprobs(ask)
@@ -91,7 +91,7 @@ def test_fields_that_are_refused_or_ignored_are_missing(shared):
     lines: list[str] = []
     endpoint = Endpoint(
         json_schema=refusal(400),
-        tool=Answer(200, {}, orjson.dumps({"choices": [TOOL_CALL]})),
+        tool=HttpAnswer(200, {}, orjson.dumps({"choices": [TOOL_CALL]})),
         grammar=completion("Dog"),
         logprobs=completion("Dog"),
     )
@@ -116,7 +116,7 @@ def test_another_model_at_the_same_endpoint_is_asked_anew(shared):
 
 @pytest.mark.parametrize(
     "answer",
-    [refusal(429), refusal(500), Answer(200, {}, b'"no completion"'), TimeoutError(),
+    [refusal(429), refusal(500), HttpAnswer(200, {}, b'"no completion"'), TimeoutError(),
      NoConnection("refused"), ConnectionLost("closed")],
     ids=["429", "500", "garbled", "deadline", "no connection", "connection lost"],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.llm.errors import LLMError
-from resources.llm.faults import Answer, NoConnection, fault_of_answer, fault_of_error
+from resources.llm.faults import HttpAnswer, NoConnection, fault_of_answer, fault_of_error
 from resources.llm.prices import Price, price_of, prices_as_of
 from resources.llm.request import prepare, provider_of, request_body, sampling_of
 from resources.llm.types import Call
@@ -191,7 +191,7 @@ def classify(
     **headers: str,
 ):
     body = {"error": {"message": message}}
-    answer = Answer(status, headers, json.dumps(body).encode())
+    answer = HttpAnswer(status, headers, json.dumps(body).encode())
     messages = [{"role": "user", "content": prompt}]
     return fault_of_answer(answer, body, key=key, messages=messages, sent=sent)
 
@@ -279,7 +279,7 @@ def test_a_message_that_quotes_the_prompt_is_left_out(prompt, cut, before):
 
 @pytest.mark.parametrize("body", [None, "<html>", [], {"error": None}, {"error": 3}])
 def test_a_body_that_is_no_error_object_is_not_shown(body):
-    answer = Answer(502, {}, b"<html>")
+    answer = HttpAnswer(502, {}, b"<html>")
     fault = fault_of_answer(answer, body, key="", messages=[], sent=())
     assert fault.detail == "HTTP 502"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from opencs_assets.config.profiles import MethodError
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.checks import balanced_orders
-from opencs_assets.scores.rounds import Budget, compare_in_rounds
+from opencs_assets.scores.rounds import ComparisonBudget, compare_in_rounds
 from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.schema import conform
 
@@ -64,7 +64,7 @@ class Scorer:
 
 
 def compared(candidates, scorer, calls=None, usd=None, cut=CUT):
-    scorer.budget = Budget(calls, usd)
+    scorer.budget = ComparisonBudget(calls, usd)
     table = compare_in_rounds(candidates, cut, scorer, scorer.budget)
     conform(table, SCORE_COMPARISONS)
     return table

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from opencs_assets.selection.choice import WHOLE, Options, SelectionError
+from opencs_assets.selection.choice import WHOLE, SelectionError, SelectorOptions
 from opencs_assets.selection.pins import Pins
 from opencs_assets.selection.registry import select
 from tests.unit.selection.test_select import samples
@@ -20,9 +20,9 @@ def chosen(tmp_path, rows, **options):
     path = tmp_path / "set.json"
     path.write_text(json.dumps(rows))
     tables = {"raw_dataset": DATASET}
-    given = Options(k=WHOLE, file=path)
+    given = SelectorOptions(k=WHOLE, file=path)
     for name, value in options.items():
-        given = Options(**{**vars(given), name: value})
+        given = SelectorOptions(**{**vars(given), name: value})
     return select("fixed", tables.__getitem__, Pins({}, {}), given)
 
 
@@ -78,13 +78,13 @@ def test_a_file_that_can_not_be_read_is_one_clear_error(tmp_path, name, text, sa
         path.write_text(text)
     tables = {"raw_dataset": DATASET}
     with pytest.raises(SelectionError, match=f"selector method fixed can't be read: .*{says}"):
-        select("fixed", tables.__getitem__, Pins({}, {}), Options(k=WHOLE, file=path))
+        select("fixed", tables.__getitem__, Pins({}, {}), SelectorOptions(k=WHOLE, file=path))
 
 
 def test_without_a_file_it_says_how_to_name_one():
     tables = {"raw_dataset": DATASET}
     with pytest.raises(SelectionError, match=r"method: fixed, file: lima.jsonl"):
-        select("fixed", tables.__getitem__, Pins({}, {}), Options(k=WHOLE))
+        select("fixed", tables.__getitem__, Pins({}, {}), SelectorOptions(k=WHOLE))
 
 
 def test_the_dataset_keeps_its_own_sample_where_ids_are_equal(tmp_path):

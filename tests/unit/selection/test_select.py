@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opencs_assets.selection.baselines import k_center_greedy, response_lengths
-from opencs_assets.selection.choice import WHOLE, Options, SelectionError
+from opencs_assets.selection.choice import WHOLE, SelectionError, SelectorOptions
 from opencs_assets.selection.pins import Pins, PinsError, read_pins
 from opencs_assets.selection.registry import METHODS, select
 from opencs_assets.tables.datasets import RAW_DATASET
@@ -129,7 +129,7 @@ def choose(elsewhere):
         given = {"k": 6, "quota": 2, "refill": True, "seed": 0, **options}
         if method == "fixed":
             given.setdefault("file", elsewhere)
-        subset = select(method, tables(by_cluster), pins, Options(**given), contaminated)
+        subset = select(method, tables(by_cluster), pins, SelectorOptions(**given), contaminated)
         conform(subset.rows, SELECTED_SUBSET)
         conform(subset.unselected, UNSELECTED_SAMPLES)
         conform(subset.outside, OUTSIDE_SAMPLES)

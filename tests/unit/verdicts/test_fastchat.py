@@ -17,8 +17,8 @@ from opencs_assets.verdicts.fastchat import (
 from opencs_assets.verdicts.protocols import Pair, Single
 from opencs_assets.verdicts.tasks import (
     REFERENCE_CATEGORIES,
+    JudgedQuestion,
     PairTask,
-    Question,
     SingleTask,
     single_tasks,
 )
@@ -82,7 +82,7 @@ class TestWordForWord:
         for (name, turn), row in recorded.items():
             asked = questions.filter(question_id=name).row(0, named=True)
             known = asked["references"] if asked["category"] in REFERENCE_CATEGORIES else ()
-            question = Question(
+            question = JudgedQuestion(
                 "mt_bench", name, asked["category"], tuple(asked["turns"]), tuple(known)
             )
             first, second = answers_in(row["g1_user_prompt"], question, turn)
@@ -93,7 +93,7 @@ class TestWordForWord:
 
     def test_what_is_sent_beside_the_words(self, published):
         """As ``gen_judgment.py``: temperature 0, 2048 tokens, and a system message."""
-        task = SingleTask(Question("b", "q", "writing", ("x",), ()), 1, ("y",))
+        task = SingleTask(JudgedQuestion("b", "q", "writing", ("x",), ()), 1, ("y",))
         call = Single("generated", published).call(task, 0, None)
         assert (call.temperature, call.max_tokens) == (0.0, 2048)
         assert [message["role"] for message in call.messages] == ["system", "user"]
@@ -105,11 +105,11 @@ class TestWordForWord:
         assert Pair("choice", published).attempts == 1
 
     def test_braces_in_answers_are_answers(self, published):
-        task = SingleTask(Question("b", "q", "coding", ("{x}?",), ()), 1, ("{question} {0}",))
+        task = SingleTask(JudgedQuestion("b", "q", "coding", ("{x}?",), ()), 1, ("{question} {0}",))
         assert single_messages(published, task)[1]["content"] == "Q: {x}?\nA: {question} {0}"
 
 
-def answers_in(prompt: str, question: Question, turn: int) -> tuple[tuple[str, ...], ...]:
+def answers_in(prompt: str, question: JudgedQuestion, turn: int) -> tuple[tuple[str, ...], ...]:
     """Both assistants' answers as a recorded prompt shows them."""
     found = []
     for label in "AB":
@@ -142,7 +142,7 @@ class TestPlaces:
 
     def test_references_are_shown_where_fastchat_shows_them(self, published):
         for references, shown in ((("r1", "r2"), True), ((), False)):
-            question = Question("b", "q", "math", ("x", "y"), references)
+            question = JudgedQuestion("b", "q", "math", ("x", "y"), references)
             for turn in (1, 2):
                 task = SingleTask(question, turn, ("1", "2")[:turn])
                 text = single_messages(published, task)[1]["content"]

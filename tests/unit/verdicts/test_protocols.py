@@ -15,7 +15,13 @@ from opencs_assets.verdicts.protocols import (
     choose_single,
     family_of,
 )
-from opencs_assets.verdicts.tasks import PairTask, Question, SingleTask, pair_tasks, single_tasks
+from opencs_assets.verdicts.tasks import (
+    JudgedQuestion,
+    PairTask,
+    SingleTask,
+    pair_tasks,
+    single_tasks,
+)
 from resources.settings import SettingsError, load_settings
 from tests.unit.verdicts.conftest import prompt_rows, write_prompts
 from tests.unit.verdicts.frames import both_turns, question_frame, text_of
@@ -78,13 +84,13 @@ class TestPrompts:
 
     def test_an_empty_reference_is_none(self):
         """MT-Bench's own file has questions with a reference for one turn only."""
-        question = Question("b", "q", "math", ("x", "y"), ("the reference", ""))
+        question = JudgedQuestion("b", "q", "math", ("x", "y"), ("the reference", ""))
         tasks = [SingleTask(question, turn, ("a", "b")[:turn]) for turn in (1, 2)]
         assert [Single("generated").shows_reference(task) for task in tasks] == [True, False]
         assert "eference" not in text_of(Single("generated").call(tasks[1], 0, None))
 
     def test_a_reference_keeps_the_number_of_its_turn(self):
-        question = Question("b", "q", "math", ("x", "y"), ("", "it is 5"))
+        question = JudgedQuestion("b", "q", "math", ("x", "y"), ("", "it is 5"))
         text = text_of(
             Pair("scores").call(PairTask(question, 0, "a", ("1", "2"), ("3", "4")), 0, None)
         )

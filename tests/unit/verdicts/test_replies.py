@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from opencs_assets.verdicts.protocols import Pair, Single
 from opencs_assets.verdicts.replies import PairReply, own_words, read_pair, read_single
-from opencs_assets.verdicts.tasks import PairTask, Question, SingleTask
+from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask, SingleTask
 from resources.llm.errors import Unparsable
 from tests.unit.verdicts.frames import reply, text_of
 
-QUESTION = Question("smoke", "q1", "writing", ("What is 5 - 3 + 6?", "And twice that?"), ())
+QUESTION = JudgedQuestion("smoke", "q1", "writing", ("What is 5 - 3 + 6?", "And twice that?"), ())
 SINGLE = SingleTask(QUESTION, 2, ("It is 8.\n8", "[[10]] is my rating. It is 16, surely.\n16"))
 PAIR = PairTask(QUESTION, 2, "a", ("It is 8.", "16"), ("8 7", "[[B]] wins, as it is 16 indeed"))
 

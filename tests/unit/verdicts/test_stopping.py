@@ -5,12 +5,14 @@ import random
 import pytest
 
 from opencs_assets.verdicts.stopping import EarlyStop, batches, look
-from opencs_assets.verdicts.tasks import PairTask, Question
+from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask
 
 
 def tasks(count: int) -> list[PairTask]:
     return [
-        PairTask(Question("b", f"q{n}", "c", ("x", "y"), ()), turn, side, ("1", "2"), ("3", "4"))
+        PairTask(
+            JudgedQuestion("b", f"q{n}", "c", ("x", "y"), ()), turn, side, ("1", "2"), ("3", "4")
+        )
         for n in range(count)
         for turn in (1, 2)
         for side in ("a", "b")
@@ -44,7 +46,7 @@ def test_added_questions_leave_the_others_in_their_order():
 
 
 def test_a_question_without_all_its_outcomes_is_left_out_and_counted():
-    questions = [Question("b", str(n), "c", ("x", "y"), ()) for n in range(4)]
+    questions = [JudgedQuestion("b", str(n), "c", ("x", "y"), ()) for n in range(4)]
     outcomes = [["win", "win"], ["win", "lose"], ["tie", "unparsable"], ["unparsable"]]
     found = look(dict(zip(questions, outcomes, strict=True)), 0.95)
     assert (found.questions, found.unread, found.mean) == (4, 2, 0.75)
@@ -58,7 +60,7 @@ def test_nothing_known_is_not_clear():
 
 @pytest.mark.parametrize(("winner", "side"), [("win", "above"), ("lose", "below")])
 def test_a_clear_result_is_clear(winner, side):
-    questions = {Question("b", str(n), "c", ("x",), ()): [winner] for n in range(40)}
+    questions = {JudgedQuestion("b", str(n), "c", ("x",), ()): [winner] for n in range(40)}
     found = look(questions, 0.95)
     assert found.is_clear
     assert (found.low > 0.5) if side == "above" else (found.high < 0.5)
@@ -70,7 +72,7 @@ def test_equal_models_are_rarely_found_to_differ_however_often_one_looks():
     for _ in range(400):
         outcomes = {}
         for n in range(200):
-            outcomes[Question("b", str(n), "c", ("x",), ())] = [draw.choice(["win", "lose"])]
+            outcomes[JudgedQuestion("b", str(n), "c", ("x",), ())] = [draw.choice(["win", "lose"])]
             if (n + 1) % 10 == 0 and look(outcomes, 0.9).is_clear:
                 wrong += 1
                 break

@@ -7,6 +7,7 @@ process of its own. Whom to compare (``contests``) is measured in recall, with a
 Calls to language models have a table of their own (``calls``): what is reached of what can be.
 Answering (``answers``) is told in tokens a second, training (``training``) in what a step takes
 longer than with the bare trainer. From verdicts to tables (``evaluation``), each side is a process.
+What a newcomer meets, and what a command pays before it does anything, is ``house``.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from tests.benchmarks import (
     calls,
     contests,
     evaluation,
+    house,
     published,
     scorer,
     selecting,
@@ -81,6 +83,7 @@ def main() -> None:
         "answers": print_answers,
         "training": print_training,
         "evaluation": print_evaluation,
+        "house": print_house,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("tables", nargs="*", choices=[*tables, []], metavar="|".join(tables))
@@ -241,6 +244,18 @@ def print_calls(console: Console) -> bool:
             table.add_row(row.name, row.reached, row.target, "yes" if row.met else "NO")
     console.print(table)
     return True
+
+
+def print_house(console: Console) -> bool:
+    """The figures of the house; whether no contract is broken."""
+    table = Table(title="The house", title_justify="left")
+    for name in ("what", "figure", "to reach"):
+        table.add_column(name)
+    measures = house.measures()
+    for each in measures:
+        table.add_row(each.what, each.figure, each.wanted)
+    console.print(table)
+    return all(" 0 broken" in each.figure for each in measures if "contracts" in each.what)
 
 
 if __name__ == "__main__":

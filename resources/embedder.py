@@ -14,7 +14,7 @@ from resources.settings import load_settings
 from resources.vectors import VectorStore
 
 EMBEDDED_EMBEDDER = "all-minilm-l6-v2"
-# Of the weights that sentence-transformers/all-MiniLM-L6-v2 publishes.
+# SHA-256 of the weights that sentence-transformers/all-MiniLM-L6-v2 publishes.
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH = 64
 

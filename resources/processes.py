@@ -15,7 +15,8 @@ from typing import Any
 
 EXIT_ORPHANED = 131
 _PARENT_POLL_S = 1.0
-# Of /proc/PID/stat after the program's name: the process's start in clock ticks since the boot.
+# The field of /proc/PID/stat, counted after the program's name, that holds the process's start in
+# clock ticks since the boot.
 _START_FIELD = 19
 
 

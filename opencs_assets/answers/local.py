@@ -41,8 +41,8 @@ class LocalModel:
             )
         tokenizer = self._renderer.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        # Of the checkpoint's generation config only what ends an answer: it may hold penalties and
-        # cut-offs that nobody declared.
+        # The checkpoint's generation config says only where an answer ends: it may hold penalties
+        # and cut-offs that nobody declared.
         stops = self._renderer.stops(model.generation_config.eos_token_id)
         self._decoder = Decoder(model, stops, pad, batch_size)
         self.context = int(model.config.max_position_embeddings)

@@ -16,7 +16,7 @@ MT_BENCH_TEMPERATURES: Mapping[str, float] = {
 }
 # FastChat's for any other category, and the published one for the test sets.
 OTHER_TEMPERATURE = 0.7
-# Of the published comparisons (OpenCS, infer/fastchat/llm_judge/gen_answer.sh).
+# The published comparisons allow so many tokens (OpenCS, infer/fastchat/llm_judge/gen_answer.sh).
 MAX_NEW_TOKENS = 512
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from opencs_assets.checkpoints.encoding import IGNORED, Encoded
 
-# Of the loss of a token, in units of the mean; bfloat16 itself has 8 bits.
+# So much may a token's loss differ, in units of the mean; bfloat16 itself has 8 bits.
 TOLERANCE = 1e-4
 TOLERANCE_BF16 = 5e-2
 TRIED = 4

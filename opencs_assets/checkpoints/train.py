@@ -74,15 +74,15 @@ from resources.settings import TrainingSettings
 
 # Bytes of a training state for one parameter: the weight and AdamW's two moments in float32.
 STATE_BYTES = 12
-# Of a file of safetensors, by its specification.
+# The specification of safetensors allows headers of so many bytes.
 LARGEST_HEADER = 100_000_000
 NEEDED = ("samples", "base_model", "chat_template", "output", "recipe", "fields")
-# What PyTorch and safetensors say where a file can't be written; neither raises an OSError.
+# PyTorch and safetensors say one of these where a file can't be written; neither raises an OSError.
 UNWRITTEN = ("os error 28", "os error 122", "os error 27", "PytorchStreamWriter", "unexpected pos")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-# What the first of several nodes may take to save the checkpoint, for which the others wait.
+# The first of several nodes may take so long to save the checkpoint; the others wait for it.
 PUBLISHED_WITHIN_S, PUBLISHED_POLL_S = 1800.0, 2.0
 
 
@@ -138,7 +138,7 @@ def _done(training: Training) -> Mapping[str, Any] | None:
     found = training.place.stored()
     if found is None or not training.force:
         return found
-    # Of a forced training: by another process of the same launch.
+    # A forced training reuses only what another process of the same launch made.
     return found if training.launch and found.get("launch") == training.launch else None
 
 

@@ -1,4 +1,4 @@
-"""What the stage of datasets: files become samples offers."""
+"""What the stage offers that makes samples of files."""
 
 import dagster as dg
 

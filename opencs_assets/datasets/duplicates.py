@@ -162,7 +162,8 @@ def _connect(sets: list[Hashes], similarity: float, seed: int) -> Ints:
     for at in np.flatnonzero((places > begins).any(axis=0)).tolist():
         shared = bands[places[:, at] > begins[:, at]]
         firsts = orders[shared, begins[shared, at]]
-        # Of many alike, one of these puts it in their group, and their buckets need no look.
+        # Where many are alike, one of these puts the row in their group, and their buckets need no
+        # look.
         tried = np.unique(firsts)
         failed = compare(at, tried, MOST_COMPARED)
         known = whole[shared, begins[shared, at]] & (labels[firsts] == labels[at])

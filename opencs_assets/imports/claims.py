@@ -82,7 +82,7 @@ def _with_votes(frame: pl.DataFrame) -> pl.DataFrame:
     """Number the votes of a person on the same two answers within a file; models have one."""
     votes = (
         frame.filter("is_human")
-        # By what they say, so that a file in another order has the same votes.
+        # They are sorted by what they say, so that a file in another order has the same votes.
         .sort("winner", "at", nulls_last=True)
         .select("at", vote=pl.int_range(pl.len(), dtype=pl.Int64).over("file", *IDENTITY))
     )

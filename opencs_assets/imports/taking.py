@@ -66,7 +66,7 @@ def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
         elif one.state == "other options":
             notes.append(f"{file}: imported already; now read with {_told(one.options)}")
         left = unused(forms[one.form], options)
-        # Of several files each may need other options.
+        # Where several files are given, each may need other options.
         if left and len(files) == 1:
             notes.append(
                 f"{file}: {', '.join(f'--{name}'.replace('_', '-') for name in left)} says nothing "

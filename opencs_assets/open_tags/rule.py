@@ -5,7 +5,7 @@ import Stemmer
 
 from opencs_assets.open_tags.pairs import Pairs
 
-# Of the characters that are no words, these two tell C from C++ and C#.
+# Two characters that are no letters are kept, since they tell C from C++ and C#.
 _NOT_IN_WORDS = r"[^\p{L}\p{M}\p{N}+#]+"
 _NOT_IN_WORDS_PUBLISHED = r"\W+"
 

@@ -43,8 +43,8 @@ EFFECTS: Mapping[Kind, tuple[float, ...]] = {
 }
 # GPT-4's two orders disagree on 380 of 2,400 MT-Bench pairs (Zheng et al. 2023).
 ORDERS_DISAGREE = 380 / 2400
-# Of the difference of two models' scores of a question, the mean of its turns: GPT-4 on the 80
-# questions of MT-Bench, of two LLaMA2-13B models of OpenCS's published judgments.
+# Standard deviation of the difference of two models' scores of a question (the mean of its turns):
+# GPT-4 on the 80 questions of MT-Bench, for two LLaMA2-13B models of OpenCS's published judgments.
 SCORE_DEVIATION = 1.82
 # A sample index that no stage uses, so that a call is priced as if it were not stored.
 _NEW = 1_000_000_007

@@ -132,7 +132,7 @@ def plan(
         for name, matchup in experiments.matchups.items()
         if {matchup.model_a, matchup.model_b} <= sides and name in among
     ]
-    # Of outside models only those that the matchups compare with: each answer is paid for.
+    # Only the outside models that the matchups compare with answer: each answer is paid for.
     compared = {
         side
         for name in wanted["matchup"]

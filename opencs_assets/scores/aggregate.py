@@ -16,7 +16,7 @@ from opencs_assets.scores.contrast import HIGH, LOW
 from opencs_assets.tables.scores import CONTRASTIVE_SCORES
 from resources.settings import Aggregate
 
-# Of an interval: how often it holds what the scorer would say of the sample in the long run.
+# An interval holds what the scorer would say of the sample in the long run so often.
 LEVEL = 0.95
 # Strengths of a larger cluster are stood for by so many of its quantiles.
 QUANTILES = 200

@@ -23,12 +23,13 @@ Ints = npt.NDArray[np.int64]
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
 ROUNDING = 1e-12
 NEWTON_STEPS = 50
-# Of prior and noise, which are estimated in turn with the strengths.
+# Prior and noise are estimated in turn with the strengths: at most ROUNDS times, until neither
+# moves by more than SETTLED.
 ROUNDS = 12
 SETTLED = 0.01
 FIRST_SPREAD, FIRST_NOISE = 1.0, 0.25
-# Of the position before any comparison, in log-odds. Wide; without it, a scorer that always
-# answers the first would make the position infinite.
+# Spread of the prior of the position's effect, in log-odds. It is wide; without it, a scorer that
+# always prefers the first would make the effect infinite.
 POSITION_SPREAD = 3.0
 LEAST_NOISE = 1e-4
 # Where few comparisons never contradict each other, the likeliest spread is endless.
@@ -41,7 +42,7 @@ LARGE_BLOCK = 100
 FEW, ROUGH_PROBES = 1_000, 4
 LEAST_SETTLED = 1e-3
 PROBE_TOLERANCE, PROBE_STEPS = 1e-3, 200
-# Of the system that a step of Newton's method solves; the next step mends what is left.
+# Relative error to which a step of Newton's method solves its system; the next step mends the rest.
 STEP_TOLERANCE = 1e-5
 
 
@@ -257,7 +258,7 @@ def _of_inverses(blocks: Floats) -> Floats:
     """Diagonals (p, s) of the inverses of positive definite blocks (p, s, s)."""
     if blocks.shape[1] < LARGE_BLOCK:
         return np.asarray(np.diagonal(np.linalg.inv(blocks), axis1=1, axis2=2))
-    # Of L with L L' the block; a third of the work of inverting it.
+    # The inverse of L, where L L' is the block, takes a third of the work of inverting the block.
     roots = [dtrtri(np.linalg.cholesky(block), lower=1)[0] for block in blocks]
     return np.asarray([np.einsum("ij,ij->j", root, root) for root in roots])
 

@@ -28,7 +28,8 @@ def balanced_orders(comparisons: pl.DataFrame) -> Finding:
         .agg(shown=pl.len(), lead=pl.col("lead").sum().abs())
     )
     shown, lead = pl.col("shown"), pl.col("lead")
-    # Of an odd number one is over; shown once, a sample has stood in one position only.
+    # Where a sample was shown an odd number of times, one is over; shown once, it has stood in one
+    # position only.
     unbalanced = (lead > pl.max_horizontal(shown % 2, shown // 3)) | (shown == 1)
     wrong = samples.filter(unbalanced).height
     return Finding(

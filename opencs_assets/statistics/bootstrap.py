@@ -106,7 +106,7 @@ def over_blocks(
     """
     if not questions:
         return
-    # By the number of questions alone, as each block has a generator of its own.
+    # The size of a block follows from the number of questions alone, as each has its own generator.
     rows = max(1, min(BLOCK, BLOCK_DRAWS // questions))
 
     def draw(start: int) -> None:

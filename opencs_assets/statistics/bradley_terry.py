@@ -38,10 +38,10 @@ ELO_SCALE, ELO_MEAN = 400 / np.log(10), 1000.0
 # apart, which is 3,500 on the Elo scale), and to add nothing that is seen to those of others.
 RIDGE = 1e-8
 NEWTON_STEPS, LEAST_STEP = 100, 1e-6
-# By how much a step is about to raise the log-likelihood, twice: below the first it is the last
-# one, and below the second it can't overshoot.
+# Twice the rise of the log-likelihood that a step expects: below SETTLED the step is the last one,
+# and below NEAR it can't overshoot.
 SETTLED, NEAR = 1e-16, 1e-3
-# Of a rise that is less than what rounding makes of it.
+# A rise that is smaller than this share of the log-likelihood is lost in rounding.
 ROUNDING = 1e-12
 # Steps of a resample with the curvature of all verdicts; it is near enough where its own curvature
 # is at least this share of that, and the last step was about to raise the likelihood, twice, by

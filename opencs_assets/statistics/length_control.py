@@ -20,8 +20,8 @@ from scipy.special import expit
 Floats = npt.NDArray[np.float64]
 
 ALPACA_EVAL2, NO_DIFFICULTY = "lc_alpaca_eval2", "lc_no_difficulty"
-# Of ``length_controlled_v1``: weight of the verdicts on gamed answers, folds, which penalties are
-# tried (scikit-learn's grid), and the solver's seed.
+# As in ``length_controlled_v1``: the weight of verdicts on gamed answers, the folds, the penalties
+# that are tried (scikit-learn's grid), and the solver's seed.
 GAMED_WEIGHT, FOLDS, PENALTIES, SEED = 0.2, 5, np.logspace(-4, 4, 10), 123
 # The length's weight is expected to be 2 on either side of 0: those published for AlpacaEval 2 are
 # 0.2 to 3.0. The model's is kept finite where all was won.

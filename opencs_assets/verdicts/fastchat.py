@@ -20,7 +20,7 @@ MOST_TURNS = 2
 MAX_TOKENS = 2048
 
 Protocol = Literal["single", "choice"]
-# By protocol: without and with a reference.
+# The prompt's name by protocol, without and with a reference.
 _NAMES: Mapping[Protocol, tuple[str, str]] = {
     "single": ("single-v1", "single-math-v1"),
     "choice": ("pair-v2", "pair-math-v1"),

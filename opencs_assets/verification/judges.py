@@ -71,7 +71,7 @@ def length_bias(
     lengths = tables.answers.select(
         "pool", "model", "benchmark", "question_id", "turn", length=pl.col("answer").str.len_chars()
     )
-    # Of a turn its own answer counts, of a whole conversation all of them.
+    # A turn has the length of its own answer, a whole conversation that of all its answers.
     whole = lengths.group_by("pool", "model", "benchmark", "question_id").agg(
         pl.col("length").sum(), turn=pl.lit(0, pl.Int64)
     )

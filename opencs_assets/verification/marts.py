@@ -19,7 +19,7 @@ from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tabl
 from opencs_assets.verification.tables import read_table
 from resources.warehouse import HOW_TO_BUILD, WarehouseError, query
 
-# Of a mart that is counted, the columns that tell its rows apart.
+# The columns that tell the rows of a mart apart, for each mart that is counted.
 KEYS: Mapping[str, Sequence[str]] = {
     "single_outcomes": ("result_id", "question_id", "turn"),
     "pair_outcomes": ("result_id", "question_id", "turn"),
@@ -89,7 +89,7 @@ def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
         try:
             _compare(warehouse, name, expected, findings)
         except WarehouseError as error:
-            # Such as a view over a table that is gone.
+            # A view over a table that is gone is such a case.
             fault = VerificationFault(
                 "marts", "unreadable", name, "", "", shown(str(error)), "its rows"
             )

@@ -11,7 +11,7 @@ from resources.settings import EMBEDDED
 
 _JUDGING = ("single_verdicts", "pairwise_verdicts")
 _QUESTION = ("pool", "model", "benchmark", "question_id")
-# Of a checkpoint, what each side of a verdict is told with.
+# Columns of a checkpoint that the trace shows for each side of a verdict.
 _OF_TRAINING = ("base_model", "recipe", "selector", "subset_hash", "samples")
 
 

@@ -154,7 +154,7 @@ def read_table(place: str) -> pl.DataFrame:
 def _channel() -> Iterator[Channel]:
     loader = PipesEnvVarParamsLoader()  # type: ignore[no-untyped-call]
     if not loader.is_dagster_pipes_process() or os.environ.get(NODE_RANK, "0") != "0":
-        # Of a job on several nodes the first one reports.
+        # Where a job runs on several nodes, the first one reports.
         yield Channel()
         return
     if "url" in loader.load_messages_params():

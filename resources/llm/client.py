@@ -274,11 +274,11 @@ class LLMClient:
         """As ``complete_parsed``, where a reply is read knowing what was asked.
 
         Args:
-            items: As there.
-            build: As there.
+            items: What to ask about.
+            build: Makes a call from item, attempt and the reason before, as in ``complete_parsed``.
             read: Reads a call's reply; raises ``Unparsable`` where it says nothing usable.
-            label: As there.
-            max_attempts: As there.
+            label: What is being done, for the progress report.
+            max_attempts: Most calls an item.
         """
         outcomes: dict[int, Outcome[T]] = {}
         feed = _Feed()

@@ -16,7 +16,7 @@ from resources.llm.types import Reply, Status
 
 Alternatives = tuple[tuple[tuple[str, float], ...], ...]
 
-# Of an answer that is no completion, so much is kept.
+# So many characters are kept of an answer that is no completion.
 RAW_CHARACTERS = 100_000
 _NOT_ONE = "the endpoint's answer is not a chat completion"
 # Larger numbers are no counts of tokens, and not every file could hold them.

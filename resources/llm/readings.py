@@ -37,7 +37,8 @@ _CLOSES = {"[": "]", "{": "}"}
 _DIGITS = "0123456789"
 # Tokens that need not show in the text: blanks, and marks such as <|im_end|>, </s> and [EOS].
 _UNSEEN = re.compile(r"\s*|<[^<>]*>|\[[^\[\]]*\]")
-# Of the range; half the distance between the least and the greatest expected value.
+# Most doubt that a reading may leave, as a share of the range: half the distance between the least
+# and the greatest expected value.
 _MOST_DOUBT = 0.05
 
 
@@ -206,7 +207,7 @@ def _generated(reply: Reply) -> tuple[str, ...]:
     mark, or of "1" and "0"), it is the likeliest.
     """
     text = reply.text.lstrip()
-    # By the length of text that they make: the likeliest tokens so far.
+    # The likeliest tokens so far, by the length of the text that they make.
     ways: dict[int, tuple[float, tuple[str, ...]]] = {0: (0.0, ())}
     for alternatives in reply.logprobs:
         longer: dict[int, tuple[float, tuple[str, ...]]] = {}
@@ -240,7 +241,7 @@ def _labels_by_token(
     """By token the labels that it completes or that may come of it, after what is written."""
     texts = [_joined(written, token) for token in tokens]
     stripped = [text.strip() for text in texts]
-    # Of a label that is listed as one token, no part is a beginning: the tokenizer would have
+    # No part of a label that is listed as one token is a beginning of it: the tokenizer would have
     # used that token.
     begun = [label for label in labels if label not in stripped]
     initials = {label[0] for label in labels}

@@ -39,7 +39,7 @@ FINISHED = [
     dg.DagsterRunStatus.CANCELED,
 ]
 _CODE_SERVER_TAG = ".dagster/grpc_info"
-# What a launched run gets to say its process id, where its code server is gone already.
+# A launched run whose code server is gone already gets so long to say its process id.
 _SILENT_S = 15.0
 # A process that can't be seen from here gets so long to end after its run.
 _AFTER_END_S = 60.0

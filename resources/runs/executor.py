@@ -36,7 +36,7 @@ class OneProcessExecutor(InProcessExecutor):
         instance.add_run_tags(run_id, dict(note_process(run_id)))
         for line in free_dead_runs(instance):
             plan_context.log.warning(line)
-        # What Dagster's own executor does, with other pools.
+        # From here on it is what Dagster's own executor does, with other pools.
         yield dg.DagsterEvent.engine_event(
             plan_context,
             f"Executing steps in process (pid: {os.getpid()})",

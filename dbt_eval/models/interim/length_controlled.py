@@ -32,7 +32,7 @@ inner join lengths as other
         )
 where results.kind = 'pair'
 """
-# Of a turn its own answer counts, of a whole conversation all of them.
+# A turn has the length of its own answer, a whole conversation that of all its answers.
 INPUTS = """
 select
     result_id,

@@ -113,7 +113,7 @@ class _Run:
         self.api = Api(launcher, context.log.warning)
         self.name = spec.job_name(work, launcher, home)
         self.nodes = spec.nodes_of(work, launcher)
-        # Of a Job that this run makes; one that it takes over has another.
+        # The folder of a Job that this run makes; one that it takes over has another.
         self.own = JobFolder(f"{jobs.rstrip('/')}/{self.name}/{uuid.uuid4().hex[:12]}")
         self.folder = self.own
         self.reader = MailboxReader(self.folder.messages)

@@ -147,7 +147,7 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(
             value=table,
             metadata={
-                "unscored": table["score"].null_count(),
+                "samples_without_score": table["score"].null_count(),
                 "reading": reading,
                 **usage_metadata(client),
                 **{
@@ -221,13 +221,17 @@ def _contrast(
             **usage_metadata(client),
         },
     )
-    position = {} if found.position is None else {"position_points": round(found.position, 2)}
+    position = (
+        {}
+        if found.position is None
+        else {"points_gained_by_being_shown_first": round(found.position, 2)}
+    )
     yield dg.MaterializeResult(
         asset_key=scores_name,
         value=found.table,
         metadata={
-            "unscored": found.table["score"].null_count(),
-            "aggregate": constants.aggregate,
+            "samples_without_score": found.table["score"].null_count(),
+            "scores_made_by": constants.aggregate,
             "reading": client.reading,
             "model": client.model_label,
             **position,

@@ -7,7 +7,9 @@ from opencs_assets.tables.datasets import RAW_DATASET
 from resources.schema import Column, Table
 
 _CUT = Column(
-    pl.Float64, "Value of the last one that was chosen of those ranked with it", nullable=True
+    pl.Float64,
+    "Score of the last sample that was chosen among those that it was ranked with",
+    nullable=True,
 )
 
 _LEFT = "was left as it was: unparsable, truncated, refused, failed, too_long, several_turns"

@@ -9,7 +9,7 @@ Runs anywhere, with or without Dagster. The job file holds:
 - ``outputs``: Parquet file to write by benchmark; ``fields``: what its provenance is the hash of,
   by benchmark, from which temperatures, seed and most tokens of an answer are taken;
 - ``batch_size``: questions at once;
-- ``endpoint``: where the checkpoint is served (``served.Place``); absent: it is loaded here;
+- ``endpoint``: where the checkpoint is served (``served.ServingPlace``); absent: it is loaded here;
 - ``force``: answer again what is already there; ``launch`` names the launch that is to do so.
 """
 

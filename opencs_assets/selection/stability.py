@@ -38,7 +38,7 @@ class Variant:
 
 
 class Chosen(Protocol):
-    """What a run chose (``rerun.Outcome``)."""
+    """What a run chose (``rerun.RerunOutcome``)."""
 
     @property
     def chosen(self) -> frozenset[str]:

@@ -442,7 +442,7 @@ def whole_stage(size: int) -> Callable[[], Any]:
 
     import polars as pl
 
-    from opencs_assets.benchmarks import read_benchmarks
+    from opencs_assets.benchmarks.questions import read_benchmarks
     from opencs_assets.clusters import plots as cluster_plots
     from opencs_assets.clusters.membership import cluster_samples
     from opencs_assets.config.profiles import resolve_constants

@@ -138,14 +138,14 @@ from pathlib import Path
 from resources.llm.client import LLMClient
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call
-from resources.settings import Budget, Role
+from resources.settings import BudgetSettings, Role
 
 home, url, count, words, where, role, budget = sys.argv[1:8]
 home = Path(home)
 calls = [Call(({"role": "user", "content": f"{words} {n}"},), "v1") for n in range(int(count))]
 store = ReplyStore(where or home / "replies.sqlite")
 with LLMClient(role_name="tagger", role=Role(**eval(role)), store=store, home=home, models=home,
-               stage="open_tags", budget=Budget(**eval(budget))) as client:
+               stage="open_tags", budget=BudgetSettings(**eval(budget))) as client:
     replies = client.complete(calls, label="stage")
 print(sum(reply.status == "ok" for reply in replies), sum(reply.stored for reply in replies))
 """

@@ -191,12 +191,12 @@ import sys
 from pathlib import Path
 from opencs_assets.checkpoints.assets import base_model_folder
 from opencs_assets.checkpoints.provenance import BaseModelError
-from resources.settings import Settings, Training
+from resources.settings import Settings, TrainingSettings
 
 for source, download in (("org/gated", True), ("org/unknown", True), ("org/broken", True),
                          ("org/there", False), ("not a name", False)):
     try:
-        print(base_model_folder(source, Settings(training=Training(download=download))))
+        print(base_model_folder(source, Settings(training=TrainingSettings(download=download))))
     except BaseModelError as error:
         print(" ".join(str(error).split()))
 """

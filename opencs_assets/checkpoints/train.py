@@ -186,8 +186,9 @@ def read_training(job: Job) -> Training:
         recipe = Recipe.model_validate(job["recipe"])
         settings = TrainingSettings.model_validate(job.get("settings") or {})
     except ValidationError as error:
+        part = "recipe" if error.title == Recipe.__name__ else "training"
         raise JobError(
-            f"{error.title.lower()} of the job for {job['output']} can't be used: "
+            f"{part} of the job for {job['output']} can't be used: "
             + "; ".join(
                 f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}"
                 for each in error.errors(include_input=False, include_url=False)

@@ -25,9 +25,10 @@ from resources.processes import (
     this_process,
 )
 
-PROCESS_TAG = "opencs/process"
-LAUNCHER_TAG = "opencs/launcher"
-STARTED_BY_HAND_TAG = "opencs/started_by_hand"
+# Dagster's UI hides tags that begin so; these say nothing to a person.
+PROCESS_TAG = ".dagster/opencs_process"
+LAUNCHER_TAG = ".dagster/opencs_launcher"
+STARTED_BY_HAND_TAG = ".dagster/opencs_started_by_hand"
 UNFINISHED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,

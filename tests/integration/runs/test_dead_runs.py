@@ -138,7 +138,7 @@ def a_run(place: Place, status: dg.DagsterRunStatus, **tags: str) -> dg.DagsterR
         place.instance,
         job_name="a_job",
         status=status,
-        tags={name.replace("_", "/", 1): value for name, value in tags.items()},
+        tags=tags,
     )
 
 
@@ -157,7 +157,7 @@ GONE = replace(this_process(), pid=2**22 + 1)
 def test_a_repeated_run_is_not_judged_by_the_first_ones_process(place):
     first = a_run(place, FAILURE)
     tag = noted(GONE, first.run_id)
-    repeated = a_run(place, STARTED, opencs_process=tag)
+    repeated = a_run(place, STARTED, **{PROCESS_TAG: tag})
     assert process_of(repeated) is None
     assert not is_dead(place.instance, repeated)
     assert is_dead(
@@ -196,7 +196,7 @@ def report_pid(place: Place, run: dg.DagsterRun, pid: int) -> None:
 @pytest.mark.parametrize("launcher", [True, False])
 def test_a_run_that_has_not_noted_its_process_is_judged_by_what_dagster_reported(place, launcher):
     """An earlier release's, or one that was killed before it came to its first step."""
-    tag = {"opencs_launcher": dict(note_launcher())[LAUNCHER_TAG]} if launcher else {}
+    tag = {LAUNCHER_TAG: dict(note_launcher())[LAUNCHER_TAG]} if launcher else {}
     dead, living, unknown = (a_run(place, STARTED, **tag) for _ in range(3))
     report_pid(place, dead, GONE.pid)
     report_pid(place, living, this_process().pid)

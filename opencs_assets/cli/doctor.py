@@ -157,7 +157,7 @@ def _models(settings: Settings) -> Iterator[Diagnosis]:
 def _replies(settings: Settings) -> Iterator[Diagnosis]:
     """The reply store, and the ceilings with what counts against them."""
     try:
-        # What processes share counts the calls of killed ones as lost when it is opened.
+        # Opening what processes share counts the calls of killed ones as lost.
         with ReplyStore(settings.replies) as store, Coordination(settings.replies):
             size = size_of(store)
             spent = store.spent(since=month_start())

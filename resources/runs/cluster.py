@@ -25,7 +25,9 @@ class ClusterRunLauncher(K8sRunLauncher):  # type: ignore[misc]
         if process is None or STARTED_BY_HAND_TAG not in run.tags:
             health: CheckRunHealthResult = super().check_run_worker_health(run)
             return health
-        if lives(process) is False or not self._pod_works(process.host):
+        if lives(process) is False:
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"process {process.pid} is gone")
+        if not self._pod_works(process.host):
             return CheckRunHealthResult(WorkerStatus.FAILED, f"pod {process.host} is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 

@@ -82,24 +82,18 @@ class Held:
 
 
 def note_process(run_id: str) -> Mapping[str, str]:
-    """The tag by which a run says that this process executes it.
-
-    The run's id is part of it, since a run that is repeated inherits the tags of the first one.
-    """
-    return {PROCESS_TAG: json.dumps({"run": run_id, **this_process().as_dict()})}
+    """The tag by which a run says that this process executes it."""
+    return {PROCESS_TAG: _note(run_id)}
 
 
-def note_launcher() -> Mapping[str, str]:
+def note_launcher(run_id: str) -> Mapping[str, str]:
     """The tag by which a launched run says where its process will be started."""
-    return {LAUNCHER_TAG: json.dumps(this_process().as_dict())}
+    return {LAUNCHER_TAG: _note(run_id)}
 
 
 def process_of(run: dg.DagsterRun) -> Process | None:
     """The process that a run noted; ``None`` where it has not."""
-    values = _tag(run, PROCESS_TAG)
-    if values.pop("run", None) != run.run_id:
-        return None
-    return read_process(values)
+    return _noted(run, PROCESS_TAG)
 
 
 def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -147,7 +141,7 @@ def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     if not isinstance(instance.run_launcher, dg.DefaultRunLauncher):
         # Dagster's monitor asks the cluster about runs that have not begun.
         return False
-    launcher = read_process(_tag(run, LAUNCHER_TAG))
+    launcher = _noted(run, LAUNCHER_TAG)
     if launcher is not None and not is_near(launcher):
         return lives(launcher) is False
     reported = _reported_pid(instance, run)
@@ -220,6 +214,17 @@ def _pools(pools: frozenset[str]) -> str:
     if not pools:
         return ""
     return f" (pool{'s' if len(pools) > 1 else ''} {', '.join(sorted(pools))})"
+
+
+def _note(run_id: str) -> str:
+    """This process as a tag's value; with the run's id, since a repeated run inherits the tags."""
+    return json.dumps({"run": run_id, **this_process().as_dict()})
+
+
+def _noted(run: dg.DagsterRun, name: str) -> Process | None:
+    """The process that a run's own tag names; an inherited one names none."""
+    values = _tag(run, name)
+    return read_process(values) if values.pop("run", None) == run.run_id else None
 
 
 def _tag(run: dg.DagsterRun, name: str) -> dict[str, Any]:

@@ -16,7 +16,8 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run, and note where."""
-        self._instance.add_run_tags(context.dagster_run.run_id, dict(note_launcher()))
+        run_id = context.dagster_run.run_id
+        self._instance.add_run_tags(run_id, dict(note_launcher(run_id)))
         super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LONG_FUNCTION = 80
 REPEATS = 3
-# What any command line of this kind pays, for the ratio.
+# Any command line of this kind pays these imports; ratios are to them.
 BARE = ("-c", "import typer, duckdb")
 
 

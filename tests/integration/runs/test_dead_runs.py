@@ -165,12 +165,20 @@ def test_a_repeated_run_is_not_judged_by_the_first_ones_process(place):
     )
 
 
+def test_a_repeated_run_is_not_judged_by_where_the_first_one_was_launched(place):
+    """Dagster calls it starting before it is launched, while it has the first one's tag."""
+    first = a_run(place, FAILURE)
+    tag = noted(replace(this_process(), boot="before"), first.run_id)
+    repeated = a_run(place, STARTING, **{LAUNCHER_TAG: tag})
+    assert not is_dead(place.instance, repeated)
+
+
 @pytest.mark.parametrize("elsewhere", [{"host": "another"}, {"namespace": "another"}])
 def test_a_run_whose_process_cant_be_seen_from_here_is_left_alone(place, elsewhere):
     run = a_run(place, STARTED)
     run = add_tag(place, run, PROCESS_TAG, noted(replace(GONE, **elsewhere), run.run_id))
     launched = a_run(place, STARTING)
-    add_tag(place, launched, LAUNCHER_TAG, noted(replace(GONE, **elsewhere)))
+    add_tag(place, launched, LAUNCHER_TAG, noted(replace(GONE, **elsewhere), launched.run_id))
     place.instance.event_log_storage.claim_concurrency_slot("llm_api", run.run_id, "step")
     assert free_dead_runs(place.instance) == []
     assert len(place.runs(STARTED, STARTING)) == 2
@@ -181,7 +189,7 @@ def test_after_a_reboot_all_runs_of_the_boot_before_are_dead(place):
     run = a_run(place, STARTED)
     add_tag(place, run, PROCESS_TAG, noted(before, run.run_id))
     launched = a_run(place, STARTING)
-    add_tag(place, launched, LAUNCHER_TAG, noted(before))
+    add_tag(place, launched, LAUNCHER_TAG, noted(before, launched.run_id))
     assert len(free_dead_runs(place.instance)) == 2
     assert not place.runs(STARTED, STARTING)
 
@@ -196,8 +204,12 @@ def report_pid(place: Place, run: dg.DagsterRun, pid: int) -> None:
 @pytest.mark.parametrize("launcher", [True, False])
 def test_a_run_that_has_not_noted_its_process_is_judged_by_what_dagster_reported(place, launcher):
     """An earlier release's, or one that was killed before it came to its first step."""
-    tag = {LAUNCHER_TAG: dict(note_launcher())[LAUNCHER_TAG]} if launcher else {}
-    dead, living, unknown = (a_run(place, STARTED, **tag) for _ in range(3))
+    dead, living, unknown = (a_run(place, STARTED) for _ in range(3))
+    if launcher:
+        dead, living, unknown = (
+            add_tag(place, run, LAUNCHER_TAG, noted(this_process(), run.run_id))
+            for run in (dead, living, unknown)
+        )
     report_pid(place, dead, GONE.pid)
     report_pid(place, living, this_process().pid)
     assert is_dead(place.instance, dead)
@@ -215,7 +227,7 @@ def test_a_launched_run_whose_server_is_gone_before_it_said_anything_is_dead(
             server.bind(path)
             server.listen()
         run = a_run(place, STARTING)
-        run = add_tag(place, run, LAUNCHER_TAG, dict(note_launcher())[LAUNCHER_TAG])
+        run = add_tag(place, run, LAUNCHER_TAG, note_launcher(run.run_id)[LAUNCHER_TAG])
         run = add_tag(place, run, ".dagster/grpc_info", json.dumps({"socket": path}))
         place.instance.report_engine_event("launch", run)
         place.instance.report_dagster_event(

@@ -4,10 +4,8 @@ A file is kept only if its bytes have the declared hash, and appears whole or no
 """
 
 import hashlib
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from opencs_assets.benchmarks.questions import (
     find_benchmarks,
     read_benchmark,
 )
+from opencs_assets.files.kept import write_whole
 from resources.errors import InternalError
 from resources.provenance import file_hash
 
@@ -213,21 +212,14 @@ def _verify(content: bytes, file: File) -> None:
 
 
 def _write(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        write_whole(target, content)
     except OSError as error:
         free = shutil.disk_usage(target.parent).free if target.parent.exists() else 0
         raise BenchmarkError(
             f"{target} can't be written: {error.strerror or error} ({free:,} bytes free)"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def list_benchmarks(home: Path) -> list[dict[str, object]]:

@@ -10,10 +10,9 @@ or in that of a test set: ``conversations``, ``instruction`` with its ``input``,
 """
 
 import ast
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ import polars as pl
 
 from opencs_assets.benchmarks.declared import DECLARED, DeclaredBenchmark
 from opencs_assets.benchmarks.errors import BenchmarkError
+from opencs_assets.files.reading import every_row
+from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.provenance import content_hash, file_hash
 from resources.schema import conform
@@ -39,6 +40,7 @@ FORMS = ("turns", "conversations", "instruction", "Instruction", "prompt", "text
 DIFFICULTY = "instruction_difficulty"
 IDS = ("question_id", "id", "idx")
 USERS = frozenset({"user", "human"})
+ACCEPTED = AcceptedFiles(BenchmarkError, markers=(*FORMS, "choices"), tables=False)
 
 Row = dict[str, Any]
 
@@ -134,21 +136,21 @@ def read_benchmark(found: Found) -> pl.DataFrame:
     if known:
         _check_published(found, known)
     rows: list[Row] = []
-    seen: dict[tuple[str, ...], int] = {}
-    for number, line in _lines(found.path):
-        where = f"{found.path} line {number}"
-        row = _question(_object(line, where), found.name, known, where)
+    places: dict[tuple[str, ...], str] = {}
+    for place, fields in every_row(found.path, ACCEPTED):
+        where = f"{found.path} {place}"
+        row = _question(fields, found.name, known, where)
         keys = [(("question_id", row["question_id"]), f"question_id {row['question_id']!r}")]
         if not (known and known.repeats):
             keys.append((("turns", *row["turns"]), "the same question"))
         for key, what in keys:
-            first = seen.setdefault(key, number)
-            if first != number:
-                raise BenchmarkError(f"{where}: {what} stands in line {first} already; remove one")
+            first = places.setdefault(key, place)
+            if first != place:
+                raise BenchmarkError(f"{where}: {what} stands in {first} already; remove one")
         rows.append(row)
     if not rows:
         raise BenchmarkError(
-            f"{found.path} has no question; a line is one JSON object with {_forms()}"
+            f"{found.path} has no question; a row is one JSON object with {_forms()}"
         )
     if found.references:
         _add_references(rows, found.references)
@@ -201,33 +203,12 @@ def _remedy(home: Path, name: str) -> str:
     return f"put its questions into {home / FOLDER / name}.jsonl"
 
 
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{path} is not UTF-8 (byte {error.start}); convert it") from None
-    except OSError as error:
-        raise BenchmarkError(f"{path} can't be read: {error.strerror}") from None
-    # Not splitlines: it also splits at separators that JSON allows inside a string.
-    return [(at, line) for at, line in enumerate(text.split("\n"), start=1) if line.strip()]
-
-
-def _object(line: str, where: str) -> Row:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise BenchmarkError(f"{where}: not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise BenchmarkError(f"{where}: must be a JSON object with {_forms()}")
-    return found
-
-
-def _question(found: Row, benchmark: str, known: DeclaredBenchmark | None, where: str) -> Row:
-    form = known.prompt if known else next((name for name in FORMS if name in found), None)
-    if form is None or form not in found:
+def _question(fields: Row, benchmark: str, known: DeclaredBenchmark | None, where: str) -> Row:
+    form = known.prompt if known else next((name for name in FORMS if name in fields), None)
+    if form is None or form not in fields:
         wanted = f"`{form}`" if form else _forms()
         raise BenchmarkError(f"{where}: there is no question: it needs {wanted}")
-    turns = _turns(found, form, where)
+    turns = _turns(fields, form, where)
     if not turns:
         raise BenchmarkError(f"{where}: `{form}` is empty; it holds what the user asks")
     for at, text in enumerate(turns, start=1):
@@ -236,21 +217,21 @@ def _question(found: Row, benchmark: str, known: DeclaredBenchmark | None, where
     field = known.category if known else "category"
     return {
         "benchmark": benchmark,
-        "question_id": _question_id(found, known, turns, where),
-        "category": str(found.get(field or "") or GENERIC),
+        "question_id": _question_id(fields, known, turns, where),
+        "category": str(fields.get(field or "") or GENERIC),
         "turns": turns,
         # A file of their own has the references that the judge is shown.
-        "references": [] if known and known.references else _references(found, turns, where),
-        "difficulty": _difficulty(found, where),
+        "references": [] if known and known.references else _references(fields, turns, where),
+        "difficulty": _difficulty(fields, where),
     }
 
 
 def _question_id(
-    found: Row, known: DeclaredBenchmark | None, turns: Sequence[str], where: str
+    fields: Row, known: DeclaredBenchmark | None, turns: Sequence[str], where: str
 ) -> str:
     """The file's own id, else one of what is asked."""
-    fields = ((known.question_id,) if known.question_id else ()) if known else IDS
-    given = next((found[field] for field in fields if found.get(field) is not None), None)
+    names = ((known.question_id,) if known.question_id else ()) if known else IDS
+    given = next((fields[name] for name in names if fields.get(name) is not None), None)
     if given is None:
         return content_hash(list(turns))[:DERIVED_ID]
     if isinstance(given, bool) or not isinstance(given, str | int) or not str(given).strip():
@@ -260,15 +241,15 @@ def _question_id(
     return str(given)
 
 
-def _turns(found: Row, form: str, where: str) -> list[str]:
-    value = found[form]
+def _turns(fields: Row, form: str, where: str) -> list[str]:
+    value = fields[form]
     if form == "turns":
         return _texts(value, form, where)
     if form == "conversations" and not isinstance(value, str):
         return _conversation(value, where)
     text = _text(value, form, where)
     if form in ("instruction", "Instruction"):
-        context = _context(found, where)
+        context = _context(fields, where)
         text = f"{text.strip()}\n\n{context.strip()}" if context.strip() else text
     return [text]
 
@@ -292,17 +273,17 @@ def _conversation(value: Any, where: str) -> list[str]:
     return turns
 
 
-def _context(found: Row, where: str) -> str:
+def _context(fields: Row, where: str) -> str:
     """What an instruction is about: Alpaca's ``input``, or that of Self-Instruct's instance."""
-    value = found.get("input")
-    instances = found.get("instances")
+    value = fields.get("input")
+    instances = fields.get("instances")
     if value is None and isinstance(instances, list) and instances:
         value = instances[0].get("input") if isinstance(instances[0], dict) else None
     return "" if value is None else _text(value, "input", where)
 
 
-def _references(found: Row, turns: Sequence[str], where: str) -> list[str]:
-    references = _texts(found.get("reference") or [], "reference", where)
+def _references(fields: Row, turns: Sequence[str], where: str) -> list[str]:
+    references = _texts(fields.get("reference") or [], "reference", where)
     if references and len(references) != len(turns):
         raise BenchmarkError(
             f"{where}: {len(references)} references for {len(turns)} turns; give one a turn, "
@@ -311,8 +292,8 @@ def _references(found: Row, turns: Sequence[str], where: str) -> list[str]:
     return references if any(text.strip() for text in references) else []
 
 
-def _difficulty(found: Row, where: str) -> float | None:
-    value = found.get(DIFFICULTY)
+def _difficulty(fields: Row, where: str) -> float | None:
+    value = fields.get(DIFFICULTY)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -323,20 +304,19 @@ def _difficulty(found: Row, where: str) -> float | None:
 def _add_references(rows: Sequence[Row], path: Path) -> None:
     """Put FastChat's reference answers to their questions."""
     by_id = {row["question_id"]: row for row in rows}
-    seen: dict[str, int] = {}
-    for number, line in _lines(path):
-        where = f"{path} line {number}"
-        found = _object(line, where)
+    places: dict[str, str] = {}
+    for place, fields in every_row(path, ACCEPTED):
+        where = f"{path} {place}"
         try:
-            turns = found["choices"][0]["turns"]
+            turns = fields["choices"][0]["turns"]
         except (KeyError, IndexError, TypeError):
             raise BenchmarkError(f"{where}: there is no `choices[0].turns`") from None
-        name = str(found.get("question_id"))
+        name = str(fields.get("question_id"))
         row = by_id.get(name)
         if row is None:
             raise BenchmarkError(f"{where}: there is no question {name!r}")
-        if seen.setdefault(name, number) != number:
-            raise BenchmarkError(f"{where}: question {name!r} stands in line {seen[name]} already")
+        if places.setdefault(name, place) != place:
+            raise BenchmarkError(f"{where}: question {name!r} stands in {places[name]} already")
         row["references"] = _references({"reference": turns}, row["turns"], where)
 
 

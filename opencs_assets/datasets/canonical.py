@@ -15,10 +15,13 @@ from typing import Any, Final
 import polars as pl
 
 from opencs_assets.datasets.errors import DatasetError, DatasetRowError
-from opencs_assets.datasets.formats import RawRow, open_rows
-from opencs_assets.datasets.shapes import Conversation, read_row
+from opencs_assets.datasets.shapes import FIELDS, MARKERS, Conversation, read_row
 from opencs_assets.datasets.templates import join_context, strip_template
+from opencs_assets.files.reading import open_rows
+from opencs_assets.files.rejections import RejectedRowError
+from opencs_assets.files.rows import AcceptedFiles, RawRow
 from opencs_assets.tables.datasets import RAW_DATASET, REJECTED_ROWS
+from resources.provenance import file_hash
 
 MAX_CHARS: Final = 1_000_000
 """Longest message, in characters. The longest contexts in use hold about a million tokens, that is
@@ -27,6 +30,8 @@ by mistake, and it would be paid for in every prompt that shows it."""
 
 SAMPLE_ID_CHARS: Final = 32
 """Hex digits of a sample's id: 128 bits, in which no two of a billion samples meet by chance."""
+
+ACCEPTED: Final = AcceptedFiles(DatasetError, markers=MARKERS, columns=FIELDS)
 
 # Rows are handed to Polars in batches: a million Python dicts at once would need gigabytes.
 _BATCH: Final = 10_000
@@ -98,7 +103,7 @@ def read_dataset(path: Path, *, limit: int | None = None) -> DatasetRead:
     reasons: Counter[str] = Counter()
     first_rows: dict[str, int] = {}
     rows = 0
-    with open_rows(path) as file:
+    with open_rows(path, ACCEPTED) as file:
         for raw in islice(file.rows, limit):
             rows += 1
             try:
@@ -106,27 +111,22 @@ def read_dataset(path: Path, *, limit: int | None = None) -> DatasetRead:
                 first = first_rows.setdefault(record["sample_id"], raw.row)
                 if first != raw.row:
                     raise DatasetRowError("duplicate", f"same content as row {first}")
-            except DatasetRowError as error:
+            except RejectedRowError as error:
                 reasons[error.reason] += 1
                 rejected.add(_rejection(raw, error))
             else:
                 samples.add(record)
     if not first_rows:
-        raise DatasetError(_nothing_usable(path, rows, reasons))
+        first_detail = rejected.build()["detail"].first()
+        raise DatasetError(_nothing_usable(path, rows, reasons, first_detail))
     return DatasetRead(
         samples=samples.build(),
         rejected=rejected.build(),
         rows=rows,
         container=file.container,
         encoding=file.encoding,
-        sha256=file_sha256(path),
+        sha256=file_hash(path),
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sample_id(system: str | None, messages: Sequence[dict[str, str]]) -> str:
@@ -148,17 +148,20 @@ def sample_id(system: str | None, messages: Sequence[dict[str, str]]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:SAMPLE_ID_CHARS]
 
 
-def _nothing_usable(path: Path, rows: int, reasons: Counter[str]) -> str:
+def _nothing_usable(path: Path, rows: int, reasons: Counter[str], first_detail: object) -> str:
     if not rows:
         return f"{path}: has no rows. Name a file with samples."
     counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-    return (
-        f"{path}: none of {rows} rows can be used ({counts}). Rows need `instruction` and "
-        "`output`, `prompt` and `completion`, `messages` or `conversations`."
+    message = (
+        f"{path}: none of {rows} rows can be used ({counts}). The first: {first_detail}. Rows need "
+        "`instruction` and `output`, `prompt` and `completion`, `messages` or `conversations`."
     )
+    if "bad_encoding" in reasons:
+        return f"{message} Convert it: `iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.json`."
+    return message
 
 
-def _rejection(raw: RawRow, error: DatasetRowError) -> Record:
+def _rejection(raw: RawRow, error: RejectedRowError) -> Record:
     return {
         "row": raw.row,
         "line": raw.line,
@@ -169,7 +172,7 @@ def _rejection(raw: RawRow, error: DatasetRowError) -> Record:
 
 
 def _sample(raw: RawRow) -> Record:
-    """Return one row's record for ``tables.RAW_DATASET``, or raise RowError."""
+    """Return one row's record for ``tables.RAW_DATASET``, or raise RejectedRowError."""
     if raw.problem is not None:
         raise raw.problem
     conversation = read_row(raw.value)

@@ -1,36 +1,26 @@
 """The catalog of sources: where the files behind the datasets are kept.
 
 ``<home>/datasets/<name>/`` holds one immutable file a version, named after its content, and
-``current.json``, which says which of them is the dataset. Files are written under a temporary name
-and moved into place, so nobody ever reads half a version.
+``current.json``, which says which of them is the dataset.
 """
 
-import hashlib
-import json
-import os
 import re
-import tempfile
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import Final
 
 from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.files import kept
+from opencs_assets.files.contents import opened
 
 FOLDER: Final = "datasets"
 CURRENT: Final = "current.json"
 MAX_NAME_CHARS: Final = 64
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_KNOWN_SUFFIXES: Final = frozenset(
-    {".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz"}
-)
-_CHUNK: Final = 1 << 20
-# A temporary file is its owner's alone, but daemon, runs and jobs may be different users.
-_MODE: Final = 0o644
+# What the entry says of a version, beside the name of its file.
+_NOTED: Final = ("sha256", "original", "bytes", "added_at")
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ def check_name(name: str) -> None:
 def name_of_file(path: Path) -> str:
     """Return the default name for a file: its stem without format extensions, as a slug."""
     stem = Path(path.name)
-    while stem.suffix.lower() in _KNOWN_SUFFIXES:
+    while stem.suffix.lower() in kept.SUFFIXES:
         stem = stem.with_suffix("")
     return suggest_name(stem.name)
 
@@ -129,26 +119,19 @@ def add_source(home: Path, file: Path, name: str | None) -> Source:
         name = name_of_file(file)
     check_name(name)
     folder = home / FOLDER / name
-    with _opened(file) as source, _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _temporary(folder) as copy:
-            sha256, size = _copy(source, copy)
+    with opened(file, DatasetError) as source, kept.writing(folder, DatasetError):
+        with kept.temporary(folder) as copy:
+            sha256, size = kept.copy_hashed(source, copy)
             if not size:
                 raise DatasetError(f"{file}: is empty (0 bytes). Name a file with samples.")
             current = _current(folder)
             if current is not None and current.sha256 == sha256 and current.path.is_file():
                 return current
-            added = Source(
-                name=name,
-                path=folder / f"{sha256[:16]}{_extension(file)}",
-                sha256=sha256,
-                original=file.name,
-                bytes=size,
-                added_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                is_new_version=True,
-            )
-            _place(copy, added.path)
-        _write_current(folder, added)
+            path = folder / f"{sha256[:16]}{kept.format_suffix(file)}"
+            added = Source(name, path, sha256, file.name, size, kept.now("seconds"), True)
+            kept.place(copy, path)
+        noted = {field: getattr(added, field) for field in _NOTED}
+        kept.write_note(folder / CURRENT, {"file": path.name, **noted})
     return added
 
 
@@ -186,102 +169,15 @@ def _names(home: Path) -> list[str]:
     return [entry.parent.name for entry in entries if slug_error(entry.parent.name) is None]
 
 
-def _extension(file: Path) -> str:
-    """Return the format extensions of a file, such as ``.jsonl.gz``."""
-    known: list[str] = []
-    for suffix in reversed(file.suffixes):
-        if suffix.lower() not in _KNOWN_SUFFIXES:
-            break
-        known.insert(0, suffix.lower())
-    return "".join(known) or ".data"
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
-    """Open the file to add, and say what is wrong with it."""
-    advice = "Name a JSON, JSONL, CSV or Parquet file that exists and may be read."
-    if file.is_dir():
-        raise DatasetError(f"{file}: is a folder, not a file. {advice}")
-    if file.exists() and not file.is_file():
-        raise DatasetError(f"{file}: is not a regular file. {advice}")
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        raise DatasetError(f"{file}: can't be read ({error.strerror}). {advice}") from error
-    with stream:
-        yield stream
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say which folder can't be written, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise DatasetError(
-            f"{folder}: can't be written ({error.strerror}). Make it writable, free some space, or "
-            "set OPENCS_HOME to a folder that you may write to."
-        ) from error
-
-
-@contextmanager
-def _temporary(folder: Path) -> Iterator[IO[bytes]]:
-    """Open a file under a temporary name; it is gone afterwards, unless it was placed."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
-        try:
-            yield file.file
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-
-
-def _copy(source: BinaryIO, copy: IO[bytes]) -> tuple[str, int]:
-    """Copy a stream; return the SHA-256 and the number of its bytes."""
-    digest, size = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK):
-        digest.update(chunk)
-        size += len(chunk)
-        copy.write(chunk)
-    return digest.hexdigest(), size
-
-
-def _place(file: IO[bytes], path: Path) -> None:
-    """Move a written file into place, once its bytes are on the disk."""
-    file.flush()
-    os.fchmod(file.fileno(), _MODE)
-    os.fsync(file.fileno())
-    Path(file.name).replace(path)
-
-
-def _write_current(folder: Path, source: Source) -> None:
-    entry = {
-        "file": source.path.name,
-        "sha256": source.sha256,
-        "original": source.original,
-        "bytes": source.bytes,
-        "added_at": source.added_at,
-    }
-    with _temporary(folder) as temporary:
-        temporary.write((json.dumps(entry, indent=2) + "\n").encode())
-        _place(temporary, folder / CURRENT)
-
-
 def _current(folder: Path) -> Source | None:
     """Read a dataset's entry; None where there is none."""
-    path = folder / CURRENT
-    try:
-        entry = json.loads(path.read_bytes())
-        return Source(
-            name=folder.name,
-            path=folder / entry["file"],
-            sha256=entry["sha256"],
-            original=entry["original"],
-            bytes=entry["bytes"],
-            added_at=entry["added_at"],
+    return kept.read_note(
+        folder / CURRENT,
+        lambda note: Source(
+            folder.name,
+            folder / note["file"],
+            **{field: note[field] for field in _NOTED},
             is_new_version=False,
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{path}: can't be read ({error!r}). Remove it and add the file again."
-        ) from error
+        ),
+        DatasetError,
+    )

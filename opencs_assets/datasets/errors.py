@@ -4,19 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from opencs_assets.files.rejections import RejectedRowError
+from opencs_assets.files.rejections import DAMAGES, RejectedRowError
 from resources.errors import MendableError
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "broken_json": "the line, or the JSON text in a column, is not JSON",
-        "broken_csv": "the CSV record has more fields than the header, or a quote is never closed",
-        "not_an_object": "the row is JSON, but not an object",
+        **DAMAGES,
+        "broken_json": "the row, or the JSON text in a column, is not JSON",
         "unknown_shape": "none of the known row shapes, or a part that is not text",
         "no_instruction": "a question is missing, blank or not text",
         "no_response": "an answer is missing, blank or not text",
         "bad_roles": "the conversation is not user and assistant in turn, ending with an answer",
-        "bad_encoding": "bytes or characters that are not valid Unicode",
         "too_long": "a message is longer than MAX_CHARS",
         "duplicate": "an earlier row has the same content",
     }

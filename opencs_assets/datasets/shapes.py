@@ -65,7 +65,7 @@ def as_text(value: object, what: str, reason: str) -> str | None:
         reason: The rejection where the value is neither text nor a number.
 
     Raises:
-        RowError: The value is a list, an object or something else that is not text.
+        DatasetRowError: The value is a list, an object or something else that is not text.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -177,14 +177,12 @@ def shape_of(row: Mapping[str, Any]) -> str | None:
     return next(filled, None) or next(present, None)
 
 
-def read_row(row: object) -> Conversation:
+def read_row(row: Mapping[str, Any]) -> Conversation:
     """Recognize a raw row and read it.
 
     Raises:
-        RowError: ``not_an_object``, ``unknown_shape``, or a field that can't be read.
+        DatasetRowError: ``unknown_shape``, or a field that can't be read.
     """
-    if not isinstance(row, Mapping):
-        raise DatasetRowError("not_an_object", f"the row is a {type(row).__name__}, not an object")
     marker = shape_of(row)
     if marker is None:
         fields = ", ".join(f"`{str(name)[:40]}`" for name in list(row)[:10]) or "no fields"

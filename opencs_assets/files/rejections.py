@@ -1,9 +1,24 @@
 """Rows of a person's file that can't be used: each is kept apart, with its reason."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Final
 
 from resources.errors import MendableError
+
+DAMAGES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "broken_json": "the row is not JSON, for instance because the file was cut",
+        "broken_csv": (
+            "the CSV record has another number of fields than the header, or a quote is never "
+            "closed"
+        ),
+        "bad_encoding": "bytes or characters that are not valid Unicode",
+        "not_an_object": "the row is JSON, but not an object",
+        "cut_file": "the file ends in the middle; what came before is kept",
+    }
+)
+"""Code of each reason for which no stage can use a row, and what it means."""
 
 
 class RejectedRowError(MendableError):
@@ -23,3 +38,9 @@ class RejectedRowError(MendableError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class DamagedRowError(RejectedRowError):
+    """One row that can't be read, whatever it means to a stage."""
+
+    reasons = DAMAGES

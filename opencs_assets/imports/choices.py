@@ -6,17 +6,20 @@ empty for all) and ``reason``. The last line that speaks of a judgment has the l
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from opencs_assets.files import kept
+from opencs_assets.files.reading import every_row
+from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import SHORTEST_PREFIX, KeptFile
 
 NAME: Final = "verdict_choices.csv"
 COLUMNS: Final = ("file", "row", "reason")
+_ACCEPTED: Final = AcceptedFiles(VerdictFileError, exact_header=COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -42,28 +45,14 @@ def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
         files: The imported files.
 
     Raises:
-        VerdictFileError: Wrong columns, a row that is no number, or a file that was not imported or
-            is several.
+        VerdictFileError: Wrong columns, a damaged line, a row that is no number, or a file that was
+            not imported or is several.
     """
     path = home / NAME
     if not path.exists():
         return []
-    found = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise VerdictFileError(
-                    f"{path}, line 1: the columns must be {','.join(COLUMNS)}, "
-                    f"not {','.join(reader.fieldnames or ()) or 'nothing'}"
-                )
-            for record in reader:
-                found.append(_choice(record, files, f"{path}, line {reader.line_num}"))
-    except UnicodeDecodeError as error:
-        raise VerdictFileError(
-            f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8"
-        ) from None
-    return found
+    rows = every_row(path, _ACCEPTED)
+    return [_choice(record, files, f"{path}, {place}") for place, record in rows]
 
 
 def add_choice(home: Path, choice: Choice) -> None:
@@ -73,7 +62,7 @@ def add_choice(home: Path, choice: Choice) -> None:
         VerdictFileError: The file can't be written.
     """
     path = home / NAME
-    try:
+    with kept.writing(home, VerdictFileError):
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
         if text and not text.endswith("\n"):
             text += "\n"
@@ -81,16 +70,12 @@ def add_choice(home: Path, choice: Choice) -> None:
         csv.writer(line, lineterminator="\n").writerow(
             [choice.sha256, "" if choice.row is None else choice.row, choice.reason]
         )
-        temporary = path.with_name(f".{NAME}.{os.getpid()}.tmp")
-        temporary.write_text(text + line.getvalue(), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise VerdictFileError(f"{path} can't be written: {error.strerror}") from None
+        kept.write_whole(path, (text + line.getvalue()).encode())
 
 
-def _choice(record: dict[str, str], files: Sequence[KeptFile], where: str) -> Choice:
-    start = (record["file"] or "").strip().lower()
-    row = (record["row"] or "").strip()
+def _choice(record: dict[str, Any], files: Sequence[KeptFile], where: str) -> Choice:
+    start, row, reason = (record[column].strip() for column in COLUMNS)
+    start = start.lower()
     if len(start) < SHORTEST_PREFIX:
         raise VerdictFileError(
             f"{where}: give at least the first {SHORTEST_PREFIX} characters of a file's SHA-256, "
@@ -104,4 +89,4 @@ def _choice(record: dict[str, str], files: Sequence[KeptFile], where: str) -> Ch
         )
     if row and not row.isdecimal():
         raise VerdictFileError(f"{where}: the row must be a number or empty, not {row!r}")
-    return Choice(fitting[0].sha256, int(row) if row else None, (record["reason"] or "").strip())
+    return Choice(fitting[0].sha256, int(row) if row else None, reason)

@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from opencs_assets.files.rejections import RejectedRowError
+from opencs_assets.files.rejections import DAMAGES, RejectedRowError
 from resources.errors import MendableError
 
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "broken_json": "the row is not JSON, for instance because the file was cut",
-        "broken_csv": "the record has another number of fields than the header",
-        "bad_encoding": "bytes or characters that are not valid Unicode",
-        "not_an_object": "the row is JSON, but not an object",
+        **DAMAGES,
         "other_form": "the row has not the fields of the form that the file has",
         "no_benchmark": "the benchmark is not in this home",
         "unknown_question": "no benchmark here asks this, or it has no question of this id",
@@ -28,7 +25,6 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "no_answer": "an answer is missing or not text",
         "conflicting_answer": "another row has another answer of the model to the question",
         "unreadable_file": "the kept file is gone, was changed, or can't be read any more",
-        "cut_file": "the file ends in the middle; what came before is kept",
     }
 )
 """Code of each reason for which a row is rejected, and what it means."""

@@ -1,21 +1,16 @@
 """The files that were imported, as they came: ``<home>/verdicts/<sha256><suffix>``.
 
-Beside each stands ``<sha256>.import.json``: the name that the file had, what was said about it, and
-when. Both are written under a temporary name and moved into place. Nothing is ever removed, so
-that the tables can be made anew from them at any time.
+Beside each stands ``<sha256>.import.json``: the name that the file had, the options of its import
+and its time. Nothing is ever removed, so that the tables can be made anew from them at any time.
 """
 
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from opencs_assets.files import kept as keeping
+from opencs_assets.files.contents import opened
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.recognize import check
@@ -23,9 +18,6 @@ from opencs_assets.imports.recognize import check
 FOLDER: Final = "verdicts"
 BESIDE: Final = ".import.json"
 SHORTEST_PREFIX: Final = 8
-_SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".gz"})
-# A temporary file is its owner's alone, but daemon, runs and people may be different users.
-_MODE: Final = 0o644
 
 State = Literal["new", "unchanged", "other options"]
 
@@ -38,7 +30,7 @@ class KeptFile:
         sha256: Hex SHA-256 of its bytes.
         path: Where it is kept.
         name: Name that it had.
-        options: What was said about it.
+        options: The options that it was imported with.
         imported_at: When it was first imported, ISO 8601 in UTC.
         form: Its form; only where the call that returned this looked.
         state: What that call did.
@@ -56,12 +48,12 @@ class KeptFile:
 def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
     """Keep a copy of a file, if it can be imported.
 
-    The same content again changes nothing, unless something else is said about it.
+    The same content again changes nothing, unless it comes with other options.
 
     Args:
         home: The home.
         file: The file.
-        options: What is said about it; what means nothing to its form is left out.
+        options: The options; those that mean nothing to its form are left out.
 
     Raises:
         VerdictFileError: The file is not there, not understood, an option is missing, or the folder
@@ -69,35 +61,30 @@ def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
     """
     data = _read(file)
     sha256 = hashlib.sha256(data).hexdigest()
-    before = _beside(home / FOLDER / f"{sha256}{BESIDE}")
-    # What was said the first time holds until something else is said.
-    said = options if options.given() or before is None else before.options
-    form = check(data, str(file), said)
-    said = said.only(form.uses)
-    if not said.given() and before is not None:
-        said = before.options
-    kept = KeptFile(
-        sha256,
-        home / FOLDER / f"{sha256}{_suffix(file)}",
-        file.name,
-        said,
-        datetime.now(UTC).isoformat(),
-        form.name,
-        "new",
-    )
-    if before is not None:
-        state: State = "unchanged" if before.options == said else "other options"
-        kept = replace(before, options=said, form=form.name, state=state)
-    try:
+    folder = home / FOLDER
+    before = _noted(folder / f"{sha256}{BESIDE}")
+    # The options of the first import hold until others are given.
+    given = options if options.given() or before is None else before.options
+    form = check(data, str(file), given)
+    given = given.only(form.uses)
+    if before is None:
+        path = folder / f"{sha256}{keeping.format_suffix(file)}"
+        kept = KeptFile(sha256, path, file.name, given, keeping.now(), form.name, "new")
+    else:
+        given = given if given.given() else before.options
+        state: State = "unchanged" if before.options == given else "other options"
+        kept = replace(before, options=given, form=form.name, state=state)
+    with keeping.writing(folder, VerdictFileError):
         if not _is_whole(kept):
-            _write(kept.path, data)
+            keeping.write_whole(kept.path, data)
         if kept.state != "unchanged":
-            _write(home / FOLDER / f"{sha256}{BESIDE}", _told(kept))
-    except OSError as error:
-        raise VerdictFileError(
-            f"{home / FOLDER} can't be written: {error.strerror}. Make it writable, free some "
-            "space, or set OPENCS_HOME to a folder that you may write to"
-        ) from None
+            note = {
+                "file": kept.path.name,
+                "name": kept.name,
+                "options": given.given(),
+                "imported_at": kept.imported_at,
+            }
+            keeping.write_note(folder / f"{sha256}{BESIDE}", note)
     return kept
 
 
@@ -105,11 +92,11 @@ def kept_files(home: Path) -> list[KeptFile]:
     """All imported files in the order in which they were first imported.
 
     Raises:
-        VerdictFileError: What stands beside a file can't be read.
+        VerdictFileError: The note beside a file can't be read.
     """
-    found = [_beside(path) for path in (home / FOLDER).glob(f"*{BESIDE}")]
+    noted = [_noted(path) for path in (home / FOLDER).glob(f"*{BESIDE}")]
     return sorted(
-        (each for each in found if each is not None),
+        (each for each in noted if each is not None),
         key=lambda each: (each.imported_at, each.name, each.sha256),
     )
 
@@ -128,15 +115,17 @@ def find_kept(home: Path, named: str) -> KeptFile:
     path = Path(named)
     if path.is_file():
         sha256 = hashlib.sha256(_read(path)).hexdigest()
-        found = [each for each in files if each.sha256 == sha256]
+        matches = [each for each in files if each.sha256 == sha256]
     else:
-        found = [each for each in files if each.name == named]
-        if not found and len(named) >= SHORTEST_PREFIX:
-            found = [each for each in files if each.sha256.startswith(named)]
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(f"{each.name} ({each.sha256[:SHORTEST_PREFIX]})" for each in found or files)
-    if not found:
+        matches = [each for each in files if each.name == named]
+        if not matches and len(named) >= SHORTEST_PREFIX:
+            matches = [each for each in files if each.sha256.startswith(named)]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(
+        f"{each.name} ({each.sha256[:SHORTEST_PREFIX]})" for each in matches or files
+    )
+    if not matches:
         raise VerdictFileError(
             f"{named} was not imported; imported are: {listed or 'none'}. Give a file, its name or "
             f"the first {SHORTEST_PREFIX} characters of its hash"
@@ -156,14 +145,14 @@ def files_under(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise VerdictFileError(f"{path} is neither a file nor a folder")
-    found = sorted(
+    files = sorted(
         each
         for each in path.rglob("*")
         if each.is_file() and not any(part.startswith(".") for part in each.relative_to(path).parts)
     )
-    if not found:
+    if not files:
         raise VerdictFileError(f"the folder {path} has no file")
-    return found
+    return files
 
 
 def read_kept(kept: KeptFile) -> bytes:
@@ -181,10 +170,8 @@ def read_kept(kept: KeptFile) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise VerdictFileError(f"{path} can't be read: {error.strerror}") from None
+    with opened(path, VerdictFileError) as file:
+        return file.read()
 
 
 def _is_whole(kept: KeptFile) -> bool:
@@ -195,60 +182,16 @@ def _is_whole(kept: KeptFile) -> bool:
     return True
 
 
-def _suffix(file: Path) -> str:
-    """The format suffixes of a name, such as ``.jsonl.gz``."""
-    known: list[str] = []
-    for suffix in reversed(file.suffixes):
-        if suffix.lower() not in _SUFFIXES:
-            break
-        known.insert(0, suffix.lower())
-    return "".join(known) or ".data"
+def _noted(path: Path) -> KeptFile | None:
+    """The imported file that a note speaks of."""
 
-
-def _told(kept: KeptFile) -> bytes:
-    content = {
-        "file": kept.path.name,
-        "name": kept.name,
-        "options": kept.options.given(),
-        "imported_at": kept.imported_at,
-    }
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _beside(path: Path) -> KeptFile | None:
-    try:
-        found = json.loads(path.read_bytes())
+    def made(note: dict[str, Any]) -> KeptFile:
         return KeptFile(
             path.name.removesuffix(BESIDE),
-            path.parent / found["file"],
-            found["name"],
-            ImportOptions(**found["options"]),
-            found["imported_at"],
+            path.parent / note["file"],
+            note["name"],
+            ImportOptions(**note["options"]),
+            note["imported_at"],
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VerdictFileError(
-            f"{path} can't be read ({error!r}); remove it and import the file again"
-        ) from None
 
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path.parent) as temporary:
-        temporary.write_bytes(content)
-        temporary.chmod(_MODE)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-@contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """The path of a file that is gone afterwards, unless it was moved."""
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    return keeping.read_note(path, made, VerdictFileError)

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
+from opencs_assets.files.rejections import RejectedRowError
+from opencs_assets.files.rows import WHOLE_FILE
 from opencs_assets.imports.choices import Choice, read_choices
 from opencs_assets.imports.claims import with_states
 from opencs_assets.imports.errors import VerdictFileError, VerdictRowError
@@ -17,8 +19,6 @@ from opencs_assets.imports.recognize import recognize
 from opencs_assets.imports.rows import ImportedAnswer, ImportedVerdict
 from opencs_assets.tables.imports import IMPORTED_ANSWERS, IMPORTED_VERDICTS, REJECTED_VERDICTS
 from resources.schema import Table, conform
-
-WHOLE_FILE: Final = -1
 
 
 @dataclass(frozen=True)
@@ -105,32 +105,31 @@ def read_imports(home: Path, questions: pl.DataFrame) -> ImportedTables:
 
 
 def _read(kept: KeptFile, questions: Questions, rows: _Rows) -> None:
-    form, contents = found = recognize(read_kept(kept), kept.name)
-    read = form.reader(found.fields(), kept.options, questions)
+    recognized = recognize(read_kept(kept), kept.name)
+    form = recognized.form
+    read = form.reader(recognized.fields(), kept.options, questions)
     verdicts: list[ImportedVerdict] = []
     places: list[int] = []
-    for at, row in enumerate(contents.rows):
+    for raw in recognized.rows:
         try:
-            if isinstance(row, VerdictRowError):
-                raise row
-            if not form.fits(row):
+            if raw.problem is not None:
+                raise raw.problem
+            if not form.fits(raw.value):
                 raise VerdictRowError(
                     "other_form", f"the file is {form.title}, and this row is not"
                 )
-            made = read(row)
-        except VerdictRowError as error:
-            rows.reject(kept, at, error.reason, error.detail, contents.excerpt(at))
+            made = read(raw.value)
+        except RejectedRowError as error:
+            rows.reject(kept, raw.row, error.reason, error.detail, raw.excerpt())
             continue
         for each in made:
             if isinstance(each, ImportedVerdict):
                 verdicts.append(each)
-                places.append(at)
+                places.append(raw.row)
             else:
                 alone = len(made) == 1
-                excerpt = contents.excerpt(at) if alone else ""
-                rows.answers.append(_Given(each, kept, at, excerpt, alone))
-    if contents.cut:
-        rows.reject(kept, WHOLE_FILE, "cut_file", contents.cut, "")
+                excerpt = raw.excerpt() if alone else ""
+                rows.answers.append(_Given(each, kept, raw.row, excerpt, alone))
     if verdicts:
         rows.verdicts.append(_verdicts(verdicts, places, kept, form.name))
 

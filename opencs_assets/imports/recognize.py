@@ -1,9 +1,11 @@
 """Which form a file has, by its content."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from opencs_assets.imports.contents import Contents, Row, read_contents
+from opencs_assets.files.reading import rows_of
+from opencs_assets.files.rows import AcceptedFiles, RawRow
 from opencs_assets.imports.errors import NotUnderstoodError, VerdictFileError
 from opencs_assets.imports.forms import alpaca_eval, fastchat, reviews, table, votes
 from opencs_assets.imports.forms.form import Form
@@ -20,6 +22,9 @@ FORMS: Final[Sequence[Form]] = (
     reviews.FORM,
 )
 ALL_FORMS: Final[Sequence[Form]] = (*FORMS, table.FORM)
+ACCEPTED: Final = AcceptedFiles(
+    VerdictFileError, not_understood=NotUnderstoodError, markers=("question_id",)
+)
 _SNIFFED_ROWS: Final = 50
 
 
@@ -28,15 +33,17 @@ class Recognized(NamedTuple):
 
     Attributes:
         form: Its form.
-        contents: Its rows.
+        rows: All its rows, whether they can be read or not.
+        header: Names of a CSV's columns.
     """
 
     form: Form
-    contents: Contents
+    rows: Sequence[RawRow]
+    header: Sequence[str]
 
-    def fields(self) -> list[Row]:
-        """The rows that could be read."""
-        return [row for row in self.contents.rows if isinstance(row, dict)]
+    def fields(self) -> list[Mapping[str, Any]]:
+        """The rows that can be read."""
+        return [row.value for row in self.rows if row.problem is None]
 
 
 def recognize(data: bytes, name: str) -> Recognized:
@@ -50,23 +57,22 @@ def recognize(data: bytes, name: str) -> Recognized:
         NotUnderstoodError: It is none that is known.
         VerdictFileError: It is empty or broken as a whole.
     """
-    contents = read_contents(data, name)
-    if contents.container == "csv":
-        return Recognized(table.FORM, contents)
-    found = {form.name: 0 for form in FORMS}
-    sample = [row for row in contents.rows if isinstance(row, dict)][:_SNIFFED_ROWS]
-    for row in sample:
-        for form in FORMS:
-            if form.fits(row):
-                found[form.name] += 1
-                break
-    best = max(FORMS, key=lambda form: found[form.name])
-    if not found[best.name]:
+    file = rows_of(io.BufferedReader(io.BytesIO(data)), name, ACCEPTED)
+    recognized = Recognized(table.FORM, list(file.rows), file.header)
+    if not recognized.rows:
+        below = " below its header" if file.header else ""
+        raise VerdictFileError(f"{name}: has no rows{below}")
+    if file.header:
+        return recognized
+    sample = recognized.fields()[:_SNIFFED_ROWS]
+    forms = [next((form for form in FORMS if form.fits(row)), None) for row in sample]
+    best = max(FORMS, key=forms.count)
+    if best not in forms:
         fields = ", ".join(list(sample[0])[:12]) if sample else "no object with fields"
         raise NotUnderstoodError(
             f"{name} is of no form that can be imported; its rows have {fields}"
         )
-    return Recognized(best, contents)
+    return recognized._replace(form=best)
 
 
 def check(data: bytes, name: str, options: ImportOptions) -> Form:
@@ -75,7 +81,7 @@ def check(data: bytes, name: str, options: ImportOptions) -> Form:
     Args:
         data: The file's bytes.
         name: The file, for a person.
-        options: What was said about it.
+        options: Options of the import.
 
     Returns:
         Its form.
@@ -83,23 +89,24 @@ def check(data: bytes, name: str, options: ImportOptions) -> Form:
     Raises:
         VerdictFileError: It is not understood, or an option is missing.
     """
-    form, contents = found = recognize(data, name)
+    recognized = recognize(data, name)
+    form = recognized.form
     try:
         if form is table.FORM:
-            table.columns_of(contents.header, options)
-        form.reader(found.fields(), options, Questions.none())
+            table.columns_of(recognized.header, options)
+        form.reader(recognized.fields(), options, Questions.none())
     except VerdictFileError as error:
         raise VerdictFileError(f"{name}: {error}") from None
     return form
 
 
-def told(error: VerdictFileError) -> str:
-    """What is wrong with a file, for a person; of one that is not understood, which forms are."""
+def refusal(error: VerdictFileError) -> str:
+    """The message for a person; for a file that is not understood it names the forms that are."""
     if not isinstance(error, NotUnderstoodError):
         return str(error)
     return f"{error}. Forms that can be: {'; '.join(form.title for form in ALL_FORMS)}"
 
 
 def unused(form: Form, options: ImportOptions) -> dict[str, Any]:
-    """What was said about a file that means nothing to its form."""
+    """The given options that mean nothing to a form."""
     return {name: value for name, value in options.given().items() if name not in form.uses}

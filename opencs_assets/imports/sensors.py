@@ -7,7 +7,7 @@ import dagster as dg
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import keep
 from opencs_assets.imports.options import ImportOptions
-from opencs_assets.imports.recognize import told
+from opencs_assets.imports.recognize import refusal
 from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.landing import Landing
 
@@ -42,7 +42,7 @@ def build_import_sensor(job_name: str) -> dg.SensorDefinition:
             try:
                 hashes.append(keep(home.folder, file, ImportOptions()).sha256)
             except VerdictFileError as error:
-                context.log.error(told(error))
+                context.log.error(refusal(error))
                 look.notes.append(
                     f"{file.name}: {error}; options are given with `opencs import-verdicts {file}`"
                 )

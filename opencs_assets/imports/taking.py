@@ -11,7 +11,7 @@ from opencs_assets.imports.choices import Choice, add_choice
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import KeptFile, files_under, find_kept, keep
 from opencs_assets.imports.options import ImportOptions
-from opencs_assets.imports.recognize import ALL_FORMS, told, unused
+from opencs_assets.imports.recognize import ALL_FORMS, refusal, unused
 from opencs_assets.tables.lake import Lake
 
 STATES: Final = ("used", "duplicate", "conflict", "overruled")
@@ -56,7 +56,7 @@ def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
             one = keep(home, file, options)
         except VerdictFileError as error:
             if file in paths:
-                refused.append(told(error))
+                refused.append(refusal(error))
             else:
                 left_out.append(str(error))
             continue

@@ -4,11 +4,13 @@ Columns: ``sample`` (a sample's id, or its first 8 characters or more), ``action
 ``ban``) and ``reason``. Pins of samples that the dataset does not have belong to other datasets.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from opencs_assets.files.reading import every_row
+from opencs_assets.files.rows import AcceptedFiles
 from resources.errors import MendableError
 
 COLUMNS = ("sample", "action", "reason")
@@ -41,30 +43,19 @@ def read_pins(path: Path, sample_ids: Sequence[str]) -> Pins:
         sample_ids: The dataset's samples.
 
     Raises:
-        PinsError: Wrong columns or action, an id that is too short or fits several samples, or a
-            sample that is both kept and banned.
+        PinsError: A damaged line, wrong columns or action, an id that is too short or fits several
+            samples, or a sample that is both kept and banned.
     """
     pins = Pins({}, {})
     if not path.exists():
         return pins
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise PinsError(
-                    f"{path}, line 1: the columns must be {','.join(COLUMNS)}, "
-                    f"not {','.join(reader.fieldnames or ()) or 'nothing'}"
-                )
-            for record in reader:
-                _pin(pins, record, sample_ids, f"{path}, line {reader.line_num}")
-    except UnicodeDecodeError as error:
-        raise PinsError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    for place, record in every_row(path, AcceptedFiles(PinsError, exact_header=COLUMNS)):
+        _pin(pins, record, sample_ids, f"{path}, {place}")
     return pins
 
 
-def _pin(pins: Pins, record: dict[str, str], sample_ids: Sequence[str], where: str) -> None:
-    start = (record["sample"] or "").strip()
-    action = (record["action"] or "").strip()
+def _pin(pins: Pins, record: dict[str, Any], sample_ids: Sequence[str], where: str) -> None:
+    start, action, reason = (record[column].strip() for column in COLUMNS)
     if action not in ACTIONS:
         raise PinsError(f"{where}: the action must be keep or ban, not {action!r}")
     if len(start) < SHORTEST_PREFIX:
@@ -72,11 +63,11 @@ def _pin(pins: Pins, record: dict[str, str], sample_ids: Sequence[str], where: s
             f"{where}: give at least the first {SHORTEST_PREFIX} characters of a sample id, "
             f"not {start!r}"
         )
-    found = [sample for sample in sample_ids if sample.startswith(start)]
-    if len(found) > 1:
-        raise PinsError(f"{where}: {start!r} fits {len(found)} samples; give more of the id")
-    for sample in found:
+    matches = [sample for sample in sample_ids if sample.startswith(start)]
+    if len(matches) > 1:
+        raise PinsError(f"{where}: {start!r} fits {len(matches)} samples; give more of the id")
+    for sample in matches:
         mine, other = (pins.keep, pins.ban) if action == "keep" else (pins.ban, pins.keep)
         if sample in other:
             raise PinsError(f"{where}: {start!r} is both kept and banned")
-        mine[sample] = (record["reason"] or "").strip() or "no reason given"
+        mine[sample] = reason or "no reason given"

@@ -29,7 +29,7 @@ REJECTED_ROWS = Table(
     ("dataset",),
     ("row",),
     {
-        "row": Column(pl.Int64, "0-based row in the source file"),
+        "row": Column(pl.Int64, "0-based row in the source file; -1 of the whole file"),
         "line": Column(pl.Int64, "1-based line in the source file", nullable=True),
         "reason": Column(pl.String, "Code of the reason, such as no_response or duplicate"),
         "detail": Column(pl.String, "One sentence for a person"),

@@ -241,9 +241,11 @@ def test_null_reference_and_byte_order_mark_and_blank_lines(write):
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ([], "has no question"),
-        (["{"], "line 1: not valid JSON"),
-        (["[]"], "line 1: must be a JSON object"),
+        ([], "is empty"),
+        (["[]"], "has no question"),
+        (["{"], "broken JSON at line 1"),
+        ([{"turns": ["a"]}, "{"], "line 2, column 2: Expecting property name"),
+        ([{"turns": ["a"]}, "[]"], "line 2: it is a JSON list, not an object"),
         ([{"turns": ["a"]}, {"output": "b"}], "line 2: there is no question: it needs `turns`, "),
         ([{"conversations": "['Why?']"}], "line 1: `conversations` is the printed form of a list"),
         ([{"prompt": '["Why?", "How?"]'}], "line 1: `prompt` is the printed form of a list"),

@@ -15,6 +15,7 @@ from opencs_assets.datasets.canonical import (
 )
 from opencs_assets.datasets.errors import REASONS, DatasetError, DatasetRowError
 from opencs_assets.tables.datasets import RAW_DATASET, REJECTED_ROWS
+from resources.provenance import file_hash
 from resources.schema import conform
 
 FINE = {"prompt": "fine?", "completion": "yes"}
@@ -130,7 +131,7 @@ def test_numbers_are_text_and_none_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason", "detail"),
     [
-        ([1], "not_an_object", "the row is a list"),
+        ([1], "not_an_object", "it is a JSON list"),
         (None, "not_an_object", "NoneType"),
         ({"text": "x"}, "unknown_shape", "`text`"),
         ({}, "unknown_shape", "no fields"),
@@ -202,7 +203,7 @@ def test_reading_again_gives_the_same(tmp_path: Path) -> None:
     first, again = (read(tmp_path, FINE, {"prompt": 1}, FINE) for _ in range(2))
     assert first.samples.equals(again.samples)
     assert first.rejected.equals(again.rejected)
-    assert first.sha256 == again.sha256 == canonical.file_sha256(tmp_path / "data.jsonl")
+    assert first.sha256 == again.sha256 == file_hash(tmp_path / "data.jsonl")
 
 
 def test_batches_keep_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ def test_a_damaged_entry_is_named(tmp_path: Path, home: Path, text: str) -> None
 def test_files_that_cannot_be_added(tmp_path: Path, home: Path) -> None:
     with pytest.raises(DatasetError, match=r"absent\.json: can't be read \(No such file"):
         add_source(home, tmp_path / "absent.json", None)
-    with pytest.raises(DatasetError, match="is a folder"):
+    with pytest.raises(DatasetError, match="Is a directory"):
         add_source(home, tmp_path, "data")
     with pytest.raises(DatasetError, match="not a regular file"):
         add_source(home, Path("/dev/null"), "data")

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from opencs_assets.imports.errors import NotUnderstoodError, VerdictFileError, VerdictRowError
-from opencs_assets.imports.recognize import told
+from opencs_assets.imports.recognize import refusal
 
 
 @pytest.fixture
@@ -216,8 +216,8 @@ def test_a_file_that_is_not_what_its_name_says(desk, data, what):
         (b"[]", "has no rows"),
         (b"[1, 2]", "no form that can be imported"),
         (b'{"colour": "red"}', "its rows have colour"),
-        (b'"text"', "neither JSON"),
-        (b"7", "neither JSON"),
+        (b'"text"', "a JSON str, not rows"),
+        (b"7", "a JSON int, not rows"),
         (b'{"question_id": 1, "model": ', "broken JSON"),
         (b"[{]", "broken JSON"),
         (b"just words", "begins with 'just words'"),
@@ -236,7 +236,7 @@ def test_a_file_that_is_not_understood_is_refused_and_not_kept(desk, data, said)
 def test_a_refusal_says_which_forms_there_are(desk):
     with pytest.raises(NotUnderstoodError) as caught:
         desk.take(desk.write("a.jsonl", '{"colour": "red"}'))
-    message = told(caught.value)
+    message = refusal(caught.value)
     for word in ("FastChat", "votes", "AlpaGasus", "AlpacaEval", "CSV"):
         assert word in message
 

@@ -265,7 +265,7 @@ def test_pins_are_read(tmp_path):
     ("text", "message"),
     [
         ("id,what\n", "line 1: the columns must be"),
-        ("", "line 1: the columns must be"),
+        ("", "is empty"),
         ("sample,action,reason\naaaaaaaa11,love,x\n", "line 2: the action must be"),
         ("sample,action,reason\naaaaaaaa,keep,x\n", "line 2: 'aaaaaaaa' fits 2 samples"),
         ("sample,action,reason\naaa,keep,x\n", "line 2: give at least"),
@@ -273,7 +273,7 @@ def test_pins_are_read(tmp_path):
             "sample,action,reason\nbbbbbbbb11,keep,x\nbbbbbbbb11,ban,y\n",
             "line 3: 'bbbbbbbb11' is both",
         ),
-        ("sample,action,reason\naaaaaaaa11\n", "line 2: the action must be"),
+        ("sample,action,reason\naaaaaaaa11\n", "line 2 has 1 fields, but the header has 3"),
     ],
 )
 def test_bad_pins_name_the_line(tmp_path, text, message):

@@ -1,0 +1,129 @@
+"""From a person's file to its text: gzip, encodings, and the kinds of files that hold no rows.
+
+What is damaged at its end is given up to there, and ``Contents.damage`` says what is missing.
+"""
+
+import codecs
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from resources.errors import MendableError
+
+PARQUET: Final = b"PAR1"
+_GZIP: Final = b"\x1f\x8b"
+_KINDS: Final[Mapping[bytes, str]] = {
+    PARQUET: "a Parquet file",
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"%PDF": "a PDF",
+    b"SQLite format 3": "an SQLite database",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ\x00": "compressed with xz",
+    b"7z\xbc\xaf": "a 7z archive",
+}
+# Bytes that are not UTF-8 are read as halves of surrogate pairs, so that their row can be named.
+_NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")
+
+
+@contextmanager
+def opened(path: Path, error: type[MendableError]) -> Iterator[io.BufferedReader]:
+    """Open a person's file for reading; whatever prevents that is the caller's ``error``."""
+    advice = "Name a file that exists and may be read."
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise error(f"{path}: is not a regular file. {advice}")
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as problem:
+        why = problem.strerror or problem
+        raise error(f"{path}: can't be read ({why}). {advice}") from problem
+
+
+class Contents:
+    """What a file holds once it is unpacked.
+
+    Args:
+        file: The file's bytes from their start.
+
+    Attributes:
+        is_gzip: Whether the bytes are gzipped.
+        start: The first unpacked bytes.
+        stream: All unpacked bytes.
+    """
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.stream = file
+        self.is_gzip = self.stream.peek(2).startswith(_GZIP)
+        self._gzip: _Unpacked | None = None
+        self._odd_end: str | None = None
+        if self.is_gzip:
+            self._gzip = _Unpacked(self.stream)
+            self.stream = io.BufferedReader(self._gzip)
+        self.start = self.stream.peek(16)
+
+    @property
+    def damage(self) -> str | None:
+        """Why the content ends too early; known once it was read to its end."""
+        return (self._gzip and self._gzip.damage) or self._odd_end
+
+    @property
+    def kind(self) -> str | None:
+        """What the file is, where that is known to be no text."""
+        return next((kind for magic, kind in _KINDS.items() if self.start.startswith(magic)), None)
+
+    def text(self) -> tuple[str, TextIO]:
+        """The encoding by the byte order mark, and the text, whose lines end at line feeds only."""
+        if self.start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = self.stream.read()
+            if len(data) % 2:
+                self._odd_end = "the UTF-16 text ends in the middle of a character"
+                data = data[:-1]
+            return "utf-16", io.StringIO(data.decode("utf-16", "surrogatepass"), newline="\n")
+        encoding = "utf-8-sig" if self.start.startswith(codecs.BOM_UTF8) else "utf-8"
+        decoded = io.TextIOWrapper(self.stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+        return encoding, decoded
+
+
+class _Unpacked(io.RawIOBase):
+    """What a gzip holds up to its damage, after which it seems to end."""
+
+    def __init__(self, packed: io.BufferedReader) -> None:
+        self._file = gzip.GzipFile(fileobj=packed)
+        self._size = 0
+        self.damage: str | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._file.read1(len(buffer))
+        except EOFError:
+            self.damage = f"the gzip data is broken: it ends after {self._size:,} unpacked bytes"
+            return 0
+        except (gzip.BadGzipFile, zlib.error) as error:
+            self.damage = f"the gzip data is broken after {self._size:,} unpacked bytes ({error})"
+            return 0
+        buffer[: len(data)] = data
+        self._size += len(data)
+        return len(data)
+
+
+def undecodable_byte(text: str) -> int | None:
+    """The 1-based byte at which a text holds what is no character; ``None`` where all is well."""
+    match = _NO_TEXT.search(text)
+    return None if match is None else len(text[: match.start()].encode("utf-8", "replace")) + 1
+
+
+def printable(text: str) -> str:
+    """The text with a mark in place of all that is no character, fit to be stored as UTF-8."""
+    return _NO_TEXT.sub("�", text)

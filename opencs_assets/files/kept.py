@@ -1,0 +1,113 @@
+"""Keeping versions of a person's file: copies named after their content, and a note beside them.
+
+All is written under a temporary name and moved into place, so nobody ever reads half a version.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Final, TypeVar
+
+from resources.errors import MendableError
+
+SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz"})
+"""Suffixes that say how a file is written."""
+
+_CHUNK: Final = 1 << 20
+# A temporary file is its owner's alone, but daemon, runs and people may be different users.
+_MODE: Final = 0o644
+
+Note = TypeVar("Note")
+
+
+def format_suffix(file: Path) -> str:
+    """Return the format suffixes of a file, such as ``.jsonl.gz``; ``.data`` where it has none."""
+    known: list[str] = []
+    for suffix in reversed(file.suffixes):
+        if suffix.lower() not in SUFFIXES:
+            break
+        known.insert(0, suffix.lower())
+    return "".join(known) or ".data"
+
+
+def now(timespec: str = "auto") -> str:
+    """The time of a version, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec=timespec)
+
+
+@contextmanager
+def writing(folder: Path, error: type[MendableError]) -> Iterator[None]:
+    """Make a folder to write into; say which one can't be written, and what to do."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as problem:
+        raise error(
+            f"{folder}: can't be written ({problem.strerror}). Make it writable, free some space, "
+            "or set OPENCS_HOME to a folder that you may write to."
+        ) from problem
+
+
+@contextmanager
+def temporary(folder: Path) -> Iterator[IO[bytes]]:
+    """Open a file under a temporary name; it is gone afterwards, unless it was placed."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
+        try:
+            yield file.file
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def copy_hashed(source: BinaryIO, copy: IO[bytes]) -> tuple[str, int]:
+    """Copy a stream; return the SHA-256 and the number of its bytes."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        size += len(chunk)
+        copy.write(chunk)
+    return digest.hexdigest(), size
+
+
+def place(file: IO[bytes], path: Path) -> None:
+    """Move a written file into place, once its bytes are on the disk."""
+    file.flush()
+    os.fchmod(file.fileno(), _MODE)
+    os.fsync(file.fileno())
+    Path(file.name).replace(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there as a whole or not at all."""
+    with temporary(path.parent) as file:
+        file.write(content)
+        place(file, path)
+
+
+def write_note(path: Path, note: Mapping[str, Any]) -> None:
+    """Write what is known about a version."""
+    write_whole(path, (json.dumps(note, indent=2) + "\n").encode())
+
+
+def read_note(
+    path: Path, made: Callable[[dict[str, Any]], Note], error: type[MendableError]
+) -> Note | None:
+    """Read what is known about a version; ``None`` where there is no note.
+
+    Args:
+        path: The note.
+        made: Makes the version of its fields.
+        error: What is raised where the note is damaged.
+    """
+    try:
+        return made(json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise error(
+            f"{path}: can't be read ({problem!r}). Remove it and add the file again."
+        ) from problem

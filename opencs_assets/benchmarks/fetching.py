@@ -114,19 +114,19 @@ def _have(
                 "remove it, or give it another name, and fetch again"
             )
         return Fetched(benchmark.name, target, "", target.stat().st_size)
-    said = []
+    failures = []
     for place in _places(file, source):
         try:
             content = _download(place, say) if _is_url(place) else _copied(Path(place))
             _verify(content, file)
         except _SourceError as error:
-            said.append(f"{place}: {error}")
+            failures.append(f"{place}: {error}")
             continue
         _write(target, content)
         return Fetched(benchmark.name, target, place, len(content))
     raise BenchmarkError(
         f"{file.name} of {benchmark.name} can't be had; nothing was kept. "
-        + "; ".join(said)
+        + "; ".join(failures)
         + f". Put the file into {target.parent}, or name a folder that has it with --from"
     )
 
@@ -162,13 +162,13 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
     """The body at a URL; what another try may mend is tried again, after a wait."""
     wait = FIRST_WAIT_S
     for attempt in range(1, TRIES + 1):
-        told: float | None = None
+        asked_wait: float | None = None
         try:
             with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer:
                 if answer.status_code == 200:
                     return _body(answer)
                 reason = f"HTTP {answer.status_code}"
-                told = _retry_after(answer)
+                asked_wait = _retry_after(answer)
                 if answer.status_code not in TRIED_AGAIN:
                     raise _SourceError(reason)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -177,7 +177,7 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
                 raise _SourceError(reason) from None
         if attempt == TRIES:
             break
-        pause = min(wait if told is None else max(told, wait), MOST_WAIT_S)
+        pause = min(wait if asked_wait is None else max(asked_wait, wait), MOST_WAIT_S)
         say(f"{url}: {reason}; trying again in {pause:.1f} s")
         time.sleep(pause)
         wait *= 2
@@ -203,10 +203,10 @@ def _retry_after(answer: httpx.Response) -> float | None:
 
 
 def _verify(content: bytes, file: File) -> None:
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != file.sha256:
         raise _SourceError(
-            f"its SHA-256 is {found[:16]}…, not the published file's {file.sha256[:16]}… "
+            f"its SHA-256 is {sha256[:16]}…, not the published file's {file.sha256[:16]}… "
             f"({len(content):,} bytes)"
         )
 
@@ -224,9 +224,6 @@ def _write(target: Path, content: bytes) -> None:
 
 def list_benchmarks(home: Path) -> list[dict[str, object]]:
     """What is known and what is there, one row a benchmark.
-
-    Args:
-        home: The home.
 
     Raises:
         BenchmarkError: A file's name is no name of a benchmark, or two files are one benchmark.

@@ -68,9 +68,6 @@ class Found:
 def find_benchmarks(home: Path) -> dict[str, Found]:
     """The benchmarks that are there, by name: the package's, the known ones, the user's own.
 
-    Args:
-        home: The home.
-
     Raises:
         BenchmarkError: A file's name is no name of a benchmark, or two files are one benchmark.
     """
@@ -80,7 +77,7 @@ def find_benchmarks(home: Path) -> dict[str, Found]:
         for each in DECLARED.values()
         for name in (*([each.file.name] if each.file else []), *each.other_names)
     }
-    found = {path.stem: Found(path.stem, path) for path in sorted(PACKAGED.glob("*.jsonl"))}
+    there = {path.stem: Found(path.stem, path) for path in sorted(PACKAGED.glob("*.jsonl"))}
     own: dict[str, Path] = {}
     for path in [*sorted(folder.glob("*.jsonl")), *sorted(folder.glob(f"*/{QUESTIONS}"))]:
         given = path.relative_to(folder).as_posix()
@@ -96,8 +93,8 @@ def find_benchmarks(home: Path) -> dict[str, Found]:
                 f"{own[name]} and {path} are both the benchmark {name!r}; remove or rename one"
             )
         own[name] = path
-        found[name] = Found(name, path, _references_beside(folder, name, path))
-    return found
+        there[name] = Found(name, path, _references_beside(folder, name, path))
+    return there
 
 
 def read_benchmarks(home: Path, wanted: Mapping[str, str]) -> pl.DataFrame:
@@ -110,23 +107,20 @@ def read_benchmarks(home: Path, wanted: Mapping[str, str]) -> pl.DataFrame:
     Raises:
         BenchmarkError: A benchmark is wanted but not there, or a file is not usable.
     """
-    found = find_benchmarks(home)
+    there = find_benchmarks(home)
     for who, name in wanted.items():
-        if name not in found:
+        if name not in there:
             raise BenchmarkError(
                 f"{who} names the benchmark {name!r}, which is not there; {_remedy(home, name)} "
-                f"(there are: {', '.join(found)})"
+                f"(there are: {', '.join(there)})"
             )
-    return pl.concat([read_benchmark(each) for each in found.values()])
+    return pl.concat([read_benchmark(each) for each in there.values()])
 
 
 def read_benchmark(found: Found) -> pl.DataFrame:
     """One benchmark's questions in the file's order, in the schema of ``benchmark_questions``.
 
     A question without an id gets one from what it asks, so that it keeps it when lines move.
-
-    Args:
-        found: The benchmark's files.
 
     Raises:
         BenchmarkError: A file is empty, not UTF-8, or not the published one; a line is no

@@ -83,14 +83,10 @@ class _Frame:
 
 
 def read_dataset(path: Path, *, limit: int | None = None) -> DatasetRead:
-    """Read a file of samples in any known container and row shape.
+    """Read a file of samples in any known container and row shape, or only its first rows.
 
     Text is kept as it is, but for prompt templates, white space around a message and Windows line
     breaks, so that the same content has the same id whatever file it came in.
-
-    Args:
-        path: A JSON, JSONL, CSV or Parquet file, gzipped or not.
-        limit: Read only the first rows of the file, at most this many.
 
     Raises:
         DatasetError: The file can't be read as a whole, or no row of it is usable; the message then

@@ -105,11 +105,7 @@ def add_source(home: Path, file: Path, name: str | None) -> Source:
     """Copy a file into the catalog and make it the dataset's current version.
 
     The same content again changes nothing; other content becomes a version beside the older ones.
-
-    Args:
-        home: The platform's folder, ``OPENCS_HOME``.
-        file: The file to copy.
-        name: The dataset's name; None for the one that the file's name suggests.
+    A dataset without a name gets the one that the file's name suggests.
 
     Raises:
         DatasetError: The name is not a slug, the file is absent, empty, no regular file or

@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from opencs_assets.evaluation.errors import ReportError
 from opencs_assets.evaluation.report_sections import FACTS, SECTIONS, Fact, Shown, TableSpec
+from opencs_assets.files.kept import write_whole
 from resources.warehouse import HOW_TO_BUILD, query
 
 TEMPLATE = "report.html.jinja"
@@ -170,13 +171,10 @@ def write_report(warehouse: Path, out: Path) -> Path:
         ReportError: The file can't be written.
     """
     page = render(warehouse)
-    temporary = out.with_name(f"{out.name}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(out)
+        write_whole(out, page.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ReportError(
             f"{out} can't be written: {error.strerror or error}. Name another with --out."
         ) from None

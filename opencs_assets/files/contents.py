@@ -53,6 +53,8 @@ class Contents:
 
     Args:
         file: The file's bytes from their start.
+        most_unpacked: Bytes that a gzip may unpack to; None: any number.
+        too_large: Raised where it unpacks to more.
 
     Attributes:
         is_gzip: Whether the bytes are gzipped.
@@ -60,13 +62,15 @@ class Contents:
         stream: All unpacked bytes.
     """
 
-    def __init__(self, file: io.BufferedReader) -> None:
+    def __init__(
+        self, file: io.BufferedReader, most_unpacked: int | None, too_large: MendableError
+    ) -> None:
         self.stream = file
         self.is_gzip = self.stream.peek(2).startswith(_GZIP)
         self._gzip: _Unpacked | None = None
         self._odd_end: str | None = None
         if self.is_gzip:
-            self._gzip = _Unpacked(self.stream)
+            self._gzip = _Unpacked(self.stream, most_unpacked, too_large)
             self.stream = io.BufferedReader(self._gzip)
         self.start = self.stream.peek(16)
 
@@ -96,8 +100,11 @@ class Contents:
 class _Unpacked(io.RawIOBase):
     """What a gzip holds up to its damage, after which it seems to end."""
 
-    def __init__(self, packed: io.BufferedReader) -> None:
+    def __init__(
+        self, packed: io.BufferedReader, most: int | None, too_large: MendableError
+    ) -> None:
         self._file = gzip.GzipFile(fileobj=packed)
+        self._most, self._too_large = most, too_large
         self._size = 0
         self.damage: str | None = None
 
@@ -115,6 +122,8 @@ class _Unpacked(io.RawIOBase):
             return 0
         buffer[: len(data)] = data
         self._size += len(data)
+        if self._most is not None and self._size > self._most:
+            raise self._too_large
         return len(data)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from opencs_assets.files.contents import undecodable_byte
 from opencs_assets.files.rejections import DamagedRowError
-from opencs_assets.files.rows import EXCERPT_CHARS, AcceptedFiles, RawRow, encoding_problem
+from opencs_assets.files.rows import EXCERPT_CHARS, AcceptedFiles, RawRow
 
 # Half of a surrogate pair that JSON spells out.
 _ESCAPED_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -34,8 +34,12 @@ def rows_of_lines(lines: Iterable[str]) -> Iterator[RawRow]:
         if line.isspace():
             continue
         value: Any = {}
-        problem = encoding_problem(line, number)
-        if problem is None:
+        problem = None
+        byte = undecodable_byte(line)
+        if byte is not None:
+            detail = f"line {number}, byte {byte} is not UTF-8"
+            problem = DamagedRowError("bad_encoding", detail)
+        else:
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:

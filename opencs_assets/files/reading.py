@@ -48,7 +48,8 @@ def rows_of(file: io.BufferedReader, name: str, accepted: AcceptedFiles) -> File
     Raises:
         MendableError: As for ``open_rows``.
     """
-    contents = Contents(file)
+    too_large = accepted.error(f"{name}: unpacks to too many bytes. Split the file.")
+    contents = Contents(file, accepted.most_unpacked, too_large)
     packed = "+gzip" if contents.is_gzip else ""
     if not contents.start and not contents.is_gzip:
         raise accepted.error(f"{name}: is empty (0 bytes). Name a file with rows.")
@@ -63,8 +64,8 @@ def rows_of(file: io.BufferedReader, name: str, accepted: AcceptedFiles) -> File
         why = contents.damage or "is empty (nothing but white space). Name a file with rows"
         raise accepted.error(f"{name}: {why}.")
     lines = itertools.chain(head, text)
-    container, found, header = _recognize(head, lines, name, accepted, contents)
-    return FileRows(f"{container}{packed}", encoding, _with_damage(found, contents), header)
+    container, rows, header = _recognize(head, lines, name, accepted, contents)
+    return FileRows(f"{container}{packed}", encoding, _with_damage(rows, contents), header)
 
 
 def every_row(path: Path, accepted: AcceptedFiles) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -112,14 +113,13 @@ def _recognize(
     first = filled[0]
     if first.startswith("<"):
         raise _other_kind(name, "an HTML or XML page", accepted)
-    types = [None if accepted.exact_header else json_type(line) for line in filled]
-    objects = types.count(dict)
-    if len(types) > 1 and (types[0] is dict or 2 * objects >= len(types)):
-        return "jsonl", rows_of_lines(lines), ()
-    starts_as_json = first.startswith(("{", "[")) and not accepted.exact_header
-    if starts_as_json or (len(types) == 1 and types[0] is not None):
-        text = "".join(lines)
-        return *rows_of_document(text, name, accepted, contents.damage), ()
+    if not accepted.exact_header:
+        types = [json_type(line) for line in filled] if len(filled) > 1 else []
+        if types and (types[0] is dict or 2 * types.count(dict) >= len(types)):
+            return "jsonl", rows_of_lines(lines), ()
+        if first.startswith(("{", "[")) or (not types and json_type(first)):
+            text = "".join(lines)
+            return *rows_of_document(text, name, accepted, contents.damage), ()
     if "\0" in first:
         raise _other_kind(name, "binary data", accepted)
     delimiter = delimiter_of(first, accepted) if accepted.tables else None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from opencs_assets.files.contents import printable, undecodable_byte
+from opencs_assets.files.contents import printable
 from opencs_assets.files.rejections import DamagedRowError
 from resources.errors import MendableError
 
@@ -78,6 +78,7 @@ class AcceptedFiles:
             have any header and gives all its columns.
         exact_header: The only header that is allowed; then a file must be CSV.
         tables: Whether CSV is accepted at all.
+        most_unpacked: Bytes that a gzip may unpack to; None: any number.
     """
 
     error: type[MendableError]
@@ -86,6 +87,7 @@ class AcceptedFiles:
     columns: Sequence[str] = ()
     exact_header: Sequence[str] = ()
     tables: bool = True
+    most_unpacked: int | None = None
 
     def kinds(self, word: str = "or") -> str:
         """The accepted containers, for a person, joined by a word."""
@@ -97,11 +99,3 @@ class AcceptedFiles:
     def refusal(self, message: str) -> MendableError:
         """The error for a file of another kind."""
         return (self.not_understood or self.error)(message)
-
-
-def encoding_problem(text: str, line: int) -> DamagedRowError | None:
-    """Why a line's text is none; ``None`` where it is."""
-    byte = undecodable_byte(text)
-    if byte is None:
-        return None
-    return DamagedRowError("bad_encoding", f"line {line}, byte {byte} is not UTF-8")

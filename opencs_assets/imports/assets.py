@@ -73,73 +73,68 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult]:
         with clear_failures():
             questions = read_benchmarks(home.folder, {})
-            found = read_imports(home.folder, questions)
-            unknown = unknown_models(found, home.experiments())
-        reasons = by_reason(found.rejected)
-        conflicts = conflicting(found.verdicts)
+            imported = read_imports(home.folder, questions)
+            unknown = unknown_models(imported, home.experiments())
+        reasons = by_reason(imported.rejected)
+        conflicts = conflicting(imported.verdicts)
         context.log.info(
-            f"{found.files} files: {found.verdicts.height} verdicts, {found.answers.height} "
-            f"answers, rejected: {reasons or 'none'}"
+            f"{imported.files} files: {imported.verdicts.height} verdicts, "
+            f"{imported.answers.height} answers, rejected: {reasons or 'none'}"
         )
         if conflicts:
             context.log.warning(f"{conflicts} judgments in conflict. {HOW_TO_CHOOSE}")
-        states = dict(found.verdicts["state"].value_counts().iter_rows())
+        states = dict(imported.verdicts["state"].value_counts().iter_rows())
         yield dg.MaterializeResult(
             asset_key="imported_verdicts",
-            value=found.verdicts,
+            value=imported.verdicts,
             metadata={
-                "files": found.files,
+                "files": imported.files,
                 **{state: states.get(state, 0) for state in ("used", "duplicate", "overruled")},
                 "conflict": states.get("conflict", 0),
                 "judgments_in_conflict": conflicts,
                 **({"how_to_choose": HOW_TO_CHOOSE} if conflicts else {}),
-                "rejected": found.rejected.height,
+                "rejected": imported.rejected.height,
                 "rejected_by_reason": reasons,
                 "unknown_models": len(unknown),
                 **({"which_unknown_models": bullets(unknown[:SHOWN])} if unknown else {}),
-                "by_file": preview(by_file(found), SHOWN),
+                "by_file": preview(by_file(imported), SHOWN),
             },
         )
         yield dg.MaterializeResult(
             asset_key="rejected_verdicts",
-            value=found.rejected,
+            value=imported.rejected,
             metadata={"reasons": reasons},
         )
         yield dg.MaterializeResult(
             asset_key="imported_answers",
-            value=found.answers,
+            value=imported.answers,
             metadata={
-                "models": found.answers["model"].n_unique(),
-                "duplicates": found.duplicate_answers,
-                "in_conflict": found.conflicting_answers,
+                "models": imported.answers["model"].n_unique(),
+                "duplicates": imported.duplicate_answers,
+                "in_conflict": imported.conflicting_answers,
             },
         )
 
     return [imported_verdicts]
 
 
-def unknown_models(found: ImportedTables, experiments: Experiments) -> list[str]:
-    """Models with verdicts that are neither declared nor have answers here; kept all the same.
-
-    Args:
-        found: What was imported.
-        experiments: What is declared.
-    """
-    judged = {*found.verdicts["model_a"], *found.verdicts["model_b"].drop_nulls()}
-    known = {*experiments.experiments, *experiments.outside_models, *found.answers["model"]}
+def unknown_models(imported: ImportedTables, experiments: Experiments) -> list[str]:
+    """Models with verdicts that are neither declared nor have answers here; kept all the same."""
+    judged = {*imported.verdicts["model_a"], *imported.verdicts["model_b"].drop_nulls()}
+    known = {*experiments.experiments, *experiments.outside_models, *imported.answers["model"]}
     return sorted(judged - known)
 
 
-def by_file(found: ImportedTables) -> pl.DataFrame:
+def by_file(imported: ImportedTables) -> pl.DataFrame:
     """Rows of each file by what became of them, the files with most verdicts first."""
-    counted = found.verdicts.group_by("file_name", "file", "format").agg(
+    counted = imported.verdicts.group_by("file_name", "file", "format").agg(
         verdicts=pl.len(),
         **{
             state: (pl.col("state") == state).sum()
             for state in ("used", "duplicate", "conflict", "overruled")
         },
     )
-    rejected = found.rejected.group_by("file").agg(rejected=pl.len())
+    rejected = imported.rejected.group_by("file").agg(rejected=pl.len())
     return (
         counted.join(rejected, on="file", how="left")
         .with_columns(pl.col("rejected").fill_null(0))

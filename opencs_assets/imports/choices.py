@@ -40,10 +40,6 @@ class Choice:
 def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
     """The choices of a home, in the file's order.
 
-    Args:
-        home: The home.
-        files: The imported files.
-
     Raises:
         VerdictFileError: Wrong columns, a damaged line, a row that is no number, or a file that was
             not imported or is several.

@@ -64,11 +64,7 @@ def with_states(verdicts: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFra
 
 
 def conflicting(verdicts: pl.DataFrame) -> int:
-    """How many judgments wait for a person.
-
-    Args:
-        verdicts: Rows of ``imported_verdicts``.
-    """
+    """How many judgments wait for a person."""
     return verdicts.filter(pl.col("state") == "conflict").select(IDENTITY).n_unique()
 
 

@@ -7,7 +7,7 @@ and its time. Nothing is ever removed, so that the tables can be made anew from 
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from opencs_assets.files import kept as keeping
 from opencs_assets.files.contents import opened
@@ -48,12 +48,8 @@ class KeptFile:
 def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
     """Keep a copy of a file, if it can be imported.
 
-    The same content again changes nothing, unless it comes with other options.
-
-    Args:
-        home: The home.
-        file: The file.
-        options: The options; those that mean nothing to its form are left out.
+    The same content again changes nothing, unless it comes with other options. Options that mean
+    nothing to the file's form are left out.
 
     Raises:
         VerdictFileError: The file is not there, not understood, an option is missing, or the folder
@@ -104,9 +100,7 @@ def kept_files(home: Path) -> list[KeptFile]:
 def find_kept(home: Path, named: str) -> KeptFile:
     """The imported file that a person names: by a path to a copy, its name, or its hash.
 
-    Args:
-        home: The home.
-        named: A path, the name that it had, or the first 8 or more characters of its SHA-256.
+    Of the hash, the first 8 or more characters are enough.
 
     Raises:
         VerdictFileError: There is none, or several; the message lists them.
@@ -184,14 +178,14 @@ def _is_whole(kept: KeptFile) -> bool:
 
 def _noted(path: Path) -> KeptFile | None:
     """The imported file that a note speaks of."""
-
-    def made(note: dict[str, Any]) -> KeptFile:
-        return KeptFile(
+    return keeping.read_note(
+        path,
+        lambda note: KeptFile(
             path.name.removesuffix(BESIDE),
             path.parent / note["file"],
             note["name"],
             ImportOptions(**note["options"]),
             note["imported_at"],
-        )
-
-    return keeping.read_note(path, made, VerdictFileError)
+        ),
+        VerdictFileError,
+    )

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import yaml
 
+from opencs_assets.files.contents import opened
 from opencs_assets.imports.errors import VerdictFileError
 
 REVERSED: Final = ("as-shown", "swapped-back")
@@ -32,7 +33,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What was said about a file when it was imported.
+    """What a person says about a file when it is imported.
 
     Attributes:
         benchmark: Benchmark that its questions are of.
@@ -55,7 +56,7 @@ class ImportOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
-        """What was said at all, by option."""
+        """The options that have a value, by name."""
         return {name: value for name, value in asdict(self).items() if value}
 
     def only(self, names: frozenset[str]) -> "ImportOptions":
@@ -76,17 +77,7 @@ def read_options(
     mapping: Path | None = None,
     columns: Sequence[str] = (),
 ) -> ImportOptions:
-    """The options of a call.
-
-    Args:
-        benchmark: As in ``Options``, like all that have a name of its there.
-        model_a: Likewise.
-        model_b: Likewise.
-        judge: Likewise.
-        human: Likewise.
-        reversed_order: Its ``reversed``.
-        mapping: YAML or JSON file with a CSV's columns.
-        columns: More of them, as ``what=column``; they have the last word.
+    """The options of a call; ``columns`` (``what=column``) go before those of the mapping's file.
 
     Raises:
         VerdictFileError: A name is blank, a word is unknown, or the mapping can't be read.
@@ -103,29 +94,28 @@ def read_options(
         raise VerdictFileError(f"--model-a and --model-b are both {model_a!r}; a pair has two")
     if reversed_order not in (None, *REVERSED):
         raise VerdictFileError(f"--reversed must be {' or '.join(REVERSED)}, not {reversed_order}")
-    found = _mapping(mapping) if mapping else {}
+    mapped = _mapping(mapping) if mapping else {}
     for each in columns:
         what, separator, column = each.partition("=")
         if not separator:
             raise VerdictFileError(f"--column {each}: write it as what=column, as score=rating")
-        found[what.strip()] = column.strip()
-    for what, name in found.items():
+        mapped[what.strip()] = column.strip()
+    for what, name in mapped.items():
         if what not in COLUMNS:
             raise VerdictFileError(
                 f"a mapping has no {what!r}; it may have {', '.join(COLUMNS)} (see README)"
             )
         if not isinstance(name, str) or not name:
             raise VerdictFileError(f"the mapping of {what} must be a column's name, not {name!r}")
-    return ImportOptions(benchmark, model_a, model_b, judge, human, reversed_order, found)
+    return ImportOptions(benchmark, model_a, model_b, judge, human, reversed_order, mapped)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise VerdictFileError(f"{path} can't be read: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise VerdictFileError(f"{path} is no YAML or JSON: {error}") from None
-    if not isinstance(found, dict):
+    with opened(path, VerdictFileError) as file:
+        try:
+            mapping = yaml.safe_load(file.read().decode("utf-8-sig"))
+        except (ValueError, yaml.YAMLError) as error:
+            raise VerdictFileError(f"{path} is no YAML or JSON: {error}") from None
+    if not isinstance(mapping, dict):
         raise VerdictFileError(f"{path} must map what a column holds to its name, as score: rating")
-    return found
+    return mapping

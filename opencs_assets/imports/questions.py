@@ -34,11 +34,7 @@ class KnownQuestion:
 
 
 class Questions:
-    """The questions of a home, to be looked up.
-
-    Args:
-        frame: Rows of ``benchmark_questions``.
-    """
+    """The questions of a home, to be looked up."""
 
     def __init__(self, frame: pl.DataFrame) -> None:
         self.by_id: dict[tuple[str, str], KnownQuestion] = {}
@@ -59,7 +55,7 @@ class Questions:
         """The question of an id as a file has it.
 
         Raises:
-            RowError: The benchmark is not here, or has no such question.
+            VerdictRowError: The benchmark is not here, or has no such question.
         """
         name = _id(value)
         found = self.by_id.get((benchmark, name))
@@ -75,7 +71,7 @@ class Questions:
         """Accept a benchmark that is here.
 
         Raises:
-            RowError: It is not; the message says how to get it.
+            VerdictRowError: It is not; the message says how to get it.
         """
         if benchmark in self.benchmarks:
             return
@@ -94,11 +90,6 @@ class ByText:
     A text that several benchmarks ask is taken for the one that most of the file is from. One that
     a benchmark asks twice is told apart by its id where the row has it, else by how often the file
     asks it again.
-
-    Args:
-        rows: The file's rows.
-        questions: The home's questions.
-        benchmark: The only benchmark that counts, where it was said.
     """
 
     def __init__(
@@ -116,7 +107,7 @@ class ByText:
         """The question of a row; to be asked once a row, in the file's order.
 
         Raises:
-            RowError: The row says not what was asked, or no benchmark here asks it.
+            VerdictRowError: The row says not what was asked, or no benchmark here asks it.
         """
         if self._benchmark:
             self._questions.check(self._benchmark)
@@ -150,11 +141,7 @@ class ByText:
 
 
 def asked_by(row: Mapping[str, Any]) -> str | None:
-    """What a row of a test set asks, its input included; nothing where it does not say.
-
-    Args:
-        row: The row, in any of the test sets' forms.
-    """
+    """What a row of a test set asks, its input included; nothing where it does not say."""
     value = next((row[name] for name in TEXTS if row.get(name)), None)
     if isinstance(value, list):
         value = value[0] if value else None
@@ -180,10 +167,6 @@ def same_question(prompt: Any, question: KnownQuestion) -> bool:
     """Whether a judge's prompt asks the benchmark's question, in one of its turns at least.
 
     Translated benchmarks have the ids of the original.
-
-    Args:
-        prompt: What the judge was shown; anything but a text tells nothing.
-        question: The question.
     """
     if not isinstance(prompt, str) or not prompt:
         return True

@@ -73,10 +73,6 @@ class _Rows:
 def read_imports(home: Path, questions: pl.DataFrame) -> ImportedTables:
     """Read all imported files of a home.
 
-    Args:
-        home: The home.
-        questions: Rows of ``benchmark_questions``.
-
     Raises:
         VerdictFileError: The choices, or what is known about a file, can't be read.
     """
@@ -154,7 +150,7 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
     by_key: dict[tuple[str, str, str], list[_Given]] = {}
     for given in rows.answers:
         by_key.setdefault(given.key, []).append(given)
-    found: list[tuple[Any, ...]] = []
+    answers: list[tuple[Any, ...]] = []
     duplicates = conflicts = 0
     for same in by_key.values():
         chosen = _chosen(same, choices)
@@ -164,7 +160,7 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
             continue
         duplicates += sum(each.answer.turns == chosen.answer.turns for each in same) - 1
         answer, kept = chosen.answer, chosen.kept
-        found.extend(
+        answers.extend(
             (
                 answer.model,
                 answer.benchmark,
@@ -178,7 +174,7 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
             )
             for turn, text in enumerate(answer.turns, 1)
         )
-    return _frame(found, IMPORTED_ANSWERS), duplicates, conflicts
+    return _frame(answers, IMPORTED_ANSWERS), duplicates, conflicts
 
 
 def _chosen(same: Sequence[_Given], choices: Sequence[Choice]) -> _Given | None:

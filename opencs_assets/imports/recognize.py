@@ -23,7 +23,11 @@ FORMS: Final[Sequence[Form]] = (
 )
 ALL_FORMS: Final[Sequence[Form]] = (*FORMS, table.FORM)
 ACCEPTED: Final = AcceptedFiles(
-    VerdictFileError, not_understood=NotUnderstoodError, markers=("question_id",)
+    VerdictFileError,
+    not_understood=NotUnderstoodError,
+    markers=("question_id",),
+    # All rows of a file are held at once, because a form is told from many of them.
+    most_unpacked=2 << 30,
 )
 _SNIFFED_ROWS: Final = 50
 
@@ -49,10 +53,6 @@ class Recognized(NamedTuple):
 def recognize(data: bytes, name: str) -> Recognized:
     """Tell the form of a file from its bytes.
 
-    Args:
-        data: The file's bytes.
-        name: The file, for a person.
-
     Raises:
         NotUnderstoodError: It is none that is known.
         VerdictFileError: It is empty or broken as a whole.
@@ -77,11 +77,6 @@ def recognize(data: bytes, name: str) -> Recognized:
 
 def check(data: bytes, name: str, options: ImportOptions) -> Form:
     """Accept a file that can be imported with these options.
-
-    Args:
-        data: The file's bytes.
-        name: The file, for a person.
-        options: Options of the import.
 
     Returns:
         Its form.

@@ -124,20 +124,10 @@ def pair(
 ) -> ImportedVerdict:
     """The verdict on two answers; a winner of ``None`` is unparsable.
 
-    Args:
-        question: The question.
-        turn: The turn.
-        models: The two, in the file's order; ``a`` and ``b`` of the other arguments mean these.
-        judge: Who judged.
-        protocol: What was asked.
-        shown_first: ``a``, ``b``, ``merged`` or ``unknown``.
-        winner: ``a``, ``b`` or ``tie``.
-        scores: Their scores.
-        orders_disagree: Whether the two orders behind a merged outcome did.
-        reply: What the judge wrote.
+    ``a`` and ``b`` mean the models in the order in which they are given.
 
     Raises:
-        RowError: It is a model against itself.
+        VerdictRowError: It is a model against itself.
     """
     first, second = models
     if first == second:
@@ -182,12 +172,8 @@ def winner_of(scores: tuple[float, float]) -> str:
 def read_score(value: Any, name: str) -> float | None:
     """A score, or ``None`` for -1, by which files say that the reply had none.
 
-    Args:
-        value: What the file has.
-        name: Its field.
-
     Raises:
-        RowError: It is no finite number, or out of range.
+        VerdictRowError: It is no finite number, or out of range.
     """
     kind = type(value)
     if (kind is not int and kind is not float) or not math.isfinite(value):
@@ -206,7 +192,7 @@ def read_model(value: Any, name: str) -> str:
     """A model's name, exactly as it stands.
 
     Raises:
-        RowError: There is none.
+        VerdictRowError: There is none.
     """
     if not isinstance(value, str) or not value.strip():
         raise VerdictRowError("no_model", f"`{name}` must be a model's name, not {_shown(value)}")
@@ -214,15 +200,10 @@ def read_model(value: Any, name: str) -> str:
 
 
 def read_turn(value: Any, question: KnownQuestion, *, lowest: int = 1) -> int:
-    """The turn that was judged.
-
-    Args:
-        value: What the file has.
-        question: The question, which has so many turns.
-        lowest: 0 where the whole conversation may be meant.
+    """The turn that was judged; ``lowest`` is 0 where the whole conversation may be meant.
 
     Raises:
-        RowError: The question has no such turn.
+        VerdictRowError: The question has no such turn.
     """
     if type(value) is int and lowest <= value <= len(question.turns):
         return value
@@ -237,8 +218,8 @@ def read_turn(value: Any, question: KnownQuestion, *, lowest: int = 1) -> int:
 
 def person(name: str) -> str | None:
     """The kind of people that a judge's name says, such as ``expert``; ``None`` for a model."""
-    found = _PERSON.fullmatch(name)
-    return found.group(1).lower() if found else None
+    match = _PERSON.fullmatch(name)
+    return match.group(1).lower() if match else None
 
 
 def text_or_none(value: Any) -> str | None:

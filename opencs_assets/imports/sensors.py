@@ -19,7 +19,7 @@ def build_import_sensor(job_name: str) -> dg.SensorDefinition:
     """The sensor that imports new and changed files.
 
     The files of a tick start one run, since it reads all that were ever imported; their hashes are
-    its key. A file that is not understood is said once, and again only when it changes; it stays
+    its key. A file that is not understood is named once, and again only when it changes; it stays
     where it is, because its content may be all that somebody has.
 
     Args:

@@ -24,7 +24,7 @@ class Taken:
     Attributes:
         kept: Files that are kept now, whether they were before or not.
         refused: Why others are not; each message names its file.
-        notes: What else is to be said, such as an option that means nothing to a file.
+        notes: Other news for a person, such as an option that means nothing to a file.
     """
 
     kept: Sequence[KeptFile]
@@ -36,11 +36,6 @@ def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
     """Keep the files that the paths mean, those of folders included.
 
     Of a folder, what is no such file is left out with a note, as long as others are.
-
-    Args:
-        home: The home.
-        paths: Files and folders.
-        options: What is said about all of them.
 
     Raises:
         VerdictFileError: A path is not there, or a folder is empty.
@@ -64,7 +59,7 @@ def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
         if one.state == "unchanged":
             notes.append(f"{file}: imported already, nothing changed")
         elif one.state == "other options":
-            notes.append(f"{file}: imported already; now read with {_told(one.options)}")
+            notes.append(f"{file}: imported already; now read with {_in_words(one.options)}")
         left = unused(forms[one.form], options)
         # Where several files are given, each may need other options.
         if left and len(files) == 1:
@@ -78,12 +73,7 @@ def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
 
 
 def outcomes(lake: Lake, kept: Sequence[KeptFile]) -> list[dict[str, Any]]:
-    """One row a file: what its rows became, as the tables have it now.
-
-    Args:
-        lake: The lake, with the tables of the import.
-        kept: The files.
-    """
+    """One row a file: what its rows became, as the tables have it now."""
     verdicts = _counts(lake.read("imported_verdicts", {}), "state")
     rejected = _counts(lake.read("rejected_verdicts", {}), "reason")
     answers = dict(lake.read("imported_answers", {})["file"].value_counts().iter_rows())
@@ -106,39 +96,24 @@ def outcomes(lake: Lake, kept: Sequence[KeptFile]) -> list[dict[str, Any]]:
 
 
 def first_details(lake: Lake, kept: Sequence[KeptFile]) -> list[str]:
-    """For each file and reason, its first rejected row, what is wrong with it, and how many are.
-
-    Args:
-        lake: The lake, with the tables of the import.
-        kept: The files.
-    """
+    """For each file and reason, its first rejected row, what is wrong with it, and how many are."""
     rejected = lake.read("rejected_verdicts", {}).filter(
         pl.col("file").is_in([file.sha256 for file in kept])
     )
-    found = rejected.group_by("file", "reason", maintain_order=True).agg(
+    by_reason = rejected.group_by("file", "reason", maintain_order=True).agg(
         pl.col("file_name", "row", "detail").first(), more=pl.len() - 1
     )
     return [
         f"{name}{'' if row < 0 else f', row {row}'}: {detail} ({reason}"
         + (f", and {more:,} more)" if more else ")")
-        for name, row, detail, reason, more in found.select(
+        for name, row, detail, reason, more in by_reason.select(
             "file_name", "row", "detail", "reason", "more"
         ).iter_rows()
     ]
 
 
 def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> KeptFile:
-    """Write down that a file is right where others say otherwise.
-
-    Args:
-        home: The home.
-        lake: The lake, with the tables of the import.
-        named: The file: a path to a copy, its name, or its hash.
-        row: Its only row that is right; ``None``: all.
-        reason: Why.
-
-    Returns:
-        The file.
+    """Write down that a file, or one row of it, is right where others say otherwise.
 
     Raises:
         VerdictFileError: There is no such file, or nothing of it is in conflict.
@@ -166,11 +141,11 @@ def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> 
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for file, value, count in frame.group_by("file", column).len().iter_rows():
-        found.setdefault(file, {})[value] = count
-    return found
+        counts.setdefault(file, {})[value] = count
+    return counts
 
 
-def _told(options: ImportOptions) -> str:
+def _in_words(options: ImportOptions) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.given().items()) or "no options"

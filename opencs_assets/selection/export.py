@@ -7,7 +7,6 @@ LLaMA-Factory (``dataset_info.json``).
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import polars as pl
 import yaml
 
+from opencs_assets.files.kept import write_whole
 from opencs_assets.tables.selection import SUBSET_EXPORTS
 
 ALPACA, SHAREGPT, OPENAI, PARQUET = (
@@ -78,7 +78,7 @@ def export_subset(
         CARD: _card(card, subset, content).encode(),
     }
     for file, data in written.items():
-        _put(folder / file, data)
+        write_whole(folder / file, data)
     return pl.DataFrame(
         [
             {
@@ -236,12 +236,3 @@ def _size_category(rows: int) -> str:
         if rows < most:
             return name
     return "100K<n<1M" if rows < 1_000_000 else "n>1M"
-
-
-def _put(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -36,11 +36,7 @@ class Pins:
 
 
 def read_pins(path: Path, sample_ids: Sequence[str]) -> Pins:
-    """Read the pins of a dataset's samples.
-
-    Args:
-        path: The file; absent means no pins.
-        sample_ids: The dataset's samples.
+    """Read the pins of a dataset's samples; without the file there are none.
 
     Raises:
         PinsError: A damaged line, wrong columns or action, an id that is too short or fits several

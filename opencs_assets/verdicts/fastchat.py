@@ -4,13 +4,14 @@ The file is FastChat's (``fastchat/llm_judge/data/judge_prompts.jsonl``) and not
 platform. What is rendered here is what ``gen_judgment.py`` sends.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
+from opencs_assets.files.reading import every_row
+from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.verdicts.tasks import PairTask, SingleTask
 from resources.llm.types import Message
 from resources.settings import SettingsError
@@ -32,6 +33,9 @@ _FORMATS: Mapping[Protocol, str] = {"single": "[[rating]]", "choice": "[[A]]"}
 
 class JudgePromptsError(SettingsError):
     """The file of judge prompts is not usable; the message names file, line and field."""
+
+
+ACCEPTED = AcceptedFiles(JudgePromptsError, markers=("prompt_template",), tables=False)
 
 
 @dataclass(frozen=True)
@@ -83,32 +87,23 @@ def read_prompts(path: Path) -> JudgePrompts:
         JudgePromptsError: It can't be read, a line is no prompt, or one of the prompts is missing
             or not as it must be.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgePromptsError(f"{path} can't be read: {error}; {_REMEDY}") from None
     wanted = {name: protocol for protocol in _NAMES for name in _names(protocol)}
-    found: dict[str, JudgePrompt] = {}
-    lines: dict[str, int] = {}
-    # Not splitlines: it also splits at separators that JSON allows inside a string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        row = _object(line, f"{path} line {number}")
-        name = _text(row, "name", f"{path} line {number}")
+    prompts: dict[str, JudgePrompt] = {}
+    places: dict[str, str] = {}
+    for place, row in every_row(path, ACCEPTED):
+        name = _text(row, "name", f"{path} {place}")
         if name not in wanted:
             continue
-        if name in lines:
+        if name in places:
             raise JudgePromptsError(
-                f"{path} line {number}, name: {name} stands in line {lines[name]} already; remove "
-                "one of them"
+                f"{path} {place}, name: {name} stands in {places[name]} already; remove one of them"
             )
-        lines[name] = number
-        found[name] = _prompt(row, name, wanted[name], f"{path} line {number}")
-    missing = [name for name in wanted if name not in found]
+        places[name] = place
+        prompts[name] = _prompt(row, name, wanted[name], f"{path} {place}")
+    missing = [name for name in wanted if name not in prompts]
     if missing:
         raise JudgePromptsError(f"{path} has no prompt named {', '.join(missing)}; {_REMEDY}")
-    return JudgePrompts(path, found)
+    return JudgePrompts(path, prompts)
 
 
 def single_messages(prompts: JudgePrompts, task: SingleTask) -> tuple[Message, ...]:
@@ -198,16 +193,6 @@ def _prompt(row: Mapping[str, Any], name: str, protocol: Protocol, where: str) -
             f"{where}, prompt_template: {name} has {' and '.join(wrong)}; {_REMEDY}"
         )
     return JudgePrompt(name, system, template)
-
-
-def _object(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise JudgePromptsError(f"{where} is not valid JSON: {error}; {_REMEDY}") from None
-    if not isinstance(row, dict):
-        raise JudgePromptsError(f"{where} is not a JSON object; {_REMEDY}")
-    return row
 
 
 def _text(row: Mapping[str, Any], field: str, where: str) -> str:

@@ -63,7 +63,7 @@ def _scores(preference: Any) -> tuple[float, float] | None:
     """Scores in [1, 10] of the two outputs: with p the probability of the second, 1 + 9p.
 
     Raises:
-        RowError: It is no preference.
+        VerdictRowError: It is no preference.
     """
     if preference is None:
         return None

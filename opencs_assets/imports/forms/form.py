@@ -27,7 +27,7 @@ class Form:
         uses: Options that mean something to it.
         reader: Makes the function that reads the file's rows, in their order, from all of them,
             the options and the home's questions. It raises ``VerdictFileError`` where an option
-            is missing; the function raises ``RowError``.
+            is missing; the function raises ``VerdictRowError``.
     """
 
     name: str
@@ -56,7 +56,7 @@ def question_by_id(row: Row, options: ImportOptions, questions: Questions) -> Kn
     """The question that a row names by its id, in MT-Bench unless another benchmark was said.
 
     Raises:
-        RowError: The benchmark is not here, or has no such question.
+        VerdictRowError: The benchmark is not here, or has no such question.
     """
     benchmark = options.benchmark or FASTCHAT_BENCHMARK
     try:

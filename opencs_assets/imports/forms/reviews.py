@@ -132,7 +132,7 @@ def _order(row: Row, names: _Fields) -> Order | None:
     """How a row's reversed scores stand, by its own text; ``None`` where that does not tell.
 
     Raises:
-        RowError: They are neither what the text begins with, nor that swapped back.
+        VerdictRowError: They are neither what the text begins with, nor that swapped back.
     """
     scores = _scores(row[names.scores_reversed], names.scores_reversed)
     said = _said(row.get("review_reverse"))

@@ -38,7 +38,7 @@ def judge_named(value: Any, options: ImportOptions) -> Judge:
     """The judge of a vote: people by their kind, where name or option say that it is one.
 
     Raises:
-        RowError: Nobody says who judged.
+        VerdictRowError: Nobody says who judged.
     """
     names = value if isinstance(value, list) else [value]
     if not names or not isinstance(names[0], str) or not names[0].strip():

@@ -17,10 +17,13 @@ import pytest
 
 from opencs_assets.benchmarks.questions import Found, read_benchmark
 from opencs_assets.datasets.canonical import read_dataset
-from opencs_assets.files.rows import WHOLE_FILE
+from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.files.reading import rows_of
+from opencs_assets.files.rows import WHOLE_FILE, AcceptedFiles
 from opencs_assets.imports.kept import keep
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.reading import read_imports
+from opencs_assets.imports.recognize import ACCEPTED
 from opencs_assets.selection.pins import read_pins
 from resources.errors import MendableError
 
@@ -283,3 +286,11 @@ def test_parquet_is_read_where_a_user_names_its_columns_and_refused_by_its_name_
         else:
             with pytest.raises(MendableError, match="it is a Parquet file"):
                 USERS[name].read(path)
+
+
+def test_a_gzip_that_unpacks_to_more_than_is_allowed_is_refused() -> None:
+    data = gzip.compress(as_jsonl(USERS["datasets"].rows * 100))
+    accepted = AcceptedFiles(DatasetError, most_unpacked=1000)
+    with pytest.raises(DatasetError, match="unpacks to too many bytes"):
+        list(rows_of(io.BufferedReader(io.BytesIO(data)), "a.gz", accepted).rows)
+    assert ACCEPTED.most_unpacked == 2 << 30

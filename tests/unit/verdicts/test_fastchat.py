@@ -192,8 +192,8 @@ class TestMalformed:
 
     @pytest.mark.parametrize(
         ("text", "said"),
-        [(b"{half", "line 1 is not valid JSON"), (b"[1]", "line 1 is not a JSON object"),
-         (b"\xff\xfe\x00", "can't be read"), (b"", "has no prompt named")],
+        [(b"{half", "broken JSON at line 1"), (b"[1]", "row 0: it is a JSON int, not an object"),
+         (b"\xff\xfe\x00", "UTF-16"), (b"", "is empty"), (b"[]", "has no prompt named")],
     )  # fmt: skip
     def test_what_is_no_file_of_prompts(self, tmp_path, text, said):
         path = tmp_path / "judge_prompts.jsonl"

@@ -159,13 +159,6 @@ class _Queries:
 def write_report(warehouse: Path, out: Path) -> Path:
     """Write the report of a warehouse.
 
-    Args:
-        warehouse: The published DuckDB file.
-        out: The file to write; replaced if it is there.
-
-    Returns:
-        The file.
-
     Raises:
         WarehouseError: There is no warehouse, or it can't be read.
         ReportError: The file can't be written.

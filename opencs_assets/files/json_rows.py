@@ -41,7 +41,7 @@ def rows_of_lines(lines: Iterable[str]) -> Iterator[RawRow]:
             problem = DamagedRowError("bad_encoding", detail)
         else:
             try:
-                value = json.loads(line)
+                value = json.loads(line.rstrip("\n"))
             except json.JSONDecodeError as error:
                 detail = f"line {number}, column {error.colno}: {error.msg}"
                 problem = DamagedRowError("broken_json", detail)
@@ -57,11 +57,7 @@ def rows_of_document(
 ) -> tuple[str, Iterator[RawRow]]:
     """The container and the rows of a JSON document; where it breaks, the rows before that place.
 
-    Args:
-        text: The document.
-        name: The file, for a person.
-        accepted: Which files are accepted.
-        damage: Why the text ends too early, if it does.
+    ``damage`` says why the text ends too early, if it does.
 
     Raises:
         MendableError: The document has no list of rows, or breaks before its first row.

@@ -96,13 +96,7 @@ def write_note(path: Path, note: Mapping[str, Any]) -> None:
 def read_note(
     path: Path, made: Callable[[dict[str, Any]], Note], error: type[MendableError]
 ) -> Note | None:
-    """Read what is known about a version; ``None`` where there is no note.
-
-    Args:
-        path: The note.
-        made: Makes the version of its fields.
-        error: What is raised where the note is damaged.
-    """
+    """What ``made`` makes of a note's fields; ``None`` where there is no note."""
     try:
         return made(json.loads(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):

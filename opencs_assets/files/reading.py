@@ -38,12 +38,7 @@ def open_rows(path: Path, accepted: AcceptedFiles) -> Iterator[FileRows]:
 
 
 def rows_of(file: io.BufferedReader, name: str, accepted: AcceptedFiles) -> FileRows:
-    """Recognize what an open file holds.
-
-    Args:
-        file: The file's bytes from their start; must stay open while the rows are read.
-        name: How messages call the file.
-        accepted: Which files are accepted.
+    """Recognize what an open file holds; it must stay open while the rows are read.
 
     Raises:
         MendableError: As for ``open_rows``.

@@ -132,7 +132,7 @@ def test_broken_jsonl_lines_are_named_and_the_rest_is_kept(tmp_path: Path) -> No
             (3, 5, "not_an_object"),
             (4, 6, "not_an_object"),
         ]
-        assert "line 2" in found.rejected["detail"][0]
+        assert found.rejected["detail"][0].startswith("line 2, column 17: Unterminated string")
         assert found.rejected["excerpt"][0] == '{"instruction": "cut'
 
 

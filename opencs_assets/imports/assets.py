@@ -24,6 +24,32 @@ HOW_TO_CHOOSE = (
     "Two rows claim the same judgment with different scores. Say which file is right: "
     "`opencs prefer-verdicts FILE`"
 )
+TABLES = {
+    "imported_verdicts": (
+        "Verdicts that people already had, from the files of `opencs import-verdicts` and "
+        "landing/verdicts, each used, a duplicate, in conflict, or overruled."
+    ),
+    "rejected_verdicts": (
+        "Rows of imported files that are no verdict or answer, each with the reason."
+    ),
+    "imported_answers": (
+        "Models' answers that people already had, from FastChat's files and from those that hold "
+        "verdicts and answers."
+    ),
+}
+
+
+def _out(name: str, description: str) -> dg.AssetOut:
+    return table_out(
+        name,
+        description,
+        group=GROUP,
+        family=IMPORTED,
+        kinds=KINDS,
+        code_version=CODE_VERSION,
+        automation_condition=free_stage(),
+        owners=OWNERS,
+    )
 
 
 def build_import_assets() -> list[dg.AssetsDefinition]:
@@ -33,40 +59,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
         name="imported_verdicts",
         # The questions come from the files, so that an import need not wait for the table.
         deps=["benchmark_questions"],
-        outs={
-            "imported_verdicts": table_out(
-                "imported_verdicts",
-                "Verdicts that people already had, from the files of `opencs import-verdicts` and "
-                "landing/verdicts, each used, a duplicate, in conflict, or overruled.",
-                group=GROUP,
-                family=IMPORTED,
-                kinds=KINDS,
-                code_version=CODE_VERSION,
-                automation_condition=free_stage(),
-                owners=OWNERS,
-            ),
-            "rejected_verdicts": table_out(
-                "rejected_verdicts",
-                "Rows of imported files that are no verdict or answer, each with the reason.",
-                group=GROUP,
-                family=IMPORTED,
-                kinds=KINDS,
-                code_version=CODE_VERSION,
-                automation_condition=free_stage(),
-                owners=OWNERS,
-            ),
-            "imported_answers": table_out(
-                "imported_answers",
-                "Models' answers that people already had, from FastChat's files and from those "
-                "that hold verdicts and answers.",
-                group=GROUP,
-                family=IMPORTED,
-                kinds=KINDS,
-                code_version=CODE_VERSION,
-                automation_condition=free_stage(),
-                owners=OWNERS,
-            ),
-        },
+        outs={name: _out(name, description) for name, description in TABLES.items()},
     )
     def imported_verdicts(
         context: dg.AssetExecutionContext, home: Home

@@ -43,7 +43,6 @@ Criterion = Literal["helpfulness", "complexity", "quality"]
 Tracker = Literal["wandb", "mlflow"]
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|KEY$")
 LauncherKind = Literal["local", "kubernetes", "kubernetes_multinode"]
-PairProtocol = Literal["scores", "choice", "preference"]
 JudgePromptFamily = Literal["own", "fastchat"]
 
 
@@ -422,8 +421,9 @@ class Judging(_Strict):
     Attributes:
         pair: What the judge is asked of two models' answers: two ``scores`` from 1 to 10, a
             ``choice`` of A, B or a tie turn by turn (FastChat), or a ``preference`` read from the
-            probability of a label (AlpacaEval). Unset: ``scores`` of a judge whose text is read,
-            ``preference`` of one whose token probabilities are.
+            probability of a label (AlpacaEval), or a protocol that another package adds. Unset:
+            ``scores`` of a judge whose text is read, ``preference`` of one whose token
+            probabilities are.
         prompts: ``own`` words, or those of ``fastchat``'s file ``judge_prompts.jsonl`` in the home
             or its ``benchmarks/mt_bench``, for single answers and for ``choice``. Unset: FastChat's
             where the file is there, the judge's text is read, and no question has more than the
@@ -434,31 +434,11 @@ class Judging(_Strict):
         batch: Questions between two looks at the interval.
     """
 
-    pair: PairProtocol | None = None
+    pair: str | None = None
     prompts: JudgePromptFamily | None = None
     stop_early: bool = False
     stop_level: float = Field(0.95, gt=0.5, lt=1)
     batch: int = Field(20, ge=1)
-
-    def must_fit(self, reading: Reading) -> None:
-        """Refuse what a judge of this reading can't be asked.
-
-        Raises:
-            SettingsError: The message names both settings.
-        """
-        if self.pair is not None and (self.pair == "preference") != (reading == "logprobs"):
-            needed = "logprobs" if self.pair == "preference" else "generated"
-            raise SettingsError(
-                f"judging.pair = {self.pair!r} needs a judge with the reading {needed!r}, but "
-                f"roles.judge has {reading!r}; set roles.judge.reading = {needed!r} with a model "
-                "that can do it, or leave judging.pair unset"
-            )
-        if self.prompts == "fastchat" and reading == "logprobs":
-            raise SettingsError(
-                "judging.prompts = 'fastchat' needs a judge with the reading 'generated', but "
-                "roles.judge has 'logprobs'; set roles.judge.reading = 'generated', or leave "
-                "judging.prompts unset"
-            )
 
 
 class Settings(BaseSettings):
@@ -518,11 +498,6 @@ class Settings(BaseSettings):
             env_settings,
             TomlConfigSettingsSource(settings_cls, toml_file=cls._toml),
         )
-
-    @model_validator(mode="after")
-    def _judge_can_do_it(self) -> "Settings":
-        self.judging.must_fit(self.roles.judge.resolved_reading)
-        return self
 
     @property
     def lake(self) -> str:

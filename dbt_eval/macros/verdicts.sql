@@ -31,13 +31,32 @@
     '{{ kind }}-' || left(md5(concat_ws(chr(31), {{ result_columns(subject) }})), 12)
 {%- endmacro %}
 
-{#- Rule by which a protocol's results are shown unless another is asked for. -#}
-{% macro default_rule(protocol) -%}
-    case {{ protocol }}
-        when 'preference' then 'sum_of_scores'
-        when 'choice' then 'both_agree'
-        else 'win_or_tie'
+{#- The rules that merge the verdicts of two orders, each a column of `pair_outcomes`. -#}
+{% macro merging_rules() -%}
+    {{ return(['win_or_tie', 'both_agree', 'sum_of_scores']) }}
+{%- endmacro %}
+
+{#- The outcome by the rule that a column names. -#}
+{% macro outcome_by(rule) -%}
+    case {{ rule }}
+        {%- for each in merging_rules() %}
+        when '{{ each }}' then {{ each }}
+        {%- endfor %}
+        else error('judge_protocols has the unknown merging rule ' || {{ rule }})
     end
+{%- endmacro %}
+
+{#- A fact from `judge_protocols`, joined as `known` to rows with a `protocol`. Verdicts of a protocol
+    that is not there can't be counted, and the build ends. -#}
+{% macro known_protocol(fact) -%}
+    if(
+        known.protocol is null,
+        error(
+            'There are verdicts of the judge protocol ' || protocol || ', which judge_protocols '
+            || 'lacks: install the package that adds it, or delete those verdicts'
+        ),
+        {{ fact }}
+    )
 {%- endmacro %}
 
 {#- A share in percent; null where there is nothing to share. -#}

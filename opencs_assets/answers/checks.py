@@ -3,9 +3,10 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.answers.outside import UNANSWERED, asked
+from opencs_assets.answers.outside import asked
 from opencs_assets.answers.store import KEY, expected_keys
 from opencs_assets.config.experiments import Experiments
+from opencs_assets.tables.answers import UNANSWERED
 from opencs_assets.wiring.checks import Finding, build_check
 from opencs_assets.wiring.partitions import Partitions
 
@@ -54,7 +55,7 @@ def few_empty(answers: pl.DataFrame) -> Finding:
 
 def few_failed(answers: pl.DataFrame) -> Finding:
     """Every turn was answered; what failed is asked again when it is materialized again."""
-    failed = answers.filter(pl.col("finish_reason").is_in(list(UNANSWERED)))
+    failed = answers.filter(pl.col("finish_reason").is_in(UNANSWERED))
     first = f"; the first: {failed['detail'][0]}" if failed.height else ""
     return Finding(
         not failed.height,

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from opencs_assets.answers.asking import TOO_LONG
 from opencs_assets.answers.store import Row
 from opencs_assets.benchmarks.declared import sampling_of
-from opencs_assets.tables.answers import OUTSIDE_ANSWERS
+from opencs_assets.tables.answers import OUTSIDE_ANSWERS, UNANSWERED
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Message, Reply
 
 # No prompt of ours: what is asked is the benchmark's question, turn by turn.
 PROMPT_VERSION = "answer-1"
-# Statuses of replies in the words of finish reasons; after these the next turn is not asked.
-UNANSWERED = frozenset({TOO_LONG, "refused", "failed", "garbled"})
 SEED_DIGITS = 7
 
 Key = tuple[str, str, int]

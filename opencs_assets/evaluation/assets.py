@@ -19,7 +19,8 @@ from opencs_assets.evaluation.dbt_project import (
     dbt_manifest,
     refuse_broken,
 )
-from opencs_assets.tables.lake import Lake
+from opencs_assets.protocols.registry import protocol_facts
+from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
 from opencs_assets.wiring import automation
 from opencs_assets.wiring.jobs import WAREHOUSE
 from opencs_assets.wiring.metadata import PREVIEW_ROWS, plot, preview, table_metadata
@@ -155,6 +156,11 @@ def build_evaluation_assets(
             declared.declared_matchups(experiments),
             "The matchups of experiments.yaml, and the budget in which their sides are equal.",
         ),
+        table_of(
+            JUDGE_PROTOCOLS.name,
+            protocol_facts(),
+            "The ways to ask a judge: by turn or not, scale, and the rule that merges two orders.",
+        ),
     ]
 
     @dbt_assets(
@@ -166,7 +172,6 @@ def build_evaluation_assets(
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
         results: list[NodeResult] = []
         try:
-            Lake(lake).ensure_schemas()
             with warehouse.building() as database:
                 results = dbt_build(home, lake, database)
                 refuse_broken(results, home)

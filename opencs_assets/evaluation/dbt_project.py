@@ -21,6 +21,9 @@ from typing import Any
 from filelock import FileLock
 
 from opencs_assets.evaluation import lake_files
+from opencs_assets.protocols.registry import protocol_facts
+from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
+from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
 
 ROOT = Path(__file__).parents[2]
@@ -127,12 +130,20 @@ def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) ->
     """
     artifact = _target(home) / "run_results.json"
     with _dbt_lock(home):
+        _prepare(Lake(lake))
         lake_files.follow(lake, database, _fingerprint(project))
         artifact.unlink(missing_ok=True)
         _code, said = _run(["build"], home, lake, database, project)
         if not artifact.exists():
             raise DbtError(f"dbt could not build {database}:\n{said}\nLog: {_log(home)}")
         return _read_results(artifact)
+
+
+def _prepare(lake: Lake) -> None:
+    """Make what every build reads, where it is not there: as in a new lake, or one of before."""
+    lake.ensure_schemas()
+    if not lake.exists(JUDGE_PROTOCOLS.name, {}):
+        lake.write(JUDGE_PROTOCOLS.name, protocol_facts(), {})
 
 
 def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:

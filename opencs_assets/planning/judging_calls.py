@@ -11,9 +11,9 @@ import polars as pl
 from opencs_assets.benchmarks.declared import DECLARED
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import find_benchmarks, read_benchmark
+from opencs_assets.protocols.registry import choose_pair, choose_single
+from opencs_assets.protocols.tasks import by_benchmark, most_turns, pair_tasks, single_tasks
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
-from opencs_assets.verdicts.protocols import choose_pair, choose_single
-from opencs_assets.verdicts.tasks import by_benchmark, most_turns, pair_tasks, single_tasks
 from resources.llm.client import LLMClient
 from resources.llm.types import Call
 from resources.settings import Settings

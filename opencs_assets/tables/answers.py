@@ -5,6 +5,9 @@ import polars as pl
 from opencs_assets.tables.columns import BENCHMARK, MODEL, QUESTION_ID
 from resources.schema import Column, Table
 
+# Finish reasons of turns that have no answer; an empty answer that simply ended is one.
+UNANSWERED = ("too_long", "refused", "failed", "garbled")
+
 MODEL_ANSWERS = Table(
     "model_answers",
     ("dataset", "experiment"),

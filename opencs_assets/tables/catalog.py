@@ -18,7 +18,7 @@ from opencs_assets.tables.datasets import (
     RAW_DATASET,
     REJECTED_ROWS,
 )
-from opencs_assets.tables.evaluation import DECLARED_MATCHUPS, DECLARED_MODELS
+from opencs_assets.tables.evaluation import DECLARED_MATCHUPS, DECLARED_MODELS, JUDGE_PROTOCOLS
 from opencs_assets.tables.imports import IMPORTED_ANSWERS, IMPORTED_VERDICTS, REJECTED_VERDICTS
 from opencs_assets.tables.open_tags import NORMALIZED_TAGS, OPEN_TAGS, TAG_LINEAGE, UNPARSABLE_TAGS
 from opencs_assets.tables.scores import (
@@ -80,6 +80,7 @@ TABLES: Mapping[str, Table] = {
         IMPORTED_ANSWERS,
         DECLARED_MODELS,
         DECLARED_MATCHUPS,
+        JUDGE_PROTOCOLS,
         LLM_REPLIES,
     )
 }

@@ -32,6 +32,6 @@ QUESTION_ID = Column(pl.String, "Stable id of the question within its benchmark"
 PROTOCOL = Column(
     pl.String,
     "What the judge is asked for: single (a score), scores (two of them), choice (A, B or a tie), "
-    "preference (the probability of a label)",
+    "preference (the probability of a label), or a protocol of another package",
 )
 SAMPLING = Column(pl.String, "How the judge was sampled, as JSON")

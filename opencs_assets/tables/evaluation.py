@@ -1,8 +1,8 @@
-"""Tables of what the experiments' declaration says, for the warehouse."""
+"""Tables of what is declared, in experiments and in code, for the warehouse."""
 
 import polars as pl
 
-from opencs_assets.tables.columns import BENCHMARK
+from opencs_assets.tables.columns import BENCHMARK, PROTOCOL
 from resources.schema import Column, Table
 
 _BUDGET = {
@@ -39,5 +39,26 @@ DECLARED_MATCHUPS = Table(
         "model_b": Column(pl.String, "Second side"),
         "benchmark": BENCHMARK,
         "parity": Column(pl.String, "epochs, steps, tokens, or declared"),
+    },
+)
+
+JUDGE_PROTOCOLS = Table(
+    "judge_protocols",
+    (),
+    ("protocol",),
+    {
+        "protocol": PROTOCOL,
+        "by_turn": Column(pl.Boolean, "Each turn is judged, and not the whole conversation"),
+        "default_rule": Column(
+            pl.String,
+            "Rule that merges the verdicts of two orders where no other is asked for; null of "
+            "single answers",
+            nullable=True,
+        ),
+        "low": Column(pl.Float64, "Lowest score; null where none is given", nullable=True),
+        "high": Column(pl.Float64, "Highest score; null where none is given", nullable=True),
+        "unanswered": Column(
+            pl.List(pl.String), "Finish reasons of turns without an answer, which are not judged"
+        ),
     },
 )

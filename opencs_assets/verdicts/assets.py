@@ -1,18 +1,24 @@
 """The assets ``single_verdicts`` and ``pairwise_verdicts``."""
 
-from typing import Any, get_args
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from opencs_assets.config.experiments import Experiments
+from opencs_assets.protocols.registry import choose_pair, choose_single, pair_protocols
+from opencs_assets.protocols.single import SINGLE
+from opencs_assets.protocols.stopping import EarlyStop, Look
+from opencs_assets.protocols.tasks import (
+    STOPPED,
+    by_benchmark,
+    most_turns,
+    pair_tasks,
+    single_tasks,
+)
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.verdicts import SINGLE_VERDICTS
 from opencs_assets.verdicts import judging, plots
-from opencs_assets.verdicts.merging import default_rule
-from opencs_assets.verdicts.protocols import Pair, Single, choose_pair, choose_single
-from opencs_assets.verdicts.stopping import EarlyStop, Look
-from opencs_assets.verdicts.tasks import STOPPED, by_benchmark, most_turns, pair_tasks, single_tasks
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.jobs import EXPERIMENT, MATCHUP
@@ -20,7 +26,7 @@ from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
 from resources.llm.resource import LLMResource
-from resources.settings import PairProtocol, Reading, Settings
+from resources.settings import Settings
 
 GROUP = "verdicts"
 OWNERS = ["team:evaluation"]
@@ -48,7 +54,7 @@ def build_verdict_assets(
         group_name=GROUP,
         tags=EXPERIMENT.tags,
         metadata=table_metadata("single_verdicts"),
-        code_version="+".join(Single(reading).version for reading in get_args(Reading)),
+        code_version="+".join(protocol.version for protocol in SINGLE.values()),
         pool="llm_api",
     )
     def single_verdicts(
@@ -103,7 +109,7 @@ def build_verdict_assets(
         group_name=GROUP,
         tags=MATCHUP.tags,
         metadata=table_metadata("pairwise_verdicts"),
-        code_version="+".join(Pair(name).version for name in get_args(PairProtocol)),
+        code_version="+".join(protocol.version for protocol in pair_protocols().values()),
         pool="llm_api",
     )
     def pairwise_verdicts(
@@ -187,7 +193,7 @@ def _outcomes(table: pl.DataFrame) -> dict[str, Any]:
         **dict(merged["outcome"].value_counts().iter_rows()),
     }
     if table.height:
-        found["rule"] = default_rule(table["protocol"][0])
+        found["rule"] = pair_protocols()[table["protocol"][0]].default_rule
     read = merged.filter(pl.col("orders_disagree").is_not_null())
     if read.height:
         found["orders_disagree_pct"] = round(

@@ -4,13 +4,12 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.config.experiments import Experiments
-from opencs_assets.verdicts.tasks import STOPPED, WHOLE
+from opencs_assets.protocols.registry import pair_protocols
+from opencs_assets.protocols.tasks import STOPPED, WHOLE
 from opencs_assets.wiring.checks import Finding, build_check
 from opencs_assets.wiring.partitions import Partitions
 
 MOST_UNREAD = 0.1
-# The protocol that judges turn by turn.
-BY_TURN = "choice"
 
 
 def every_turn(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
@@ -25,7 +24,8 @@ def every_turn(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
 
 def both_orders(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
     """Every question of the matchup's benchmark, and turn if by turn, has a verdict each order."""
-    first = 1 if BY_TURN in set(verdicts["protocol"]) else WHOLE
+    by_turn = any(pair_protocols()[name].by_turn for name in set(verdicts["protocol"]))
+    first = 1 if by_turn else WHOLE
     last = pl.col("turns").list.len() if first else pl.lit(WHOLE)
     expected = (
         questions.join(verdicts.select("benchmark").unique(), on="benchmark", how="semi")

@@ -12,26 +12,26 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
-from opencs_assets.verdicts.merging import RULES, Result, Verdict, Winner, default_rule
-from opencs_assets.verdicts.protocols import Pair, Single
-from opencs_assets.verdicts.replies import PairReply
-from opencs_assets.verdicts.stopping import EarlyStop, Look, batches, look
-from opencs_assets.verdicts.tasks import (
+from opencs_assets.protocols.merging import merged_outcomes, swapped_back
+from opencs_assets.protocols.protocol import JudgeProtocol, PairProtocol, SingleProtocol
+from opencs_assets.protocols.reading import PairReply
+from opencs_assets.protocols.stopping import EarlyStop, Look, batches, look
+from opencs_assets.protocols.tasks import (
     NO_ANSWER,
     STOPPED,
-    JudgedQuestion,
     PairTask,
-    Side,
     SingleTask,
 )
+from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Outcome
 
 SampledAs = Callable[[Outcome[Any] | None], str]
 
 
-def judge_single(client: LLMClient, tasks: Sequence[SingleTask], protocol: Single) -> pl.DataFrame:
+def judge_single(
+    client: LLMClient, tasks: Sequence[SingleTask], protocol: SingleProtocol
+) -> pl.DataFrame:
     """Judge answers alone.
 
     Args:
@@ -66,7 +66,7 @@ def judge_single(client: LLMClient, tasks: Sequence[SingleTask], protocol: Singl
 def judge_pairs(
     client: LLMClient,
     tasks: Sequence[PairTask],
-    protocol: Pair,
+    protocol: PairProtocol,
     *,
     model_a: str,
     model_b: str,
@@ -102,7 +102,7 @@ def judge_pairs(
         )
         outcomes.update(zip(batch, found, strict=True))
         if early:
-            last = look(merged(outcomes, protocol), early.level)
+            last = look(merged_outcomes(outcomes, protocol), early.level)
             if last.is_clear:
                 break
     example = protocol.call(asked[0], 0, None) if asked else None
@@ -145,34 +145,10 @@ class JudgeSampling:
         return self._sent.get(reply_id, self._otherwise)
 
 
-def merged(
-    outcomes: Mapping[PairTask, Outcome[PairReply]], protocol: Pair
-) -> dict[JudgedQuestion, list[Result]]:
-    """By question, the outcome for model a of each turn, by the protocol's default rule."""
-    rule = RULES[default_rule(protocol.name)]
-    orders: dict[JudgedQuestion, dict[int, dict[Side, Verdict]]] = {}
-    for task, outcome in outcomes.items():
-        turns = orders.setdefault(task.question, {}).setdefault(task.turn, {})
-        if outcome.value is not None:
-            turns[task.shown_first] = swapped_back(outcome.value, task.shown_first)
-    return {
-        question: [rule(each.get("a"), each.get("b")) for each in turns.values()]
-        for question, turns in orders.items()
-    }
-
-
-def swapped_back(said: PairReply, shown_first: Side) -> Verdict:
-    """What is said of the order shown, said of models a and b."""
-    second_shown: Side = "b" if shown_first == "a" else "a"
-    winners: dict[str, Winner] = {"first": shown_first, "second": second_shown, "tie": "tie"}
-    scores = (said.first, said.second) if shown_first == "a" else (said.second, said.first)
-    return Verdict(winners[said.better], *scores)
-
-
 def single_table(
     tasks: Sequence[SingleTask],
     outcomes: Mapping[SingleTask, Outcome[float]],
-    protocol: Single,
+    protocol: SingleProtocol,
     *,
     judge: str,
     sampling: SampledAs,
@@ -204,7 +180,7 @@ def single_table(
 def pair_table(
     tasks: Sequence[PairTask],
     outcomes: Mapping[PairTask, Outcome[PairReply]],
-    protocol: Pair,
+    protocol: PairProtocol,
     *,
     model_a: str,
     model_b: str,
@@ -259,7 +235,7 @@ def _status(task: SingleTask | PairTask, outcome: Outcome[Any] | None) -> str:
 
 
 def _provenance(
-    protocol: Single | Pair, judge: str, sampling: SampledAs, outcome: Outcome[Any] | None
+    protocol: JudgeProtocol[Any, Any], judge: str, sampling: SampledAs, outcome: Outcome[Any] | None
 ) -> dict[str, str | None]:
     return {
         "protocol": protocol.name,

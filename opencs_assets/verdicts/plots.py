@@ -5,8 +5,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from opencs_assets.verdicts.merging import RULES, Verdict, default_rule
-from opencs_assets.verdicts.tasks import STOPPED, WHOLE
+from opencs_assets.protocols.merging import RULES, Verdict
+from opencs_assets.protocols.registry import pair_protocols
+from opencs_assets.protocols.tasks import STOPPED, WHOLE
 from opencs_assets.wiring.plots import BLUE, GREY, ORANGE, figure, nothing_to_plot
 
 BINS = 18
@@ -86,7 +87,7 @@ def outcomes(verdicts: pl.DataFrame) -> pl.DataFrame:
     merge = RULES["win_or_tie"]
     asked = verdicts.filter(pl.col("status") != STOPPED).sort("benchmark", "question_id", "turn")
     for row in asked.iter_rows(named=True):
-        merge = RULES[default_rule(row["protocol"])]
+        merge = RULES[pair_protocols()[row["protocol"]].default_rule]
         key = (row["benchmark"], row["question_id"], row["category"], row["turn"])
         orders = by_turn.setdefault(key, {})
         if row["status"] == "ok":

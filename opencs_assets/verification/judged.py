@@ -7,20 +7,19 @@ as they are, in the order that the row names, and if its reply, read again, says
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar
 
 import orjson
 import polars as pl
 
 from opencs_assets.config.experiments import Experiments
-from opencs_assets.tables.catalog import TABLES
-from opencs_assets.tables.lake import Lake
-from opencs_assets.verdicts import fastchat
-from opencs_assets.verdicts.judging import merged, swapped_back
-from opencs_assets.verdicts.protocols import Pair, Single
-from opencs_assets.verdicts.replies import PairReply
-from opencs_assets.verdicts.stopping import EarlyStop, batches, look
-from opencs_assets.verdicts.tasks import (
+from opencs_assets.protocols import fastchat
+from opencs_assets.protocols.merging import merged_outcomes, swapped_back
+from opencs_assets.protocols.protocol import PairProtocol, SingleProtocol
+from opencs_assets.protocols.reading import PairReply
+from opencs_assets.protocols.registry import all_versions, pair_protocols
+from opencs_assets.protocols.stopping import EarlyStop, batches, look
+from opencs_assets.protocols.tasks import (
     NO_ANSWER,
     STOPPED,
     PairTask,
@@ -28,6 +27,8 @@ from opencs_assets.verdicts.tasks import (
     pair_tasks,
     single_tasks,
 )
+from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings, Kind, VerificationFault, shown, told
 from opencs_assets.verification.replaying import Replayed, judge_roles, replay
 from opencs_assets.verification.stored import Stored, stored_replies
@@ -35,7 +36,7 @@ from opencs_assets.verification.tables import check_files, duplicated_keys, read
 from resources.llm.request import sampling_of
 from resources.llm.store import ReplyStore
 from resources.llm.types import Outcome
-from resources.settings import PairProtocol, Reading, Settings
+from resources.settings import Settings
 
 Task = TypeVar("Task", bound=SingleTask | PairTask)
 Row = dict[str, Any]
@@ -88,19 +89,7 @@ class Judged:
         self._findings = findings
         self._looked_up: dict[str, Stored] = {}
         self._counted: set[str] = set()
-        published = self._published()
-        self._singles = {
-            each.version: each
-            for reading in get_args(Reading)
-            for prompts in ((None, published) if reading == "generated" else (None,))
-            for each in (Single(reading, prompts),)
-        }
-        self._pairs = {
-            each.version: each
-            for name in get_args(PairProtocol)
-            for prompts in ((None, published) if name == "choice" else (None,))
-            for each in (Pair(name, prompts),)
-        }
+        self._singles, self._pairs = all_versions(self._published())
 
     def check(self) -> None:
         """Look at every partition of both tables."""
@@ -164,8 +153,10 @@ class Judged:
                 self._lacks_answers(PAIR, partition, rows, model)
         if given[0] is None or given[1] is None:
             return
-        # A protocol judges turn by turn, or the whole conversation; a row of a turn says which.
-        by_turn = rows.filter(pl.col("turn") > 0).height * 2 > rows.height
+        # One damaged row must not decide what is expected of all.
+        usual = rows["protocol"].drop_nulls().mode().sort()
+        protocol = pair_protocols().get(usual[0]) if usual.len() else None
+        by_turn = protocol is not None and protocol.by_turn
         tasks = {
             _key(task): task
             for task in pair_tasks(questions, given[0], given[1], benchmark, by_turn=by_turn)
@@ -423,7 +414,7 @@ class Judged:
             for batch in batches(asked, early):
                 would -= {(task.question.benchmark, task.question.question_id) for task in batch}
                 judged |= {task: outcomes[task] for task in batch if task in outcomes}
-                if look(merged(judged, protocol), early.level).is_clear:
+                if look(merged_outcomes(judged, protocol), early.level).is_clear:
                     break
             if would == left_out:
                 return []
@@ -478,11 +469,11 @@ def _no_value(table: str) -> Row:
     return {"winner": None, "score_a": None, "score_b": None}
 
 
-def _single_says(task: SingleTask, protocol: Single, outcome: Outcome[float]) -> Row:
+def _single_says(task: SingleTask, protocol: SingleProtocol, outcome: Outcome[float]) -> Row:
     return {"score": outcome.value, "with_reference": protocol.shows_reference(task)}
 
 
-def _pair_says(task: PairTask, protocol: Pair, outcome: Outcome[PairReply]) -> Row:
+def _pair_says(task: PairTask, protocol: PairProtocol, outcome: Outcome[PairReply]) -> Row:
     if outcome.value is None:
         return _no_value(PAIR)
     return swapped_back(outcome.value, task.shown_first)._asdict()
@@ -525,7 +516,7 @@ def _what_changed(
     return "prompts that are not those that it was asked with"
 
 
-def _is_other_order(task: PairTask, protocol: Pair, stored: Stored) -> bool:
+def _is_other_order(task: PairTask, protocol: PairProtocol, stored: Stored) -> bool:
     other = replace(task, shown_first="b" if task.shown_first == "a" else "a")
     asked = protocol.call(other, 0, None).messages
     return [dict(each) for each in asked] == list(stored.messages)

@@ -5,10 +5,10 @@ Pure functions of frames, one a rule of the publication gate, in Polars and with
 
 import polars as pl
 
+from opencs_assets.tables.answers import UNANSWERED
 from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 
 # Why a turn has no answer; an empty answer that simply ended is one.
-_UNANSWERED = ("too_long", "refused", "failed", "garbled")
 _JUDGED = pl.col("source") == "judged"
 
 
@@ -34,7 +34,7 @@ def answers_complete(results: pl.DataFrame, tables: Tables) -> pl.DataFrame:
         .agg(questions=pl.len())
     )
     answered = (
-        tables.answers.filter(~pl.col("finish_reason").is_in(_UNANSWERED))
+        tables.answers.filter(~pl.col("finish_reason").is_in(UNANSWERED))
         .join(tables.questions, on=["benchmark", "question_id"], how="semi")
         .group_by("pool", "model", "benchmark", "turn")
         .agg(answers=pl.len())

@@ -6,8 +6,8 @@ Only what is drawn with a seed or fitted is taken from where the marts take it,
 
 import polars as pl
 
+from opencs_assets.protocols.merging import RULES
 from opencs_assets.statistics import estimates
-from opencs_assets.verdicts.merging import RULES
 from opencs_assets.verification.recount import (
     IS_OK,
     RESULT,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from opencs_assets.verdicts.merging import DEFAULT_RULES, RULES, Verdict
+from opencs_assets.protocols.merging import RULES, Verdict
+from opencs_assets.protocols.registry import pair_protocols
 from resources.settings import EMBEDDED
 
 RESULT = (
@@ -162,7 +163,11 @@ def pair_outcomes(tables: Tables) -> pl.DataFrame:
         .with_columns(
             turn=pl.when(pl.col("source") == "imported")
             .then("judged_turns")
-            .when(pl.col("protocol") == "choice")
+            .when(
+                pl.col("protocol").is_in(
+                    [each.name for each in pair_protocols().values() if each.by_turn]
+                )
+            )
             .then(by_turn)
             .otherwise(pl.lit([0], pl.List(pl.Int64)))
         )
@@ -378,7 +383,8 @@ def by_embedded() -> pl.Expr:
 
 def default_rule_of() -> pl.Expr:
     """The rule by which a result of two models is shown unless another is asked for."""
-    return pl.col("protocol").replace_strict(DEFAULT_RULES, default="win_or_tie")
+    rules = {name: protocol.default_rule for name, protocol in pair_protocols().items()}
+    return pl.col("protocol").replace_strict(rules)
 
 
 def default_outcome() -> pl.Expr:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from opencs_assets.evaluation.dbt_project import dbt_build
-from opencs_assets.tables.lake import Lake
 from tests.benchmarks import side, verdict_lake
 from tests.benchmarks.tags import Row
 
@@ -95,7 +94,6 @@ def measured(scale: int) -> Callable[[], dict[str, Any]]:
 def _built(home: Path) -> tuple[float, float, float]:
     """Seconds of the whole command, of its models and tests, and of what they waited for."""
     lake = str(home / "lake")
-    Lake(lake).ensure_schemas()
     file = home / "dbt" / "logs" / "dbt.log"
     file.unlink(missing_ok=True)
     started = time.perf_counter()

@@ -12,19 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import httpx
 import polars as pl
 import pytest
 
 from definitions import build_defs
 from opencs_assets.config.experiments import load_experiments
+from opencs_assets.evaluation.dbt_project import DbtError, NodeResult, dbt_build, refuse_broken
 from opencs_assets.planning import walk
+from opencs_assets.protocols.registry import pair_protocols, protocol_facts
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
 from resources.settings import load_settings
 from tests.integration.servers.started import started
-from tests.unit.verdicts.conftest import TEMPLATES, prompt_rows, write_prompts
+from tests.integration.warehouse.conftest import table as table_of
+from tests.unit.protocols.conftest import TEMPLATES, prompt_rows, write_prompts
 
 OURS, THEIRS = "random@smollm2-135m", "gpt-4"
 PARTITION = {"dataset": "d", "matchup": "ours_vs_gpt-4"}
@@ -47,14 +51,15 @@ NAMES = [f"q{n:03}" for n in range(12)]
 JUDGES = f"""
 import sys
 import polars as pl
-from opencs_assets.verdicts import judging, protocols, tasks
+from opencs_assets.protocols import registry, tasks
+from opencs_assets.verdicts import judging
 from opencs_assets.tables.lake import Lake
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 
 settings = load_settings(sys.argv[1])
 lake = Lake(settings.lake)
-protocol = protocols.choose_pair(settings, "generated", 2)
+protocol = registry.choose_pair(settings, "generated", 2)
 expected = tasks.pair_tasks(
     lake.read("benchmark_questions", {{}}),
     lake.read("model_answers", {{"dataset": "d", "experiment": {OURS!r}}}),
@@ -185,6 +190,9 @@ class Platform:
         assert self.run("single_verdicts") is None
         return self.lake.read("single_verdicts", {"dataset": "d", "experiment": OURS})
 
+    def build(self, database: Path) -> list[NodeResult]:
+        return dbt_build(self.home, str(self.home / "lake"), database)
+
     def metadata(self, asset: str) -> dict[str, object]:
         event = self.instance.get_latest_materialization_event(dg.AssetKey(asset))
         assert event
@@ -271,6 +279,52 @@ class TestProtocols:
         # Where nothing is set, what it can do is asked for.
         platform.set(reading="logprobs")
         assert set(platform.pairs()["protocol"]) == {"scores"}
+
+
+@pytest.fixture
+def brevity(tmp_path, monkeypatch) -> Iterator[str]:
+    """A package that adds a protocol, as pip would have installed it."""
+    installed = tmp_path / "opencs_brevity-1.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: opencs-brevity\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(
+        "[opencs.protocols]\nbrevity = tests.integration.added_protocol:BREVITY\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pair_protocols.cache_clear()
+    yield "brevity"
+    pair_protocols.cache_clear()
+
+
+class TestAddedProtocol:
+    def test_it_reaches_the_win_rates_by_its_own_facts(self, platform, brevity, tmp_path):
+        platform.set(pair=brevity)
+        platform.answer(WINS, MIXED, TIES, LOSES)
+        table = platform.pairs()
+        assert set(table["turn"]) == {1, 2}
+        assert platform.metadata("pairwise_verdicts")["rule"] == "win_or_tie"
+        platform.lake.write(
+            "checkpoint",
+            table_of("checkpoint", [{"provenance": "c", "packages": [], "log": []}]),
+            {"dataset": "d", "experiment": OURS},
+        )
+        refuse_broken(platform.build(tmp_path / "built.duckdb"), platform.home)
+        with duckdb.connect(str(tmp_path / "built.duckdb")) as built:
+            rows = built.sql(
+                "select protocol, rule, win, tie, lose, expected from win_rates "
+                "where is_default_rule"
+            ).fetchall()
+        assert rows == [(brevity, "win_or_tie", 3, 2, 3, 8)]
+
+    def test_without_its_package_the_build_ends_and_names_it(self, platform, brevity, tmp_path):
+        platform.set(pair=brevity)
+        platform.answer(WINS)
+        platform.pairs()
+        facts = protocol_facts().filter(pl.col("protocol") != brevity)
+        platform.lake.write("judge_protocols", facts, {})
+        results = platform.build(tmp_path / "built.duckdb")
+        with pytest.raises(DbtError, match=r"the judge protocol brevity.*install the package"):
+            refuse_broken(results, platform.home)
 
 
 class TestFastChat:

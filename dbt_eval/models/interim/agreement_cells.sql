@@ -41,14 +41,8 @@ votes as (
         result_id as group_id,
         question_id,
         turn,
-        case
-            case {{ default_rule('protocol') }}
-                when 'sum_of_scores' then sum_of_scores
-                when 'both_agree' then both_agree
-                else win_or_tie
-            end
-            when 'win' then 1 when 'tie' then 0 when 'lose' then -1
-        end * if(model_a < model_b, 1, -1) as vote
+        case outcome when 'win' then 1 when 'tie' then 0 when 'lose' then -1 end
+        * if(model_a < model_b, 1, -1) as vote
     from {{ ref('pair_outcomes') }}
     where status = 'ok' and result_id in (from wanted)
     union all

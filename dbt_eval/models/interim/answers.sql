@@ -32,7 +32,7 @@ select
     sum(answer_tokens)::bigint as tokens,
     -- Reasons of turns without an answer; an empty answer that simply ended is one.
     list(turn order by turn) filter (
-        where finish_reason not in ('too_long', 'refused', 'failed', 'garbled')
+        where finish_reason not in (select unnest(unanswered) from {{ source('lake', 'judge_protocols') }})
     ) as answered,
     max(checkpoint) as checkpoint
 from given

@@ -5,20 +5,10 @@ INPUTS = """
 with valued as (
     select
         result_id, benchmark, question_id, stopped, 0.0 as low, 100.0 as high,
-        case protocol
-            when 'preference' then 'sum_of_scores' when 'choice' then 'both_agree'
-            else 'win_or_tie'
-        end as rule,
-        case
-            case rule
-                when 'sum_of_scores' then sum_of_scores
-                when 'both_agree' then both_agree
-                else win_or_tie
-            end
-            when 'win' then 100.0 when 'tie' then 50.0 when 'lose' then 0.0
-        end as value
+        default_rule as rule,
+        case outcome when 'win' then 100.0 when 'tie' then 50.0 when 'lose' then 0.0 end as value
     from (
-        select result_id, question_id, protocol, win_or_tie, both_agree, sum_of_scores
+        select result_id, question_id, default_rule, outcome
         from main.pair_outcomes
         where status = 'ok'
     )

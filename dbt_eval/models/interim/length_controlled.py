@@ -36,12 +36,8 @@ where results.kind = 'pair'
 INPUTS = """
 select
     result_id,
-    case
-        case protocol
-            when 'preference' then sum_of_scores when 'choice' then both_agree else win_or_tie
-        end
-        when 'win' then 1.0 when 'tie' then 0.5 when 'lose' then 0.0
-    end::double as share,
+    case outcome.outcome when 'win' then 1.0 when 'tie' then 0.5 when 'lose' then 0.0 end::double
+        as share,
     if(
         turn = 0,
         list_sum(one.characters),
@@ -54,8 +50,7 @@ select
     )::double as length_b,
     difficulties.difficulty
 from (
-    select
-        result_id, question_id, turn, protocol, win_or_tie, both_agree, sum_of_scores
+    select result_id, question_id, turn, outcome
     from main.pair_outcomes
     where status = 'ok'
 ) as outcome

@@ -49,7 +49,7 @@ select
     count(*) filter (where first_a * first_b = -1) as full_flips,
     count(*) filter (where first_a > first_b) as toward_first,
     count(*) filter (where first_a < first_b) as toward_second,
-    {%- for rule in ['win_or_tie', 'both_agree', 'sum_of_scores'] %}
+    {%- for rule in merging_rules() %}
     count(*) filter (where {{ rule }} = 'win') as {{ rule }}_win,
     count(*) filter (where {{ rule }} = 'tie') as {{ rule }}_tie,
     count(*) filter (where {{ rule }} = 'lose') as {{ rule }}_lose,

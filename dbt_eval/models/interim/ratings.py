@@ -26,12 +26,7 @@ with members as (
 
 select
     board, question_id, model_a, model_b,
-    case
-        case protocol
-            when 'preference' then sum_of_scores when 'choice' then both_agree else win_or_tie
-        end
-        when 'win' then 1.0 when 'tie' then 0.5 when 'lose' then 0.0
-    end::double as share
+    case outcome when 'win' then 1.0 when 'tie' then 0.5 when 'lose' then 0.0 end::double as share
 from main.pair_outcomes
 inner join members using (result_id)
 where status = 'ok' and share is not null

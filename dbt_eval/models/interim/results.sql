@@ -11,6 +11,7 @@ with pairs as (
         any_value(benchmark) as benchmark,
         any_value(judge) as judge,
         any_value(protocol) as protocol,
+        any_value(default_rule) as default_rule,
         any_value(reading) as reading,
         any_value(prompt_version) as prompt_version,
         any_value(sampling) as sampling

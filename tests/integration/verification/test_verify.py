@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from opencs_assets.cli.app import app
 from opencs_assets.evaluation.report import render
+from opencs_assets.protocols import single
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verdicts import replies
 from opencs_assets.verification.home import verify_home
 from resources.settings import load_settings
 from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
@@ -477,7 +477,8 @@ def test_an_edit_in_the_lake_is_seen_in_the_marts_too(copy):
 
 def test_older_prompts_are_named_and_compared_with_what_was_read(copy, monkeypatch):
     home = copy()
-    monkeypatch.setitem(replies.PARSERS, ("single", "own"), "a later parser")
+    later = replace(single.SINGLE["generated"], parser="a later parser")
+    monkeypatch.setitem(single.SINGLE, "generated", later)
     found = verify_home(load_settings(home), ["judged"])
     assert not found.faults, "\n".join(fault.line() for fault in found.faults)
     assert any("judged with an older prompt version" in note for note in found.notes)

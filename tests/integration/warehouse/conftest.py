@@ -160,7 +160,6 @@ def build_in(home: Path) -> Warehouse:
     """Build and publish the home's warehouse."""
     warehouse = Warehouse(home / "warehouse.duckdb")
     lake = str(home / "lake")
-    Lake(lake).ensure_schemas()
     with warehouse.building() as database:
         refuse_broken(dbt_build(home, lake, database), home)
     return warehouse

@@ -182,7 +182,6 @@ class Changes:
 def build(home: Path, lake: str) -> Path:
     database = home / "warehouse.build.duckdb"
     home.mkdir(exist_ok=True)
-    Lake(lake).ensure_schemas()
     assert [result for result in dbt_build(home, lake, database) if result.broken] == []
     return database
 

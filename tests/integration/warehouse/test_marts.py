@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from opencs_assets.evaluation.plots import win_tie_lose
+from opencs_assets.protocols.merging import RULES, Verdict
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verdicts.merging import RULES, Verdict
 from opencs_assets.verification.findings import Findings
 from opencs_assets.verification.marts import check_marts
 from resources.warehouse import Warehouse

@@ -4,13 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opencs_assets.protocols.merging import merged_outcomes
+from opencs_assets.protocols.reading import PairReply
+from opencs_assets.protocols.tasks import pair_tasks, single_tasks
 from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
-from opencs_assets.verdicts.judging import merged, pair_table, single_table
-from opencs_assets.verdicts.protocols import Pair, Single
-from opencs_assets.verdicts.replies import PairReply
-from opencs_assets.verdicts.tasks import pair_tasks, single_tasks
+from opencs_assets.verdicts.judging import pair_table, single_table
 from resources.schema import conform
-from tests.unit.verdicts.frames import answer_frame, both_turns, outcome, question_frame
+from tests.unit.protocols.frames import (
+    answer_frame,
+    both_turns,
+    outcome,
+    pair_of,
+    question_frame,
+    single_of,
+)
 
 
 def scored(first: float, second: float) -> PairReply:
@@ -23,7 +30,7 @@ def sampled(_outcome) -> str:
 
 
 def tables(first: PairReply, second: PairReply | None, status: str = "ok", name: str = "scores"):
-    protocol = Pair(name)
+    protocol = pair_of(name)
     tasks = pair_tasks(
         question_frame("q1"), both_turns("q1"), both_turns("q1"), "smoke", by_turn=protocol.by_turn
     )[:2]
@@ -80,7 +87,13 @@ def test_what_was_not_asked_says_why():
     )
     outcomes = {task: outcome(PairReply("tie")) for task in tasks[:4]}
     table = pair_table(
-        tasks, outcomes, Pair("choice"), model_a="x", model_b="y", judge="j", sampling=sampled
+        tasks,
+        outcomes,
+        pair_of("choice"),
+        model_a="x",
+        model_b="y",
+        judge="j",
+        sampling=sampled,
     )
     assert table["status"].to_list() == ["ok"] * 4 + ["stopped"] * 2 + ["no_answer"] * 2
     assert table["reply_id"].null_count() == 4
@@ -91,7 +104,7 @@ def test_a_missing_answer_becomes_a_row_that_says_so():
     tasks = single_tasks(question_frame("q1", "q2"), answer_frame(("q1", 1), ("q2", 1)))
     asked = {task: outcome(5.0) for task in tasks if task.answered}
     table = conform(
-        single_table(tasks, asked, Single("generated"), judge="j", sampling=sampled),
+        single_table(tasks, asked, single_of("generated"), judge="j", sampling=sampled),
         SINGLE_VERDICTS,
     )
     assert table.select("question_id", "turn", "score", "status").rows() == [
@@ -108,8 +121,8 @@ def test_a_result_has_one_version_and_says_where_a_reference_was_shown():
         *single_tasks(question_frame("q1"), both_turns("q1")),
         *single_tasks(question_frame("q2", **references), both_turns("q2")),
     ]
-    table = single_table(tasks, {}, Single("logprobs"), judge="j", sampling=sampled)
-    assert table["prompt_version"].unique().to_list() == [Single("logprobs").version]
+    table = single_table(tasks, {}, single_of("logprobs"), judge="j", sampling=sampled)
+    assert table["prompt_version"].unique().to_list() == [single_of("logprobs").version]
     assert table["with_reference"].to_list() == [False, False, True, True]
 
 
@@ -119,8 +132,8 @@ def test_turns_are_merged_by_the_protocols_rule():
     )
     said = ["first", "tie", "second", "first"]  # turn 1: a, tie; turn 2: b, b
     outcomes = {task: outcome(PairReply(better)) for task, better in zip(tasks, said, strict=True)}
-    (results,) = merged(outcomes, Pair("choice")).values()
+    (results,) = merged_outcomes(outcomes, pair_of("choice")).values()
     assert results == ["tie", "lose"]
     outcomes[tasks[3]] = outcome(None, "unparsable")
-    (results,) = merged(outcomes, Pair("choice")).values()
+    (results,) = merged_outcomes(outcomes, pair_of("choice")).values()
     assert results == ["tie", "unparsable"]

@@ -39,12 +39,18 @@ with results as (
 ),
 
 named as (
-    select *, {{ result_id('pair', 'matchup') }} as result_id from results
+    select
+        results.*,
+        {{ result_id('pair', 'matchup') }} as result_id,
+        {{ known_protocol('known.by_turn') }} as by_turn,
+        {{ known_protocol('known.default_rule') }} as default_rule
+    from results
+    left join {{ source('lake', 'judge_protocols') }} as known using (protocol)
 ),
 
 expected as (
     select
-        named.* exclude (turns),
+        named.* exclude (turns, by_turn),
         question.question_id,
         question.category,
         unnest(
@@ -53,7 +59,7 @@ expected as (
                     then list_filter(
                         list_sort(named.turns), lambda turn: turn <= len(question.turns)
                     )
-                when named.protocol = 'choice' then range(1, len(question.turns) + 1)
+                when named.by_turn then range(1, len(question.turns) + 1)
                 else [0::bigint]
             end
         ) as turn
@@ -110,8 +116,35 @@ counted as (
             as wins_a,
         coalesce(winner_a_first = 'b', false)::int + coalesce(winner_b_first = 'b', false)::int
             as wins_b,
-        case winner when 'a' then 'win' when 'b' then 'lose' when 'tie' then 'tie' end as outcome
+        case winner when 'a' then 'win' when 'b' then 'lose' when 'tie' then 'tie' end as said
     from joined
+),
+
+merged as (
+    select
+        *,
+        case
+            when status <> 'ok' then null
+            when one_outcome then said
+            when wins_a = 2 then 'win'
+            when wins_b = 2 then 'lose'
+            else 'tie'
+        end as both_agree,
+        case
+            when status <> 'ok' then null
+            when one_outcome then said
+            when wins_a > 0 and wins_b = 0 then 'win'
+            when wins_b > 0 and wins_a = 0 then 'lose'
+            else 'tie'
+        end as win_or_tie,
+        case
+            when status <> 'ok' then null
+            when one_outcome then said
+            when score_a_a_first + score_a_b_first > score_b_a_first + score_b_b_first then 'win'
+            when score_a_a_first + score_a_b_first < score_b_a_first + score_b_b_first then 'lose'
+            when score_a_a_first + score_a_b_first = score_b_a_first + score_b_b_first then 'tie'
+        end as sum_of_scores
+    from counted
 )
 
 select
@@ -133,27 +166,11 @@ select
     orders,
     one_outcome,
     status,
-    case
-        when status <> 'ok' then null
-        when one_outcome then outcome
-        when wins_a = 2 then 'win'
-        when wins_b = 2 then 'lose'
-        else 'tie'
-    end as both_agree,
-    case
-        when status <> 'ok' then null
-        when one_outcome then outcome
-        when wins_a > 0 and wins_b = 0 then 'win'
-        when wins_b > 0 and wins_a = 0 then 'lose'
-        else 'tie'
-    end as win_or_tie,
-    case
-        when status <> 'ok' then null
-        when one_outcome then outcome
-        when score_a_a_first + score_a_b_first > score_b_a_first + score_b_b_first then 'win'
-        when score_a_a_first + score_a_b_first < score_b_a_first + score_b_b_first then 'lose'
-        when score_a_a_first + score_a_b_first = score_b_a_first + score_b_b_first then 'tie'
-    end as sum_of_scores,
+    both_agree,
+    win_or_tie,
+    sum_of_scores,
+    default_rule,
+    {{ outcome_by('default_rule') }} as outcome,
     coalesce(winner_a_first = winner_b_first, not orders_disagree) as orders_agree,
     winner_a_first,
     winner_b_first,
@@ -170,4 +187,4 @@ select
     row_b_first,
     {{ filled_by_embedded(['judge']) }} as filled_by_embedded,
     {{ embedded_note(['judge']) }} as note
-from counted
+from merged

@@ -1,7 +1,7 @@
 with totals as (
     select
         result_id,
-        {%- for rule in ['win_or_tie', 'both_agree', 'sum_of_scores'] %}
+        {%- for rule in merging_rules() %}
         sum({{ rule }}_win)::bigint as {{ rule }}_win,
         sum({{ rule }}_tie)::bigint as {{ rule }}_tie,
         sum({{ rule }}_lose)::bigint as {{ rule }}_lose,
@@ -16,7 +16,7 @@ with totals as (
 ),
 
 counted as (
-    {%- for rule in ['win_or_tie', 'both_agree', 'sum_of_scores'] %}
+    {%- for rule in merging_rules() %}
     select
         result_id, '{{ rule }}' as rule, {{ loop.index }} as place,
         {{ rule }}_win as win, {{ rule }}_tie as tie, {{ rule }}_lose as lose,
@@ -48,7 +48,7 @@ select
     results.prompt_version,
     results.sampling,
     counted.rule,
-    counted.rule = {{ default_rule('results.protocol') }} as is_default_rule,
+    counted.rule = results.default_rule as is_default_rule,
     counted.win,
     counted.tie,
     counted.lose,

@@ -1,9 +1,12 @@
-"""Questions, answers and replies for the tests of verdicts."""
+"""Questions, answers, replies and protocols for the tests of judging."""
 
 import math
 
 import polars as pl
 
+from opencs_assets.protocols import fastchat
+from opencs_assets.protocols.registry import pair_protocols
+from opencs_assets.protocols.single import SINGLE
 from opencs_assets.tables.catalog import TABLES
 from resources.llm.types import Outcome, Reply
 
@@ -62,3 +65,11 @@ def reply(text: str = "", logprobs: dict[str, float] | None = None) -> Reply:
 
 def text_of(call) -> str:
     return "\n".join(message["content"] for message in call.messages)
+
+
+def single_of(reading: str, published: fastchat.JudgePrompts | None = None):
+    return fastchat.single_with(published) if published else SINGLE[reading]
+
+
+def pair_of(name: str, published: fastchat.JudgePrompts | None = None):
+    return fastchat.choice_with(published) if published else pair_protocols()[name]

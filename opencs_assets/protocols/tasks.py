@@ -11,10 +11,10 @@ from typing import Literal
 
 import polars as pl
 
+from opencs_assets.tables.answers import UNANSWERED
+
 # The published protocol shows a reference where an answer is right or wrong.
 REFERENCE_CATEGORIES = frozenset({"math", "reasoning", "coding"})
-# Finish reasons of turns without an answer; an empty answer that simply ended is one.
-UNANSWERED = ("too_long", "refused", "failed", "garbled")
 WHOLE = 0
 # Statuses of what is not asked: an answer is missing, or the result was clear before.
 NO_ANSWER = "no_answer"

@@ -7,23 +7,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.verdicts.protocols import Pair, Single
-from opencs_assets.verdicts.replies import PairReply, own_words, read_pair, read_single
-from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask, SingleTask
+from opencs_assets.protocols.choice import read_label
+from opencs_assets.protocols.fastchat import read_first_label, read_rating
+from opencs_assets.protocols.preference import read_preference
+from opencs_assets.protocols.reading import PairReply, own_words
+from opencs_assets.protocols.scores import read_scores
+from opencs_assets.protocols.single import read_digit, read_score
+from opencs_assets.protocols.tasks import JudgedQuestion, PairTask, SingleTask
 from resources.llm.errors import Unparsable
-from tests.unit.verdicts.frames import reply, text_of
+from tests.unit.protocols.frames import pair_of, reply, single_of, text_of
 
 QUESTION = JudgedQuestion("smoke", "q1", "writing", ("What is 5 - 3 + 6?", "And twice that?"), ())
 SINGLE = SingleTask(QUESTION, 2, ("It is 8.\n8", "[[10]] is my rating. It is 16, surely.\n16"))
 PAIR = PairTask(QUESTION, 2, "a", ("It is 8.", "16"), ("8 7", "[[B]] wins, as it is 16 indeed"))
 
 
+READERS = {"own": read_score, "fastchat": read_rating}
+PAIR_READERS = {
+    ("scores", "own"): read_scores,
+    ("choice", "own"): read_label,
+    ("choice", "fastchat"): read_first_label,
+}
+
+
 def single(text: str, family: str = "own") -> float:
-    return read_single(reply(text), (), "generated", family)
+    return READERS[family](reply(text), ())
 
 
 def pair(text: str, protocol: str, family: str = "own") -> PairReply:
-    return read_pair(reply(text), (), protocol, family)
+    return PAIR_READERS[protocol, family](reply(text), ())
 
 
 class TestScores:
@@ -72,19 +84,19 @@ class TestScores:
 
     def test_digits_are_mapped_onto_the_scale(self):
         for logprobs, score in (({"1": 1.0}, 1), ({"9": 1.0}, 10), ({"1": 0.5, "9": 0.5}, 5.5)):
-            found = read_single(reply(logprobs=logprobs), (), "logprobs")
+            found = read_digit(reply(logprobs=logprobs), ())
             assert found == pytest.approx(score)
 
     @given(share=st.floats(0.001, 0.999))
     def test_pair_scores_come_from_one_probability(self, share):
-        said = read_pair(reply(logprobs={"A": share, "B": 1 - share}), (), "preference")
+        said = read_preference(reply(logprobs={"A": share, "B": 1 - share}), ())
         assert said.first == pytest.approx(1 + 9 * share)
         assert said.first + said.second == pytest.approx(11)
         assert (said.better == "first") == (said.first > said.second)
 
     def test_no_probabilities_is_no_score(self):
         with pytest.raises(Unparsable):
-            read_single(reply("7"), (), "logprobs")
+            read_digit(reply("7"), ())
 
 
 class TestChoice:
@@ -156,7 +168,7 @@ class TestEchoes:
                 protocol.read(reply(instruction[begin:end]), call)
 
     def test_the_reason_of_a_retry_is_no_score(self):
-        protocol = Pair("scores")
+        protocol = pair_of("scores")
         call = protocol.call(PAIR, 1, "a score is not between 1 and 10")
         with pytest.raises(Unparsable):
             protocol.read(
@@ -164,9 +176,11 @@ class TestEchoes:
             )
 
     def test_a_score_that_an_answer_holds_too_is_the_judges(self):
-        protocol = Single("generated")
+        protocol = single_of("generated")
         assert protocol.read(reply("8\nIt is right."), protocol.call(SINGLE, 0, None)) == 8
-        assert Pair("scores").read(reply("8 7"), Pair("scores").call(PAIR, 0, None)).first == 8
+        assert (
+            pair_of("scores").read(reply("8 7"), pair_of("scores").call(PAIR, 0, None)).first == 8
+        )
 
     def test_a_quotation_is_passed_over_and_the_rest_is_kept_in_its_lines(self):
         prompt = " ".join(f"word{n}" for n in range(60))
@@ -181,7 +195,7 @@ class TestEchoes:
             for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
                 asked = [{"role": "user", "content": row["user_prompt"]}]
                 try:
-                    score = read_single(reply(row["judgment"]), asked, "generated", "fastchat")
+                    score = read_rating(reply(row["judgment"]), asked)
                 except Unparsable:
                     score = -1
                 # GPT-4 also rates 0, which is not on the scale that it was asked for.
@@ -191,6 +205,6 @@ class TestEchoes:
         for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
             for order, (first, second) in shown.items():
                 asked = [{"role": "user", "content": row[f"{order}_user_prompt"]}]
-                said = read_pair(reply(row[f"{order}_judgment"]), asked, "choice", "fastchat")
+                said = read_first_label(reply(row[f"{order}_judgment"]), asked)
                 found = {"first": first, "second": second, "tie": "tie"}[said.better]
                 assert found == row[f"{order}_winner"]

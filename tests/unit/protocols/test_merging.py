@@ -3,22 +3,19 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencs_assets.verdicts.merging import (
-    DEFAULT_RULES,
+from opencs_assets.protocols.merging import (
     RULES,
     Verdict,
     both_agree,
-    default_rule,
     sum_of_scores,
     win_or_tie,
 )
-from resources.settings import PairProtocol
+from opencs_assets.protocols.registry import pair_protocols
 
 SCORES = st.floats(1, 10)
 SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
@@ -92,12 +89,12 @@ def test_verdicts_without_scores_have_no_sum():
 
 
 def test_the_default_rule_goes_with_the_protocol():
-    assert {name: default_rule(name) for name in get_args(PairProtocol)} == {
+    assert {name: protocol.default_rule for name, protocol in pair_protocols().items()} == {
         "scores": "win_or_tie",
         "choice": "both_agree",
         "preference": "sum_of_scores",
     }
-    assert set(DEFAULT_RULES.values()) <= set(RULES)
+    assert {protocol.default_rule for protocol in pair_protocols().values()} <= set(RULES)
 
 
 def test_fastchat_file_gives_its_known_numbers(shared_data: Path):

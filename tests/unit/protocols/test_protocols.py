@@ -1,21 +1,17 @@
 """What is asked, by protocol, and which version it has."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from opencs_assets.verdicts import prompts, replies
-from opencs_assets.verdicts.fastchat import JudgePrompts, read_prompts
-from opencs_assets.verdicts.protocols import (
-    Pair,
-    Single,
-    choose_pair,
-    choose_single,
-    family_of,
-)
-from opencs_assets.verdicts.tasks import (
+from opencs_assets.protocols import choice, preference, scores, single, words
+from opencs_assets.protocols.fastchat import JudgePrompts, read_prompts
+from opencs_assets.protocols.protocol import JudgeProtocol
+from opencs_assets.protocols.registry import choose_pair, choose_single, family_of, refuse_misfits
+from opencs_assets.protocols.tasks import (
     JudgedQuestion,
     PairTask,
     SingleTask,
@@ -23,8 +19,14 @@ from opencs_assets.verdicts.tasks import (
     single_tasks,
 )
 from resources.settings import SettingsError, load_settings
-from tests.unit.verdicts.conftest import prompt_rows, write_prompts
-from tests.unit.verdicts.frames import both_turns, question_frame, text_of
+from tests.unit.protocols.conftest import prompt_rows, write_prompts
+from tests.unit.protocols.frames import (
+    both_turns,
+    pair_of,
+    question_frame,
+    single_of,
+    text_of,
+)
 
 GENERATED = {"judge": {"base_url": "http://judge/v1", "model": "gpt-4"}}
 PAIRS = ("scores", "choice", "preference")
@@ -44,13 +46,13 @@ class TestPrompts:
     @pytest.mark.parametrize("reading", ["generated", "logprobs"])
     def test_the_second_turn_is_shown_with_the_first(self, reading):
         task = single_tasks(question_frame("q1"), both_turns("q1"))[1]
-        text = text_of(Single(reading).call(task, 0, None))
+        text = text_of(single_of(reading).call(task, 0, None))
         assert all(part in text for part in ("q1 first?", "q1.1", "q1 second?", "q1.2"))
         assert "last answer" in text
 
     def test_a_choice_of_the_second_turn_shows_all_and_asks_about_the_last_question(self):
         first, _, second, _ = (
-            text_of(Pair("choice").call(task, 0, None)) for task in tasks_of(True)
+            text_of(pair_of("choice").call(task, 0, None)) for task in tasks_of(True)
         )
         assert "q1 second?" not in first
         assert "last question" not in first
@@ -59,8 +61,8 @@ class TestPrompts:
 
     @pytest.mark.parametrize("name", PAIRS)
     def test_the_reversed_order_shows_b_as_assistant_a(self, name):
-        tasks = tasks_of(Pair(name).by_turn)[:2]
-        first, second = (text_of(Pair(name).call(task, 0, None)) for task in tasks)
+        tasks = tasks_of(pair_of(name).by_turn)[:2]
+        first, second = (text_of(pair_of(name).call(task, 0, None)) for task in tasks)
         label = "[Assistant B's answers]"
         assert first.index("alpha") < first.index(label) < first.index("beta")
         assert second.index("beta") < second.index(label) < second.index("alpha")
@@ -70,15 +72,17 @@ class TestPrompts:
         for category, shown in (("math", True), ("writing", False)):
             known = {"category": category, "references": references}
             task = single_tasks(question_frame("q1", **known), both_turns("q1"))[1]
-            assert ("the second is 5" in text_of(Single("generated").call(task, 0, None))) is shown
-            assert Single("generated").shows_reference(task) is shown
+            assert (
+                "the second is 5" in text_of(single_of("generated").call(task, 0, None))
+            ) is shown
+            assert single_of("generated").shows_reference(task) is shown
             for name in PAIRS:
-                task = tasks_of(Pair(name).by_turn, **known)[-1]
-                assert ("2. the second is 5" in text_of(Pair(name).call(task, 0, None))) is shown
+                task = tasks_of(pair_of(name).by_turn, **known)[-1]
+                assert ("2. the second is 5" in text_of(pair_of(name).call(task, 0, None))) is shown
 
     def test_a_first_turn_is_not_shown_the_reference_of_the_second(self):
         known = {"category": "math", "references": ["the first is 4", "the second is 5"]}
-        text = text_of(Pair("choice").call(tasks_of(True, **known)[0], 0, None))
+        text = text_of(pair_of("choice").call(tasks_of(True, **known)[0], 0, None))
         assert "the first is 4" in text
         assert "the second is 5" not in text
 
@@ -86,13 +90,16 @@ class TestPrompts:
         """MT-Bench's own file has questions with a reference for one turn only."""
         question = JudgedQuestion("b", "q", "math", ("x", "y"), ("the reference", ""))
         tasks = [SingleTask(question, turn, ("a", "b")[:turn]) for turn in (1, 2)]
-        assert [Single("generated").shows_reference(task) for task in tasks] == [True, False]
-        assert "eference" not in text_of(Single("generated").call(tasks[1], 0, None))
+        assert [single_of("generated").shows_reference(task) for task in tasks] == [
+            True,
+            False,
+        ]
+        assert "eference" not in text_of(single_of("generated").call(tasks[1], 0, None))
 
     def test_a_reference_keeps_the_number_of_its_turn(self):
         question = JudgedQuestion("b", "q", "math", ("x", "y"), ("", "it is 5"))
         text = text_of(
-            Pair("scores").call(PairTask(question, 0, "a", ("1", "2"), ("3", "4")), 0, None)
+            pair_of("scores").call(PairTask(question, 0, "a", ("1", "2"), ("3", "4")), 0, None)
         )
         assert "[Reference answers]\n2. it is 5" in text
 
@@ -101,41 +108,48 @@ class TestPrompts:
         long = "word " * 5000
         tasks = pair_tasks(
             question_frame("q1"), both_turns("q1", words=long), both_turns("q1"), "smoke",
-            by_turn=Pair(name).by_turn,
+            by_turn=pair_of(name).by_turn,
         )  # fmt: skip
-        text = text_of(Pair(name).call(tasks[-1], 0, None))
+        text = text_of(pair_of(name).call(tasks[-1], 0, None))
         assert long in text
         assert "['" not in text
 
     def test_an_empty_answer_is_shown_as_empty(self):
         answers = both_turns("q1").with_columns(answer=pl.lit(""))
         task = single_tasks(question_frame("q1"), answers)[0]
-        assert prompts.NOTHING in text_of(Single("generated").call(task, 0, None))
+        assert words.NOTHING in text_of(single_of("generated").call(task, 0, None))
 
     def test_short_prompts_for_the_small_model(self):
-        call = Pair("preference").call(tasks_of(False)[0], 0, None)
+        call = pair_of("preference").call(tasks_of(False)[0], 0, None)
         assert len(text_of(call).split()) < 60
 
     def test_a_retry_says_why_and_has_another_key(self):
         task = single_tasks(question_frame("q1"), both_turns("q1"))[0]
-        call = Single("generated").call(task, 1, "the reply has no score")
+        call = single_of("generated").call(task, 1, "the reply has no score")
         assert call.attempt == 1
         assert "the reply has no score" in text_of(call)
 
     def test_probabilities_are_asked_for_where_they_are_read(self):
-        assert Pair("preference").call(tasks_of(False)[0], 0, None).top_logprobs
+        assert pair_of("preference").call(tasks_of(False)[0], 0, None).top_logprobs
         for name in ("scores", "choice"):
-            assert Pair(name).call(tasks_of(Pair(name).by_turn)[0], 0, None).top_logprobs is None
+            assert (
+                pair_of(name).call(tasks_of(pair_of(name).by_turn)[0], 0, None).top_logprobs is None
+            )
+
+
+def ways_to_ask(published: JudgePrompts) -> dict[str, JudgeProtocol]:
+    return {
+        "single": single_of("generated"),
+        "digit": single_of("logprobs"),
+        **{name: pair_of(name) for name in PAIRS},
+        "fastchat single": single_of("generated", published),
+        "fastchat choice": pair_of("choice", published),
+    }
 
 
 def versions(published: JudgePrompts) -> dict[str, str]:
-    return {
-        "single": Single("generated").version,
-        "digit": Single("logprobs").version,
-        **{name: Pair(name).version for name in PAIRS},
-        "fastchat single": Single("generated", published).version,
-        "fastchat choice": Pair("choice", published).version,
-    }
+    """Versions as they are now: a protocol remembers its own, a copy does not."""
+    return {name: replace(protocol).version for name, protocol in ways_to_ask(published).items()}
 
 
 class TestVersions:
@@ -146,32 +160,44 @@ class TestVersions:
             name: "fastchat" if name.startswith("fastchat") else "own" for name in found
         }
 
+    def test_results_of_before_stay_the_same_results(self, published):
+        """Verdicts of another version are another result: an edit must be wanted."""
+        assert versions(published) == {
+            "single": "own-single-generated-50d70f86",
+            "digit": "own-single-logprobs-db416a4f",
+            "scores": "own-scores-47e1ded2",
+            "choice": "own-choice-35771fe3",
+            "preference": "own-preference-a21ac803",
+            "fastchat single": "fastchat-single-generated-a9489eb9",
+            "fastchat choice": "fastchat-choice-e191dd93",
+        }
+
     @pytest.mark.parametrize(
-        ("constant", "changed"),
+        ("module", "constant", "changed"),
         [
-            ("_SINGLE", {"single"}),
-            ("_SINGLE_LAST", {"single"}),
-            ("_SINGLE_REFERENCE", {"single"}),
-            ("_SINGLE_DIGIT", {"digit"}),
-            ("_PAIR", {"scores", "choice"}),
-            ("_SCORES", {"scores"}),
-            ("_CHOICE", {"choice"}),
-            ("_CHOICE_LAST", {"choice"}),
-            ("_PAIR_REFERENCE", {"scores", "choice"}),
-            ("_PAIR_LETTER", {"preference"}),
+            (single, "_ASKED", {"single"}),
+            (single, "_LAST", {"single"}),
+            (single, "_REFERENCE", {"single"}),
+            (single, "_DIGIT", {"digit"}),
+            (words, "PAIR", {"scores", "choice"}),
+            (scores, "_ASKED", {"scores"}),
+            (choice, "_ASKED", {"choice"}),
+            (choice, "_LAST", {"choice"}),
+            (words, "_PAIR_REFERENCE", {"scores", "choice"}),
+            (preference, "_ASKED", {"preference"}),
         ],
     )
-    def test_an_edited_prompt_is_another_version(self, monkeypatch, published, constant, changed):
+    def test_an_edited_prompt_is_another_version(
+        self, monkeypatch, published, module, constant, changed
+    ):
         before = versions(published)
-        monkeypatch.setattr(prompts, constant, "Edited. {which}")
+        monkeypatch.setattr(module, constant, "Edited. {which}")
         after = versions(published)
         assert {name for name in before if before[name] != after[name]} == changed
 
-    def test_an_edited_parser_is_another_version(self, monkeypatch, published):
-        before = versions(published)
-        for key in replies.PARSERS:
-            monkeypatch.setitem(replies.PARSERS, key, "edited")
-        assert not set(before.values()) & set(versions(published).values())
+    def test_an_edited_parser_is_another_version(self, published):
+        for protocol in ways_to_ask(published).values():
+            assert replace(protocol, parser="edited").version != protocol.version
 
     @pytest.mark.parametrize("field", ["system_prompt", "prompt_template"])
     @pytest.mark.parametrize("at", range(8))
@@ -192,11 +218,11 @@ class TestVersions:
     def test_turns_categories_and_retries_share_one(self):
         known = {"category": "math", "references": ["4", "5"]}
         calls = [
-            Pair("choice").call(task, attempt, "why" if attempt else None)
+            pair_of("choice").call(task, attempt, "why" if attempt else None)
             for task in [*tasks_of(True), *tasks_of(True, **known)]
             for attempt in (0, 1)
         ]
-        assert {call.prompt_version for call in calls} == {Pair("choice").version}
+        assert {call.prompt_version for call in calls} == {pair_of("choice").version}
 
 
 class TestSettings:
@@ -215,7 +241,7 @@ class TestSettings:
     @pytest.mark.parametrize("pair", ["scores", "choice"])
     def test_set_protocols(self, tmp_path, pair):
         settings = load_settings(tmp_path, judging={"pair": pair}, roles=GENERATED)
-        assert choose_pair(settings, "generated", 2) == Pair(pair)
+        assert choose_pair(settings, "generated", 2) == pair_of(pair)
 
     @pytest.mark.parametrize(
         ("judging", "reading"),
@@ -225,8 +251,13 @@ class TestSettings:
     def test_a_contradiction_is_one_clear_error(self, tmp_path, judging, reading):
         roles = {"judge": {**GENERATED["judge"], "reading": reading}}
         with pytest.raises(SettingsError, match=r"judging\.\w+ = .*roles\.judge\.reading") as error:
-            load_settings(tmp_path, judging=judging, roles=roles)
+            refuse_misfits(load_settings(tmp_path, judging=judging, roles=roles), reading)
         assert str(error.value).count("judging") < 4
+
+    def test_an_unknown_protocol_is_one_clear_error_that_names_the_known(self, tmp_path):
+        settings = load_settings(tmp_path, judging={"pair": "chioce"}, roles=GENERATED)
+        with pytest.raises(SettingsError, match=r"'chioce'.* scores, choice, preference"):
+            refuse_misfits(settings, "generated")
 
     def test_a_preference_needs_probabilities_that_the_endpoint_gives(self, tmp_path):
         roles = {"judge": {**GENERATED["judge"], "reading": "logprobs"}}

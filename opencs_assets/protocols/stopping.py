@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from opencs_assets.protocols.merging import Result
+from opencs_assets.protocols.tasks import JudgedQuestion, PairTask
 from opencs_assets.statistics.sequential import interval
-from opencs_assets.verdicts.merging import Result
-from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask
 
 EVEN = 0.5
 VALUES: Mapping[Result, float] = {"win": 1.0, "tie": 0.5, "lose": 0.0}

@@ -7,23 +7,20 @@ from pathlib import Path
 import pytest
 
 from opencs_assets.benchmarks.questions import Found, read_benchmark
-from opencs_assets.verdicts.fastchat import (
+from opencs_assets.protocols.fastchat import (
     JudgePromptsError,
-    choice_messages,
     find_prompts,
     read_prompts,
-    single_messages,
 )
-from opencs_assets.verdicts.protocols import Pair, Single
-from opencs_assets.verdicts.tasks import (
+from opencs_assets.protocols.tasks import (
     REFERENCE_CATEGORIES,
     JudgedQuestion,
     PairTask,
     SingleTask,
     single_tasks,
 )
-from tests.unit.verdicts.conftest import prompt_rows, write_prompts
-from tests.unit.verdicts.frames import answer_frame
+from tests.unit.protocols.conftest import prompt_rows, write_prompts
+from tests.unit.protocols.frames import answer_frame, pair_of, single_of
 
 MT_BENCH = Path("benchmarks") / "mt_bench"
 RECORDED = "llama2-13b-alpaca_tips_WHAT_1k_sharegpt-e15lr1e-05"
@@ -68,7 +65,7 @@ class TestWordForWord:
         assert len(recorded) == len(tasks) == 160
         for row in recorded:
             task = tasks[str(row["question_id"]), row["turn"]]
-            system, user = single_messages(prompts, task)
+            system, user = single_of("generated", prompts).messages(task, None)
             assert user == {"role": "user", "content": row["user_prompt"]}
             assert system == {"role": "system", "content": systems[row["judge"][1]]}
 
@@ -88,25 +85,28 @@ class TestWordForWord:
             first, second = answers_in(row["g1_user_prompt"], question, turn)
             for order, side in (("g1", "a"), ("g2", "b")):
                 task = PairTask(question, turn, side, first, second)
-                _, user = choice_messages(prompts, task)
+                _, user = pair_of("choice", prompts).messages(task, None)
                 assert user["content"] == row[f"{order}_user_prompt"]
 
     def test_what_is_sent_beside_the_words(self, published):
         """As ``gen_judgment.py``: temperature 0, 2048 tokens, and a system message."""
         task = SingleTask(JudgedQuestion("b", "q", "writing", ("x",), ()), 1, ("y",))
-        call = Single("generated", published).call(task, 0, None)
+        call = single_of("generated", published).call(task, 0, None)
         assert (call.temperature, call.max_tokens) == (0.0, 2048)
         assert [message["role"] for message in call.messages] == ["system", "user"]
         assert call.top_logprobs is None
         assert call.grammar is None
 
     def test_a_reply_that_cannot_be_read_is_asked_for_once(self, published):
-        assert Single("generated", published).attempts == 1
-        assert Pair("choice", published).attempts == 1
+        assert single_of("generated", published).attempts == 1
+        assert pair_of("choice", published).attempts == 1
 
     def test_braces_in_answers_are_answers(self, published):
         task = SingleTask(JudgedQuestion("b", "q", "coding", ("{x}?",), ()), 1, ("{question} {0}",))
-        assert single_messages(published, task)[1]["content"] == "Q: {x}?\nA: {question} {0}"
+        assert (
+            single_of("generated", published).messages(task, None)[1]["content"]
+            == "Q: {x}?\nA: {question} {0}"
+        )
 
 
 def answers_in(prompt: str, question: JudgedQuestion, turn: int) -> tuple[tuple[str, ...], ...]:
@@ -145,9 +145,9 @@ class TestPlaces:
             question = JudgedQuestion("b", "q", "math", ("x", "y"), references)
             for turn in (1, 2):
                 task = SingleTask(question, turn, ("1", "2")[:turn])
-                text = single_messages(published, task)[1]["content"]
+                text = single_of("generated", published).messages(task, None)[1]["content"]
                 assert (f"R: r{turn}" in text) is shown
-                assert Single("generated", published).shows_reference(task) is shown
+                assert single_of("generated", published).shows_reference(task) is shown
 
 
 class TestMalformed:

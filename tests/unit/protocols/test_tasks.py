@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from opencs_assets.verdicts.tasks import by_benchmark, most_turns, pair_tasks, single_tasks
-from tests.unit.verdicts.frames import answer_frame, both_turns, question_frame
+from opencs_assets.protocols.tasks import by_benchmark, most_turns, pair_tasks, single_tasks
+from tests.unit.protocols.frames import answer_frame, both_turns, question_frame
 
 
 @pytest.mark.parametrize("by_turn", [True, False])

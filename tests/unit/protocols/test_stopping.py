@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from opencs_assets.verdicts.stopping import EarlyStop, batches, look
-from opencs_assets.verdicts.tasks import JudgedQuestion, PairTask
+from opencs_assets.protocols.stopping import EarlyStop, batches, look
+from opencs_assets.protocols.tasks import JudgedQuestion, PairTask
 
 
 def tasks(count: int) -> list[PairTask]:

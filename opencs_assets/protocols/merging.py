@@ -7,6 +7,11 @@ because they give different numbers. The warehouse counts by the same rules in S
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
+from opencs_assets.protocols.protocol import PairProtocol
+from opencs_assets.protocols.reading import PairReply
+from opencs_assets.protocols.tasks import JudgedQuestion, PairTask, Side
+from resources.llm.types import Outcome
+
 Winner = Literal["a", "b", "tie"]
 Result = Literal["win", "lose", "tie", "unparsable"]
 
@@ -84,16 +89,25 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-# Scores: the rule of two-score reviews. Choice: FastChat's own. Preference: a small model's letters
-# follow position nearly always, so that the other rules would call everything a tie; its
-# probabilities tell the two models apart.
-DEFAULT_RULES: Mapping[str, str] = {
-    "scores": "win_or_tie",
-    "choice": "both_agree",
-    "preference": "sum_of_scores",
-}
+def merged_outcomes(
+    outcomes: Mapping[PairTask, Outcome[PairReply]], protocol: PairProtocol
+) -> dict[JudgedQuestion, list[Result]]:
+    """By question, the outcome for model a of each turn, by the protocol's default rule."""
+    rule = RULES[protocol.default_rule]
+    orders: dict[JudgedQuestion, dict[int, dict[Side, Verdict]]] = {}
+    for task, outcome in outcomes.items():
+        turns = orders.setdefault(task.question, {}).setdefault(task.turn, {})
+        if outcome.value is not None:
+            turns[task.shown_first] = swapped_back(outcome.value, task.shown_first)
+    return {
+        question: [rule(each.get("a"), each.get("b")) for each in turns.values()]
+        for question, turns in orders.items()
+    }
 
 
-def default_rule(protocol: str) -> str:
-    """The rule that a protocol's results are shown by unless another is asked for."""
-    return DEFAULT_RULES[protocol]
+def swapped_back(reply: PairReply, shown_first: Side) -> Verdict:
+    """What is said of the order shown, said of models a and b."""
+    second_shown: Side = "b" if shown_first == "a" else "a"
+    winners: dict[str, Winner] = {"first": shown_first, "second": second_shown, "tie": "tie"}
+    scores = (reply.first, reply.second) if shown_first == "a" else (reply.second, reply.first)
+    return Verdict(winners[reply.better], *scores)

@@ -1,24 +1,40 @@
 """FastChat's own prompts, word for word, from the user's copy of its ``judge_prompts.jsonl``.
 
 The file is FastChat's (``fastchat/llm_judge/data/judge_prompts.jsonl``) and not part of the
-platform. What is rendered here is what ``gen_judgment.py`` sends.
+platform. What is rendered here is what ``gen_judgment.py`` sends, and replies are read as it does.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
 from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
-from opencs_assets.verdicts.tasks import PairTask, SingleTask
-from resources.llm.types import Message
+from opencs_assets.protocols.choice import CHOICE
+from opencs_assets.protocols.protocol import PairProtocol, SingleProtocol
+from opencs_assets.protocols.reading import (
+    HIGH,
+    LOW,
+    PairReply,
+    labelled,
+    labels_of,
+    own_words,
+)
+from opencs_assets.protocols.single import SINGLE
+from opencs_assets.protocols.tasks import PairTask, SingleTask
+from resources.llm.errors import Unparsable
+from resources.llm.types import Message, Reply
 from resources.settings import SettingsError
 
 PLACES = (Path("benchmarks") / "mt_bench" / "judge_prompts.jsonl", Path("judge_prompts.jsonl"))
 MOST_TURNS = 2
-MAX_TOKENS = 2048
+_SAMPLING = {"max_tokens": 2048, "temperature": 0.0}
+# FastChat's one_score_pattern and its backup.
+_RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 
 Protocol = Literal["single", "choice"]
 # The prompt's name by protocol, without and with a reference.
@@ -106,14 +122,69 @@ def read_prompts(path: Path) -> JudgePrompts:
     return JudgePrompts(path, prompts)
 
 
-def single_messages(prompts: JudgePrompts, task: SingleTask) -> tuple[Message, ...]:
-    """What FastChat asks about one answer."""
+def single_with(prompts: JudgePrompts) -> SingleProtocol:
+    """``single`` asked with the file's prompts.
+
+    FastChat asks once and counts what it can't read.
+    """
+    return replace(
+        SINGLE["generated"],
+        family="fastchat",
+        attempts=1,
+        sampling=_SAMPLING,
+        messages=partial(_single_messages, prompts),
+        parse=read_rating,
+        parser="fastchat-rating-1..10/no-echo",
+        prompts=[vars(prompt) for prompt in prompts.of("single")],
+        shows_reference=lambda task: any(map(str.strip, task.references)),
+    )
+
+
+def choice_with(prompts: JudgePrompts) -> PairProtocol:
+    """``choice`` asked with the file's prompts, likewise once."""
+    return replace(
+        CHOICE,
+        family="fastchat",
+        attempts=1,
+        sampling=_SAMPLING,
+        messages=partial(_choice_messages, prompts),
+        parse=read_first_label,
+        parser="fastchat-label/no-echo",
+        prompts=[vars(prompt) for prompt in prompts.of("choice")],
+    )
+
+
+def read_rating(reply: Reply, asked: Sequence[Message]) -> float:
+    """The first ``[[rating]]``, else the first ``[rating]``, of the reply's own words.
+
+    Raises:
+        Unparsable: There is none from 1 to 10.
+    """
+    own = own_words(reply.text, asked)
+    rating = next((match for each in _RATINGS if (match := each.search(own))), None)
+    if rating is None:
+        raise Unparsable("the reply has no [[rating]]")
+    score = float(rating[1])
+    if not LOW <= score <= HIGH:
+        raise Unparsable(f"the rating is not between {LOW:g} and {HIGH:g}")
+    return score
+
+
+def read_first_label(reply: Reply, asked: Sequence[Message]) -> PairReply:
+    """Who is better; of several labels A goes before B before the tie, as in ``run_judge_pair``.
+
+    Raises:
+        Unparsable: There is no label.
+    """
+    return labelled(labels_of(reply, asked)[0])
+
+
+def _single_messages(prompts: JudgePrompts, task: SingleTask, _: str | None) -> tuple[Message, ...]:
     fields = _fields("answer", task.answers or (), task.turn)
     return _rendered(prompts, "single", task.turn, task.asked, task.references, fields)
 
 
-def choice_messages(prompts: JudgePrompts, task: PairTask) -> tuple[Message, ...]:
-    """What FastChat asks about two answers."""
+def _choice_messages(prompts: JudgePrompts, task: PairTask, _: str | None) -> tuple[Message, ...]:
     first, second = task.shown
     fields = _fields("answer_a", first, task.turn) | _fields("answer_b", second, task.turn)
     return _rendered(prompts, "choice", task.turn, task.asked, task.references, fields)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from opencs_assets.verdicts.fastchat import JudgePrompts, read_prompts
-from opencs_assets.verdicts.protocols import Pair, Single
+from opencs_assets.protocols.fastchat import JudgePrompts, read_prompts
+from opencs_assets.protocols.protocol import PairProtocol, SingleProtocol
+from tests.unit.protocols.frames import pair_of, single_of
 
 RATE = (
     "Be an impartial judge of the answer that an assistant gave to the question of a user below. "
@@ -64,14 +65,17 @@ def published(tmp_path: Path) -> JudgePrompts:
 
 
 @pytest.fixture
-def single_protocols(published: JudgePrompts) -> dict[str, Single]:
-    return {"own": Single("generated"), "fastchat": Single("generated", published)}
+def single_protocols(published: JudgePrompts) -> dict[str, SingleProtocol]:
+    return {
+        "own": single_of("generated"),
+        "fastchat": single_of("generated", published),
+    }
 
 
 @pytest.fixture
-def pair_protocols(published: JudgePrompts) -> dict[str, Pair]:
+def pair_protocols(published: JudgePrompts) -> dict[str, PairProtocol]:
     return {
-        "scores": Pair("scores"),
-        "choice": Pair("choice"),
-        "fastchat": Pair("choice", published),
+        "scores": pair_of("scores"),
+        "choice": pair_of("choice"),
+        "fastchat": pair_of("choice", published),
     }

@@ -18,7 +18,7 @@ from resources.settings import load_settings
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import INTERIM, MARTS
 
-DECLARED = {"declared_models", "declared_matchups"}
+DECLARED = {"declared_models", "declared_matchups", "judge_protocols"}
 
 
 def assets(home: Path) -> list:

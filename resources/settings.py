@@ -9,14 +9,17 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -41,8 +44,9 @@ ClusterSize = Literal["candidates", "members"]
 LengthUnit = Literal["characters", "words", "tokens"]
 Criterion = Literal["helpfulness", "complexity", "quality"]
 Tracker = Literal["wandb", "mlflow"]
+# Group of the entry points by which a package brings settings of launchers, a name a table.
+LAUNCHERS = "opencs.launchers"
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|KEY$")
-LauncherKind = Literal["local", "kubernetes", "kubernetes_multinode"]
 JudgePromptFamily = Literal["own", "fastchat"]
 
 
@@ -306,7 +310,50 @@ class TrainingSettings(_Strict):
     download: bool = False
 
 
-class KubernetesLauncher(_Strict):
+class LauncherSettings(_Strict):
+    """What every launcher is told; the settings of each are a child of this.
+
+    Attributes:
+        kinds: Values of ``launcher.kind`` that mean it.
+        implementation: The launcher's class, as ``module:name``.
+        jobs_url: Where job files are and reports come back, as an fsspec URL. Unset:
+            ``<home>/jobs``.
+        grace_s: What a job has between SIGTERM and SIGKILL, for keeping its state.
+        retries: Further attempts after a crash that is neither an error of the job nor for want
+            of memory. Preemption and eviction do not count.
+        poll_s: Time between two looks at a job.
+        patience_s: How long the place may answer nothing but errors before a run gives up, which
+            leaves the job to the next one.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
+    implementation: ClassVar[str]
+
+    jobs_url: str | None = None
+    grace_s: int = Field(120, ge=1)
+    retries: int = Field(2, ge=0)
+    poll_s: float = Field(3.0, gt=0)
+    patience_s: float = Field(600, gt=0)
+
+    def must_fit(self, kind: str) -> None:
+        """Raise a ``ValueError`` where the settings are not those of a kind."""
+
+
+class LocalLauncher(LauncherSettings):
+    """Processes on this machine.
+
+    Attributes:
+        processes: As in ``Launcher``.
+    """
+
+    kinds = ("local",)
+    implementation = "resources.launcher.local:LocalProcesses"
+
+    processes: int | None = None
+    grace_s: int = 60
+
+
+class KubernetesLauncher(LauncherSettings):
     """The Jobs that trainings and answerings are on Kubernetes.
 
     Attributes:
@@ -318,8 +365,6 @@ class KubernetesLauncher(_Strict):
         service_account: Account of the pods; it needs no rights, and its token is not mounted.
         home_claim: Volume claim that is the home, mounted at its path.
         claims: Further volume claims, by the path that each is mounted at.
-        jobs_url: Where job files are and reports come back, as an fsspec URL. Unset:
-            ``<home>/jobs``.
         env: Environment of the pods, for what is no secret.
         env_secrets: Secrets whose keys become environment of the pods.
         image_pull_secrets: Secrets to pull the image with.
@@ -337,14 +382,11 @@ class KubernetesLauncher(_Strict):
         schedule_within_s: Longest that a pod may wait for a node.
         start_within_s: Longest from its node to its start, most of which is pulling the image.
         deadline_s: Longest that a Job may take, all attempts together.
-        grace_s: What a pod has between SIGTERM and SIGKILL, for keeping its state.
-        retries: Further attempts after a crash that is neither an error of the job nor for want
-            of memory. Preemption and eviction do not count.
         keep_s: How long a failed Job stays there to be looked at.
-        poll_s: Time between two looks at a Job.
-        patience_s: How long the API may answer nothing but errors before a run gives up, which
-            leaves the Job to the next one.
     """
+
+    kinds = ("kubernetes", "kubernetes_multinode")
+    implementation = "resources.launcher.kubernetes.launcher:KubernetesJobs"
 
     image: str = Field(pattern=r"^[^@\s]+@sha256:[0-9a-f]{64}$")
     namespace: str = "opencs"
@@ -353,7 +395,6 @@ class KubernetesLauncher(_Strict):
     service_account: str = "opencs-training"
     home_claim: str
     claims: Mapping[str, str] = {}
-    jobs_url: str | None = None
     env: Mapping[str, str] = {}
     env_secrets: tuple[str, ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
@@ -371,11 +412,7 @@ class KubernetesLauncher(_Strict):
     schedule_within_s: float = Field(1800, gt=0)
     start_within_s: float = Field(1800, gt=0)
     deadline_s: int = Field(172_800, ge=1)
-    grace_s: int = Field(120, ge=1)
-    retries: int = Field(2, ge=0)
     keep_s: int = Field(86_400, ge=60)
-    poll_s: float = Field(3.0, gt=0)
-    patience_s: float = Field(600, gt=0)
 
     @field_validator("env")
     @classmethod
@@ -388,9 +425,18 @@ class KubernetesLauncher(_Strict):
                 )
         return named
 
+    def must_fit(self, kind: str) -> None:
+        """One node or several, as the kind says."""
+        if kind == "kubernetes_multinode" and self.nodes == 1:
+            raise ValueError("kind 'kubernetes_multinode' needs nodes of 2 or more")
+        if kind == "kubernetes" and self.nodes > 1:
+            raise ValueError("for nodes of 2 or more set kind = 'kubernetes_multinode'")
+
 
 class Launcher(_Strict):
     """Where trainings and answerings run.
+
+    Each launcher but the local one has a field, which is the table of its settings.
 
     Attributes:
         kind: ``local``: a process here. ``kubernetes``: a Job of one pod. ``kubernetes_multinode``:
@@ -399,20 +445,44 @@ class Launcher(_Strict):
         kubernetes: The Jobs; needed where the kind says so.
     """
 
-    kind: LauncherKind = "local"
+    kind: str = "local"
     processes: int | None = Field(None, ge=1)
     kubernetes: KubernetesLauncher | None = None
 
+    @classmethod
+    def tables(cls) -> dict[str, str]:
+        """Name of its table by each kind that has one."""
+        return {
+            kind: name
+            for name, field in cls.model_fields.items()
+            for each in get_args(field.annotation)
+            if isinstance(each, type) and issubclass(each, LauncherSettings)
+            for kind in each.kinds
+        }
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        kinds = ("local", *cls.tables())
+        if kind not in kinds:
+            raise ValueError(f"there is no launcher {kind!r}; there are {', '.join(kinds)}")
+        return kind
+
     @model_validator(mode="after")
     def _described(self) -> "Launcher":
-        if self.kind != "local" and self.kubernetes is None:
-            raise ValueError(f"kind {self.kind!r} needs the table [launcher.kubernetes]")
-        several = self.kubernetes is not None and self.kubernetes.nodes > 1
-        if self.kind == "kubernetes_multinode" and not several:
-            raise ValueError("kind 'kubernetes_multinode' needs nodes of 2 or more")
-        if self.kind == "kubernetes" and several:
-            raise ValueError("for nodes of 2 or more set kind = 'kubernetes_multinode'")
+        self.own.must_fit(self.kind)
         return self
+
+    @property
+    def own(self) -> LauncherSettings:
+        """Settings of the launcher that the kind names."""
+        if self.kind == "local":
+            return LocalLauncher(processes=self.processes)
+        table = self.tables()[self.kind]
+        own: LauncherSettings | None = getattr(self, table)
+        if own is None:
+            raise ValueError(f"kind {self.kind!r} needs the table [launcher.{table}]")
+        return own
 
 
 class Judging(_Strict):
@@ -521,9 +591,8 @@ class Settings(BaseSettings):
 
     @property
     def jobs(self) -> str:
-        """URL or folder of the job files and reports of trainings on Kubernetes."""
-        own = self.launcher.kubernetes
-        return (own and own.jobs_url) or str(self.home.absolute() / "jobs")
+        """URL or folder of the job files and reports of a launcher's jobs."""
+        return self.launcher.own.jobs_url or str(self.home.absolute() / "jobs")
 
     @property
     def instance(self) -> Path:
@@ -549,6 +618,13 @@ def home_folder(home: Path | str | None = None) -> Path:
     return Path(home or os.environ.get("OPENCS_HOME") or ".opencs").expanduser().absolute()
 
 
+@cache
+def launcher_class() -> type[Launcher]:
+    """``Launcher`` with a table for each launcher that an installed package brings."""
+    brought: Any = {each.name: (each.load() | None, None) for each in entry_points(group=LAUNCHERS)}
+    return create_model("Launcher", __base__=Launcher, **brought) if brought else Launcher
+
+
 def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     """Read the settings of a home.
 
@@ -561,7 +637,11 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     """
     folder = home_folder(home)
     toml = folder / "settings.toml"
-    bound = type("Settings", (Settings,), {"_toml": toml, "__module__": Settings.__module__})
+    launcher = launcher_class()
+    declared: dict[str, Any] = {"_toml": toml, "__module__": Settings.__module__}
+    if launcher is not Launcher:
+        declared |= {"__annotations__": {"launcher": launcher}, "launcher": launcher()}
+    bound = type("Settings", (Settings,), declared)
     try:
         return bound(home=folder, **overrides)  # type: ignore[no-any-return]
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """Whether this machine can run the platform: keys, endpoints, models, runs, disk, versions."""
 
+import logging
 import os
 import platform
 import shutil
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import httpx
 
+from resources.launcher.protocol import LauncherError, launcher_of
 from resources.llm.budget import lost_part
 from resources.llm.coordination import Coordination
 from resources.llm.errors import LLMError
@@ -120,25 +122,14 @@ def _gpu() -> Diagnosis:
 
 
 def _launcher(settings: Settings) -> Diagnosis:
-    """Where trainings run, and whether the Kubernetes API there lets this account look at Jobs."""
-    kind, launcher = settings.launcher.kind, settings.launcher.kubernetes
-    if kind == "local" or launcher is None:
-        return Diagnosis("launcher", "ok", "local; trainings and answers are processes here")
-    from resources.launcher.kubernetes.api import Api, ApiError
-    from resources.launcher.kubernetes.spec import COMPONENT
-
-    labels = ",".join(f"{name}={value}" for name, value in COMPONENT.items())
-    hasty = launcher.model_copy(update={"patience_s": PROBE_TIMEOUT_S})
+    """Where trainings run, and whether this account may start them there."""
+    kind = settings.launcher.kind
+    quiet = logging.Logger("doctor", logging.CRITICAL)
     try:
-        jobs = Api(hasty, log=lambda _: None).jobs(labels)
-    except ApiError as error:
+        place = launcher_of(settings, quiet, patience_s=PROBE_TIMEOUT_S).look()
+    except LauncherError as error:
         return Diagnosis("launcher", "problem", f"{kind}: {error}")
-    return Diagnosis(
-        "launcher",
-        "ok",
-        f"{kind}; Jobs in namespace {launcher.namespace}, {launcher.gpus} GPUs a pod, {len(jobs)} "
-        "Jobs there now",
-    )
+    return Diagnosis("launcher", "ok", f"{kind}; {place}")
 
 
 def _models(settings: Settings) -> Iterator[Diagnosis]:

@@ -1,12 +1,9 @@
-"""Work in a process on this machine.
+"""Work in a process on this machine, which ends with the one that waits for it.
 
-Not by ``PipesSubprocessClient``, which returns neither the messages nor the last words of a process
-that failed; by the session that it is made of. The process shows its progress on the terminal that
-Dagster has.
+The process shows its progress on the terminal that Dagster has.
 """
 
 import codecs
-import json
 import os
 import shutil
 import signal
@@ -14,45 +11,79 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any
+from functools import cached_property
 
-import dagster as dg
-from dagster import PipesTempFileContextInjector, PipesTempFileMessageReader
+from resources.launcher.mailbox import MessageFile
+from resources.launcher.protocol import Ending, JobLauncher, JobRequest, SubmittedJob, Trouble
+from resources.launcher.reports import Reports
+from resources.launcher.work import Work, error_of, last_line, result_of
+from resources.settings import LocalLauncher
 
-from resources.launcher.work import Messages, Work, error_of, failure, last_line, result_of
-
-# What a training gets for keeping its state.
-STOP_WITHIN_S = 60.0
+POLL_S = 0.1
 TAIL_CHARACTERS = 4000
 
 
-def run(context: dg.AssetExecutionContext, work: Work, processes: int | None) -> dict[str, Any]:
-    """Run ``python -m <module> <job file>`` to its end and return its result.
+class LocalProcesses(JobLauncher[LocalLauncher]):
+    """Runs ``python -m <module> <job file>`` here, in one process a job."""
 
-    Args:
-        context: The asset that asks.
-        work: What to run.
-        processes: Processes of a work that can use several devices; unset: one a visible GPU.
+    outlives_runs = False
+    mailbox = MessageFile
+    _job: SubmittedJob | None = None
 
-    Raises:
-        dagster.Failure: The process failed; the description is its last error. Retries are
-            refused where the process said that they would not mend it.
-    """
-    with tempfile.TemporaryDirectory(prefix="opencs-job-") as folder:
-        paths = {name: str(Path(folder) / f"{name}.parquet") for name in work.tables}
-        for name, table in work.tables.items():
-            table.write_parquet(paths[name])
-        devices = {"processes": processes or visible_gpus() or 1} if work.parallel else {}
-        file = Path(folder) / "job.json"
-        file.write_text(json.dumps({**work.job, **devices, **paths}), encoding="utf-8")
-        messages, status, tail = _run(context, [sys.executable, "-m", work.module, str(file)])
-    result = result_of(messages)
-    if status == 0 and result is not None:
-        return result
-    text, final = _reason(messages, status, tail)
-    raise failure(work, text, final=final, exit_status=status)
+    @cached_property
+    def jobs(self) -> str:
+        """A folder of this launcher's own."""
+        return tempfile.mkdtemp(prefix="opencs-job-")
+
+    def look(self) -> str:
+        """What is run here."""
+        return "trainings and answers are processes here"
+
+    def devices(self, work: Work) -> dict[str, int]:
+        """Processes of a work that can use several devices: one a visible GPU unless set."""
+        return {"processes": self.own.processes or visible_gpus() or 1} if work.parallel else {}
+
+    def submit(self, request: JobRequest) -> SubmittedJob:
+        """Start the process."""
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *request.arguments],
+            env={**os.environ, **_progress(), **request.environment},
+            stderr=subprocess.PIPE,
+            # Ctrl-C is for this process, which then stops that one as a run in the UI is stopped.
+            process_group=0,
+        )
+        self._job = SubmittedJob(request.name, request.folder, _Child(process))
+        return self._job
+
+    def adopt(self, name: str) -> None:
+        """None is there: a process ends with the one that started it."""
+
+    def watch(self, job: SubmittedJob, reports: Reports) -> Ending:
+        """Wait for the process's end."""
+        child: _Child = job.native
+        while child.running(POLL_S):
+            reports.poll()
+        reports.poll()
+        status = child.process.returncode
+        if status == 0 and result_of(reports.messages) is not None:
+            return "complete"
+        text, final = error_of(reports.messages) or (_reason(status, child.tail), False)
+        return Trouble(text, final, metadata={"exit_status": status})
+
+    def stop(self, job: SubmittedJob, within_s: float = 0.0) -> None:
+        """Stop the process, and wait as long as it may take to keep its state."""
+        child: _Child = job.native
+        # Not SIGINT: at SIGTERM a training keeps its state.
+        child.process.terminate()
+        if child.running(self.own.grace_s):
+            child.process.kill()
+        child.join()
+
+    def close(self) -> None:
+        """Stop the process, and remove the folder."""
+        if self._job:
+            self.stop(self._job)
+        shutil.rmtree(self.jobs, ignore_errors=True)
 
 
 def visible_gpus() -> int:
@@ -67,64 +98,35 @@ def visible_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def _run(
-    context: dg.AssetExecutionContext, command: list[str]
-) -> tuple[list[Mapping[str, Any]], int, str]:
-    """Run a command in a Pipes session; returns its messages, exit status and last words."""
-    with dg.open_pipes_session(
-        context=context,
-        context_injector=PipesTempFileContextInjector(),
-        message_reader=PipesTempFileMessageReader(),
-    ) as session:
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            env={**os.environ, **_progress(), **session.get_bootstrap_env_vars()},
-            stderr=subprocess.PIPE,
-            # Ctrl-C is for this process, which then stops that one as a run in the UI is stopped.
-            process_group=0,
-        )
-        echo = _Echo(process.stderr)
-        try:
-            status = process.wait()
-        except BaseException:
-            _stop(process)
-            raise
-        finally:
-            echo.join()
-    return list(session.get_custom_messages()), status, echo.tail
-
-
 def _progress() -> dict[str, str]:
     """Tell the process that a person watches: its stderr is a pipe, so it can't see that itself."""
     watched = sys.stderr.isatty() and "OPENCS_PROGRESS" not in os.environ
     return {"OPENCS_PROGRESS": "1"} if watched else {}
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    # Not SIGINT: at SIGTERM a training keeps its state.
-    process.terminate()
-    try:
-        process.wait(STOP_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+class _Child(threading.Thread):
+    """A process whose stderr is passed on as it comes; the end of it is kept."""
 
-
-class _Echo(threading.Thread):
-    """Passes a process's stderr on as it comes, and keeps its end."""
-
-    def __init__(self, stream: IO[bytes] | None) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         super().__init__(name="stderr-echo", daemon=True)
-        self.tail = ""
-        self._stream = stream
+        self.process, self.tail = process, ""
         self.start()
+
+    def running(self, wait_s: float) -> bool:
+        """Whether the process still runs after a wait; once it has ended its tail is whole."""
+        try:
+            self.process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            return True
+        self.join()
+        return False
 
     def run(self) -> None:
         """Read until the process closes its stderr."""
-        if self._stream is None:
+        if self.process.stderr is None:
             return
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        with self._stream as stream:
+        with self.process.stderr as stream:
             while chunk := os.read(stream.fileno(), 4096):
                 text = decoder.decode(chunk)
                 self.tail = (self.tail + text)[-TAIL_CHARACTERS:]
@@ -132,14 +134,11 @@ class _Echo(threading.Thread):
                 sys.stderr.flush()
 
 
-def _reason(messages: Messages, status: int, tail: str) -> tuple[str, bool]:
-    """Why a process failed, and whether a repeat could not mend it."""
-    told = error_of(messages)
-    if told:
-        return told
+def _reason(status: int, tail: str) -> str:
+    """Why a process failed that did not say it itself."""
     if status < 0:
         text = f"killed by {signal.Signals(-status).name}"
         if status == -signal.SIGKILL:
             text += ", as the system does when memory runs out; use a smaller batch or length"
-        return text, False
-    return last_line(tail) or "no result was reported", False
+        return text
+    return last_line(tail) or "no result was reported"

@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from dagster_pipes import (
     PipesBlobStoreMessageWriter,
     PipesBlobStoreMessageWriterChannel,
+    PipesDefaultMessageWriter,
     PipesParams,
 )
 
@@ -96,9 +98,14 @@ class MailboxChannel(PipesBlobStoreMessageWriterChannel):
 class Mailbox:
     """The side of who reads.
 
+    Attributes:
+        parameter: Name under which Pipes tells the job where it is.
+
     Args:
         url: The mailbox.
     """
+
+    parameter = URL
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(url)
@@ -120,3 +127,27 @@ class Mailbox:
             attempt = path.rsplit("/", 2)[-2]
             for line in content.decode().splitlines():
                 yield attempt, json.loads(line)
+
+
+class MessageFile:
+    """The reports of a job that has one attempt on this machine, as Pipes itself writes them.
+
+    Attributes:
+        parameter: As in ``Mailbox``.
+
+    Args:
+        url: Path of the file.
+    """
+
+    parameter = PipesDefaultMessageWriter.FILE_PATH_KEY
+
+    def __init__(self, url: str) -> None:
+        self._file, self._read = Path(url), 0
+
+    def new(self) -> Iterator[tuple[str, Message]]:
+        """As ``Mailbox.new``; a line that is not whole yet is left for the next time."""
+        with suppress(FileNotFoundError):
+            whole, _, _ = self._file.read_bytes()[self._read :].rpartition(b"\n")
+            self._read += len(whole) + 1 if whole else 0
+            for line in whole.splitlines():
+                yield "", json.loads(line)

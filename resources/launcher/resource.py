@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from resources.launcher import local
+from resources.launcher.following import run
 from resources.launcher.work import Work
 from resources.settings import load_settings
 
@@ -29,10 +29,4 @@ class TrainingLauncher(dg.ConfigurableResource):  # type: ignore[type-arg]
             dagster.Failure: It failed; the description says why in one sentence. Retries are
                 refused where they would not mend it.
         """
-        settings = load_settings(self.home)
-        if settings.launcher.kind == "local":
-            return local.run(context, work, settings.launcher.processes)
-        # The client of Kubernetes takes a second to import.
-        from resources.launcher.kubernetes.run import run
-
-        return run(context, work, settings)
+        return run(context, work, load_settings(self.home))

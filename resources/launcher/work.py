@@ -1,5 +1,6 @@
 """What a launcher is asked to run, and what it says when that fails."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from resources.provenance import content_hash
+
+# Kubernetes names a pod of several after the job, with an index and five characters.
+LONGEST_NAME = 52
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -39,6 +44,16 @@ class Work:
     def name(self) -> str:
         """Name in messages: the module's last part."""
         return self.module.rsplit(".", 1)[-1]
+
+    def job_name(self, place: str) -> str:
+        """Name of its job: lower case letters, digits and hyphens; the same whichever run asks.
+
+        Args:
+            place: What tells the home's jobs from those of another home.
+        """
+        made = content_hash([place, self.asset, self.partition, self.provenance])[:12]
+        words = re.sub(r"[^a-z0-9]+", "-", f"opencs-{self.asset}-{self.partition}".lower())
+        return f"{words.strip('-')[: LONGEST_NAME - len(made) - 1].strip('-')}-{made}"
 
 
 def result_of(messages: Messages) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
-from resources.errors import PassingError
 from resources.launcher.kubernetes.spec import CONTAINER
+from resources.launcher.protocol import LauncherError
 from resources.settings import KubernetesLauncher
 
 Object = dict[str, Any]
@@ -30,18 +30,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 TIMEOUT_S = (5.0, 30.0)
 # A log that is silent for longer is asked for again: the connection may be dead.
 SILENT_S = 120.0
-
-
-class ApiError(PassingError):
-    """The API refuses, or does not answer; the message is for a person.
-
-    Attributes:
-        refused: Whether it refused, which a repeat would not change.
-    """
-
-    def __init__(self, message: str, *, refused: bool) -> None:
-        super().__init__(message)
-        self.refused = refused
 
 
 class Api:
@@ -65,7 +53,7 @@ class Api:
         """Make a Job; nothing where one of its name is there.
 
         Raises:
-            ApiError: See the class.
+            LauncherError: See the class.
         """
         made: Object | None = self._call(
             "create the Job", self._batch.create_namespaced_job, self._namespace, manifest
@@ -189,7 +177,7 @@ class Api:
                 if error.status in (NOT_FOUND, CONFLICT) and _about_the_object(error, doing):
                     return None
                 if error.status not in BUSY:
-                    raise ApiError(
+                    raise LauncherError(
                         f"Kubernetes refuses to {doing}: {_message(error)}", refused=True
                     ) from None
                 said, wait = _message(error), _retry_after(error)
@@ -198,7 +186,7 @@ class Api:
             # Spread, so that many runs do not come back at once.
             rest = wait if wait is not None else pause * random.uniform(0.75, 1.25)
             if time.monotonic() + rest > ends:
-                raise ApiError(
+                raise LauncherError(
                     f"Kubernetes' API did not let us {doing} for {self._patience_s:g} s; "
                     f"last it said: {said}",
                     refused=False,
@@ -225,7 +213,7 @@ def _client(launcher: KubernetesLauncher) -> Any:
                 persist_config=False,
             )
     except ConfigException as error:
-        raise ApiError(
+        raise LauncherError(
             f"no way to Kubernetes: {error}; set launcher.kubernetes.kubeconfig or KUBECONFIG, or "
             "run in a pod with an account",
             refused=True,

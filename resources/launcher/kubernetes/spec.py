@@ -25,8 +25,6 @@ FOLDER = "opencs.io/folder"
 PORT = 29500
 # 128 + SIGKILL: what a container ends with that was out of memory.
 EXIT_KILLED = 137
-# A pod of an indexed Job is named after it, with an index and five characters.
-LONGEST_NAME = 52
 LONGEST_LABEL = 63
 # Taints of spot nodes where the provider sets one; others only label them.
 SPOT = (
@@ -42,15 +40,7 @@ def home_label(launcher: KubernetesLauncher, home: str) -> str:
 
 def job_name(work: Work, launcher: KubernetesLauncher, home: str) -> str:
     """Name of the Job: the same for the same work, whichever run asks."""
-    place = home_label(launcher, home)
-    made = content_hash([place, work.asset, work.partition, work.provenance])[:12]
-    words = slug(f"opencs-{work.asset}-{work.partition}")[: LONGEST_NAME - len(made) - 1]
-    return f"{words.strip('-')}-{made}"
-
-
-def slug(text: str) -> str:
-    """A text as a part of an object's name: lower case letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return work.job_name(home_label(launcher, home))
 
 
 def label(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from resources.launcher.job import EXIT_STOPPED
 from resources.launcher.kubernetes.spec import CONTAINER, EXIT_KILLED
+from resources.launcher.protocol import State, Trouble
 from resources.settings import KubernetesLauncher
 
 Object = Mapping[str, Any]
@@ -31,30 +32,19 @@ NO_CONTAINER = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Why a Job failed, or will never start.
-
-    Attributes:
-        text: One sentence's worth.
-        final: Whether a repeat would end likewise.
-        interrupted: Whether its pod was taken from it, so that the same again goes on.
-    """
-
-    text: str
-    final: bool
-    interrupted: bool = False
-
-
 def condition(item: Object, kind: str) -> Object | None:
     """A condition of a Job or pod that holds."""
     found = (item.get("status") or {}).get("conditions") or []
     return next((each for each in found if each["type"] == kind and each["status"] == "True"), None)
 
 
-def finished(job: Object) -> bool:
-    """Whether a Job is over, one way or the other."""
-    return condition(job, "Complete") is not None or condition(job, "Failed") is not None
+def state_of(job: Object) -> State:
+    """How a Job stands."""
+    if leaving(job):
+        return "leaving"
+    if condition(job, "Complete"):
+        return "complete"
+    return "failed" if condition(job, "Failed") else "runs"
 
 
 def leaving(item: Object) -> bool:
@@ -123,7 +113,7 @@ class Patience:
             if found:
                 return found
         name = job["metadata"]["name"]
-        if pods or finished(job) or leaving(job):
+        if pods or state_of(job) != "runs":
             self.since.pop(name, None)
         elif self._waited(name, now, self.launcher.schedule_within_s):
             told = _last(warnings(name))

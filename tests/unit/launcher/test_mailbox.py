@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dagster_pipes import PipesMessage
 
-from resources.launcher.mailbox import Mailbox, MailboxChannel, MailboxWriter
+from resources.launcher.mailbox import Mailbox, MailboxChannel, MailboxWriter, MessageFile
 
 
 def message(number: int) -> PipesMessage:
@@ -17,7 +17,7 @@ def message(number: int) -> PipesMessage:
     )
 
 
-def texts(box: Mailbox) -> list[str]:
+def texts(box: Mailbox | MessageFile) -> list[str]:
     return [each["params"]["message"] for _, each in box.new()]
 
 
@@ -67,3 +67,17 @@ def test_a_place_that_can_not_be_written_to_for_a_while_costs_no_message(tmp_pat
     writing.join(30)
     assert texts(Mailbox(str(blocked))) == ["m1"]
     assert "reports can't be written" in capsys.readouterr().err
+
+
+def test_a_file_of_messages_is_read_as_it_grows_and_half_a_line_when_it_is_whole(tmp_path: Path):
+    path = tmp_path / "messages"
+    box = MessageFile(str(path))
+    assert not texts(box)
+    second = json.dumps(message(2))
+    path.write_text(f"{json.dumps(message(1))}\n{second[:9]}")
+    assert texts(box) == ["m1"]
+    assert not texts(box)
+    with path.open("a") as file:
+        file.write(f"{second[9:]}\n{json.dumps(message(3))}\n")
+    assert texts(box) == ["m2", "m3"]
+    assert not texts(box)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.launcher.kubernetes import spec
-from resources.launcher.work import Work
+from resources.launcher.work import LONGEST_NAME, Work
 from resources.settings import KubernetesLauncher, Launcher, SettingsError, load_settings
 from tests.integration.deploy import manifests
 
@@ -156,7 +156,7 @@ def test_names_and_labels_are_such_as_kubernetes_takes(asset, partition, made):
     work = Work("m", {}, asset=asset, partition=partition, provenance=made, parallel=True)
     found = job(work, nodes=2)
     manifests.kubernetes_validate.validate(found, manifests.KUBERNETES, strict=True)
-    assert len(found["metadata"]["name"]) <= spec.LONGEST_NAME
+    assert len(found["metadata"]["name"]) <= LONGEST_NAME
     for value in found["metadata"]["labels"].values():
         assert len(value) <= 63
         assert value == "" or (value[0].isalnum() and value[-1].isalnum() and value.isascii())

@@ -1,5 +1,6 @@
-"""The orchestrating side of a mailbox: Dagster Pipes' messages of all attempts of a Job."""
+"""The orchestrating side of a mailbox: Dagster Pipes' messages of all attempts of a job."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,21 +9,25 @@ from dagster import PipesMessageReader
 from dagster._core.pipes.context import PipesMessageHandler
 from dagster_pipes import PipesParams
 
-from resources.launcher.mailbox import URL, Mailbox, Message
+from resources.launcher.mailbox import Mailbox, Message, MessageFile
 
 OPENED, CLOSED, CUSTOM = "opened", "closed", "report_custom_message"
 
 
-class MailboxReader(PipesMessageReader):
-    """Reads a mailbox when it is told to; the Job whose mailbox it is may be found only later.
+class Reports(PipesMessageReader):
+    """Reads a mailbox when it is told to; the job whose mailbox it is may be found only later.
 
     Args:
-        url: The mailbox of the Job that would be made.
+        mailbox: What carries the reports.
+        url: The mailbox of the job that would be made.
+        log: Is told where the storage can't be read.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._mailbox = Mailbox(url)
+    def __init__(
+        self, mailbox: type[Mailbox] | type[MessageFile], url: str, log: logging.Logger
+    ) -> None:
+        self._url, self._log = url, log
+        self._mailbox = mailbox(url)
         self._handler: PipesMessageHandler | None = None
         self._attempts: list[str] = []
         self._closing: Message | None = None
@@ -33,7 +38,7 @@ class MailboxReader(PipesMessageReader):
         """Give the parameters of the job's side."""
         self._handler = handler
         try:
-            yield {URL: self._url}
+            yield {self._mailbox.parameter: self._url}
         finally:
             # Several attempts close several times; Dagster expects it once, at the end.
             if self._closing is not None:
@@ -41,29 +46,33 @@ class MailboxReader(PipesMessageReader):
             self._handler = None
 
     def turn_to(self, url: str) -> None:
-        """Read the mailbox of a Job that is there already, from its start."""
-        self._url, self._mailbox = url, Mailbox(url)
+        """Read the mailbox of a job that is there already, from its start."""
+        self._url, self._mailbox = url, type(self._mailbox)(url)
 
     def poll(self) -> None:
-        """Pass on what is new.
-
-        Raises:
-            OSError: The storage can't be read now; the next poll reads it.
-        """
-        for attempt, message in self._mailbox.new():
-            if attempt not in self._attempts:
-                self._attempts.append(attempt)
-                self._closing = None
-            self._take(attempt, message)
+        """Pass on what is new; where the storage can't be read now, the next poll reads it."""
+        try:
+            for attempt, message in self._mailbox.new():
+                if attempt not in self._attempts:
+                    self._attempts.append(attempt)
+                    self._closing = None
+                self._take(attempt, message)
+        except Exception as error:
+            # Each driver has errors of its own.
+            self._log.warning(f"reports can't be read now: {error}")
 
     @property
     def messages(self) -> list[Mapping[str, Any]]:
         """Structured messages of all attempts."""
         return [payload for _, payload in self._custom]
 
-    def messages_of(self, pod: str) -> list[Mapping[str, Any]]:
-        """Those of one pod: an error of another may be overtaken."""
-        return [payload for attempt, payload in self._custom if attempt.endswith(f".{pod}")]
+    def messages_of(self, process: str) -> list[Mapping[str, Any]]:
+        """Those of one process: an error of another may be overtaken.
+
+        Args:
+            process: Name that it has in ``OPENCS_POD``, else its host's.
+        """
+        return [payload for attempt, payload in self._custom if attempt.endswith(f".{process}")]
 
     def _take(self, attempt: str, message: Message) -> None:
         method = message.get("method")

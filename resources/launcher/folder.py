@@ -1,4 +1,4 @@
-"""A Job's folder: its job file, its tables, its mailbox, and which runs wait for it."""
+"""A job's folder: its job file, its tables, its mailbox, and which runs wait for it."""
 
 import json
 from collections.abc import Mapping
@@ -51,11 +51,11 @@ class JobFolder:
         return bool(self._fs.exists(f"{self._root}/job.json"))
 
     def add_run(self, run_id: str) -> None:
-        """Write down that a run waits for the Job."""
+        """Write down that a run waits for the job."""
         put(self._fs, f"{self._root}/runs/{run_id}", b"")
 
     def runs(self) -> list[str]:
-        """Runs that have waited for the Job."""
+        """Runs that have waited for the job."""
         self._fs.invalidate_cache()
         with suppress(FileNotFoundError):
             return [path.rsplit("/", 1)[-1] for path in self._fs.find(f"{self._root}/runs")]
@@ -75,7 +75,7 @@ class JobFolder:
         return bool(self._fs.exists(f"{self._root}/{READ}"))
 
     def others(self) -> list["JobFolder"]:
-        """Folders of earlier Jobs of the same name."""
+        """Folders of earlier jobs of the same name."""
         parent, _, name = self._root.rpartition("/")
         with suppress(FileNotFoundError):
             places = [path.rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(parent, False)]
@@ -84,6 +84,6 @@ class JobFolder:
         return []
 
     def remove(self) -> None:
-        """Remove the folder as far as it can be: a pod that ends may still write into it."""
+        """Remove the folder as far as it can be: a process that ends may still write into it."""
         with suppress(OSError):
             self._fs.rm(self._root, recursive=True)

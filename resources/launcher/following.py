@@ -1,0 +1,310 @@
+"""From a work to its result by way of a job: found or started, watched, read, removed.
+
+A job belongs to what it makes and not to the run that asked: its name comes from partition and
+provenance, so a run that finds it takes it over, and reads its reports from their start.
+"""
+
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import dagster as dg
+from dagster import PipesEnvContextInjector
+
+from resources.launcher.folder import JobFolder
+from resources.launcher.protocol import (
+    JobLauncher,
+    JobRequest,
+    LauncherError,
+    SubmittedJob,
+    Trouble,
+    launcher_of,
+)
+from resources.launcher.reports import Reports
+from resources.launcher.work import Work, failure, result_of
+from resources.settings import Settings
+
+# What a shared volume may take to show a file that another node wrote.
+SHOWN_WITHIN_S = 60.0
+# A run's own pod has 30 s from SIGTERM to SIGKILL.
+STOP_WITHIN_S = 20.0
+# Tags of a run that repeats another, with that one's id.
+REPEATED = ("dagster/parent_run_id", "dagster/root_run_id")
+# What "Terminate" sets before the process is told, and what "Force terminate" does.
+ENDED_BY_HAND = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
+WAITING = frozenset(
+    {
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    }
+)
+
+
+def run(context: dg.AssetExecutionContext, work: Work, settings: Settings) -> dict[str, Any]:
+    """Run a work in a job to its end and return its result.
+
+    A job of the same work that is there already is taken over, and its reports are read from their
+    start. When this process is killed a job that can go on does; when the run is terminated it is
+    stopped.
+
+    Args:
+        context: The asset that asks.
+        work: What to run.
+        settings: The home's settings.
+
+    Raises:
+        dagster.Failure: It failed; the description says why in one sentence.
+    """
+    try:
+        with closing(launcher_of(settings, context.log)) as launcher:
+            launcher.refuse(work)
+            return _Run(context, work, launcher).result()
+    except LauncherError as error:
+        # What runs goes on: a training is not lost for want of somebody who watches it.
+        raise failure(work, str(error), final=error.refused) from None
+    except OSError as error:
+        raise failure(work, f"the Job's folder can't be used: {error}", final=False) from None
+
+
+class _Run:
+    """One run's way with a work's job."""
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, work: Work, launcher: JobLauncher[Any]
+    ) -> None:
+        self.context, self.work, self.launcher = context, work, launcher
+        self.log, self.own = context.log, launcher.own
+        self.name = launcher.name_of(work)
+        self.jobs = launcher.jobs.rstrip("/")
+        # The folder of a job that this run starts; one that it takes over has another.
+        self.own_folder = JobFolder(f"{self.jobs}/{self.name}/{uuid.uuid4().hex[:12]}")
+        self.folder = self.own_folder
+        self.reports = Reports(launcher.mailbox, self.folder.messages, context.log)
+        self.environment: Mapping[str, str] = {}
+
+    def result(self) -> dict[str, Any]:
+        """Run to the end; see ``run``."""
+        attempts = 1 + self.own.retries
+        with dg.open_pipes_session(
+            context=self.context,
+            context_injector=PipesEnvContextInjector(),
+            message_reader=self.reports,
+        ) as session:
+            self.environment = session.get_bootstrap_env_vars()
+            while True:
+                job = None
+                try:
+                    job = self._job()
+                    outcome = self._outcome(job)
+                except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+                    self._interrupted(job)
+                    raise
+                if not isinstance(outcome, Trouble):
+                    self._tidy(job)
+                    return outcome
+                attempts -= 1
+                if not outcome.interrupted or not attempts:
+                    raise failure(
+                        self.work,
+                        outcome.text,
+                        final=outcome.final,
+                        job=self.name,
+                        **outcome.metadata,
+                    )
+                self.log.warning(f"{self.work.name}: {outcome.text}; it is started again")
+                self._remove(job)
+
+    def _outcome(self, job: SubmittedJob) -> dict[str, Any] | Trouble:
+        """The job's result, or why there is none."""
+        ending = self.launcher.watch(job, self.reports)
+        if isinstance(ending, Trouble):
+            return ending
+        self.reports.poll()
+        ends = time.monotonic() + (SHOWN_WITHIN_S if ending == "complete" else 0)
+        while (result := result_of(self.reports.messages)) is None and time.monotonic() < ends:
+            time.sleep(min(1.0, self.own.poll_s))
+            self.reports.poll()
+        if result is not None:
+            return result
+        if ending == "complete":
+            return Trouble(
+                f"Job {self.name} is complete but reported no result in {self.folder.url}",
+                final=False,
+            )
+        if not self.folder.exists():
+            return Trouble("its Job was removed by another run that waited for it", False, True)
+        return Trouble(
+            "its Job was deleted while it ran; its last state is kept, and it goes on from there "
+            "when asked for again",
+            final=False,
+        )
+
+    # Finding or starting the job.
+
+    def _job(self) -> SubmittedJob:
+        """The job, found or started."""
+        ends = time.monotonic() + self.own.grace_s + self.own.patience_s
+        while True:
+            present = self.launcher.adopt(self.name)
+            job = self._started() if present is None else self._taken_over(present)
+            if job is not None:
+                self.folder.add_run(self.context.run_id)
+                return job
+            if time.monotonic() > ends:
+                raise LauncherError(
+                    f"Job {self.name} is being deleted and does not go away", refused=False
+                )
+            time.sleep(self.own.poll_s)
+
+    def _started(self) -> SubmittedJob | None:
+        """A new job; nothing where one of its name is there after all."""
+        self._remove_orphans()
+        if self.folder is not self.own_folder:
+            self.folder = self.own_folder
+            self.reports.turn_to(self.folder.messages)
+        if not self.folder.exists():
+            more: dict[str, Any] = dict(self.launcher.devices(self.work))
+            if self.launcher.outlives_runs:
+                # What a work that is to begin anew knows its other processes by.
+                more["launch"] = self.folder.url.rsplit("/", 1)[-1]
+            self.folder.write(self.work, more)
+        job = self.launcher.submit(
+            JobRequest(self.work, self.name, self.folder.url, self.environment, self.context.run_id)
+        )
+        if job is not None:
+            # Now there is none that could still need them.
+            for other in self.folder.others():
+                other.remove()
+        return job
+
+    def _taken_over(self, job: SubmittedJob) -> SubmittedJob | None:
+        """A job that is there, if it runs; one that is over makes room for a new one.
+
+        But not one that ended well for a run that this one repeats, and that nobody read.
+        """
+        if job.state == "leaving":
+            return None
+        folder = self._folder_of(job)
+        if folder is None:
+            raise LauncherError(
+                f"Job {self.name} was not made by this platform; remove it", refused=True
+            )
+        if folder.url == self.own_folder.url:
+            # Made by a request whose answer was lost.
+            return job
+        unread = job.state == "complete" and self._repeats(folder)
+        if job.state != "runs" and not unread:
+            self.log.info(f"Job {self.name} of an earlier run is over; it is removed")
+            self._remove(job)
+            return None
+        self._await(folder)
+        self.log.info(
+            f"Job {self.name} was started by run {job.run_id}; it is taken over, and its reports "
+            "are read from their start"
+        )
+        self.own_folder.remove()
+        self.folder = folder
+        self.reports.turn_to(folder.messages)
+        return job
+
+    def _repeats(self, folder: JobFolder) -> bool:
+        """Whether this run repeats one that waited for a job whose result nobody took."""
+        before = {self.context.run.tags.get(tag) for tag in REPEATED}
+        return not folder.was_read() and bool(before & set(folder.runs()))
+
+    def _await(self, folder: JobFolder) -> None:
+        """Wait for the files of a job that runs: a shared volume may show them late."""
+        ends = time.monotonic() + SHOWN_WITHIN_S
+        while not folder.exists():
+            if time.monotonic() > ends:
+                raise LauncherError(
+                    f"Job {self.name} runs but its folder {folder.url} is gone; delete the Job, "
+                    "and run this again",
+                    refused=True,
+                )
+            time.sleep(min(1.0, self.own.poll_s))
+
+    def _remove_orphans(self) -> None:
+        """Remove jobs of this partition from other inputs for which no run waits any more."""
+        for job in self.launcher.others(self.work):
+            if job.name == self.name or job.state == "leaving":
+                continue
+            makes = f"Job {job.name} makes this partition from other inputs"
+            if job.state == "runs" and self._waited_for(job):
+                self.log.info(f"{makes}; a run waits for it")
+                continue
+            self.log.info(f"{makes}; it is removed")
+            self._remove(job)
+
+    def _waited_for(self, job: SubmittedJob) -> bool:
+        """Whether a run that is not over, other than this one, waits for a job."""
+        folder = self._folder_of(job)
+        others = set(folder.runs()) - {self.context.run_id} if folder else set()
+        runs = [self.context.instance.get_run_by_id(run_id) for run_id in others]
+        return any(run is not None and run.status in WAITING for run in runs)
+
+    def _folder_of(self, job: SubmittedJob) -> JobFolder | None:
+        return JobFolder(job.folder) if job.folder.startswith(f"{self.jobs}/") else None
+
+    # Ending it.
+
+    def _remove(self, job: SubmittedJob) -> None:
+        """Remove a job and its folder."""
+        self.launcher.stop(job)
+        folder = self._folder_of(job)
+        if folder:
+            folder.remove()
+
+    def _tidy(self, job: SubmittedJob) -> None:
+        """Remove a job whose result is here: whatever fails now, it stays a success."""
+        try:
+            self.folder.mark_read()
+            self.folder.remove_run(self.context.run_id)
+            if self._waited_for(job):
+                self.log.info(
+                    f"another run reads the reports of Job {self.name}, too, and removes it"
+                )
+            else:
+                self._remove(job)
+        except Exception as error:
+            self.log.warning(f"Job {self.name} is done but could not be removed: {error}")
+
+    def _interrupted(self, job: SubmittedJob | None) -> None:
+        """Stop the job if that was what somebody wanted; else leave it to the next run.
+
+        Args:
+            job: The job; absent where the end came while it was looked for or started.
+        """
+        try:
+            present = job or self.launcher.adopt(self.name)
+            folder = self._folder_of(present) if present else None
+            if present and folder and (job or folder.url == self.own_folder.url):
+                self._leave_or_stop(present, folder)
+        except (LauncherError, OSError) as error:
+            self.log.warning(f"Job {self.name} may go on: {error}")
+
+    def _leave_or_stop(self, job: SubmittedJob, folder: JobFolder) -> None:
+        run = self.context.instance.get_run_by_id(self.context.run_id)
+        wanted = run is not None and run.status in ENDED_BY_HAND
+        if not wanted and not sys.stderr.isatty() and self.launcher.outlives_runs:
+            # Its mark stays: the run that repeats this one is known by it.
+            self.log.warning(
+                f"this run ends, and Job {self.name} goes on: who asks for the same takes it over; "
+                f"`{job.stop_by_hand}` stops it"
+            )
+            return
+        folder.remove_run(self.context.run_id)
+        if self._waited_for(job):
+            self.log.info(f"this run ends; Job {self.name} goes on, for another run waits for it")
+            return
+        self.log.info(
+            f"stopping Job {self.name}: SIGTERM, and {self.own.grace_s} s to keep its state"
+        )
+        self.launcher.stop(job, min(self.own.grace_s, STOP_WITHIN_S))
+        self.reports.poll()

@@ -17,12 +17,12 @@ import httpx
 
 from opencs_assets.answers.asking import Answered, AnswerPrompt, GeneratedReply, Renderer
 from resources.errors import PassingError
+from resources.http import BusyError, ask, status_of
 from resources.launcher.job import JobError
 
 TRIES = 8
 FIRST_WAIT_S = 0.5
 MOST_WAIT_S = 60.0
-TRIED_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 SHOWN_CHARACTERS = 300
 # Nothing but the temperature shapes the distribution, whatever the server's defaults are.
 PLAIN_SAMPLING: Mapping[str, Any] = {
@@ -196,36 +196,28 @@ class ServedModel:
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         """One request; what another try may mend is tried again, after a wait."""
         url = self._place.base_url.rstrip("/") + path
-        pause = FIRST_WAIT_S
-        for attempt in range(1, TRIES + 1):
-            told = 0.0
-            try:
-                answer = self._http.request(method, url, json=body)
-            except httpx.HTTPError as error:
-                reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            else:
-                if answer.status_code == 200:
-                    try:
-                        return answer.json()
-                    except ValueError:
-                        raise JobError(f"{url}: the answer is not JSON; check base_url") from None
-                text = " ".join(answer.text.split())[:SHOWN_CHARACTERS]
-                reason = f"HTTP {answer.status_code}: {text}"
-                if answer.status_code not in TRIED_AGAIN:
-                    raise JobError(f"{url}: {reason}")
-                told = _retry_after(answer)
-            if attempt < TRIES and self._stopped.wait(min(max(told, pause), MOST_WAIT_S)):
-                break
-            pause *= 2
-        raise EndpointError(f"{url}: {reason} ({attempt} tries); answers so far are kept")
 
+        def wait(pause: float, _reason: str) -> bool:
+            return self._stopped.wait(pause)
 
-def _retry_after(answer: httpx.Response) -> float:
-    """Seconds that the server asks to wait; 0 where it does not say, or gives a date."""
-    try:
-        return max(float(answer.headers.get("retry-after", 0)), 0.0)
-    except ValueError:
-        return 0.0
+        try:
+            answer = ask(
+                lambda: self._http.request(method, url, json=body),
+                wait,
+                tries=TRIES,
+                first_s=FIRST_WAIT_S,
+                longest_s=MOST_WAIT_S,
+            )
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise JobError(f"{url}: {error}; check base_url") from None
+        except BusyError as error:
+            raise EndpointError(f"{url}: {error}; answers so far are kept") from None
+        if answer.status_code != 200:
+            raise JobError(f"{url}: {status_of(answer)}")
+        try:
+            return answer.json()
+        except ValueError:
+            raise JobError(f"{url}: the answer is not JSON; check base_url") from None
 
 
 def _own_stops(folder: Path) -> int | list[int] | None:

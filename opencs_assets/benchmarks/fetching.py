@@ -25,6 +25,7 @@ from opencs_assets.benchmarks.questions import (
 )
 from opencs_assets.files.kept import write_whole
 from resources.errors import InternalError
+from resources.http import BusyError, ask
 from resources.provenance import file_hash
 
 TRIES = 4
@@ -33,7 +34,6 @@ MOST_WAIT_S = 20.0
 TIMEOUT_S = 30.0
 # The largest file has 170 kB; what is longer is something else.
 MOST_BYTES = 32_000_000
-TRIED_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 State = Literal["fetched", "already there"]
 
@@ -160,28 +160,27 @@ def _copied(path: Path) -> bytes:
 
 def _download(url: str, say: Callable[[str], None]) -> bytes:
     """The body at a URL; what another try may mend is tried again, after a wait."""
-    wait = FIRST_WAIT_S
-    for attempt in range(1, TRIES + 1):
-        asked_wait: float | None = None
-        try:
-            with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer:
-                if answer.status_code == 200:
-                    return _body(answer)
-                reason = f"HTTP {answer.status_code}"
-                asked_wait = _retry_after(answer)
-                if answer.status_code not in TRIED_AGAIN:
-                    raise _SourceError(reason)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-                raise _SourceError(reason) from None
-        if attempt == TRIES:
-            break
-        pause = min(wait if asked_wait is None else max(asked_wait, wait), MOST_WAIT_S)
+    bodies: list[bytes] = []
+
+    def send() -> httpx.Response:
+        with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer:
+            if answer.status_code == 200:
+                bodies.append(_body(answer))
+            return answer
+
+    def wait(pause: float, reason: str) -> None:
         say(f"{url}: {reason}; trying again in {pause:.1f} s")
         time.sleep(pause)
-        wait *= 2
-    raise _SourceError(f"{reason} ({TRIES} tries)")
+
+    try:
+        answer = ask(send, wait, tries=TRIES, first_s=FIRST_WAIT_S, longest_s=MOST_WAIT_S)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise _SourceError(f"{type(error).__name__}: {error}") from None
+    except BusyError as error:
+        raise _SourceError(str(error)) from None
+    if not bodies:
+        raise _SourceError(f"HTTP {answer.status_code}")
+    return bodies[0]
 
 
 def _body(answer: httpx.Response) -> bytes:
@@ -192,14 +191,6 @@ def _body(answer: httpx.Response) -> bytes:
             raise _SourceError(f"is larger than {MOST_BYTES:,} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait; a date is not read, the usual wait does."""
-    try:
-        return max(float(answer.headers["retry-after"]), 0.0)
-    except (KeyError, ValueError):
-        return None
 
 
 def _verify(content: bytes, file: File) -> None:

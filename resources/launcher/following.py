@@ -23,7 +23,7 @@ from resources.launcher.protocol import (
     Trouble,
     launcher_of,
 )
-from resources.launcher.reports import Reports
+from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work, failure, result_of
 from resources.settings import Settings
 
@@ -85,7 +85,7 @@ class _Run:
         # The folder of a job that this run starts; one that it takes over has another.
         self.own_folder = JobFolder(f"{self.jobs}/{self.name}/{uuid.uuid4().hex[:12]}")
         self.folder = self.own_folder
-        self.reports = Reports(launcher.mailbox, self.folder.messages, context.log)
+        self.reports = MailboxReader(launcher.mailbox, self.folder.messages, context.log)
         self.environment: Mapping[str, str] = {}
 
     def result(self) -> dict[str, Any]:

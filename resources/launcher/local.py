@@ -15,7 +15,7 @@ from functools import cached_property
 
 from resources.launcher.mailbox import MessageFile
 from resources.launcher.protocol import Ending, JobLauncher, JobRequest, SubmittedJob, Trouble
-from resources.launcher.reports import Reports
+from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work, error_of, last_line, result_of
 from resources.settings import LocalLauncher
 
@@ -58,7 +58,7 @@ class LocalProcesses(JobLauncher[LocalLauncher]):
     def adopt(self, name: str) -> None:
         """None is there: a process ends with the one that started it."""
 
-    def watch(self, job: SubmittedJob, reports: Reports) -> Ending:
+    def watch(self, job: SubmittedJob, reports: MailboxReader) -> Ending:
         """Wait for the process's end."""
         child: _Child = job.native
         while child.running(POLL_S):

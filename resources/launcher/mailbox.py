@@ -5,6 +5,7 @@ reads all that it ever said. Each attempt of a job writes into a folder of its o
 began; a file appears there whole, with the next messages of Dagster Pipes as lines of JSON.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ from dagster_pipes import (
     PipesParams,
 )
 
+from resources.http import pause_s
 from resources.remote import put
 
 URL = "url"
@@ -33,7 +35,6 @@ POD = "OPENCS_POD"
 UPLOAD_EVERY_S = 2.0
 # What the storage may take at the end for the last messages, the result among them.
 CLOSE_WITHIN_S = 900.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 SUFFIX = ".jsonl"
 
 Message = Mapping[str, Any]
@@ -82,15 +83,14 @@ class MailboxChannel(PipesBlobStoreMessageWriterChannel):
     def upload_messages_chunk(self, payload: StringIO, index: int) -> None:
         """Write one file; tried until the storage takes it, for nothing may be lost."""
         content = payload.read().encode()
-        pause = FIRST_PAUSE_S
-        while True:
+        for tries in itertools.count(1):
             try:
                 put(self._fs, f"{self._folder}/{index:08d}{SUFFIX}", content)
             except Exception as error:
                 # Each driver has errors of its own; none of them may end the thread.
-                print(f"reports can't be written, again in {pause:g} s: {error}", file=sys.stderr)
+                pause = pause_s(tries)
+                print(f"reports can't be written, again in {pause:.1f} s: {error}", file=sys.stderr)
                 time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 return
 

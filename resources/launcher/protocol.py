@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from resources.errors import PassingError
 from resources.launcher.mailbox import Mailbox, MessageFile
-from resources.launcher.reports import Reports
+from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work
 from resources.settings import LauncherSettings, Settings
 
@@ -134,7 +134,7 @@ class JobLauncher(ABC, Generic[Own]):
         """The job of a name that is there, whoever started it and whether it runs or is over."""
 
     @abstractmethod
-    def watch(self, job: SubmittedJob, reports: Reports) -> Ending:
+    def watch(self, job: SubmittedJob, reports: MailboxReader) -> Ending:
         """Wait until a job is over, polling its reports meanwhile.
 
         Returns:

@@ -14,7 +14,7 @@ from resources.launcher.mailbox import Mailbox, Message, MessageFile
 OPENED, CLOSED, CUSTOM = "opened", "closed", "report_custom_message"
 
 
-class Reports(PipesMessageReader):
+class MailboxReader(PipesMessageReader):
     """Reads a mailbox when it is told to; the job whose mailbox it is may be found only later.
 
     Args:

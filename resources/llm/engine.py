@@ -9,7 +9,6 @@ thread of its own; the stage's thread hands calls in and takes replies out in po
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from resources.http import pause_s
 from resources.llm.budget import Budget
 from resources.llm.coordination import HEARTBEAT_S, Coordination
 from resources.llm.endpoint import Endpoint, Sent
@@ -331,9 +331,8 @@ class Engine:
             reply = Reply(work.prepared.key, fault.status, detail=fault.detail)
             self._deliver(Done(work, reply))
             return
-        backoff = min(_FIRST_WAIT_S * 2 ** (work.faults + min(work.waits, 6) - 1), _MOST_BACKOFF_S)
-        # "At once" is no answer to a call that was just refused.
-        wait = fault.wait_s or backoff * random.uniform(0.5, 1.0)
+        tries = work.faults + min(work.waits, 6)
+        wait = fault.wait_s or pause_s(tries, first_s=_FIRST_WAIT_S, longest_s=_MOST_BACKOFF_S)
         self._delayed += 1
         self._loop.call_later(wait, self._put_back, work)
 

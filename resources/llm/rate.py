@@ -5,16 +5,15 @@ settings, else from the endpoint's ``x-ratelimit-*`` headers, else it is learned
 """
 
 import asyncio
-import email.utils
 import re
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from resources.http import number, retry_after
 from resources.llm.coordination import Coordination, Grant
 from resources.llm.learned_rate import LearnedRate
 
-MOST_WAIT_S = 300.0
 # Portions are asked for no more often than this; the shared bucket is deeper.
 _ASK_EVERY_S = 0.02
 # Over so many seconds it is counted how much of the limit is in use.
@@ -210,28 +209,16 @@ def wait_told(headers: Mapping[str, str]) -> float | None:
     Args:
         headers: The answer's headers, names in lower case.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return _bounded(milliseconds / 1000)
-    value = headers.get("retry-after")
-    if value is not None:
-        seconds = _number(value)
-        if seconds is not None:
-            return _bounded(seconds)
-        moment = _moment(value)
-        if moment is not None:
-            return _bounded(moment - time.time())
+    asked_s = retry_after(headers)
+    if asked_s is not None:
+        return asked_s
     for kind in ("requests", "tokens"):
         if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
             reset = _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
             if reset is not None:
                 # A bucket that refills gradually lets calls through long before it is full.
-                return _bounded(min(reset, 1.0))
+                return min(reset, 1.0)
     return None
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), MOST_WAIT_S)
 
 
 def _per_second(per_minute: float | None) -> float | None:
@@ -240,7 +227,7 @@ def _per_second(per_minute: float | None) -> float | None:
 
 def _limit(headers: Mapping[str, str], kind: str) -> float | None:
     """Requests or tokens per second by the headers, which tell them per minute."""
-    per_minute = _number(headers.get(f"x-ratelimit-limit-{kind}"))
+    per_minute = number(headers.get(f"x-ratelimit-limit-{kind}"))
     reset = _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
     if reset is not None and reset > _LONGEST_RESET_S:
         # What needs longer to be full again is a limit for a day, as some providers have it.
@@ -248,27 +235,10 @@ def _limit(headers: Mapping[str, str], kind: str) -> float | None:
     return per_minute / 60 * _SPARE if per_minute else None
 
 
-def _moment(text: str) -> float | None:
-    """Unix time of a date as HTTP writes it."""
-    try:
-        parsed = email.utils.parsedate_tz(text)
-        return None if parsed is None else email.utils.mktime_tz(parsed)
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if 0 <= value < float("inf") else None
-
-
 def _duration(text: str) -> float | None:
     """Seconds of a duration as OpenAI writes it (``6m0s``, ``1.2s``, ``120ms``), or of a number."""
     found = _DURATION.fullmatch(text)
     if not text or found is None:
-        return _number(text)
+        return number(text)
     hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

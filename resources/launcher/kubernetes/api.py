@@ -5,7 +5,6 @@ Objects go in and come out as plain dictionaries, in the names of Kubernetes' ow
 
 import json
 import os
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,15 +16,16 @@ import urllib3
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
+from resources.http import BUSY, pause_s, retry_after
 from resources.launcher.kubernetes.spec import CONTAINER
 from resources.launcher.protocol import LauncherError
 from resources.settings import KubernetesLauncher
 
 Object = dict[str, Any]
 
-BUSY = frozenset({408, 409, 429, 500, 502, 503, 504})
 NOT_FOUND, CONFLICT = 404, 409
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+# What the client raises where the network fails.
+UNREACHABLE = (urllib3.exceptions.HTTPError, OSError)
 # Seconds to connect, and to the next byte of an answer.
 TIMEOUT_S = (5.0, 30.0)
 # A log that is silent for longer is asked for again: the connection may be dead.
@@ -130,7 +130,7 @@ class Api:
 
     def log_end(self, pod: str, lines: int) -> str:
         """The end of a pod's log; empty where it can't be read any more."""
-        with suppress(ApiException, urllib3.exceptions.HTTPError, OSError):
+        with suppress(ApiException, *UNREACHABLE):
             answer = self._core.read_namespaced_pod_log(
                 pod,
                 self._namespace,
@@ -169,8 +169,9 @@ class Api:
         then says so (409 to a creation, 404 to a deletion).
         """
         ends = time.monotonic() + self._patience_s
-        pause = FIRST_PAUSE_S
+        tries = 0
         while True:
+            tries += 1
             try:
                 return self._plain(call(*given, **named, _request_timeout=TIMEOUT_S))
             except ApiException as error:
@@ -180,11 +181,10 @@ class Api:
                     raise LauncherError(
                         f"Kubernetes refuses to {doing}: {_message(error)}", refused=True
                     ) from None
-                said, wait = _message(error), _retry_after(error)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                said, wait = " ".join(str(error).split()) or type(error).__name__, None
-            # Spread, so that many runs do not come back at once.
-            rest = wait if wait is not None else pause * random.uniform(0.75, 1.25)
+                said, asked_s = _message(error), retry_after(error.headers or {})
+            except UNREACHABLE as error:
+                said, asked_s = " ".join(str(error).split()) or type(error).__name__, None
+            rest = pause_s(tries, asked_s)
             if time.monotonic() + rest > ends:
                 raise LauncherError(
                     f"Kubernetes' API did not let us {doing} for {self._patience_s:g} s; "
@@ -193,7 +193,6 @@ class Api:
                 )
             self._log(f"Kubernetes' API can't {doing} now ({said}); again in {rest:.1f} s")
             time.sleep(rest)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 def _client(launcher: KubernetesLauncher) -> Any:
@@ -241,10 +240,3 @@ def _message(error: ApiException) -> str:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
-
-
-def _retry_after(error: ApiException) -> float | None:
-    try:
-        return max(0.0, float(error.headers["Retry-After"]))
-    except (TypeError, KeyError, ValueError):
-        return None

@@ -17,7 +17,7 @@ from resources.launcher.protocol import (
     SubmittedJob,
     Trouble,
 )
-from resources.launcher.reports import Reports
+from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work, error_of, last_line
 from resources.remote import is_url
 from resources.settings import KubernetesLauncher, Settings
@@ -103,7 +103,7 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
         jobs = self.api.jobs(spec.selector(work, self.own, self.home))
         return [self._submitted(job) for job in jobs]
 
-    def watch(self, job: SubmittedJob, reports: Reports) -> Ending:
+    def watch(self, job: SubmittedJob, reports: MailboxReader) -> Ending:
         """Look at the Job until it is over."""
         return _Watch(self, job, reports).ending()
 
@@ -131,7 +131,7 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
 class _Watch:
     """Looks at a Job until it is over."""
 
-    def __init__(self, launcher: KubernetesJobs, job: SubmittedJob, reports: Reports) -> None:
+    def __init__(self, launcher: KubernetesJobs, job: SubmittedJob, reports: MailboxReader) -> None:
         self._launcher, self._job, self._reports = launcher, job, reports
         self._api, self._own, self._log = launcher.api, launcher.own, launcher.log
         self._patience = Patience(launcher.own)

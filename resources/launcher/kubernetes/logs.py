@@ -11,10 +11,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from resources.launcher.kubernetes.api import Api
+from resources.launcher.kubernetes.api import UNREACHABLE, Api
 
 AGAIN_AFTER_S = 2.0
 END_WITHIN_S = 3.0
@@ -43,7 +42,7 @@ class LogFollower:
         if not self._thread.is_alive():
             return
         # A stream that is silent; closing it would wait for who reads it.
-        with suppress(AttributeError, OSError, ValueError, urllib3.exceptions.HTTPError):
+        with suppress(AttributeError, ValueError, *UNREACHABLE):
             self._stream.shutdown()
         self._thread.join(within_s)
 
@@ -54,14 +53,14 @@ class LogFollower:
             except ApiException as error:
                 if error.status == 404:
                     return
-            except (urllib3.exceptions.HTTPError, OSError, ValueError):
+            except (ValueError, *UNREACHABLE):
                 # Broken off, or silent for too long.
                 pass
             else:
                 if self._over.is_set():
                     return
             if self._over.wait(AGAIN_AFTER_S):
-                with suppress(ApiException, urllib3.exceptions.HTTPError, OSError, ValueError):
+                with suppress(ApiException, ValueError, *UNREACHABLE):
                     self._follow(follow=False)
                 return
 

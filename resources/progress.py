@@ -27,10 +27,11 @@ class Reporter:
         label: What is being done, in a few words.
         total: How many items; 0 where that is not known.
         log: Takes a line, for instance Dagster's ``context.log.info``.
+        unit: Name of the items.
     """
 
-    def __init__(self, label: str, total: int, log: Log | None = None) -> None:
-        self.label = label
+    def __init__(self, label: str, total: int, log: Log | None = None, unit: str = "") -> None:
+        self.label, self.unit, self.note = label, unit, ""
         self.total = total
         self.done = 0
         self.stored = 0
@@ -45,7 +46,8 @@ class Reporter:
     def __enter__(self) -> "Reporter":
         self._started = self._logged_at = time.monotonic()
         if self.total and _watched():
-            console = Console(stderr=True, force_terminal=sys.stderr.isatty() or None)
+            # Also where it is a pipe to a process that passes it on to the terminal.
+            console = Console(stderr=True, force_terminal=True)
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -69,17 +71,19 @@ class Reporter:
         if self._log is not None and self._logged < self.done:
             self._log(self.line())
 
-    def advance(self, count: int = 1, *, stored: int = 0, failed: int = 0) -> None:
+    def advance(self, count: int = 1, note: str = "", *, stored: int = 0, failed: int = 0) -> None:
         """Count items as done.
 
         Args:
             count: Items done now.
+            note: What else is shown until the next note, such as the loss.
             stored: Of these, read from a store.
             failed: Of these, without a usable result.
         """
         self.done += count
         self.stored += stored
         self.failed += failed
+        self.note = note or self.note
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, state=self._state())
         elif self.total and self.done - self._said >= self.total * _LINE_SHARE:
@@ -98,7 +102,8 @@ class Reporter:
         self._said = self.done
 
     def _state(self) -> str:
-        parts = [f"{self.done}/{self.total}" if self.total else str(self.done)]
+        done = f"{self.done}/{self.total}" if self.total else str(self.done)
+        parts = [f"{done} {self.unit}".rstrip(), *filter(None, [self.note])]
         if self.stored:
             parts.append(f"{self.stored} stored")
         if self.failed:

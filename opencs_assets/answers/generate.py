@@ -34,7 +34,8 @@ from opencs_assets.answers.store import (
     write_answers,
 )
 from opencs_assets.checkpoints.place import verified
-from resources.launcher.job import Channel, Job, JobError, Progress, read_table, run_job
+from resources.launcher.job import Channel, Job, JobError, read_table, run_job
+from resources.progress import Reporter
 from resources.provenance import SHORT, ProvenanceError, content_hash
 from resources.remote import is_url, local_copy
 
@@ -153,34 +154,43 @@ class _Run:
         kept = len(done)
         if kept:
             channel.say(f"{kept} of {len(self.keys)} answers were made before; going on from there")
-        progress = Progress("answering", len(self.keys) - kept, "answers")
-        for turn in range(1, max(key[2] for key in self.keys) + 1):
-            prompts = []
-            for question in self.questions.iter_rows(named=True):
-                key = (question["benchmark"], question["question_id"], turn)
-                if turn > len(question["turns"]) or key in done:
-                    continue
-                before = [done[(*key[:2], earlier)] for earlier in range(1, turn)]
-                prompts.append(self._prompt(model, question, before))
-            refused = [prompt for prompt in prompts if self._refused(prompt, model)]
-            self._keep(done, [(prompt, GeneratedReply("", 0, TOO_LONG)) for prompt in refused])
-            progress.advance(len(refused))
-            asked = [prompt for prompt in prompts if not self._refused(prompt, model)]
-            waiting: Answered = []
-            try:
-                for some in model.answer(
-                    asked, self.max_new_tokens, lambda note: progress.advance(0, note)
-                ):
-                    waiting += some
-                    progress.advance(len(some))
-                    if len(waiting) >= KEPT_AT_ONCE:
-                        self._keep(done, waiting)
-                        waiting = []
-            finally:
-                self._keep(done, waiting)
+        with Reporter("answering", len(self.keys) - kept, unit="answers") as progress:
+            for turn in range(1, max(key[2] for key in self.keys) + 1):
+                self._answer_turn(turn, model, done, progress)
         write_answers(self.output, [done[key] for key in self.keys])
         self.partial.path.unlink(missing_ok=True)
         return len(self.keys) - kept
+
+    def _answer_turn(
+        self,
+        turn: int,
+        model: Answerer,
+        done: dict[tuple[str, str, int], Row],
+        progress: Reporter,
+    ) -> None:
+        prompts = []
+        for question in self.questions.iter_rows(named=True):
+            key = (question["benchmark"], question["question_id"], turn)
+            if turn > len(question["turns"]) or key in done:
+                continue
+            before = [done[(*key[:2], earlier)] for earlier in range(1, turn)]
+            prompts.append(self._prompt(model, question, before))
+        refused = [prompt for prompt in prompts if self._refused(prompt, model)]
+        self._keep(done, [(prompt, GeneratedReply("", 0, TOO_LONG)) for prompt in refused])
+        progress.advance(len(refused))
+        asked = [prompt for prompt in prompts if not self._refused(prompt, model)]
+        waiting: Answered = []
+        try:
+            for some in model.answer(
+                asked, self.max_new_tokens, lambda note: progress.advance(0, note)
+            ):
+                waiting += some
+                progress.advance(len(some))
+                if len(waiting) >= KEPT_AT_ONCE:
+                    self._keep(done, waiting)
+                    waiting = []
+        finally:
+            self._keep(done, waiting)
 
     def _prompt(
         self, model: Answerer, question: Mapping[str, Any], before: list[Row]

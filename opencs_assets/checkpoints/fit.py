@@ -108,7 +108,8 @@ def fit(
         )
         trainer.remove_callback(PrinterCallback)
         try:
-            trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
+            with watch.shown:
+                trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
         except AllDoneError:
             channel.say("all steps are done; the checkpoint is only saved")
         except JobError as error:

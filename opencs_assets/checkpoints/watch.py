@@ -5,13 +5,15 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from opencs_assets.checkpoints import states
 from opencs_assets.checkpoints.place import TrainingPlace
 from resources.errors import InternalError
-from resources.launcher.job import Channel, JobError, Progress
+from resources.launcher.job import Channel, JobError
+from resources.progress import Reporter
 from resources.settings import TrainingSettings
 
 REPORT_EVERY_S = 30.0
@@ -142,7 +144,8 @@ def watcher(
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.progress: Progress | None = None
+            self.shown = ExitStack()
+            self.progress: Reporter | None = None
             self.reported = self.kept = time.monotonic()
             self.stopped = False
 
@@ -151,8 +154,9 @@ def watcher(
             if state.global_step >= steps:
                 raise AllDoneError
             if state.is_world_process_zero:
-                self.progress = Progress("training", steps, "steps")
-                self.progress.advance(int(state.global_step))
+                reporter = Reporter("training", steps, unit="steps")
+                self.progress = self.shown.enter_context(reporter)
+                self.progress.advance(int(state.global_step), stored=int(state.global_step))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if control.should_save and settings.save_every_steps is None:

@@ -1,4 +1,4 @@
-"""What a script needs that Dagster starts as a process of its own: job file, reports, progress.
+"""What a script needs that Dagster starts as a process of its own: job file and reports.
 
 Training and generation run anywhere: under Dagster Pipes, on another machine, or by hand with
 ``python -m <module> <job.json>``. Nothing here imports dagster but ``dagster_pipes``, and nothing
@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ EXIT_INTERRUPTED = 130
 EXIT_STOPPED = 75
 # Set by Kubernetes in the pods of an indexed Job.
 NODE_RANK = "JOB_COMPLETION_INDEX"
-LINE_EVERY_S = 10.0
 
 Job = Mapping[str, Any]
 
@@ -198,49 +196,3 @@ def prepare_models() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line now and then, so that a log is not flooded.
-
-    Args:
-        label: What is going on.
-        total: Number of units of the whole work.
-        unit: Name of one unit.
-    """
-
-    def __init__(self, label: str, total: int, unit: str) -> None:
-        self._label, self._total, self._unit = label, total, unit
-        self._done, self._start, self._shown = 0, time.monotonic(), 0.0
-        wish = os.environ.get("OPENCS_PROGRESS")
-        self._bar = wish != "0" and (wish == "1" or sys.stderr.isatty())
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Count finished units and show where the work is.
-
-        Args:
-            count: Units finished since the last call.
-            note: What else to show, such as the loss.
-        """
-        self._done += count
-        now = time.monotonic()
-        every = 0.2 if self._bar else LINE_EVERY_S
-        if self._done < self._total and now - self._shown < every:
-            return
-        self._shown = now
-        line = self._line(now - self._start, note)
-        if self._bar:
-            end = "\n" if self._done >= self._total else ""
-            print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def _line(self, seconds: float, note: str) -> str:
-        share = self._done / self._total if self._total else 1.0
-        bar = ("█" * round(20 * share)).ljust(20, "░")
-        parts = [f"{self._label} {bar} {self._done}/{self._total} {self._unit}", note]
-        if self._done and seconds > 0:
-            rate = self._done / seconds
-            minutes, rest = divmod(round((self._total - self._done) / rate), 60)
-            parts += [f"{rate:.2f}/s", f"{minutes}:{rest:02d} left"]
-        return " · ".join(part for part in parts if part)

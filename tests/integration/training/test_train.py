@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -232,16 +231,3 @@ def test_the_second_of_two_waits_and_reuses(make_job, tmp_path):
     results = [json.loads(process.communicate()[0]) for process in both]
     assert sorted(result["reused"] for result in results) == [False, True]
     assert read_marker(Path(job.output)).provenance == job.provenance
-
-
-def test_progress_is_a_line_now_and_then(capsys):
-    from resources.launcher.job import Progress
-
-    progress = Progress("training", 1000, "steps")
-    started = time.monotonic()
-    for _ in range(1000):
-        progress.advance(note="loss 1.000")
-    assert time.monotonic() - started < 5
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) <= 2
-    assert "1000/1000 steps · loss 1.000" in lines[-1]

@@ -26,6 +26,15 @@ def test_stored_and_failed_are_told(capfd):
     assert "10/10 · 8 stored · 1 failed" in capfd.readouterr().err
 
 
+def test_a_note_stands_behind_the_count_and_its_unit_until_the_next_one(capfd):
+    with Reporter("training", 10, unit="steps") as bar:
+        for step in range(1, 11):
+            bar.advance(note=f"loss {11 - step}.000" if step < 9 else "")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("training: 1/10 steps · loss 10.000")
+    assert lines[-1].startswith("training: 10/10 steps · loss 3.000")
+
+
 def test_nothing_to_do_says_nothing(capfd):
     logged: list[str] = []
     with Reporter("tags", 0, logged.append):
@@ -76,5 +85,7 @@ def test_a_bar_where_it_is_asked_for():
         env={**os.environ, "OPENCS_PROGRESS": "1", "COLUMNS": "120"},
         check=True,
     )
+    # In a pipe, too, it is drawn anew in its line.
+    assert "\x1b[2K" in done.stderr
     assert "━" in done.stderr
     assert "4/4 · 1 stored" in done.stderr

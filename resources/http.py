@@ -77,13 +77,11 @@ def ask(
         send: Makes the request; its answer is read where its text is to be shown.
         wait: Waits so many seconds for the reason that it is given; true: there is no next try.
         tries: Most tries.
-        first_s: As in ``pause_s``.
-        longest_s: As in ``pause_s``.
+        first_s: As ``longest_s``, see ``pause_s``.
+        longest_s: See ``pause_s``.
 
     Raises:
         BusyError: There was none.
-        httpx.UnsupportedProtocol: The URL is none of HTTP.
-        httpx.InvalidURL: It is no URL at all.
     """
     import httpx
 

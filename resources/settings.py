@@ -314,7 +314,7 @@ class LauncherSettings(_Strict):
     """What every launcher is told; the settings of each are a child of this.
 
     Attributes:
-        kinds: Values of ``launcher.kind`` that mean it.
+        kinds: Values of ``launcher.kind`` that mean it; none: the name of its table.
         implementation: The launcher's class, as ``module:name``.
         jobs_url: Where job files are and reports come back, as an fsspec URL. Unset:
             ``<home>/jobs``.
@@ -326,8 +326,8 @@ class LauncherSettings(_Strict):
             leaves the job to the next one.
     """
 
-    kinds: ClassVar[tuple[str, ...]]
-    implementation: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ()
+    implementation: ClassVar[str] = "resources.launcher.local:LocalProcesses"
 
     jobs_url: str | None = None
     grace_s: int = Field(120, ge=1)
@@ -337,20 +337,6 @@ class LauncherSettings(_Strict):
 
     def must_fit(self, kind: str) -> None:
         """Raise a ``ValueError`` where the settings are not those of a kind."""
-
-
-class LocalLauncher(LauncherSettings):
-    """Processes on this machine.
-
-    Attributes:
-        processes: As in ``Launcher``.
-    """
-
-    kinds = ("local",)
-    implementation = "resources.launcher.local:LocalProcesses"
-
-    processes: int | None = None
-    grace_s: int = 60
 
 
 class KubernetesLauncher(LauncherSettings):
@@ -457,16 +443,8 @@ class Launcher(_Strict):
             for name, field in cls.model_fields.items()
             for each in get_args(field.annotation)
             if isinstance(each, type) and issubclass(each, LauncherSettings)
-            for kind in each.kinds
+            for kind in each.kinds or (name,)
         }
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        kinds = ("local", *cls.tables())
-        if kind not in kinds:
-            raise ValueError(f"there is no launcher {kind!r}; there are {', '.join(kinds)}")
-        return kind
 
     @model_validator(mode="after")
     def _described(self) -> "Launcher":
@@ -477,8 +455,11 @@ class Launcher(_Strict):
     def own(self) -> LauncherSettings:
         """Settings of the launcher that the kind names."""
         if self.kind == "local":
-            return LocalLauncher(processes=self.processes)
-        table = self.tables()[self.kind]
+            return LauncherSettings(grace_s=60)
+        table = self.tables().get(self.kind)
+        if table is None:
+            kinds = ", ".join(["local", *self.tables()])
+            raise ValueError(f"launcher.kind is {self.kind!r}, but must be one of {kinds}")
         own: LauncherSettings | None = getattr(self, table)
         if own is None:
             raise ValueError(f"kind {self.kind!r} needs the table [launcher.{table}]")

@@ -8,7 +8,6 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -21,11 +20,9 @@ from resources.launcher.protocol import (
     LauncherError,
     SubmittedJob,
     Trouble,
-    launcher_of,
 )
 from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work, failure, result_of
-from resources.settings import Settings
 
 # What a shared volume may take to show a file that another node wrote.
 SHOWN_WITHIN_S = 60.0
@@ -46,41 +43,18 @@ WAITING = frozenset(
 )
 
 
-def run(context: dg.AssetExecutionContext, work: Work, settings: Settings) -> dict[str, Any]:
-    """Run a work in a job to its end and return its result.
+class FollowedWork:
+    """A work on its way through a job, for one run.
 
-    A job of the same work that is there already is taken over, and its reports are read from their
-    start. When this process is killed a job that can go on does; when the run is terminated it is
-    stopped.
-
-    Args:
-        context: The asset that asks.
-        work: What to run.
-        settings: The home's settings.
-
-    Raises:
-        dagster.Failure: It failed; the description says why in one sentence.
+    When this process is killed a job that can go on does; when the run is terminated it is stopped.
     """
-    try:
-        with closing(launcher_of(settings, context.log)) as launcher:
-            launcher.refuse(work)
-            return _Run(context, work, launcher).result()
-    except LauncherError as error:
-        # What runs goes on: a training is not lost for want of somebody who watches it.
-        raise failure(work, str(error), final=error.refused) from None
-    except OSError as error:
-        raise failure(work, f"the Job's folder can't be used: {error}", final=False) from None
-
-
-class _Run:
-    """One run's way with a work's job."""
 
     def __init__(
         self, context: dg.AssetExecutionContext, work: Work, launcher: JobLauncher[Any]
     ) -> None:
         self.context, self.work, self.launcher = context, work, launcher
         self.log, self.own = context.log, launcher.own
-        self.name = launcher.name_of(work)
+        self.name = work.job_name(launcher.place)
         self.jobs = launcher.jobs.rstrip("/")
         # The folder of a job that this run starts; one that it takes over has another.
         self.own_folder = JobFolder(f"{self.jobs}/{self.name}/{uuid.uuid4().hex[:12]}")
@@ -89,7 +63,7 @@ class _Run:
         self.environment: Mapping[str, str] = {}
 
     def result(self) -> dict[str, Any]:
-        """Run to the end; see ``run``."""
+        """Run to the end; see ``TrainingLauncher.run``."""
         attempts = 1 + self.own.retries
         with dg.open_pipes_session(
             context=self.context,

@@ -17,13 +17,13 @@ from resources.launcher.mailbox import MessageFile
 from resources.launcher.protocol import Ending, JobLauncher, JobRequest, SubmittedJob, Trouble
 from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work, error_of, last_line, result_of
-from resources.settings import LocalLauncher
+from resources.settings import LauncherSettings
 
 POLL_S = 0.1
 TAIL_CHARACTERS = 4000
 
 
-class LocalProcesses(JobLauncher[LocalLauncher]):
+class LocalProcesses(JobLauncher[LauncherSettings]):
     """Runs ``python -m <module> <job file>`` here, in one process a job."""
 
     outlives_runs = False
@@ -41,7 +41,8 @@ class LocalProcesses(JobLauncher[LocalLauncher]):
 
     def devices(self, work: Work) -> dict[str, int]:
         """Processes of a work that can use several devices: one a visible GPU unless set."""
-        return {"processes": self.own.processes or visible_gpus() or 1} if work.parallel else {}
+        wanted = self.settings.launcher.processes
+        return {"processes": wanted or visible_gpus() or 1} if work.parallel else {}
 
     def submit(self, request: JobRequest) -> SubmittedJob:
         """Start the process."""

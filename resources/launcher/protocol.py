@@ -105,10 +105,8 @@ class JobLauncher(ABC, Generic[Own]):
     Attributes:
         outlives_runs: Whether a job goes on when the process that waits for it ends.
         mailbox: What carries the job's reports back.
-
-    Args:
+        place: What tells the home's jobs from those of another home.
         own: The launcher's own settings.
-        settings: The home's settings.
         log: Takes what a person should know.
     """
 
@@ -117,17 +115,11 @@ class JobLauncher(ABC, Generic[Own]):
 
     def __init__(self, own: Own, settings: Settings, log: logging.Logger) -> None:
         self.own, self.settings, self.log = own, settings, log
-        self.home = str(settings.home.absolute())
+        self.place = self.home = str(settings.home.absolute())
 
     @abstractmethod
     def submit(self, request: JobRequest) -> SubmittedJob | None:
-        """Start a job; nothing where one of its name is there.
-
-        A request whose answer is lost may be made again: it must not start a second one.
-
-        Raises:
-            LauncherError: See the class.
-        """
+        """Start a job; nothing where one of its name is there."""
 
     @abstractmethod
     def adopt(self, name: str) -> SubmittedJob | None:
@@ -135,20 +127,11 @@ class JobLauncher(ABC, Generic[Own]):
 
     @abstractmethod
     def watch(self, job: SubmittedJob, reports: MailboxReader) -> Ending:
-        """Wait until a job is over, polling its reports meanwhile.
-
-        Returns:
-            ``complete``, why it failed, or ``gone`` where somebody removed it.
-        """
+        """Poll a job's reports until it is over; it is ``gone`` where somebody removed it."""
 
     @abstractmethod
     def stop(self, job: SubmittedJob, within_s: float = 0.0) -> None:
-        """Stop and remove a job; that it is over, or gone, is as good.
-
-        Args:
-            job: The job.
-            within_s: How long to wait for the end of its processes.
-        """
+        """Stop and remove a job, and wait so long for its end; that it is over is as good."""
 
     @abstractmethod
     def look(self) -> str:
@@ -165,10 +148,6 @@ class JobLauncher(ABC, Generic[Own]):
         """What the job is told of the devices that it has: ``processes``, ``nodes``."""
         return {}
 
-    def name_of(self, work: Work) -> str:
-        """Name of the job: the same for the same work, whichever run asks."""
-        return work.job_name(self.home)
-
     @cached_property
     def jobs(self) -> str:
         """Path or URL of the folder that has the folders of all jobs."""
@@ -179,13 +158,7 @@ class JobLauncher(ABC, Generic[Own]):
 
 
 def launcher_of(settings: Settings, log: logging.Logger, **changed: Any) -> JobLauncher[Any]:
-    """The launcher that a home's settings name.
-
-    Args:
-        settings: The settings.
-        log: Takes what a person should know.
-        changed: Values that replace those of the launcher's own settings.
-    """
+    """The launcher that a home's settings name, with some of its own settings changed."""
     own = settings.launcher.own.model_copy(update=changed)
     launcher: JobLauncher[Any] = resolve_name(own.implementation)(own, settings, log)
     return launcher

@@ -1,11 +1,13 @@
 """The launcher as a Dagster resource: one word for all places where work may run."""
 
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
 
-from resources.launcher.following import run
-from resources.launcher.work import Work
+from resources.launcher.following import FollowedWork
+from resources.launcher.protocol import LauncherError, launcher_of
+from resources.launcher.work import Work, failure
 from resources.settings import load_settings
 
 
@@ -29,4 +31,12 @@ class TrainingLauncher(dg.ConfigurableResource):  # type: ignore[type-arg]
             dagster.Failure: It failed; the description says why in one sentence. Retries are
                 refused where they would not mend it.
         """
-        return run(context, work, load_settings(self.home))
+        try:
+            with closing(launcher_of(load_settings(self.home), context.log)) as launcher:
+                launcher.refuse(work)
+                return FollowedWork(context, work, launcher).result()
+        except LauncherError as error:
+            # What runs goes on: a training is not lost for want of somebody who watches it.
+            raise failure(work, str(error), final=error.refused) from None
+        except OSError as error:
+            raise failure(work, f"the Job's folder can't be used: {error}", final=False) from None

@@ -30,6 +30,8 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
 
     def __init__(self, own: KubernetesLauncher, settings: Settings, log: logging.Logger) -> None:
         super().__init__(own, settings, log)
+        # Another claim at the same path is another home.
+        self.place = spec.home_label(own, self.home)
         self.api = Api(own, log.warning)
 
     def look(self) -> str:
@@ -39,10 +41,6 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
             f"Jobs in namespace {self.own.namespace}, {self.own.gpus} GPUs a pod, {len(jobs)} "
             "Jobs there now"
         )
-
-    def name_of(self, work: Work) -> str:
-        """As in ``JobLauncher``; another claim mounted at the home's path is another home."""
-        return spec.job_name(work, self.own, self.home)
 
     def devices(self, work: Work) -> dict[str, int]:
         """GPUs of a pod, and pods."""
@@ -78,16 +76,7 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
         """Make the Job, with the service by which several pods find each other."""
         if spec.nodes_of(request.work, self.own) > 1:
             self.api.create_service(spec.service_manifest(request.name, self.own))
-        job = self.api.create_job(
-            spec.job_manifest(
-                request.work,
-                self.own,
-                home=self.home,
-                folder=request.folder,
-                environment=request.environment,
-                run_id=request.run_id,
-            )
-        )
+        job = self.api.create_job(spec.job_manifest(request, self.own, self.home))
         if job is None:
             return None
         self.log.info(f"started Job {request.name} in namespace {self.own.namespace}")

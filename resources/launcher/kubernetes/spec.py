@@ -1,11 +1,11 @@
 """The Job of a work, and the headless service of one on several nodes, as Kubernetes has them."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from resources.launcher.job import EXIT_CRASH, EXIT_JOB_ERROR, EXIT_STOPPED
 from resources.launcher.mailbox import POD
+from resources.launcher.protocol import JobRequest
 from resources.launcher.work import Work
 from resources.provenance import content_hash
 from resources.settings import KubernetesLauncher
@@ -38,11 +38,6 @@ def home_label(launcher: KubernetesLauncher, home: str) -> str:
     return content_hash([launcher.home_claim, home])[:12]
 
 
-def job_name(work: Work, launcher: KubernetesLauncher, home: str) -> str:
-    """Name of the Job: the same for the same work, whichever run asks."""
-    return work.job_name(home_label(launcher, home))
-
-
 def label(text: str) -> str:
     """A text as a label's value; long ones end in a hash, so that different ones stay different."""
     value = re.sub(r"[^A-Za-z0-9._-]", "_", text)
@@ -62,43 +57,26 @@ def nodes_of(work: Work, launcher: KubernetesLauncher) -> int:
     return launcher.nodes if work.parallel else 1
 
 
-def job_manifest(
-    work: Work,
-    launcher: KubernetesLauncher,
-    *,
-    home: str,
-    folder: str,
-    environment: Mapping[str, str],
-    run_id: str,
-) -> Manifest:
-    """The Job.
-
-    Args:
-        work: What runs in it.
-        launcher: How.
-        home: Path of the home, at which its claim is mounted.
-        folder: Path or URL of the Job's files, among them ``job.json``.
-        environment: What the process needs to report by Pipes.
-        run_id: Run that asks for it first.
-    """
-    name, nodes = job_name(work, launcher, home), nodes_of(work, launcher)
+def job_manifest(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Manifest:
+    """The Job of a request, with the home's claim mounted at the home's path."""
+    work, nodes = request.work, nodes_of(request.work, launcher)
     labels = {
         **COMPONENT,
         HOME: home_label(launcher, home),
         ASSET: label(work.asset),
         PARTITION: label(work.partition),
         PROVENANCE: label(work.provenance[:16]),
-        RUN: run_id,
+        RUN: request.run_id,
     }
     several = {"completionMode": "Indexed"} if nodes > 1 else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": name,
+            "name": request.name,
             "namespace": launcher.namespace,
             "labels": labels,
-            "annotations": {FOLDER: folder, PARTITION: work.partition},
+            "annotations": {FOLDER: request.folder, PARTITION: work.partition},
         },
         "spec": {
             **several,
@@ -113,7 +91,7 @@ def job_manifest(
             "podFailurePolicy": {"rules": failure_rules(nodes)},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": pod_spec(work, launcher, home, folder, environment),
+                "spec": pod_spec(request, launcher, home),
             },
         },
     }
@@ -143,15 +121,9 @@ def failure_rules(nodes: int) -> list[Manifest]:
     ]
 
 
-def pod_spec(
-    work: Work,
-    launcher: KubernetesLauncher,
-    home: str,
-    folder: str,
-    environment: Mapping[str, str],
-) -> Manifest:
+def pod_spec(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Manifest:
     """The pods' specification; see ``job_manifest``."""
-    name, nodes = job_name(work, launcher, home), nodes_of(work, launcher)
+    name, nodes, environment = request.name, nodes_of(request.work, launcher), request.environment
     mounts = {"shm": "/dev/shm", "tmp": "/tmp"}  # noqa: S108
     volumes: list[Manifest] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": launcher.shm}},
@@ -197,7 +169,7 @@ def pod_spec(
                 "name": CONTAINER,
                 "image": launcher.image,
                 "imagePullPolicy": "IfNotPresent",
-                "command": ["python", "-m", work.module, f"{folder}/job.json"],
+                "command": ["python", *request.arguments],
                 "env": [
                     {"name": key, "value": value}
                     for key, value in {

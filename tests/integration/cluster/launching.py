@@ -92,7 +92,7 @@ class Launching:
         )
 
     def job_name(self, work: Work) -> str:
-        return spec.job_name(work, self.settings, str(self.home))
+        return work.job_name(spec.home_label(self.settings, str(self.home)))
 
     def begun(self, provenance: str = "p1") -> list[int]:
         """The step at which each process of the job began."""

@@ -12,7 +12,6 @@ from resources.settings import LauncherSettings
 
 
 class ToySettings(LauncherSettings):
-    kinds = ("toy",)
     implementation = "tests.integration.launcher.toy:ToyLauncher"
     shell: str
     poll_s: float = 0.1

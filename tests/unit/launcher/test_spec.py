@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.launcher.kubernetes import spec
+from resources.launcher.protocol import JobRequest
 from resources.launcher.work import LONGEST_NAME, Work
 from resources.settings import KubernetesLauncher, Launcher, SettingsError, load_settings
 from tests.integration.deploy import manifests
@@ -40,14 +41,19 @@ def launcher(**values: Any) -> KubernetesLauncher:
 
 
 def job(work: Work = WORK, **values: Any) -> dict[str, Any]:
-    return spec.job_manifest(
+    own = launcher(**values)
+    request = JobRequest(
         work,
-        launcher(**values),
-        home="/opencs",
-        folder="/opencs/jobs/name/0123",
-        environment={"DAGSTER_PIPES_CONTEXT": "x", "DAGSTER_PIPES_MESSAGES": "y"},
-        run_id="3f1c7e4e-0000-4000-8000-000000000000",
+        job_name(work, own),
+        "/opencs/jobs/name/0123",
+        {"DAGSTER_PIPES_CONTEXT": "x", "DAGSTER_PIPES_MESSAGES": "y"},
+        "3f1c7e4e-0000-4000-8000-000000000000",
     )
+    return spec.job_manifest(request, own, "/opencs")
+
+
+def job_name(work: Work, own: KubernetesLauncher, home: str = "/opencs") -> str:
+    return work.job_name(spec.home_label(own, home))
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING, {"gpus": 0}, {"nodes": 2}])
@@ -133,7 +139,7 @@ def test_preemption_is_retried_and_an_error_of_the_job_never(code, disrupted, on
 
 
 def test_the_name_comes_from_partition_and_provenance_and_not_from_the_run():
-    name = spec.job_name(WORK, launcher(), "/opencs")
+    name = job_name(WORK, launcher())
     assert name == job()["metadata"]["name"]
     assert name.startswith("opencs-checkpoint-alpaca-52k-opencs-")
     others = [
@@ -141,9 +147,9 @@ def test_the_name_comes_from_partition_and_provenance_and_not_from_the_run():
         Work(**{**vars(WORK), "partition": "alpaca 52k/全|opencs@llama2-13b"}),
         Work(**{**vars(WORK), "asset": "model_answers"}),
     ]
-    names = {spec.job_name(each, launcher(), "/opencs") for each in others}
-    names |= {spec.job_name(WORK, launcher(), "/other"), name}
-    names |= {spec.job_name(WORK, launcher(home_claim="another"), "/opencs")}
+    names = {job_name(each, launcher()) for each in others}
+    names |= {job_name(WORK, launcher(), "/other"), name}
+    names |= {job_name(WORK, launcher(home_claim="another"))}
     assert len(names) == 6
 
 

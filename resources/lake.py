@@ -7,10 +7,12 @@ empty glob. The folders are the partition's columns; the files do not repeat the
 
 import glob
 import io
+import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import fsspec
@@ -22,6 +24,9 @@ from resources.schema import Table, conform
 
 SCHEMA_PARTITION = "__schema__"
 SCHEMA_FILE = "schema.parquet"
+# The form of folders and files. A release that older ones could not read, or would damage, raises it.
+FORMAT = 1
+FORMAT_FILE = "format.json"
 
 
 class LakeError(MendableError):
@@ -52,8 +57,34 @@ class TableStore:
     """
 
     def __init__(self, url: str, tables: Mapping[str, Table]) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        self._fs, self.root = fsspec.core.url_to_fs(url)
         self.tables = tables
+
+    @cached_property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        """Where the files are.
+
+        Raises:
+            LakeError: A newer release wrote the lake; nothing of it is read or changed.
+        """
+        path = f"{self.root}/{FORMAT_FILE}"
+        try:
+            written = json.loads(self._fs.cat_file(path))["format"]
+        except FileNotFoundError:
+            # A new lake, or one of the first release, which wrote no such file.
+            return self._fs
+        except (ValueError, KeyError, TypeError):
+            raise LakeError(
+                f"{path} does not say which format the lake has; restore it from a backup, or "
+                f'write {{"format": {FORMAT}}} into it if this release made the lake'
+            ) from None
+        if not isinstance(written, int) or written > FORMAT:
+            raise LakeError(
+                f"the lake {self.root} has format {written}, which a newer release of OpenCS wrote; "
+                f"this one reads formats up to {FORMAT}. Install the newer release again, or set "
+                "OPENCS_HOME to another home; nothing was changed"
+            )
+        return self._fs
 
     def path(self, table: Table, partition: Mapping[str, str]) -> str:
         """File of one partition."""
@@ -83,7 +114,7 @@ class TableStore:
         frame = conform(frame, table)
         self._write_schema(table)
         path = self.path(table, partition)
-        self._put(path, frame)
+        self._put(path, _parquet(frame))
         return path
 
     def read(self, name: str, partition: Mapping[str, str]) -> pl.DataFrame:
@@ -170,7 +201,14 @@ class TableStore:
         return [each for each in sorted(found.items()) if each[0].endswith(".parquet")]
 
     def ensure_schemas(self) -> None:
-        """Give every table its zero-row file, so that the warehouse can be built at any time."""
+        """Give every table its zero-row file, so that the warehouse can be built at any time.
+
+        Raises:
+            LakeError: A newer release wrote the lake, or a file can't be written.
+        """
+        path = f"{self.root}/{FORMAT_FILE}"
+        if not self.fs.exists(path):
+            self._put(path, json.dumps({"format": FORMAT}).encode())
         for table in self.tables.values():
             self._write_schema(table)
 
@@ -182,21 +220,19 @@ class TableStore:
             with self.fs.open(path, "rb") as file:
                 if pq.read_schema(file).equals(empty.to_arrow().schema):
                     return
-        self._put(path, empty)
+        self._put(path, _parquet(empty))
 
-    def _put(self, path: str, frame: pl.DataFrame) -> None:
-        buffer = io.BytesIO()
-        pq.write_table(frame.to_arrow(), buffer, compression="zstd")
+    def _put(self, path: str, content: bytes) -> None:
         try:
             if "file" not in _protocols(self.fs):
                 # An object store shows an object only when its upload is complete.
-                self.fs.pipe_file(path, buffer.getvalue())
+                self.fs.pipe_file(path, content)
                 return
             self.fs.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH120
             temporary = f"{path}.{uuid.uuid4().hex}.tmp"
             try:
                 with open(temporary, "wb") as file:  # noqa: PTH123
-                    file.write(buffer.getbuffer())
+                    file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, path)  # noqa: PTH105
@@ -208,6 +244,12 @@ class TableStore:
                 f"{path} can't be written: {error.strerror or error}. "
                 "Check that the folder may be written and that the disk has room."
             ) from None
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(frame.to_arrow(), buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def _protocols(fs: fsspec.AbstractFileSystem) -> Iterable[str]:

@@ -1,3 +1,4 @@
+import json
 import os
 import uuid
 
@@ -9,7 +10,7 @@ import pytest
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.selection import SELECTED_SUBSET
-from resources.lake import LakeError
+from resources.lake import FORMAT, LakeError
 from resources.schema import SchemaError
 
 PARTITION = {"dataset": "2024", "selector": "opencs"}
@@ -127,3 +128,37 @@ def test_a_changed_schema_is_written_anew(tmp_path):
         pl.DataFrame(schema={"old": pl.Int64}).write_parquet(file)
     lake.ensure_schemas()
     assert pl.read_parquet(path, hive_partitioning=False).columns == list(SELECTED_SUBSET.columns)
+
+
+class TestFormat:
+    def test_a_lake_says_which_format_it_has(self, tmp_path):
+        Lake(str(tmp_path)).ensure_schemas()
+        assert json.loads((tmp_path / "format.json").read_text()) == {"format": FORMAT}
+
+    def test_one_without_is_of_the_first_release(self, tmp_path):
+        Lake(str(tmp_path)).ensure_schemas()
+        (tmp_path / "format.json").unlink()
+        assert Lake(str(tmp_path)).partitions("raw_dataset") == []
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (json.dumps({"format": FORMAT + 1}), "a newer release of OpenCS wrote"),
+            ('{"format": "next"}', "a newer release of OpenCS wrote"),
+            ("{", "does not say which format"),
+            ("[]", "does not say which format"),
+        ],
+    )
+    def test_a_newer_one_is_neither_read_nor_changed(self, tmp_path, content, says):
+        (tmp_path / "format.json").write_text(content)
+        tries = (
+            lambda lake: lake.ensure_schemas(),
+            lambda lake: lake.partitions("raw_dataset"),
+            lambda lake: lake.read("clusters", {"dataset": "d"}),
+            lambda lake: lake.files("clusters"),
+            lambda lake: lake.write("declared_models", TABLES["declared_models"].empty(), {}),
+        )
+        for use in tries:
+            with pytest.raises(LakeError, match=says):
+                use(Lake(str(tmp_path)))
+        assert [path.name for path in tmp_path.iterdir()] == ["format.json"]

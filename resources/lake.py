@@ -24,7 +24,7 @@ from resources.schema import Table, conform
 
 SCHEMA_PARTITION = "__schema__"
 SCHEMA_FILE = "schema.parquet"
-# The form of folders and files. A release that older ones could not read, or would damage, raises it.
+# A change of folders or files that older releases could not read, or would damage, raises it.
 FORMAT = 1
 FORMAT_FILE = "format.json"
 
@@ -70,7 +70,7 @@ class TableStore:
         path = f"{self.root}/{FORMAT_FILE}"
         try:
             written = json.loads(self._fs.cat_file(path))["format"]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             # A new lake, or one of the first release, which wrote no such file.
             return self._fs
         except (ValueError, KeyError, TypeError):
@@ -80,9 +80,9 @@ class TableStore:
             ) from None
         if not isinstance(written, int) or written > FORMAT:
             raise LakeError(
-                f"the lake {self.root} has format {written}, which a newer release of OpenCS wrote; "
-                f"this one reads formats up to {FORMAT}. Install the newer release again, or set "
-                "OPENCS_HOME to another home; nothing was changed"
+                f"the lake {self.root} has format {written}, which a newer release of OpenCS "
+                f"wrote; this one reads formats up to {FORMAT}. Install the newer release "
+                "again, or set OPENCS_HOME to another home; nothing was changed"
             )
         return self._fs
 

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from resources.launcher.protocol import LauncherError, launcher_of
 from resources.llm.budget import lost_part
 from resources.llm.coordination import Coordination
 from resources.llm.errors import LLMError
-from resources.llm.prices import price_of, prices_as_of
+from resources.llm.prices import own_prices, price_of
 from resources.llm.probe import ask_anew, remembered
 from resources.llm.request import asked_form
 from resources.llm.store import VERSION, ReplyStore, month_start
@@ -45,7 +44,6 @@ PACKAGES = (
 )
 LOW_DISK_GB = 5
 PROBE_TIMEOUT_S = 5.0
-OLD_PRICES_DAYS = 180
 # The daemon says that it lives every 30 s.
 DAEMON_SILENT_S = 90.0
 LONG_QUEUE_S = 900.0
@@ -289,32 +287,22 @@ def _ago(seconds: float) -> str:
 
 
 def _prices(settings: Settings) -> Diagnosis:
-    """The price file; its age matters only where something may cost."""
-    roles = [(name, role) for name, role in settings.roles if not role.embedded]
+    """Whose prices the calls of each paid role are counted by."""
     try:
-        as_of = prices_as_of(settings.home)
-        unpriced = [
-            model
-            for model in dict.fromkeys(role.model_label for _, role in roles)
-            if price_of(model, settings.home) is None
-        ]
+        own_prices(settings.home)
+        priced = [(role.model_label, price_of(role, settings.home)) for _, role in settings.roles]
     except LLMError as error:
         return Diagnosis("prices", "problem", str(error))
-    own = settings.home / "prices.toml"
-    mind = []
-    if unpriced:
-        mind.append(
-            f"no price of {', '.join(unpriced)}: add it to {own} under [models] (input = 0, "
-            "output = 0 where it costs nothing); without it costs are unknown and a budget "
-            "allows no call"
+    sources = (f"{model} by {price.source}" for model, price in priced if price and price.source)
+    details = list(dict.fromkeys(sources))
+    if unpriced := dict.fromkeys(model for model, price in priced if price is None):
+        details.append(
+            f"no price of {', '.join(unpriced)}: add it to {settings.home / 'prices.toml'} under "
+            "[models] (input = 0, output = 0 where it costs nothing); without it costs are unknown "
+            "and a budget allows no call"
         )
-    days = (date.today() - as_of).days
-    if roles and days > OLD_PRICES_DAYS:
-        mind.append(
-            f"{days} days old: compare them with your provider's, and correct them in {own}"
-        )
-    detail = "; ".join([f"as of {as_of}", *mind])
-    return Diagnosis("prices", "warning" if mind else "ok", detail)
+    state: State = "warning" if unpriced else "ok"
+    return Diagnosis("prices", state, "; ".join(details) or "every role is free")
 
 
 def _roles(settings: Settings, probe: bool) -> Iterator[Diagnosis]:

@@ -28,7 +28,7 @@ from resources.llm.embedded import SLOTS, EmbeddedServer
 from resources.llm.endpoint import Endpoint, Sent
 from resources.llm.engine import Engine, QueuedCall
 from resources.llm.errors import BudgetError, LLMError, Unparsable
-from resources.llm.prices import price_of, prices_as_of
+from resources.llm.prices import price_of
 from resources.llm.report import CallReport
 from resources.llm.request import (
     PreparedCall,
@@ -133,7 +133,7 @@ class LLMClient:
         self._say = say or (lambda line: None)
         self._ask_endpoints = ask_endpoints
         self._usage = Usage()
-        self._price = price_of(role.model_label, home)
+        self._price = price_of(role, home)
         self._tokens = TokenCounter(role.model)
         self._reading: Reading | None = None
         self._shared_or_none: Coordination | None = None
@@ -590,13 +590,12 @@ class LLMClient:
         """Say what the calls will take, before the first is sent."""
         found = self._estimated(plan)
         self.report.expect(len(plan.keys), found.cost_usd)
-        if found.cost_usd is None:
+        if self._price is None or found.cost_usd is None:
             cost = f"at an unknown price ({self.role.model_label} is not in prices.toml)"
         elif found.cost_usd == 0:
             cost = "at no cost"
         else:
-            as_of = prices_as_of(self._home)
-            cost = f"about ${found.cost_usd:.4g} (prices of {as_of:%Y-%m-%d})"
+            cost = f"about ${found.cost_usd:.4g} (prices of {self._price.source})"
         self._say(
             f"{found.calls:,} calls: {found.stored:,} stored, {len(plan.keys):,} to send, about "
             f"{found.prompt_tokens:,} tokens in and {found.completion_tokens:,} out, {cost}"

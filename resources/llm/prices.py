@@ -1,23 +1,21 @@
-"""What a model's tokens cost."""
+"""What a model's tokens cost: by the home's own prices, else by those that genai-prices lists."""
 
 import math
 import re
 import tomllib
-from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import date, datetime
-from importlib.resources import files
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from resources.llm.errors import LLMError
-from resources.settings import EMBEDDED
+from resources.settings import Role
 
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-_PACKAGED = "the packaged prices.toml"
 _NEEDED = {"input", "output"}
 _OPTIONAL = {"cached_input", "batch"}
-# OpenAI's batch API costs half, and the packaged file holds the models that it serves.
+# OpenAI's batch API costs half, for whichever of OpenAI's models.
 _OPENAI_BATCH = 0.5
 _NO_DISCOUNT = 1.0
 
@@ -32,12 +30,14 @@ class Price:
         cached_input: Dollars per million tokens of prompt that the provider had in its cache;
             ``None``: they cost as much as the others.
         batch: Factor in [0, 1] on the price of a call that is sent in a batch.
+        source: Who says so.
     """
 
     input: float
     output: float
     cached_input: float | None = None
     batch: float = _NO_DISCOUNT
+    source: str = field(default="", compare=False)
 
     @property
     def is_free(self) -> bool:
@@ -68,88 +68,59 @@ class Price:
         return dollars * self.batch if batch else dollars
 
 
-def price_of(model_label: str, home: Path) -> Price | None:
-    """The price of a model; ``None`` where it is not known.
+def price_of(role: Role, home: Path) -> Price | None:
+    """The price of a role's model; ``None`` where it is not known.
 
-    Args:
-        model_label: ``Role.model_label``; the embedded model is free.
-        home: The home, whose ``prices.toml`` wins over the packaged one.
+    Prices of the home's ``prices.toml`` win, whatever the endpoint. A listed price holds at its
+    provider's own URL only, as whoever serves a model of that name elsewhere asks for another one
+    or for none; a role whose endpoints differ in price has none either.
 
     Raises:
-        LLMError: A price file is not usable; the message names file and model.
+        LLMError: The home's price file is not usable; the message names file and model.
     """
-    if model_label.startswith(f"{EMBEDDED}:"):
+    if role.embedded:
         return Price(0.0, 0.0)
-    packaged = _models(_packaged(), _PACKAGED)
-    prices = _prices(packaged, _PACKAGED, packaged)
-    own = home / "prices.toml"
-    if own.exists():
-        prices |= _prices(_models(_read(own), str(own)), str(own), packaged)
-    return prices.get(model_label) or prices.get(_undated(model_label))
+    own = own_prices(home)
+    if price := own.get(role.model) or own.get(_undated(role.model)):
+        return price
+    listed = {
+        _listed_price(place.model or role.model, place.base_url, role.context)
+        for place in role.places
+    }
+    return listed.pop() if len(listed) == 1 else None
 
 
-def prices_as_of(home: Path) -> date:
-    """The day that the prices were looked up on.
-
-    Args:
-        home: The home; its ``prices.toml`` tells, where it has an ``as_of``, else the packaged one.
+def own_prices(home: Path) -> dict[str, Price]:
+    """The prices of the home's ``prices.toml``, by the model's name.
 
     Raises:
-        LLMError: A price file is not usable or its ``as_of`` is not a date.
+        LLMError: The file is not usable; the message says where.
     """
-    own = home / "prices.toml"
-    told = _as_of(_read(own), str(own)) if own.exists() else None
-    told = told or _as_of(_packaged(), _PACKAGED)
-    if told is None:
-        raise LLMError(f"{_PACKAGED} has no as_of, the date of its prices")
-    return told
-
-
-def _packaged() -> dict[str, Any]:
-    return _parsed(files("resources.llm").joinpath("prices.toml").read_bytes(), _PACKAGED)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return _parsed(path.read_bytes(), str(path))
-
-
-def _parsed(content: bytes, where: str) -> dict[str, Any]:
+    path = home / "prices.toml"
+    if not path.exists():
+        return {}
     try:
-        return tomllib.loads(content.decode())
+        table = tomllib.loads(path.read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LLMError(f"{where} is not valid TOML: {error}") from None
-
-
-def _models(table: dict[str, Any], where: str) -> dict[str, Any]:
+        raise LLMError(f"{path} is not valid TOML: {error}") from None
     models = table.get("models")
     if not isinstance(models, dict):
-        raise LLMError(f"{where} has no [models] table of prices")
-    return models
-
-
-def _as_of(table: dict[str, Any], where: str) -> date | None:
-    told = table.get("as_of")
+        raise LLMError(f"{path} has no [models] table of prices")
+    as_of = table.get("as_of")
     # A datetime is a date to Python, but not one day everywhere.
-    if told is not None and (not isinstance(told, date) or isinstance(told, datetime)):
-        raise LLMError(f"{where}: as_of must be a date without quotes, such as 2025-11-01")
-    return told
+    if as_of is not None and (not isinstance(as_of, date) or isinstance(as_of, datetime)):
+        raise LLMError(f"{path}: as_of must be a date without quotes, such as 2025-11-01")
+    source = f"{path.name} as of {as_of}" if as_of else path.name
+    return {name: _own_price(entry, name, path, source) for name, entry in models.items()}
 
 
-def _prices(models: dict[str, Any], where: str, batch_served: Collection[str]) -> dict[str, Price]:
-    prices = {}
-    for name, entry in models.items():
-        served = name in batch_served or _undated(name) in batch_served
-        prices[name] = _price(entry, name, where, _OPENAI_BATCH if served else _NO_DISCOUNT)
-    return prices
-
-
-def _price(entry: Any, name: str, where: str, batch: float) -> Price:
+def _own_price(entry: Any, name: str, path: Path, source: str) -> Price:
     if isinstance(entry, dict) and _NEEDED <= set(entry) <= _NEEDED | _OPTIONAL:
-        values = {"batch": batch} | entry
+        values = {"batch": _batch_factor(name)} | entry
         if all(map(_is_amount, values.values())) and values["batch"] <= 1:
-            return Price(**{key: float(value) for key, value in values.items()})
+            return Price(**{key: float(value) for key, value in values.items()}, source=source)
     raise LLMError(
-        f"{where}: models.{name} must be {{ input = …, output = … }}, dollars per million tokens; "
+        f"{path}: models.{name} must be {{ input = …, output = … }}, dollars per million tokens; "
         "cached_input = … and batch = … (a factor from 0 to 1) may be added"
     )
 
@@ -158,6 +129,44 @@ def _is_amount(value: Any) -> bool:
     # A truth value is an int to Python.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and 0 <= value < math.inf
+
+
+def _listed(model: str, **provider: Any) -> Any:
+    """What genai-prices lists of a provider's model; ``None`` where it knows neither."""
+    # Imported late, as the table of all providers' prices takes a quarter of a second to load.
+    from genai_prices import Usage, calc_price
+
+    try:
+        return calc_price(Usage(), model, **provider).model
+    except LookupError:
+        return None
+
+
+def _listed_price(model: str, url: str, context: int) -> Price | None:
+    """The listed price of a model at a URL, where tokens always cost the same."""
+    if not (listed := _listed(model, provider_api_url=url)):
+        return None
+    now = datetime.now(UTC)
+    rates, *later = (listed.get_prices(now + timedelta(hours=hour)) for hour in range(24))
+    prompt, reply = _flat(rates.input_mtok, context), _flat(rates.output_mtok, context)
+    changes = rates.requests_kcount is not None or any(each != rates for each in later)
+    if prompt is None or reply is None or changes:
+        return None
+    cached = _flat(rates.cache_read_mtok, context)
+    source = f"genai-prices {version('genai-prices')}"
+    return Price(prompt, reply, cached, _batch_factor(model), source)
+
+
+def _flat(rate: Any, context: int) -> float | None:
+    """A rate that is the same for all prompts that fit into the context."""
+    if any(tier.start < context for tier in getattr(rate, "tiers", ())):
+        return None
+    rate = getattr(rate, "base", rate)
+    return None if rate is None else float(rate)
+
+
+def _batch_factor(model: str) -> float:
+    return _OPENAI_BATCH if _listed(model, provider_id="openai") else _NO_DISCOUNT
 
 
 def _undated(model: str) -> str:

@@ -87,6 +87,7 @@ def configure(platform, judge, method="", k=10):
         f'base_url = "{judge.url}/v1"\nmodel = "gpt-4o"\napi_key_env = "TEST_API_KEY"\n'
         "max_tokens = 100\n"
     )
+    (platform.home / "prices.toml").write_text("[models]\ngpt-4o = { input = 2.5, output = 10 }\n")
     (platform.home / "settings.toml").write_text(
         f"[roles.scorer]\n{role}\n[roles.refiner]\n{role}\n[method]\nalpha = 5\nk = {k}\n{method}\n"
     )

@@ -71,6 +71,7 @@ def write_home(home: Path, models: Path, base_model: Path | str, url: str | None
             for role in ("tagger", "scorer", "refiner", "judge")
         )
     (home / "settings.toml").write_text(settings)
+    (home / "prices.toml").write_text('[models]\n"gpt-4o-mini" = { input = 0.15, output = 0.60 }\n')
     (home / "experiments.yaml").write_text(
         EXPERIMENTS_YAML.format(base_model=json.dumps(str(base_model)))
     )

@@ -89,6 +89,16 @@ def make_client(server: TestServer, transport: str, tmp_path: Path) -> Callable[
     return partial(client_for, server.url, tmp_path, transport=transport)
 
 
+def write_prices(home: Path) -> None:
+    """Give the models of the tests a price: listed prices hold at the providers' own URLs only."""
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "prices.toml").exists():
+        (home / "prices.toml").write_text(
+            '[models]\n"gpt-4" = { input = 30, output = 60 }\n'
+            '"gpt-4o-mini" = { input = 0.15, cached_input = 0.075, output = 0.60 }\n'
+        )
+
+
 def client_for(
     url: str,
     home: Path,
@@ -104,6 +114,7 @@ def client_for(
     ask_endpoints: bool = True,
     **role: Any,
 ) -> LLMClient:
+    write_prices(home)
     return LLMClient(
         role_name=role_name,
         role=Role(
@@ -162,6 +173,7 @@ def start_stage(
 ) -> "subprocess.Popen[str]":
     """A stage of so many calls in a process of its own; it prints how many are ok and stored."""
     settings = {"base_url": f"{url}/v1", "model": "gpt-4o-mini", **role}
+    write_prices(home)
     command = [sys.executable, "-c", STAGE, str(home), url, str(count), words, store_url]
     command += [repr(settings), repr(budget or {})]
     return subprocess.Popen(

@@ -29,9 +29,10 @@ from resources.llm.request import prepare
 from resources.llm.store import BATCH_CALLS, BATCHES, Record, ReplyStore
 from resources.llm.types import Call, Reply
 from resources.settings import Role
-from tests.integration.llm.conftest import KEY, TestServer, calls, client_for, started
+from tests.integration.llm.conftest import KEY, TestServer, calls, client_for, started, write_prices
 
 DEFAULTS: dict[str, Any] = {"batch_delay": 0.1, "batch_mode": "ok", "keys": [], "latency": 0.0}
+ROLE = Role(base_url="http://x", model="gpt-4o-mini")
 BAD_KEY = {"keys": ["sk-another-one"]}
 
 # Processes of stages are forked from one that has imported all: that saves seconds for each.
@@ -160,7 +161,7 @@ def test_all_calls_are_in_the_store_at_half_the_price(server, tmp_path):
     assert [reply.status for reply in found] == ["ok"] * 15
     assert_each_batched_once(server, 12)
     table = replies(tmp_path)
-    full = price_of("gpt-4o-mini", tmp_path).cost(1000, 100)
+    full = price_of(ROLE, tmp_path).cost(1000, 100)
     assert table["via"].to_list() == ["batch"] * 12
     assert table["cost_usd"].to_list() == [pytest.approx(full / 2)] * 12
     assert asking.usage.cost_usd == pytest.approx(12 * full / 2)
@@ -469,9 +470,9 @@ def test_a_batch_that_another_process_has_ended_is_not_begun_again(server, tmp_p
 
 
 def test_a_budget_makes_the_batch_smaller_and_ends_the_rest(server, tmp_path):
-    price = price_of("gpt-4o-mini", tmp_path)
-    one = prepare(calls(1)[0], Role(base_url="http://x", model="gpt-4o-mini"))
-    most = price.cost(one.most_prompt_tokens, one.max_tokens, batch=True)
+    write_prices(tmp_path)
+    one = prepare(calls(1)[0], ROLE)
+    most = price_of(ROLE, tmp_path).cost(one.most_prompt_tokens, one.max_tokens, batch=True)
     limit = 4.5 * most
     with pytest.raises(BudgetError, match="budget of the run reached"):
         complete(server, tmp_path, calls(20), run="r1", budget_usd=limit)

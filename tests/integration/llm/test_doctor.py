@@ -1,7 +1,6 @@
 """What ``opencs doctor`` says of endpoints, replies, prices and ceilings; real servers."""
 
 import json
-from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -136,18 +135,21 @@ def test_a_reply_store_that_can_not_be_used(server, tmp_path):
         assert "hidden" not in seen[what].detail
 
 
-def test_prices_that_are_old_or_missing_matter_to_paid_roles_only(server, tmp_path):
-    def prices(as_of: date) -> None:
-        (tmp_path / "prices.toml").write_text(f"as_of = {as_of}\n[models]\n")
-
-    prices(date.today() - timedelta(days=200))
-    assert found(tmp_path)["prices"].state == "ok"
-    old = found(tmp_path, role(server, model="gpt-4o-mini"))["prices"]
-    assert (old.state, "200 days old" in old.detail) == ("warning", True)
-    prices(date.today())
-    assert found(tmp_path, role(server, model="gpt-4o-mini"))["prices"].state == "ok"
-    missing = found(tmp_path, role(server))["prices"]
+def test_whose_price_each_role_has(server, tmp_path):
+    assert found(tmp_path)["prices"] == Diagnosis("prices", "ok", "every role is free")
+    paid = '[roles.judge]\nbase_url = "https://api.openai.com/v1"\nmodel = "gpt-4o-mini"\n'
+    listed = found(tmp_path, paid)["prices"]
+    assert (listed.state, listed.detail.split()[:3]) == (
+        "ok",
+        ["gpt-4o-mini", "by", "genai-prices"],
+    )
+    missing = found(tmp_path, role(server) + paid)["prices"]
     assert (missing.state, "no price of m: add it to" in missing.detail) == ("warning", True)
+    (tmp_path / "prices.toml").write_text(
+        "as_of = 2025-02-28\n[models]\nm = { input = 1, output = 1 }\n"
+    )
+    own = found(tmp_path, role(server))["prices"]
+    assert (own.state, own.detail) == ("ok", "m by prices.toml as of 2025-02-28")
     (tmp_path / "prices.toml").write_text("as_of = yesterday")
     assert found(tmp_path)["prices"].state == "problem"
 

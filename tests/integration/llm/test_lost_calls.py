@@ -17,6 +17,7 @@ from resources.llm.types import Call
 from resources.settings import BudgetSettings, Role
 from tests.integration.llm.conftest import call, calls, client_for, start_stage, started
 
+ROLE = Role(base_url="http://host/v1", model="gpt-4o-mini")
 COST_USD = (1000 * 0.15 + 100 * 0.60) / 1e6
 
 
@@ -32,13 +33,12 @@ def lost(where: Path | str) -> list[dict[str, Any]]:
 
 def prepared(prompt: str) -> PreparedCall:
     """A call of ``start_stage``."""
-    role = Role(base_url="http://host/v1", model="gpt-4o-mini")
-    return prepare(Call(({"role": "user", "content": prompt},), "v1"), role)
+    return prepare(Call(({"role": "user", "content": prompt},), "v1"), ROLE)
 
 
 def most_usd(home: Path) -> float:
     """The most that a call of ``start_stage`` can cost, as it is booked."""
-    price, one = price_of("gpt-4o-mini", home), prepared("prompt 1")
+    price, one = price_of(ROLE, home), prepared("prompt 1")
     assert price is not None
     return price.cost(one.most_prompt_tokens, one.max_tokens)
 

@@ -23,16 +23,16 @@ MODELS = ("llama2-7b", "llama2-13b", "mistral-7b")
 SETS = {"koala": 180, "lima": 300, "self_instruct": 252, "vicuna": 80, "wizardlm": 218}
 PAID = """
 [roles.tagger]
-base_url = "http://127.0.0.1:9/v1"
+base_url = "https://api.openai.com/v1"
 model = "gpt-4o-mini"
 [roles.scorer]
-base_url = "http://127.0.0.1:9/v1"
+base_url = "https://api.openai.com/v1"
 model = "gpt-4o"
 [roles.refiner]
-base_url = "http://127.0.0.1:9/v1"
+base_url = "https://api.openai.com/v1"
 model = "of-unknown-price"
 [roles.judge]
-base_url = "http://127.0.0.1:9/v1"
+base_url = "https://api.openai.com/v1"
 model = "gpt-4"
 """
 

@@ -18,7 +18,7 @@ from tests.unit.rows import filled
 
 PAIR = "opencs_vs_random@smollm2-135m"
 SIDES = ("opencs@smollm2-135m", "random@smollm2-135m")
-JUDGE = '[roles.judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "gpt-4"\n'
+JUDGE = '[roles.judge]\nbase_url = "https://api.openai.com/v1"\nmodel = "gpt-4"\n'
 
 
 def ask(home, **given):

@@ -1,7 +1,8 @@
 """Prices, requests, faults, estimates of size: the client's pure parts."""
 
 import json
-from datetime import date
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from resources.llm.errors import LLMError
 from resources.llm.faults import HttpAnswer, NoConnection, fault_of_answer, fault_of_error
-from resources.llm.prices import Price, price_of, prices_as_of
+from resources.llm.prices import Price, price_of
 from resources.llm.request import prepare, provider_of, request_body, sampling_of
 from resources.llm.types import Call
 from resources.settings import Role
@@ -24,21 +25,56 @@ def call(text: str = "hello", **more: object) -> Call:
     return Call(({"role": "user", "content": text},), "v1", **more)  # type: ignore[arg-type]
 
 
-def test_prices(tmp_path):
-    assert price_of("gpt-4o-mini", tmp_path) == Price(0.15, 0.60, 0.075, 0.5)
-    assert price_of("gpt-4o-2024-08-06", tmp_path) == price_of("gpt-4o", tmp_path)
-    assert price_of("gpt-4o-2024-05-13", tmp_path) == Price(5.0, 15.0, batch=0.5)
-    assert price_of("embedded:smollm2-135m-instruct", tmp_path) == Price(0.0, 0.0)
-    assert price_of("unheard-of", tmp_path) is None
+def price(model: str, home: Path, url: str = OPENAI.base_url, **role: object) -> Price | None:
+    return price_of(Role(base_url=url, model=model, **role), home)  # type: ignore[arg-type]
+
+
+def test_listed_prices(tmp_path):
+    assert price("gpt-4o-mini", tmp_path) == Price(0.15, 0.60, 0.075, 0.5)
+    assert price("gpt-4o-2024-08-06", tmp_path) == price("gpt-4o", tmp_path)
+    assert price("gpt-4o-2024-05-13", tmp_path) == Price(5.0, 15.0, batch=0.5)
+    assert price("unheard-of", tmp_path) is None
+    assert price_of(EMBEDDED, tmp_path) == Price(0.0, 0.0)
+    claude = price("claude-sonnet-4-5", tmp_path, "https://api.anthropic.com/v1")
+    # The batch API that calls are sent by is OpenAI's.
+    assert claude == Price(3.0, 15.0, 0.3, batch=1.0)
     assert Price(2.5, 10).cost(1_000_000, 100_000) == pytest.approx(3.5)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/v1", "http://vllm:8000/v1", "https://llm.example.com/v1"]
+)
+def test_whoever_serves_a_model_of_that_name_asks_for_another_price(tmp_path, url):
+    assert price("gpt-4o", tmp_path, url) is None
+    assert price("gpt-oss-20b", tmp_path, url) is None
+    assert price("gpt-4o", tmp_path, endpoints=({"base_url": url},)) is None
+    (tmp_path / "prices.toml").write_text('[models]\n"gpt-4o" = { input = 1, output = 2 }\n')
+    assert price("gpt-4o", tmp_path, url) == Price(1, 2, batch=0.5)
+    assert price("gpt-4o", tmp_path, endpoints=({"base_url": url},)) == Price(1, 2, batch=0.5)
+
+
+def test_endpoints_at_one_price_have_it(tmp_path):
+    azure = {"base_url": "https://team.openai.azure.com", "api_version": "2024-10-21"}
+    assert price("gpt-4o", tmp_path, endpoints=(azure,)) == price("gpt-4o", tmp_path)
+    dearer = azure | {"model": "gpt-4"}
+    assert price("gpt-4o", tmp_path, endpoints=(dearer,)) is None
+
+
+def test_a_price_that_changes_within_a_stage_is_unknown(tmp_path):
+    # From 272,000 tokens of prompt on, all of them cost more.
+    assert price("gpt-5.5", tmp_path) == Price(5.0, 30.0, 0.5, 0.5)
+    assert price("gpt-5.5", tmp_path, context=400_000) is None
+    # By the hour of the day, and by the number of calls.
+    assert price("deepseek-v4-pro", tmp_path, "https://api.deepseek.com/v1") is None
+    assert price("sonar", tmp_path, "https://api.perplexity.ai") is None
+
+
 def test_what_is_cached_or_sent_in_a_batch_costs_less():
-    price = Price(2.0, 10.0, cached_input=0.5, batch=0.5)
-    assert price.cost(1_000_000, 0, cached_tokens=400_000) == pytest.approx(1.2 + 0.2)
-    assert price.cost(1_000_000, 100_000, cached_tokens=400_000, batch=True) == pytest.approx(1.2)
+    cheap = Price(2.0, 10.0, cached_input=0.5, batch=0.5)
+    assert cheap.cost(1_000_000, 0, cached_tokens=400_000) == pytest.approx(1.2 + 0.2)
+    assert cheap.cost(1_000_000, 100_000, cached_tokens=400_000, batch=True) == pytest.approx(1.2)
     # More than the whole prompt can't have been cached.
-    assert price.cost(10, 0, cached_tokens=99) == price.cost(10, 0, cached_tokens=10)
+    assert cheap.cost(10, 0, cached_tokens=99) == cheap.cost(10, 0, cached_tokens=10)
     plain = Price(2.0, 10.0)
     assert plain.cost(1000, 10, cached_tokens=1000, batch=True) == plain.cost(1000, 10)
 
@@ -49,10 +85,11 @@ def test_own_prices_win(tmp_path):
         '"gpt-4o-2024-11-20" = { input = 1, output = 2, cached_input = 0, batch = 0.25 }\n'
     )
     # A batch is OpenAI's, whoever wrote down the price.
-    assert price_of("gpt-4o", tmp_path) == Price(1, 2, batch=0.5)
-    assert price_of("gpt-4o-2024-11-20", tmp_path) == Price(1, 2, 0, 0.25)
-    assert price_of("own", tmp_path) == Price(0, 0)
-    assert price_of("gpt-4o-mini", tmp_path) == Price(0.15, 0.60, 0.075, 0.5)
+    assert price("gpt-4o", tmp_path) == Price(1, 2, batch=0.5)
+    assert price("gpt-4o-2024-08-06", tmp_path) == Price(1, 2, batch=0.5)
+    assert price("gpt-4o-2024-11-20", tmp_path) == Price(1, 2, 0, 0.25)
+    assert price("own", tmp_path) == Price(0, 0)
+    assert price("gpt-4o-mini", tmp_path) == Price(0.15, 0.60, 0.075, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -67,31 +104,29 @@ def test_own_prices_win(tmp_path):
 def test_a_price_file_that_cannot_be_used_is_named(tmp_path, text):
     (tmp_path / "prices.toml").write_text(text)
     with pytest.raises(LLMError, match=r"prices\.toml"):
-        price_of("gpt-4o", tmp_path)
+        price("gpt-4o", tmp_path)
 
 
 def test_a_price_file_that_is_no_text_is_named(tmp_path):
     (tmp_path / "prices.toml").write_bytes(b"\xff\xfe[\x00m\x00")
-    for reading in (lambda: price_of("gpt-4o", tmp_path), lambda: prices_as_of(tmp_path)):
-        with pytest.raises(LLMError, match=r"prices\.toml is not valid TOML"):
-            reading()
+    with pytest.raises(LLMError, match=r"prices\.toml is not valid TOML"):
+        price("gpt-4o", tmp_path)
 
 
-def test_prices_have_a_date(tmp_path):
-    packaged = prices_as_of(tmp_path)
-    assert date(2025, 1, 1) < packaged
+def test_a_price_says_whose_it_is(tmp_path):
+    assert price("gpt-4o", tmp_path).source == f"genai-prices {version('genai-prices')}"
     own = tmp_path / "prices.toml"
-    own.write_text("[models]\n")
-    assert prices_as_of(tmp_path) == packaged
-    own.write_text("as_of = 2024-02-29\n[models]\n")
-    assert prices_as_of(tmp_path) == date(2024, 2, 29)
+    own.write_text("[models]\nown = { input = 1, output = 2 }\n")
+    assert price("own", tmp_path).source == "prices.toml"
+    own.write_text("as_of = 2024-02-29\n" + own.read_text())
+    assert price("own", tmp_path).source == "prices.toml as of 2024-02-29"
 
 
 @pytest.mark.parametrize("as_of", ['"2025-11-01"', "2025-11-01T00:00:00Z", "2025", "false"])
 def test_prices_of_no_date_are_named(tmp_path, as_of):
     (tmp_path / "prices.toml").write_text(f"as_of = {as_of}\n[models]\n")
     with pytest.raises(LLMError, match=r"prices\.toml: as_of must be a date"):
-        prices_as_of(tmp_path)
+        price("gpt-4o", tmp_path)
 
 
 def body_of(asked: Call, role: Role, lacks: tuple[str, ...] = ()) -> dict[str, object]:

@@ -3,6 +3,7 @@ PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEVELOPERS := $(VENV)/.developers
 export OPENCS_HOME ?= $(CURDIR)/.opencs
 
 .DEFAULT_GOAL := help
@@ -11,14 +12,21 @@ export OPENCS_HOME ?= $(CURDIR)/.opencs
 help:  ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(STAMP): requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on the PATH; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+$(STAMP): uv.lock pyproject.toml deploy/install.sh
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not on the PATH; install Python 3.11, 3.12 or 3.13, or name it: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	deploy/install.sh $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@printf '%s\n' '# For `dagster dev` and `dg` in this folder: the instance of `make ui`.' \
+	  'OPENCS_HOME=$${OPENCS_HOME:-$(abspath $(OPENCS_HOME))}' 'DAGSTER_HOME=$${OPENCS_HOME}/dagster' > .env
+	@$(BIN)/python -c 'from resources.home import prepare_folders; prepare_folders()'
 	@touch $@
 
-install: $(STAMP)  ## Make the virtual environment with pinned versions
+$(DEVELOPERS): $(STAMP)
+	deploy/install.sh $(VENV) --all-extras --group dev
+	@touch $@
+
+install: $(STAMP)  ## Make the virtual environment with what a user needs, by uv.lock
 
 models: $(STAMP)  ## Fetch and prepare the embedded models
 	@$(BIN)/opencs models
@@ -32,25 +40,23 @@ ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
 test: check models  ## Format, lint, types and tests; of the long ones a sample
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --soak-sample 5
 
-soak: models  ## The long tests, all of them
+soak: models $(DEVELOPERS)  ## The long tests, all of them
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
-check: $(STAMP)  ## Format, lint, types and what may import what
+check: $(DEVELOPERS)  ## Format, lint, types and what may import what
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: models  ## The benchmarks, as tables
+bench: models $(DEVELOPERS)  ## The benchmarks, as tables
 	$(BIN)/python -m tests.benchmarks
 
-bench-peers: $(STAMP)  ## Other clients of language models beside ours (installs each)
+bench-peers: $(DEVELOPERS)  ## Other clients of language models beside ours (installs each)
 	$(BIN)/python -m tests.benchmarks.peers
 
-lock: $(STAMP)  ## Write requirements.lock from what is installed now, and what the images install
-	@{ echo "# Every package with its version, for Python 3.11; written by \`make lock\` from pyproject.toml."; \
-	  $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -viE '^(pip|setuptools|wheel)=='; } > requirements.lock
-	$(BIN)/python deploy/docker/select_requirements.py
+lock: $(DEVELOPERS)  ## Write uv.lock anew, where pyproject.toml asks for more [UPGRADE=--upgrade]
+	$(BIN)/uv lock $(UPGRADE)
 
 clean:  ## Remove the virtual environment and caches; keeps .opencs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -13,8 +13,10 @@ ARG PYTHON_BASE=python:3.11.14-slim-bookworm
 FROM ${PYTHON_BASE} AS packages
 ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY deploy/docker/orchestrator-requirements.txt /tmp/requirements.txt
-RUN python -m venv /venv && /venv/bin/pip install --no-deps -r /tmp/requirements.txt
+COPY pyproject.toml uv.lock /locked/
+COPY deploy/install.sh /locked/deploy/
+RUN python -m venv /venv \
+    && /locked/deploy/install.sh /venv --extra cluster --extra s3 --extra tracking
 RUN /venv/bin/python -c "import sys, torch; sys.exit(torch.version.cuda and 'torch is a CUDA build: set --build-arg PIP_EXTRA_INDEX_URL to the index of its CPU builds')"
 
 FROM ${PYTHON_BASE}

@@ -25,9 +25,10 @@ RUN groupadd --gid 10001 opencs \
     && install -d -o 10001 -g 10001 /opencs
 COPY --from=cuda /cuda /usr/local/cuda
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 CUDA_HOME=/usr/local/cuda
-COPY deploy/docker/trainer-requirements.txt /tmp/requirements.txt
-# With torch's own dependencies: its CUDA libraries stand at exact versions in its metadata.
-RUN python -m venv /venv && /venv/bin/pip install -r /tmp/requirements.txt
+COPY pyproject.toml uv.lock /locked/
+COPY deploy/install.sh /locked/deploy/
+# Torch brings its CUDA libraries, which stand at exact versions in its metadata.
+RUN python -m venv /venv && /locked/deploy/install.sh /venv --only-group trainer
 RUN /venv/bin/python -c "import sys, torch, pathlib, json; \
 built = torch.version.cuda or sys.exit('torch is a CPU build: install it from the usual index'); \
 kit = json.loads(pathlib.Path('/usr/local/cuda/version.json').read_text())['cuda']['version']; \

@@ -338,7 +338,7 @@ def _four_bits(recipe: Recipe) -> Any:
     except ImportError:
         raise JobError(
             "qlora needs the package bitsandbytes, which is not installed here; "
-            "`pip install opencs-platform[qlora]`, or use the adapter `lora`"
+            "`deploy/install.sh .venv --extra qlora` installs it, or use the adapter `lora`"
         ) from None
     return BitsAndBytesConfig(
         load_in_4bit=True,

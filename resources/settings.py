@@ -599,10 +599,29 @@ def home_folder(home: Path | str | None = None) -> Path:
     return Path(home or os.environ.get("OPENCS_HOME") or ".opencs").expanduser().absolute()
 
 
+def loaded(group: str) -> Mapping[str, Any]:
+    """What installed packages add by their entry points of a group, by name.
+
+    Raises:
+        SettingsError: One can't be imported; the message names its package.
+    """
+    added = {}
+    for entry in entry_points(group=group):
+        try:
+            added[entry.name] = entry.load()
+        except Exception as error:  # whatever another package's code raises
+            package = entry.dist.name if entry.dist else "a package"
+            raise SettingsError(
+                f"{package} adds {entry.name!r} to {group} ({entry.value}), which can't be loaded: "
+                f"{type(error).__name__}: {error}. Mend or uninstall that package"
+            ) from error
+    return added
+
+
 @cache
 def launcher_class() -> type[Launcher]:
     """``Launcher`` with a table for each launcher that an installed package brings."""
-    brought: Any = {each.name: (each.load() | None, None) for each in entry_points(group=LAUNCHERS)}
+    brought: Any = {name: (table | None, None) for name, table in loaded(LAUNCHERS).items()}
     return create_model("Launcher", __base__=Launcher, **brought) if brought else Launcher
 
 

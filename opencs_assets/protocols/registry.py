@@ -6,7 +6,6 @@ Another package adds one by an entry point of the group ``opencs.protocols`` tha
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import polars as pl
@@ -21,7 +20,13 @@ from opencs_assets.protocols.scores import SCORES
 from opencs_assets.protocols.single import SINGLE
 from opencs_assets.tables.answers import UNANSWERED
 from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
-from resources.settings import JudgePromptFamily, Reading, Settings, SettingsError
+from resources.settings import (
+    JudgePromptFamily,
+    Reading,
+    Settings,
+    SettingsError,
+    loaded,
+)
 
 ENTRY_POINTS = "opencs.protocols"
 _BUILT_IN = (SCORES, CHOICE, PREFERENCE)
@@ -37,9 +42,8 @@ def pair_protocols() -> Mapping[str, PairProtocol]:
         SettingsError: A package adds what is no protocol, or one whose name or rule can't be.
     """
     protocols = {protocol.name: protocol for protocol in _BUILT_IN}
-    for entry in entry_points(group=ENTRY_POINTS):
-        where = f"the entry point {entry.name!r} of {ENTRY_POINTS} ({entry.value})"
-        added = entry.load()
+    for name, added in loaded(ENTRY_POINTS).items():
+        where = f"the entry point {name!r} of {ENTRY_POINTS}"
         if not isinstance(added, PairProtocol):
             raise SettingsError(f"{where} is {added!r}, not a PairProtocol; name one")
         if added.name in protocols or added.name == "single":

@@ -25,7 +25,7 @@ from opencs_assets.protocols.registry import pair_protocols, protocol_facts
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
-from resources.settings import load_settings
+from resources.settings import SettingsError, load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table as table_of
 from tests.unit.protocols.conftest import TEMPLATES, prompt_rows, write_prompts
@@ -55,7 +55,7 @@ from opencs_assets.protocols import registry, tasks
 from opencs_assets.verdicts import judging
 from opencs_assets.tables.lake import Lake
 from resources.llm.resource import LLMResource
-from resources.settings import load_settings
+from resources.settings import SettingsError, load_settings
 
 settings = load_settings(sys.argv[1])
 lake = Lake(settings.lake)
@@ -297,6 +297,21 @@ def brevity(tmp_path, monkeypatch) -> Iterator[str]:
 
 
 class TestAddedProtocol:
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [
+            ("no_such_module:X", "opencs-brevity adds 'brevity' .* can't be loaded: .*uninstall"),
+            ("math:pi", "not a PairProtocol"),
+            ("opencs_assets.protocols.choice:CHOICE", "'choice', which is taken"),
+        ],
+    )
+    def test_what_is_no_protocol_is_one_clear_error(self, brevity, tmp_path, value, says):
+        (tmp_path / "opencs_brevity-1.dist-info" / "entry_points.txt").write_text(
+            f"[opencs.protocols]\nbrevity = {value}\n"
+        )
+        with pytest.raises(SettingsError, match=says):
+            pair_protocols()
+
     def test_it_reaches_the_win_rates_by_its_own_facts(self, platform, brevity, tmp_path):
         platform.set(pair=brevity)
         platform.answer(WINS, MIXED, TIES, LOSES)

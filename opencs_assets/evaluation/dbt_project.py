@@ -109,8 +109,10 @@ def dbt_manifest(home: Path, project: Path = PROJECT) -> Path:
     return wanted
 
 
-def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) -> list[NodeResult]:
-    """Build every model and run every test into a DuckDB file.
+def dbt_build(
+    home: Path, lake: str, database: Path, project: Path = PROJECT, *, tested: bool = True
+) -> list[NodeResult]:
+    """Build every model into a DuckDB file, and run every test of it.
 
     What the file holds of the last build is kept as far as the lake is unchanged.
 
@@ -119,6 +121,7 @@ def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) ->
         lake: Folder or URL of the lake.
         database: DuckDB file to build in.
         project: The dbt project.
+        tested: Whether tests are run, too; a failing one keeps models behind it from being built.
 
     Returns:
         One result a model and test, in the order in which they ended. Models or tests that failed
@@ -130,10 +133,11 @@ def dbt_build(home: Path, lake: str, database: Path, project: Path = PROJECT) ->
     """
     artifact = _target(home) / "run_results.json"
     with _dbt_lock(home):
-        _prepare(Lake(lake))
+        if tested:
+            _prepare(Lake(lake))
         lake_files.follow(lake, database, _fingerprint(project))
         artifact.unlink(missing_ok=True)
-        _code, said = _run(["build"], home, lake, database, project)
+        _code, said = _run(["build" if tested else "run"], home, lake, database, project)
         if not artifact.exists():
             raise DbtError(f"dbt could not build {database}:\n{said}\nLog: {_log(home)}")
         return _read_results(artifact)
@@ -144,6 +148,23 @@ def _prepare(lake: Lake) -> None:
     lake.ensure_schemas()
     if not lake.exists(JUDGE_PROTOCOLS.name, {}):
         lake.write(JUDGE_PROTOCOLS.name, protocol_facts(), {})
+
+
+def mart_keys(home: Path) -> dict[str, list[str]]:
+    """The columns that tell the rows of each mart apart, as the project's last build knew them.
+
+    A test of the mart names them, or its ``meta`` where testing would take too long.
+
+    Args:
+        home: The home that was built in.
+    """
+    nodes = json.loads((_target(home) / "manifest.json").read_text(encoding="utf-8"))["nodes"]
+    keys = {node["name"]: node["meta"]["key"] for node in nodes.values() if "key" in node["meta"]}
+    for node in nodes.values():
+        test = node.get("test_metadata") or {}
+        if test.get("name") == "unique_together":
+            keys[nodes[node["attached_node"]]["name"]] = test["kwargs"]["columns"]
+    return keys
 
 
 def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:

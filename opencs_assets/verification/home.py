@@ -28,6 +28,7 @@ def verify_home(settings: Settings, layers: Collection[Layer] = get_args(Layer))
         StoreError: The reply store can't be read.
         BenchmarkError: A benchmark's file, by which imports are read, can't be used.
         VerdictFileError: What was said about imported files can't be read.
+        DbtError: The warehouse can't be built anew.
         WarehouseError: The warehouse can't be read.
     """
     findings = Findings()
@@ -38,7 +39,7 @@ def verify_home(settings: Settings, layers: Collection[Layer] = get_args(Layer))
     if "imported" in layers:
         check_imported(lake, settings.home, findings)
     if "marts" in layers and settings.warehouse.exists():
-        check_marts(lake, settings.warehouse, findings)
+        check_marts(settings.lake, settings.warehouse, findings)
     elif "marts" in layers:
         findings.note(f"there is no warehouse yet; build it: {HOW_TO_BUILD}")
     return findings

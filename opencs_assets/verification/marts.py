@@ -1,58 +1,35 @@
-"""The marts against a count of their own: every published row and column."""
+"""The published marts against those that the lake gives now: every row and every column.
 
-from collections.abc import Iterator, Mapping, Sequence
+The warehouse is built once more, in a temporary folder, by the same dbt models.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import duckdb
 import polars as pl
-import yaml
 
-from opencs_assets.evaluation.dbt_project import PROJECT
+from opencs_assets.evaluation.dbt_project import NodeResult, dbt_build, mart_keys
 from opencs_assets.evaluation.lake_files import FOLLOWED
-from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verification import gating, judges, published, recount, tracing
 from opencs_assets.verification.comparing import differences
-from opencs_assets.verification.findings import Findings, VerificationFault, shown
-from opencs_assets.verification.gating import Limits
-from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
-from opencs_assets.verification.tables import read_table
-from resources.warehouse import HOW_TO_BUILD, WarehouseError, query
+from opencs_assets.verification.findings import Findings, Kind, VerificationFault, shown
+from resources.warehouse import HOW_TO_BUILD, query
 
-# The columns that tell the rows of a mart apart, for each mart that is counted.
-KEYS: Mapping[str, Sequence[str]] = {
-    "single_outcomes": ("result_id", "question_id", "turn"),
-    "pair_outcomes": ("result_id", "question_id", "turn"),
-    "publication_gate": ("result_id", "rule"),
-    "mt_bench_scores_all": ("result_id",),
-    "mt_bench_scores": ("result_id",),
-    "mt_bench_by_category": ("result_id", "category"),
-    "win_rates_all": ("result_id", "rule"),
-    "win_rates": ("result_id", "rule"),
-    "position_bias": (
-        "source", "dataset", "benchmark", "judge", "protocol", "prompt_version", "category",
-    ),
-    "length_bias": ("result_id",),
-    "judge_agreement": ("benchmark", "judge_a", "judge_b", "turn", "with_ties"),
-    "leaderboard": (
-        "source", "dataset", "benchmark", "judge", "protocol", "reading", "prompt_version",
-        "sampling", "model",
-    ),
-    "llm_usage": ("stage", "role", "model", "dataset"),
-    "conflicting_verdicts": ("file_name", "file", "row", "shown_first", "turn"),
-    "verdict_trace": ("result_id", "question_id", "turn", "shown_first"),
-}  # fmt: skip
-_NAMES = ("model", "matchup", "subject", "benchmark", "judge", "dataset")
-_GATE = "publication_gate"
-_TRACE = "verdict_trace"
-# Rows of the trace that are compared at once: each holds whole answers.
+# Columns that say which row it is to a person, beside its key.
+_NAMES = ("model", "matchup", "subject", "benchmark", "judge", "dataset", "file_name")
+# Rows that are compared at once: a row of the trace holds whole answers.
 _PIECE = 20_000
-_THERE = """
-select table_name as name from duckdb_tables() union all select view_name from duckdb_views()
+_BUILD_ANEW = f"build the warehouse anew: {HOW_TO_BUILD}"
+_MARTS = """
+select table_name as name from duckdb_tables() where schema_name = 'main' and not internal
+union all
+select view_name from duckdb_views() where schema_name = 'main' and not internal
 """
-_RESULTS_TRACED = f"""
-select coalesce(result_id, '') as result_id, count(*) as len from {_TRACE} group by 1
-"""  # noqa: S608
 # What the build has read of the lake, and what it reads whole: by when that was written.
 _FOLLOWED = "lake_files"
 _BY_TIME = (
@@ -61,152 +38,196 @@ _BY_TIME = (
 )  # fmt: skip
 
 
-def check_marts(lake: Lake, warehouse: Path, findings: Findings) -> None:
-    """Compare each mart with what the lake's tables give.
+@dataclass(frozen=True)
+class Rebuilt:
+    """A warehouse that was built to compare the published one with.
+
+    Attributes:
+        database: Its DuckDB file.
+        keys: The columns that tell a mart's rows apart, by mart.
+        results: What became of each model.
+    """
+
+    database: Path
+    keys: Mapping[str, Sequence[str]]
+    results: Sequence[NodeResult]
+
+
+def check_marts(lake_url: str, warehouse: Path, findings: Findings) -> None:
+    """Compare each published mart with what the lake gives.
 
     Args:
-        lake: The lake.
+        lake_url: Folder or URL of the lake; nothing is written there.
         warehouse: The published DuckDB file.
         findings: Takes what is found.
 
     Raises:
-        WarehouseError: There is no warehouse, or it can't be read.
+        DbtError: dbt ended before it built anything.
+        WarehouseError: The published warehouse can't be read.
     """
-    there = set(query(warehouse, _THERE)["name"])
-    if _FOLLOWED in there:
-        _note_changes(lake, warehouse, findings)
-    tables = _tables(lake, findings)
-    for name in KEYS:
-        if name not in there:
-            fault = VerificationFault("marts", "missing", name, "", "", "no such table", "a table")
-            findings.add(name, [fault])
-    if _GATE not in there:
-        return
-    gate = query(warehouse, f'from "{_GATE}"')
-    for name, expected in expected_rows(tables, gate, limits()).items():
-        if name not in there:
-            continue
-        try:
-            _compare(warehouse, name, expected, findings)
-        except WarehouseError as error:
-            # A view over a table that is gone is such a case.
-            fault = VerificationFault(
-                "marts", "unreadable", name, "", "", shown(str(error)), "its rows"
-            )
-            findings.add(name, [fault])
+    _note_changes(Lake(lake_url), warehouse, findings)
+    with rebuilt(lake_url) as expected:
+        compare(warehouse, expected, findings)
 
 
-def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str, pl.DataFrame]:
-    """The rows that the marts must have, by mart.
+@contextmanager
+def rebuilt(lake_url: str) -> Iterator[Rebuilt]:
+    """Build the warehouse from the lake in a temporary folder, which goes when the block ends.
 
     Args:
-        tables: The lake's tables.
-        gate: Rows of ``publication_gate``, which the reasons are taken from: whether a result
-            keeps a rule is counted anew.
-        lines: Where the gate draws its lines.
+        lake_url: Folder or URL of the lake.
     """
-    singles, pairs = recount.single_outcomes(tables), recount.pair_outcomes(tables)
-    results = recount.results_of(singles, pairs)
-    rules = gating.expected_rules(results)
-    key = list(KEYS[_GATE])
-    told = rules.join(gating.gate(results, singles, pairs, tables, lines), on=key, how="left")
-    reasons = gate.unique(key).select(*key, "reason")
-    found = gating.badges(told.join(reasons, on=key, how="left"))
-    intervals = published.intervals_of(singles, pairs, results)
-    means = published.mean_scores(singles, results, found, intervals)
-    rates = published.win_rates(pairs, results, found, intervals, tables)
-    scores = means.filter(pl.col("badge") == "ok")
-    shown = rates.filter(pl.col("badge") == "ok").drop("badge", "reason")
-    sides = {f"winner_{side}": f"winner_{side}_first" for side in "ab"}
-    return {
-        "single_outcomes": singles.select(
-            "result_id", "question_id", "turn", "category", "score", "status"
-        ),
-        "pair_outcomes": pairs.rename(sides).select(
-            "result_id", "question_id", "turn", "category", "status", "win_or_tie", "both_agree",
-            "sum_of_scores", "orders_agree", *sides.values(),
-        ),
-        _GATE: told,
-        "mt_bench_scores_all": means,
-        "mt_bench_scores": scores.drop("badge", "reason"),
-        "mt_bench_by_category": published.scores_by_category(singles, scores),
-        "win_rates_all": rates,
-        "win_rates": shown,
-        "position_bias": judges.position_bias(pairs),
-        "length_bias": judges.length_bias(pairs, results, shown, tables),
-        "judge_agreement": judges.agreement(pairs, tables),
-        "leaderboard": published.leaderboards(pairs, results, found),
-        "llm_usage": tracing.llm_usage(tables.replies),
-        "conflicting_verdicts": gating.conflicting_verdicts(tables.imported),
-        _TRACE: tracing.verdict_trace(singles, pairs, tables),
-    }  # fmt: skip
+    with TemporaryDirectory(prefix="opencs-verify-") as folder:
+        home = Path(folder)
+        database = home / "warehouse.duckdb"
+        # A test that fails would keep the models behind it from being built.
+        results = dbt_build(home, lake_url, database, tested=False)
+        yield Rebuilt(database, mart_keys(home), results)
 
 
-def _compare(warehouse: Path, name: str, expected: pl.DataFrame, findings: Findings) -> None:
-    """One mart with the rows that it must have."""
-    held = query(warehouse, f'from "{name}" limit 0').columns
-    lacking = [column for column in expected.columns if column not in held]
-    if lacking:
-        fault = VerificationFault(
-            "marts", "missing", name, "", "", f"no columns {lacking}", "all of them"
-        )
-        findings.add(name, [fault])
-        return
-    key = KEYS[name]
-    columns = ", ".join(f'"{column}"' for column in expected.columns)
-    for where, part in _pieces(warehouse, name, expected):
-        found = query(warehouse, f'select {columns} from "{name}" {where}')  # noqa: S608
-        findings.count("marts", name, max(found.height, part.height))
-        for fault in differences(found, part, key, layer="marts", table=name, named=_named(key)):
-            findings.add(name, [fault])
+def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:
+    """Compare all tables and views of the published warehouse with those that were built anew.
+
+    Args:
+        warehouse: The published DuckDB file.
+        expected: The warehouse that was built anew.
+        findings: Takes what is found.
+
+    Raises:
+        WarehouseError: The published warehouse can't be read.
+    """
+
+    def add(kind: Kind, mart: str, is_there: str, should_be: str) -> None:
+        findings.add(mart, [_of_table(kind, mart, is_there, should_be)])
+
+    published = set(query(warehouse, _MARTS)["name"])
+    for result in expected.results:
+        if result.broken and result.status != "skipped":
+            add("unreadable", result.name, shown(result.message), "rows that the lake gives")
+    built = set(query(expected.database, _MARTS)["name"])
+    for mart in sorted(published - expected.keys.keys()):
+        add("unknown", mart, "a table", f"no such table; {_BUILD_ANEW}")
+    with duckdb.connect() as connection:
+        connection.execute(f"set temp_directory = {_quoted(expected.database.parent / 'spilled')}")
+        for name, path in (("published", warehouse), ("rebuilt", expected.database)):
+            connection.execute(f"attach {_quoted(path)} as {name} (read_only)")
+        for mart, key in expected.keys.items():
+            if mart not in published:
+                add("missing", mart, "no such table", f"a table; {_BUILD_ANEW}")
+            elif mart in built:
+                try:
+                    _compare_mart(connection, mart, key, findings)
+                except duckdb.Error as error:
+                    # A view over a table that is gone is such a case.
+                    add("unreadable", mart, shown(str(error)), "its rows")
 
 
-def _pieces(
-    warehouse: Path, name: str, expected: pl.DataFrame
-) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Which rows of a mart are compared at once (a WHERE clause), and those expected of them."""
-    if name != _TRACE:
-        yield "", expected
-        return
-    found = query(warehouse, _RESULTS_TRACED)
-    sizes = (
-        pl.concat([found, expected.group_by("result_id").len()], how="vertical_relaxed")
-        .group_by("result_id")
-        .agg(pl.col("len").max())
-        .sort("result_id")
-        .with_columns(piece=pl.col("len").cum_sum() // _PIECE)
+def _compare_mart(
+    connection: duckdb.DuckDBPyConnection, mart: str, key: Sequence[str], findings: Findings
+) -> None:
+    there, should = (
+        {each[0]: each[1] for each in connection.sql(f'describe {name}."{mart}"').fetchall()}
+        for name in ("published", "rebuilt")
     )
-    for piece in sizes.partition_by("piece"):
-        ids = piece["result_id"].to_list()
-        listed = ", ".join("'{}'".format(each.replace("'", "''")) for each in ids)
-        part = expected.filter(pl.col("result_id").is_in(ids))
-        yield f"where coalesce(result_id, '') in ({listed})", part
+    wrong = _wrong_columns(mart, there, should)
+    findings.add(mart, wrong)
+    if any(fault.kind != "unknown" for fault in wrong):
+        return
+    found, expected = (
+        connection.sql(f'select {_names(should)} from {name}."{mart}"')  # noqa: S608
+        for name in ("published", "rebuilt")
+    )
+    sizes = [found.count("*").fetchall()[0][0], expected.count("*").fetchall()[0][0]]
+    findings.count("marts", mart, max(sizes))
+    for where in _pieces_that_differ(found, expected, key, 1 + max(sizes) // _PIECE):
+        rows = _rows_that_differ(connection, found.filter(where), expected.filter(where), key)
+        for fault in differences(*rows, key, layer="marts", table=mart, named=_named(key)):
+            findings.add(mart, [fault])
 
 
-def limits(project: Path = PROJECT) -> Limits:
-    """The lines that the dbt project draws.
+def _pieces_that_differ(
+    found: duckdb.DuckDBPyRelation,
+    expected: duckdb.DuckDBPyRelation,
+    key: Sequence[str],
+    pieces: int,
+) -> list[str]:
+    """The pieces, as conditions, in which the rows of both do not have the same hashes."""
+    piece = f"hash({_names(key)}) % {pieces}"
+    sums = [
+        set(rows.aggregate(f"{piece}, count(*), sum(hash({_names(rows.columns)}))").fetchall())
+        for rows in (found, expected)
+    ]
+    return [f"{piece} = {number}" for number in sorted({each[0] for each in sums[0] ^ sums[1]})]
 
-    Args:
-        project: The dbt project.
-    """
-    declared = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
-    return Limits(declared["unparsable_limit"], declared["parity_tolerance"])
+
+def _wrong_columns(
+    mart: str, there: Mapping[str, str], should: Mapping[str, str]
+) -> list[VerificationFault]:
+    """What is wrong with the columns of a mart, which are given with their types."""
+    faults = []
+    if unknown := [column for column in there if column not in should]:
+        say = f"no such columns; {_BUILD_ANEW}"
+        faults.append(_of_table("unknown", mart, f"columns {unknown}", say))
+    if lacking := [column for column in should if column not in there]:
+        say = f"all of them; {_BUILD_ANEW}"
+        faults.append(_of_table("missing", mart, f"no columns {lacking}", say))
+    for column, dtype in should.items():
+        if there.get(column, dtype) != dtype:
+            say = f"{column} of type {dtype}; {_BUILD_ANEW}"
+            faults.append(_of_table("edited", mart, f"{column} of type {there[column]}", say))
+    return faults
+
+
+def _rows_that_differ(
+    connection: duckdb.DuckDBPyConnection,
+    found: duckdb.DuckDBPyRelation,
+    expected: duckdb.DuckDBPyRelation,
+    key: Sequence[str],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows of both whose key has one that the other has not or has otherwise."""
+    for name, rows in (("published_rows", found), ("rebuilt_rows", expected)):
+        connection.execute(f"drop table if exists {name}")
+        rows.create(name)
+    same = " and ".join(f'rows."{name}" is not distinct from different."{name}"' for name in key)
+    there, should = (
+        connection.sql(
+            "with different as ("
+            "(from published_rows except all from rebuilt_rows) union all "
+            "(from rebuilt_rows except all from published_rows))"
+            f"from {name} as rows semi join different on {same}"
+        ).to_arrow_table()
+        for name in ("published_rows", "rebuilt_rows")
+    )
+    return pl.DataFrame(pl.from_arrow(there)), pl.DataFrame(pl.from_arrow(should))
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
+
+
+def _of_table(kind: Kind, mart: str, found: str, expected: str) -> VerificationFault:
+    return VerificationFault("marts", kind, mart, "", "", found, expected)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
     """Say so where the lake is newer than the warehouse, as no faults are to be looked for then."""
-    read = query(warehouse, f"select lake_table, stamp from interim.{_FOLLOWED}")  # noqa: S608
-    built = dict(read.group_by("lake_table").agg("stamp").iter_rows())
-    changed = [
-        name
-        for name in FOLLOWED
-        if sorted(each.stamp for each in lake.files(name)) != sorted(built.get(name, []))
-    ]
-    if changed:
-        findings.note(
-            f"changed since the warehouse was built: {', '.join(changed)}; "
-            f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
-        )
+    if _FOLLOWED in set(query(warehouse, "select table_name as n from duckdb_tables()")["n"]):
+        read = query(warehouse, f"select lake_table, stamp from interim.{_FOLLOWED}")  # noqa: S608
+        built = dict(read.group_by("lake_table").agg("stamp").iter_rows())
+        changed = [
+            name
+            for name in FOLLOWED
+            if sorted(each.stamp for each in lake.files(name)) != sorted(built.get(name, []))
+        ]
+        if changed:
+            findings.note(
+                f"changed since the warehouse was built: {', '.join(changed)}; "
+                f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
+            )
     published = warehouse.stat().st_mtime
     written = [name for name in _BY_TIME if lake.written(name) > published]
     if written:
@@ -214,57 +235,6 @@ def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
             f"written since the warehouse was built: {', '.join(written)}; "
             f"where marts do not follow from them, build it anew ({HOW_TO_BUILD})"
         )
-
-
-def _tables(lake: Lake, findings: Findings) -> Tables:
-    reason, checkpoint = pl.col("finish_reason"), pl.col("checkpoint")
-    none = pl.lit(None, pl.String)
-    pools = {
-        "model_answers": (pl.col("dataset"), pl.col("experiment"), reason, checkpoint),
-        "outside_answers": (pl.lit(OUTSIDE_POOL), pl.col("outside_model"), reason, none),
-        "imported_answers": (pl.lit(IMPORTED_POOL), pl.col("model"), pl.lit("stop"), none),
-    }
-    answers = pl.concat(
-        [
-            _whole(lake, name, findings).select(
-                "benchmark", "question_id", "turn", "answer",
-                pool=pool, model=model, finish_reason=ended, checkpoint=made_by,
-            )
-            for name, (pool, model, ended, made_by) in pools.items()
-        ]
-    )  # fmt: skip
-    return Tables(
-        questions=_whole(lake, "benchmark_questions", findings),
-        singles=_whole(lake, "single_verdicts", findings),
-        pairs=_whole(lake, "pairwise_verdicts", findings),
-        imported=_whole(lake, "imported_verdicts", findings),
-        checkpoints=_whole(lake, "checkpoint", findings),
-        matchups=_whole(lake, "declared_matchups", findings),
-        answers=answers,
-        models=_whole(lake, "declared_models", findings),
-        subsets=_whole(lake, "selected_subset", findings).select(
-            "dataset", "selector", "sample_id"
-        ),
-        matches=_whole(lake, "contaminated_samples", findings),
-        looked_at=[each["dataset"] for each in lake.partitions("contaminated_samples")],
-        replies=_whole(lake, "llm_replies", findings),
-    )
-
-
-def _whole(lake: Lake, name: str, findings: Findings) -> pl.DataFrame:
-    """All partitions of a table in one frame; none is no rows."""
-    table = TABLES[name]
-    dimensions = dict.fromkeys(table.dimensions, pl.String)
-    parts = [pl.DataFrame(schema={**table.schema, **dimensions})]
-    for partition in lake.partitions(name):
-        frame = read_table(lake, name, partition, "marts", findings)
-        if frame is not None:
-            parts.append(
-                frame.with_columns(
-                    pl.lit(value, pl.String).alias(key) for key, value in partition.items()
-                )
-            )
-    return pl.concat(parts)
 
 
 def _named(key: Sequence[str]) -> Any:

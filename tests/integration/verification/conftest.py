@@ -18,6 +18,7 @@ from opencs_assets.planning import walk
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
+from opencs_assets.verification.marts import Rebuilt, rebuilt
 from resources.settings import load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table
@@ -84,6 +85,13 @@ def judged_home(judge_url: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
         patch.setenv("TEST_API_KEY", "sk-test")
         _materialize(home)
     return home
+
+
+@pytest.fixture(scope="session")
+def rebuilt_marts(judged_home: Path) -> Iterator[Rebuilt]:
+    """The judged home's warehouse, built once more."""
+    with rebuilt(load_settings(judged_home).lake) as built:
+        yield built
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
 """A clean home passes; whatever is edited, missing or doubled is found, and named."""
 
 import json
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +22,9 @@ from opencs_assets.cli.app import app
 from opencs_assets.evaluation.report import render
 from opencs_assets.protocols import single
 from opencs_assets.tables.lake import Lake
+from opencs_assets.verification.findings import Findings, VerificationFault
 from opencs_assets.verification.home import verify_home
+from opencs_assets.verification.marts import compare
 from resources.settings import load_settings
 from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
 
@@ -429,13 +437,46 @@ MARTS = {
         ),
         ("unknown", "verdict_trace", "result_id None"),
     ),
+    "a stranger's verdicts among the rejected": Corruption(
+        in_warehouse(
+            "insert into rejected_imports by name select 'f' as file, 1 as row, "
+            "'one.jsonl' as file_name"
+        ),
+        ("unknown", "rejected_imports", "file f", "row 1", "file_name one.jsonl"),
+    ),
+    "a table that no release has": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute("create table best (x int)"),
+        ("unknown", "best", "a table; should be: no such table; build the warehouse anew"),
+    ),
+    "a column that no release has": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute(
+            "alter table win_rates add column luck double"
+        ),
+        ("unknown", "win_rates", "columns ['luck']", "build the warehouse anew"),
+    ),
+    "a column that an earlier release did not have": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute(
+            "alter table win_rates drop column unchecked"
+        ),
+        ("missing", "win_rates", "no columns ['unchecked']", "build the warehouse anew"),
+    ),
+    "a column of another type": Corruption(
+        lambda home: duckdb.connect(home / "warehouse.duckdb").execute(
+            "alter table win_rates alter column win type varchar"
+        ),
+        ("edited", "win_rates", "win of type VARCHAR", "win of type BIGINT"),
+    ),
+    "a note added": Corruption(
+        in_warehouse("update win_rates set note = 'by far the best' where is_default_rule"),
+        ("edited", "win_rates", "note 'by far the best'; should be: note nothing"),
+    ),
     "the trace taken away": Corruption(
         lambda home: duckdb.connect(home / "warehouse.duckdb").execute("drop view verdict_trace"),
         ("missing", "verdict_trace", "no such table"),
     ),
 }
-BY_LAYER = {"judged": OWN, "imported": IMPORTED, "marts": MARTS}
-CORRUPTIONS = OWN | IMPORTED | MARTS
+BY_LAYER = {"judged": OWN, "imported": IMPORTED}
+CORRUPTIONS = OWN | IMPORTED
 
 
 def test_a_clean_home_passes(judged_home):
@@ -458,21 +499,69 @@ def test_every_corruption_is_found_and_named(name, copy):
     home = copy()
     CORRUPTIONS[name].harm(home)
     layer = next(layer for layer, those in BY_LAYER.items() if name in those)
-    lines = [fault.line() for fault in verify_home(load_settings(home), [layer]).faults]
-    named = CORRUPTIONS[name].named
-    assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
+    faults = verify_home(load_settings(home), [layer]).faults
+    assert_named(faults, CORRUPTIONS[name])
 
 
-def test_an_unharmed_copy_passes(copy):
+@pytest.mark.parametrize("name", MARTS)
+def test_every_corruption_of_a_mart_is_found_and_named(name, copy, rebuilt_marts):
+    home = copy()
+    MARTS[name].harm(home)
+    findings = Findings()
+    compare(home / "warehouse.duckdb", rebuilt_marts, findings)
+    assert_named(findings.faults, MARTS[name])
+
+
+def assert_named(faults: list[VerificationFault], corruption: Corruption) -> None:
+    """One of the faults names what was done."""
+    lines = [fault.line() for fault in faults]
+    assert any(all(part in line for part in corruption.named) for line in lines), "\n".join(lines)
+
+
+def test_an_unharmed_copy_passes(copy, rebuilt_marts):
     """What the tests above find is what they did, not what copying does."""
-    assert not verify_home(load_settings(copy())).faults
+    home = copy()
+    findings = verify_home(load_settings(home), ["judged", "imported"])
+    compare(home / "warehouse.duckdb", rebuilt_marts, findings)
+    assert not findings.faults
 
 
-def test_an_edit_in_the_lake_is_seen_in_the_marts_too(copy):
+def test_an_edit_in_the_lake_is_seen_in_the_marts_too_and_nothing_is_written(copy, monkeypatch):
     home = copy()
     CORRUPTIONS["a changed digit"].harm(home)
-    tables = {fault.table for fault in verify_home(load_settings(home)).faults}
+    temporary = home.parent / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    files = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
+    findings = verify_home(load_settings(home))
+    tables = {fault.table for fault in findings.faults}
     assert tables >= {"single_verdicts", "single_outcomes", "mt_bench_scores"}
+    assert any("since the warehouse was built: single_verdicts" in each for each in findings.notes)
+    assert files == {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_lake_that_gives_no_marts_is_named(copy):
+    home = copy()
+    lake_file(home, "pairwise_verdicts", PAIR).write_bytes(b"PAR1")
+    lines = [fault.line() for fault in verify_home(load_settings(home), ["marts"]).faults]
+    named = [line for line in lines if line.startswith("unreadable: pair_outcomes: ")]
+    assert len(named) == 1, "\n".join(lines)
+    assert "pairwise_verdicts" in named[0]
+
+
+def test_a_verification_that_is_stopped_leaves_nothing(judged_home, tmp_path):
+    verifying = subprocess.Popen(
+        [sys.executable, "-m", "opencs_assets.cli", "verify"],
+        env={**os.environ, "OPENCS_HOME": str(judged_home), "TMPDIR": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(tmp_path.glob("opencs-verify-*/dbt/target")):
+        assert verifying.poll() is None
+        time.sleep(0.1)
+    verifying.send_signal(signal.SIGINT)
+    assert verifying.wait() != 0
+    assert not list(tmp_path.glob("opencs-verify-*"))
 
 
 def test_older_prompts_are_named_and_compared_with_what_was_read(copy, monkeypatch):
@@ -490,9 +579,6 @@ def test_older_prompts_are_named_and_compared_with_what_was_read(copy, monkeypat
 def test_the_command_says_what_was_looked_at_and_fails_on_a_fault(copy, monkeypatch):
     home = copy()
     monkeypatch.setenv("OPENCS_HOME", str(home))
-    ran = CliRunner().invoke(app, ["verify"])
-    assert ran.exit_code == 0, ran.output
-    assert "pairwise_verdicts: rows" in ran.stdout
     CORRUPTIONS["a dropped second turn"].harm(home)
     ran = CliRunner().invoke(app, ["verify", "--json"])
     assert ran.exit_code == 1
@@ -501,6 +587,7 @@ def test_the_command_says_what_was_looked_at_and_fails_on_a_fault(copy, monkeypa
     assert {fault["table"] for fault in told["faults"]} >= {"single_verdicts", "mt_bench_scores"}
     ran = CliRunner().invoke(app, ["verify"])
     assert ran.exit_code == 1
+    assert "pairwise_verdicts: rows" in ran.stdout
     assert "missing: single_verdicts, dataset=d" in ran.stdout
 
 
@@ -517,13 +604,6 @@ def test_the_report_of_a_real_warehouse_has_every_table(judged_home):
     assert "This warehouse has no" not in html
     assert html.count("data:image/png;base64,") == 5
     assert "judgments are missing" in html
-
-
-def test_a_lake_that_is_newer_than_the_warehouse_is_said_to_be(copy):
-    home = copy()
-    CORRUPTIONS["a changed digit"].harm(home)
-    notes = verify_home(load_settings(home), ["marts"]).notes
-    assert any("changed since the warehouse was built: single_verdicts" in note for note in notes)
 
 
 def test_tables_that_the_warehouse_reads_whole_are_said_to_be_newer_too(copy):

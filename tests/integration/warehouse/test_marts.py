@@ -11,11 +11,9 @@ import pytest
 
 from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.protocols.merging import RULES, Verdict
-from opencs_assets.tables.lake import Lake
-from opencs_assets.verification.findings import Findings
-from opencs_assets.verification.marts import check_marts
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import INTERIM, MARTS, build_in, replies
+from tests.oracle import marts as oracle
 
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
 
@@ -219,6 +217,4 @@ def test_the_plot_is_drawn(published: Warehouse):
 
 
 def test_what_is_counted_anew_is_the_same(published: Warehouse):
-    findings = Findings()
-    check_marts(Lake(str(published.path.parent / "lake")), published.path, findings)
-    assert not findings.faults, "\n".join(fault.line() for fault in findings.faults)
+    assert oracle.faults(published) == []

@@ -8,7 +8,7 @@ import polars as pl
 
 from opencs_assets.protocols.merging import RULES
 from opencs_assets.statistics import estimates
-from opencs_assets.verification.recount import (
+from tests.oracle.recount import (
     IS_OK,
     RESULT,
     Tables,

@@ -3,7 +3,7 @@
 import polars as pl
 
 from opencs_assets.statistics import estimates
-from opencs_assets.verification.recount import (
+from tests.oracle.recount import (
     IMPORTED_POOL,
     IS_OK,
     Tables,

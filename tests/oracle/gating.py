@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from opencs_assets.verification import origins
-from opencs_assets.verification.recount import (
+from tests.oracle import origins
+from tests.oracle.recount import (
     ANSWERED,
     RESULT,
     Tables,

@@ -5,9 +5,9 @@ Pure functions of frames.
 
 import polars as pl
 
-from opencs_assets.verification.origins import of_pool
-from opencs_assets.verification.recount import RESULT, Tables, by_embedded
 from resources.settings import EMBEDDED
+from tests.oracle.origins import of_pool
+from tests.oracle.recount import RESULT, Tables, by_embedded
 
 _JUDGING = ("single_verdicts", "pairwise_verdicts")
 _QUESTION = ("pool", "model", "benchmark", "question_id")

@@ -6,7 +6,7 @@ Pure functions of frames, one a rule of the publication gate, in Polars and with
 import polars as pl
 
 from opencs_assets.tables.answers import UNANSWERED
-from opencs_assets.verification.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
+from tests.oracle.recount import IMPORTED_POOL, OUTSIDE_POOL, Tables
 
 # Why a turn has no answer; an empty answer that simply ended is one.
 _JUDGED = pl.col("source") == "judged"

@@ -11,9 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import fsspec
 import polars as pl
@@ -31,21 +29,6 @@ FORMAT_FILE = "format.json"
 
 class LakeError(MendableError):
     """The lake can't be read or written; the message says where and what to do."""
-
-
-@dataclass(frozen=True)
-class LakeFile:
-    """A file of a table.
-
-    Attributes:
-        path: Where it is, relative to the lake.
-        partition: Value of each of the table's dimensions.
-        stamp: Differs from that of every other file that was ever at the path.
-    """
-
-    path: str
-    partition: Mapping[str, str]
-    stamp: str
 
 
 class TableStore:
@@ -156,49 +139,6 @@ class TableStore:
             folders = path.split("/")[-1 - len(table.dimensions) : -1]
             found.append(dict(folder.split("=", 1) for folder in folders))
         return found
-
-    def files(self, name: str) -> list[LakeFile]:
-        """All files of a table, its zero-row file included, by path.
-
-        Raises:
-            LakeError: They can't be listed.
-        """
-        folder = f"{self.root}/{name}"
-        files = []
-        for path, info in self._listed(folder):
-            inner = path[len(folder) + 1 :].split("/")[:-1]
-            # A local file that is moved into place is another one (`ino`), in whatever moment.
-            stamp = [info.get(key) for key in ("size", "mtime", "ino", "ETag", "LastModified")]
-            files.append(
-                LakeFile(
-                    path[len(self.root) + 1 :],
-                    dict(each.split("=", 1) for each in inner if "=" in each),
-                    "|".join("" if each is None else str(each) for each in stamp),
-                )
-            )
-        return files
-
-    def written(self, name: str) -> float:
-        """When the newest partition of a table was written, in POSIX seconds; 0 where none was.
-
-        Raises:
-            LakeError: They can't be listed.
-        """
-        times = [
-            info["LastModified"].timestamp() if "LastModified" in info else info.get("mtime", 0)
-            for path, info in self._listed(f"{self.root}/{name}")
-            if path.endswith("part.parquet")
-        ]
-        return max(times, default=0.0)
-
-    def _listed(self, folder: str) -> list[tuple[str, Any]]:
-        try:
-            # An object store's listing may be remembered from before another process wrote.
-            self.fs.invalidate_cache(folder)
-            found = self.fs.find(folder, detail=True)
-        except OSError as error:
-            raise LakeError(f"{folder} can't be read: {error.strerror or error}") from None
-        return [each for each in sorted(found.items()) if each[0].endswith(".parquet")]
 
     def ensure_schemas(self) -> None:
         """Give every table its zero-row file, so that the warehouse can be built at any time.

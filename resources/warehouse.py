@@ -1,6 +1,6 @@
 """The warehouse: one DuckDB file with one writer, published by an atomic replace.
 
-A build works on a copy beside the published file. Only a whole build takes its place, so that a
+A build works on a file beside the published one. Only a whole build takes its place, so that a
 reader never waits for a writer, never sees half a build, and keeps what it opened.
 """
 
@@ -59,8 +59,7 @@ class Warehouse:
     def building(self, timeout_s: float = 600) -> Iterator[Path]:
         """Give the file to build in, and publish it when the block ends well.
 
-        The file starts as a copy of the published one. Where the block raises, the build is thrown
-        away and the published file stays as it was.
+        Where the block raises, the build is thrown away and the published file stays as it was.
 
         Args:
             timeout_s: Seconds to wait for another build to end.
@@ -85,7 +84,7 @@ class Warehouse:
             ) from None
         try:
             self._discard()
-            self._start()
+            self._check_published()
             yield self.build_path
             self._publish()
         finally:
@@ -100,17 +99,16 @@ class Warehouse:
         """The published tables: name, description and rows."""
         return query(self.path, _TABLES)
 
-    def _start(self) -> None:
+    def _check_published(self) -> None:
+        """Refuse to take the place of a file that this version can't have built."""
         if not self.path.exists():
             return
         try:
-            shutil.copyfile(self.path, self.build_path)
-            duckdb.connect(self.build_path).close()
-        except OSError as error:
-            raise WarehouseError(
-                f"{self.path} can't be copied for the build: {error.strerror or error}"
-            ) from None
+            duckdb.connect(self.path, read_only=True).close()
         except duckdb.Error as error:
+            if "Could not set lock" in str(error):
+                # Another program writes to it, and keeps the file that it has opened.
+                return
             raise WarehouseError(
                 f"{self.path} is not a DuckDB file that this version reads: {_first_line(error)}. "
                 "Move it away; the warehouse is built again from the lake."

@@ -9,7 +9,6 @@
     are about. Experiments of one name in different datasets are different models: they are compared
     with imported votes only where the name is one dataset's. -#}
 {% macro vote_groups() -%}
-    create or replace temporary table vote_groups as
     with datasets as (
         select model, count(distinct dataset) as datasets
         from (
@@ -23,27 +22,23 @@
     judges as (
         select
             result_id as group_id, source, dataset, benchmark, judge, false as is_human,
-            least(model_a, model_b) as model_1, greatest(model_a, model_b) as model_2, fingerprint
+            least(model_a, model_b) as model_1, greatest(model_a, model_b) as model_2
         from {{ ref('results') }}
         where kind = 'pair'
     ),
 
     people as (
-        select
+        select distinct
             {{ vote_group_id() }} as group_id, '(imported)' as pool, benchmark,
             judge_group as judge, true as is_human,
-            least(model_a, model_b) as model_1, greatest(model_a, model_b) as model_2,
-            bit_xor(hash(question_id, turn, model_a, winner, judge, file, row)) as fingerprint
+            least(model_a, model_b) as model_1, greatest(model_a, model_b) as model_2
         from {{ source('lake', 'imported_verdicts') }}
         where is_human and kind = 'pair' and state = 'used' and status = 'ok'
-        group by all
     )
 
-    select
-        group_id, dataset as pool, benchmark, judge, is_human, model_1, model_2, fingerprint
-    from judges
+    select group_id, dataset as pool, benchmark, judge, is_human, model_1, model_2 from judges
     union all
-    select group_id, '(imported)', benchmark, judge, is_human, model_1, model_2, fingerprint
+    select group_id, '(imported)', benchmark, judge, is_human, model_1, model_2
     from judges
     where
         source = 'judged'
@@ -56,17 +51,5 @@
                 and people.model_2 = judges.model_2
         )
     union all
-    select group_id, pool, benchmark, judge, is_human, model_1, model_2, fingerprint from people
-{%- endmacro %}
-
-{#- Deletes what came of votes that have changed or that are compared no more. -#}
-{% macro forget_changed_votes() -%}
-    {% if is_incremental() %}
-    delete from {{ this }}
-    where row(group_a, fingerprint_a, group_b, fingerprint_b) not in (
-        select row(one.group_id, one.fingerprint, other.group_id, other.fingerprint)
-        from vote_groups as one
-        inner join vote_groups as other using (pool, benchmark, model_1, model_2)
-    )
-    {% endif %}
+    select group_id, pool, benchmark, judge, is_human, model_1, model_2 from people
 {%- endmacro %}

@@ -12,18 +12,18 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 
 from opencs_assets.config.experiments import Experiments
 from opencs_assets.evaluation import declared, plots
-from opencs_assets.evaluation.dbt_project import (
+from opencs_assets.protocols.registry import protocol_facts
+from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
+from opencs_assets.wiring import automation
+from opencs_assets.wiring.jobs import WAREHOUSE
+from opencs_assets.wiring.metadata import PREVIEW_ROWS, plot, preview, table_metadata
+from resources.dbt_project import (
     DbtError,
     NodeResult,
     dbt_build,
     dbt_manifest,
     refuse_broken,
 )
-from opencs_assets.protocols.registry import protocol_facts
-from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
-from opencs_assets.wiring import automation
-from opencs_assets.wiring.jobs import WAREHOUSE
-from opencs_assets.wiring.metadata import PREVIEW_ROWS, plot, preview, table_metadata
 from resources.lake import LakeError
 from resources.llm.resource import LLMResource
 from resources.llm.store import LOST
@@ -172,6 +172,7 @@ def build_evaluation_assets(
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
         results: list[NodeResult] = []
         try:
+            declared.prepare_lake(lake)
             with warehouse.building() as database:
                 results = dbt_build(home, lake, database)
                 refuse_broken(results, home)

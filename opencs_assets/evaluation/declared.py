@@ -1,9 +1,23 @@
-"""What ``experiments.yaml`` declares, as tables that results are told apart and checked by."""
+"""What is declared, as tables that results are told apart and checked by."""
 
 import polars as pl
 
 from opencs_assets.config.experiments import Experiments
-from opencs_assets.tables.evaluation import DECLARED_MATCHUPS, DECLARED_MODELS
+from opencs_assets.protocols.registry import protocol_facts
+from opencs_assets.tables.evaluation import DECLARED_MATCHUPS, DECLARED_MODELS, JUDGE_PROTOCOLS
+from opencs_assets.tables.lake import Lake
+
+
+def prepare_lake(url: str) -> None:
+    """Make what every build reads, where it is not there: as in a new lake, or one of before.
+
+    Raises:
+        LakeError: The lake can't be read or written.
+    """
+    lake = Lake(url)
+    lake.ensure_schemas()
+    if not lake.exists(JUDGE_PROTOCOLS.name, {}):
+        lake.write(JUDGE_PROTOCOLS.name, protocol_facts(), {})
 
 
 def declared_models(experiments: Experiments) -> pl.DataFrame:

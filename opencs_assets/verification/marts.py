@@ -13,11 +13,9 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from opencs_assets.evaluation.dbt_project import NodeResult, dbt_build, mart_keys
-from opencs_assets.evaluation.lake_files import FOLLOWED
-from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Findings, Kind, VerificationFault, shown
+from resources.dbt_project import NodeResult, dbt_build, mart_keys
 from resources.warehouse import HOW_TO_BUILD, query
 
 # Columns that say which row it is to a person, beside its key.
@@ -30,12 +28,17 @@ select table_name as name from duckdb_tables() where schema_name = 'main' and no
 union all
 select view_name from duckdb_views() where schema_name = 'main' and not internal
 """
-# What the build has read of the lake, and what it reads whole: by when that was written.
-_FOLLOWED = "lake_files"
-_BY_TIME = (
-    "benchmark_questions", "checkpoint", "declared_matchups", "declared_models", "llm_replies",
-    "selected_subset",
-)  # fmt: skip
+_HAS_CONTENTS = """
+select table_name from duckdb_tables()
+where schema_name = 'interim' and table_name = 'lake_contents'
+"""
+_CHANGED = """
+select distinct coalesce(now.lake_table, built.lake_table) as lake_table
+from rebuilt.interim.lake_contents as now
+full join published.interim.lake_contents as built using (file, size, last_modified)
+where now.file is null or built.file is null
+order by lake_table
+"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,11 @@ def check_marts(lake_url: str, warehouse: Path, findings: Findings) -> None:
         DbtError: dbt ended before it built anything.
         WarehouseError: The published warehouse can't be read.
     """
-    _note_changes(Lake(lake_url), warehouse, findings)
+    if query(warehouse, _HAS_CONTENTS).is_empty():
+        say = "no such table: an earlier release built the warehouse"
+        fault = _of_table("missing", "interim.lake_contents", say, f"a table; {_BUILD_ANEW}")
+        findings.add("interim.lake_contents", [fault])
+        return
     with rebuilt(lake_url) as expected:
         compare(warehouse, expected, findings)
 
@@ -103,7 +110,7 @@ def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:
     published = set(query(warehouse, _MARTS)["name"])
     for result in expected.results:
         if result.broken and result.status != "skipped":
-            add("unreadable", result.name, shown(result.message), "rows that the lake gives")
+            add("unreadable", result.name, result.message, "rows that the lake gives")
     built = set(query(expected.database, _MARTS)["name"])
     for mart in sorted(published - expected.keys.keys()):
         add("unknown", mart, "a table", f"no such table; {_BUILD_ANEW}")
@@ -111,6 +118,7 @@ def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:
         connection.execute(f"set temp_directory = {_quoted(expected.database.parent / 'spilled')}")
         for name, path in (("published", warehouse), ("rebuilt", expected.database)):
             connection.execute(f"attach {_quoted(path)} as {name} (read_only)")
+        _note_changes(connection, findings)
         for mart, key in expected.keys.items():
             if mart not in published:
                 add("missing", mart, "no such table", f"a table; {_BUILD_ANEW}")
@@ -213,27 +221,12 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _note_changes(lake: Lake, warehouse: Path, findings: Findings) -> None:
+def _note_changes(connection: duckdb.DuckDBPyConnection, findings: Findings) -> None:
     """Say so where the lake is newer than the warehouse, as no faults are to be looked for then."""
-    if _FOLLOWED in set(query(warehouse, "select table_name as n from duckdb_tables()")["n"]):
-        read = query(warehouse, f"select lake_table, stamp from interim.{_FOLLOWED}")  # noqa: S608
-        built = dict(read.group_by("lake_table").agg("stamp").iter_rows())
-        changed = [
-            name
-            for name in FOLLOWED
-            if sorted(each.stamp for each in lake.files(name)) != sorted(built.get(name, []))
-        ]
-        if changed:
-            findings.note(
-                f"changed since the warehouse was built: {', '.join(changed)}; "
-                f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
-            )
-    published = warehouse.stat().st_mtime
-    written = [name for name in _BY_TIME if lake.written(name) > published]
-    if written:
+    if changed := [name for (name,) in connection.sql(_CHANGED).fetchall()]:
         findings.note(
-            f"written since the warehouse was built: {', '.join(written)}; "
-            f"where marts do not follow from them, build it anew ({HOW_TO_BUILD})"
+            f"changed since the warehouse was built: {', '.join(changed)}; "
+            f"build it anew ({HOW_TO_BUILD}) before looking for faults in marts"
         )
 
 

@@ -6,7 +6,8 @@ From tags to clusters (``tags``) and from scores to subsets (``selecting``), eac
 process of its own. Whom to compare (``contests``) is measured in recall, with a simulated scorer.
 Calls to language models have a table of their own (``calls``): what is reached of what can be.
 Answering (``answers``) is told in tokens a second, training (``training``) in what a step takes
-longer than with the bare trainer. From verdicts to tables (``evaluation``), each side is a process.
+longer than with the bare trainer. From verdicts to tables (``evaluation``), each side is a process;
+building all tables from a grid of verdicts and from a million is ``warehouse``.
 What a newcomer meets, and what a command pays before it does anything, is ``house``.
 """
 
@@ -31,6 +32,7 @@ from tests.benchmarks import (
     selecting,
     tags,
     training,
+    warehouse,
     works,
 )
 
@@ -83,6 +85,7 @@ def main() -> None:
         "answers": print_answers,
         "training": print_training,
         "evaluation": print_evaluation,
+        "warehouse": print_warehouse,
         "house": print_house,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
@@ -148,6 +151,12 @@ def print_evaluation(console: Console) -> bool:
     """From verdicts to tables."""
     title = "From verdicts to tables (each side in its own process)"
     return print_rows(console, title, evaluation.all_rows())
+
+
+def print_warehouse(console: Console) -> bool:
+    """The warehouse, built whole."""
+    title = "The warehouse, built whole (each size in its own process)"
+    return print_rows(console, title, warehouse.warehouse_rows())
 
 
 def print_rows(console: Console, title: str, rows: Iterator[tags.Row]) -> bool:

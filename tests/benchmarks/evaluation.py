@@ -6,8 +6,6 @@ rows and groups them again as its ``elo_analysis.py`` does, and scikit-learn's l
 of one row a verdict. Each side runs in a process of its own.
 """
 
-import importlib
-import importlib.util
 import json
 import os
 import tempfile
@@ -36,9 +34,6 @@ def all_rows() -> Iterator[Row]:
     yield from _shown()
     yield _bootstrap()
     yield from _strengths()
-    # The warehouse's own rows, where they are.
-    if importlib.util.find_spec("tests.benchmarks.warehouse"):
-        yield from importlib.import_module("tests.benchmarks.warehouse").warehouse_rows()
 
 
 def _side(function: Callable[..., Any], size: int, repeats: int = 1) -> side.Side:

@@ -73,32 +73,6 @@ def write(home: Path, *, scale: float = 1.0, seed: int = 0) -> int:
     return count + imported.height
 
 
-def add(home: Path, *, seed: int = 1) -> int:
-    """Judge 1,000 more: two new matchups whole, and a third in part.
-
-    Args:
-        home: A home that ``write`` made.
-        seed: Equal seeds write equally.
-
-    Returns:
-        How many verdicts are new.
-    """
-    lake, rng = Lake(str(home / "lake")), np.random.default_rng(seed)
-    first = 1_000 * len(TEST_SETS)
-    count = 0
-    # Koala, Self-Instruct and Vicuna, by their places.
-    for place, rows in ((0, None), (2, None), (3, 136)):
-        frame = matchup_verdicts(rng, first + place)
-        frame = frame if rows is None else frame.head(rows)
-        lake.write(
-            "pairwise_verdicts", frame, {"dataset": "alpaca", "matchup": _name(first + place)}
-        )
-        count += frame.height
-        known = lake.read("llm_replies", {})["reply_id"]
-        write_replies(lake, pl.concat([known, frame["reply_id"]]))
-    return count
-
-
 def matchup_verdicts(rng: np.random.Generator, number: int) -> pl.DataFrame:
     """Verdicts of one matchup on one test set, by two scores in both orders.
 
@@ -214,8 +188,7 @@ def _models(lake: Lake, rng: np.random.Generator, pairs: int) -> None:
         "budget": [1.0] * len(names),
     }
     lake.write("declared_models", _filled("declared_models", declared), {})
-    # Those that `add` judges later are declared too.
-    numbers = [*range(pairs * len(TEST_SETS)), *(1_000 * len(TEST_SETS) + at for at in range(5))]
+    numbers = range(pairs * len(TEST_SETS))
     matchups = {
         "matchup": [_name(number) for number in numbers],
         "model_a": [sides(number)[0] for number in numbers],

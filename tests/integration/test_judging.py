@@ -19,12 +19,13 @@ import pytest
 
 from definitions import build_defs
 from opencs_assets.config.experiments import load_experiments
-from opencs_assets.evaluation.dbt_project import DbtError, NodeResult, dbt_build, refuse_broken
+from opencs_assets.evaluation.declared import prepare_lake
 from opencs_assets.planning import walk
 from opencs_assets.protocols.registry import pair_protocols, protocol_facts
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
+from resources.dbt_project import DbtError, NodeResult, dbt_build, refuse_broken
 from resources.settings import SettingsError, load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table as table_of
@@ -191,7 +192,9 @@ class Platform:
         return self.lake.read("single_verdicts", {"dataset": "d", "experiment": OURS})
 
     def build(self, database: Path) -> list[NodeResult]:
-        return dbt_build(self.home, str(self.home / "lake"), database)
+        lake = str(self.home / "lake")
+        prepare_lake(lake)
+        return dbt_build(self.home, lake, database)
 
     def metadata(self, asset: str) -> dict[str, object]:
         event = self.instance.get_latest_materialization_event(dg.AssetKey(asset))

@@ -5,12 +5,12 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from opencs_assets.evaluation.dbt_project import PROJECT, mart_keys
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Findings
 from opencs_assets.verification.tables import read_table
+from resources.dbt_project import PROJECT, mart_keys
 from resources.warehouse import Warehouse
 from tests.oracle import gating, judges, published, recount, tracing
 from tests.oracle.gating import Limits

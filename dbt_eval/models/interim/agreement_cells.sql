@@ -1,21 +1,14 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook=["{{ vote_groups() }}", "{{ forget_changed_votes() }}"],
-    post_hook="drop table if exists temp.vote_groups",
-) }}
--- depends_on: {{ source('lake', 'imported_verdicts') }}
--- depends_on: {{ ref('results') }}
 -- How often the votes of two judges about the same question, turn and models met. A judge's vote is
 -- its result's outcome by the default rule; each of a group of people votes by itself.
-with met as (
+with vote_groups as (
+    {{ vote_groups() }}
+),
+
+met as (
     -- Two results may meet among their dataset's and among imported ones.
     select distinct
         one.group_id as group_a,
         other.group_id as group_b,
-        one.fingerprint as fingerprint_a,
-        other.fingerprint as fingerprint_b,
         one.benchmark,
         one.judge as judge_a,
         other.judge as judge_b
@@ -25,9 +18,6 @@ with met as (
         one.judge <> other.judge
         -- People are the second judge, others go by name.
         and (one.is_human, one.judge) < (other.is_human, other.judge)
-    {% if is_incremental() %}
-        and row(one.group_id, other.group_id) not in (select row(group_a, group_b) from {{ this }})
-    {% endif %}
 ),
 
 wanted as (
@@ -63,8 +53,6 @@ votes as (
 select
     met.group_a,
     met.group_b,
-    met.fingerprint_a,
-    met.fingerprint_b,
     met.benchmark,
     met.judge_a,
     met.judge_b,

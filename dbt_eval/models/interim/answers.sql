@@ -1,24 +1,18 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook="{{ forget_changed_answers() }}",
-) }}
 -- One row a model and question: the answers turn by turn. `pool` tells models of one name apart: it
 -- is the dataset of an experiment, or (outside) or (imported).
 with given as (
     select
         dataset as pool, experiment as model, benchmark, question_id, turn, answer, finish_reason,
         answer_tokens, checkpoint
-    from {{ lake_rows('model_answers') }}
+    from {{ source('lake', 'model_answers') }}
     union all
     select
         '(outside)', outside_model, benchmark, question_id, turn, answer, finish_reason,
         answer_tokens, null
-    from {{ lake_rows('outside_answers') }}
+    from {{ source('lake', 'outside_answers') }}
     union all
     select '(imported)', model, benchmark, question_id, turn, answer, 'stop', null, null
-    from {{ lake_rows('imported_answers') }}
+    from {{ source('lake', 'imported_answers') }}
 )
 
 select

@@ -1,8 +1,11 @@
-"""Intervals of mean scores and adjusted win rates; those of unchanged verdicts are kept."""
+"""Intervals of mean scores and adjusted win rates."""
 
-WANTED = "select result_id, benchmark, stopped > 0 as stopped, fingerprint from interim.results"
 INPUTS = """
-with valued as (
+with results as (
+    select result_id, benchmark, stopped > 0 as stopped from interim.results
+),
+
+valued as (
     select
         result_id, benchmark, question_id, stopped, 0.0 as low, 100.0 as high,
         default_rule as rule,
@@ -12,11 +15,11 @@ with valued as (
         from main.pair_outcomes
         where status = 'ok'
     )
-    inner join changed using (result_id)
+    inner join results using (result_id)
     union all
-    select result_id, changed.benchmark, question_id, stopped, 1.0, 10.0, 'score', score
+    select result_id, results.benchmark, question_id, stopped, 1.0, 10.0, 'score', score
     from main.single_outcomes
-    inner join changed using (result_id)
+    inner join results using (result_id)
     where status = 'ok'
 )
 
@@ -28,26 +31,18 @@ where value is not null
 group by all
 """
 QUESTIONS = """
-select distinct benchmark, question_id from main.pair_outcomes semi join changed using (result_id)
+select benchmark, question_id from main.pair_outcomes
 union
-select distinct benchmark, question_id from main.single_outcomes semi join changed using (result_id)
+select benchmark, question_id from main.single_outcomes
 """
 
 
 def model(dbt, session):
-    from opencs_assets.evaluation import kept
     from opencs_assets.statistics import estimates
 
     dbt.ref("results")
     dbt.ref("pair_outcomes")
     dbt.ref("single_outcomes")
-    return kept.with_kept(
-        session,
-        "intervals",
-        wanted=WANTED,
-        key=["result_id"],
-        inputs=INPUTS,
-        reckon=lambda values: estimates.result_intervals(
-            values, session.sql(QUESTIONS).to_arrow_table()
-        ),
-    )
+    values, questions = (session.sql(each).to_arrow_table() for each in (INPUTS, QUESTIONS))
+    session.register("reckoned", estimates.result_intervals(values, questions))
+    return session.sql("from reckoned")

@@ -1,39 +1,37 @@
-"""What a longer answer is worth, by result; that of unchanged verdicts and answers is kept."""
+"""What a longer answer is worth, by result."""
 
-# What lengths a model's answers have is part of the fingerprint.
-WANTED = """
-with lengths as (
-    select pool, model, benchmark, bit_xor(hash(question_id, turns, characters)) as lengths
-    from interim.answers
-    group by all
-)
-
-select
-    results.result_id,
-    results.model_a,
-    results.model_b,
-    results.benchmark,
-    one.pool as pool_a,
-    other.pool as pool_b,
-    hash(results.fingerprint, one.lengths, other.lengths) as fingerprint
-from interim.results as results
-inner join lengths as one
-    on
-        results.model_a = one.model and results.benchmark = one.benchmark
-        and (
-            one.pool = results.dataset or (results.source = 'judged' and one.pool = '(outside)')
-        )
-inner join lengths as other
-    on
-        results.model_b = other.model and results.benchmark = other.benchmark
-        and (
-            other.pool = results.dataset
-            or (results.source = 'judged' and other.pool = '(outside)')
-        )
-where results.kind = 'pair'
-"""
 # A turn has the length of its own answer, a whole conversation that of all its answers.
 INPUTS = """
+with answered as (
+    select distinct pool, model, benchmark from interim.answers
+),
+
+results as (
+    select
+        results.result_id,
+        results.model_a,
+        results.model_b,
+        results.benchmark,
+        one.pool as pool_a,
+        other.pool as pool_b
+    from interim.results as results
+    inner join answered as one
+        on
+            results.model_a = one.model and results.benchmark = one.benchmark
+            and (
+                one.pool = results.dataset
+                or (results.source = 'judged' and one.pool = '(outside)')
+            )
+    inner join answered as other
+        on
+            results.model_b = other.model and results.benchmark = other.benchmark
+            and (
+                other.pool = results.dataset
+                or (results.source = 'judged' and other.pool = '(outside)')
+            )
+    where results.kind = 'pair'
+)
+
 select
     result_id,
     case outcome.outcome when 'win' then 1.0 when 'tie' then 0.5 when 'lose' then 0.0 end::double
@@ -54,18 +52,18 @@ from (
     from main.pair_outcomes
     where status = 'ok'
 ) as outcome
-inner join changed using (result_id)
+inner join results using (result_id)
 inner join interim.answers as one
     on
-        one.pool = changed.pool_a and one.model = changed.model_a
-        and one.benchmark = changed.benchmark and one.question_id = outcome.question_id
+        one.pool = results.pool_a and one.model = results.model_a
+        and one.benchmark = results.benchmark and one.question_id = outcome.question_id
 inner join interim.answers as other
     on
-        other.pool = changed.pool_b and other.model = changed.model_b
-        and other.benchmark = changed.benchmark and other.question_id = outcome.question_id
+        other.pool = results.pool_b and other.model = results.model_b
+        and other.benchmark = results.benchmark and other.question_id = outcome.question_id
 left join difficulties
     on
-        difficulties.benchmark = changed.benchmark
+        difficulties.benchmark = results.benchmark
         and difficulties.question_id = outcome.question_id
 where share is not null and length_a is not null and length_b is not null
 order by result_id, outcome.question_id, turn
@@ -73,22 +71,15 @@ order by result_id, outcome.question_id, turn
 
 
 def model(dbt, session):
-    from opencs_assets.evaluation import kept
     from opencs_assets.statistics import estimates
 
     dbt.ref("results")
     dbt.ref("answers")
     dbt.ref("pair_outcomes")
     questions = dbt.source("lake", "benchmark_questions")
-    # Their contents are in what a whole build depends on, so they are in no fingerprint.
     session.register(
         "difficulties", questions.select("benchmark, question_id, difficulty").to_arrow_table()
     )
-    return kept.with_kept(
-        session,
-        "length_controlled",
-        wanted=WANTED,
-        key=["result_id"],
-        inputs=INPUTS,
-        reckon=estimates.length_controlled,
-    )
+    lengths = session.sql(INPUTS).to_arrow_table()
+    session.register("reckoned", estimates.length_controlled(lengths))
+    return session.sql("from reckoned")

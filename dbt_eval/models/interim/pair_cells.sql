@@ -1,9 +1,3 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook="{{ forget_changed_cells(ref('pair_outcomes'), 'pairwise_verdicts', 'matchup') }}",
-) }}
 -- One row a result, turn and category: all that the marts count, from one look at the outcomes.
 -- What is judged and missing is counted in calls of the judge: two a question where both orders are
 -- asked, one where a file holds one outcome.
@@ -18,9 +12,6 @@ with outcomes as (
         case winner_a_first when 'a' then 1 when 'b' then -1 when 'tie' then 0 end as first_a,
         case winner_b_first when 'a' then 1 when 'b' then -1 when 'tie' then 0 end as first_b
     from {{ ref('pair_outcomes') }}
-    {% if is_incremental() %}
-    where {{ verdicts_have_changed('pairwise_verdicts', 'matchup') }}
-    {% endif %}
 )
 
 select
@@ -52,10 +43,7 @@ select
     {%- for rule in merging_rules() %}
     count(*) filter (where {{ rule }} = 'win') as {{ rule }}_win,
     count(*) filter (where {{ rule }} = 'tie') as {{ rule }}_tie,
-    count(*) filter (where {{ rule }} = 'lose') as {{ rule }}_lose,
+    count(*) filter (where {{ rule }} = 'lose') as {{ rule }}_lose{{ ',' if not loop.last }}
     {%- endfor %}
-    bit_xor(hash(
-        question_id, turn, category, status, win_or_tie, both_agree, sum_of_scores
-    )) as fingerprint
 from outcomes
 group by all

@@ -1,5 +1,4 @@
--- One row a published number: what its verdicts have in common, and a fingerprint of their outcomes.
--- Two builds whose fingerprint is the same have the same verdicts, so that statistics are kept.
+-- One row a published number: what its verdicts have in common, and what is missing of them.
 with pairs as (
     select
         result_id,
@@ -42,8 +41,7 @@ pair_totals as (
         result_id,
         any_value(orders) as orders,
         sum(stopped)::bigint as stopped,
-        sum(calls - calls_judged - calls_stopped)::bigint as missing,
-        bit_xor(fingerprint) as fingerprint
+        sum(calls - calls_judged - calls_stopped)::bigint as missing
     from {{ ref('pair_cells') }}
     group by result_id
 ),
@@ -53,8 +51,7 @@ single_totals as (
         result_id,
         null::varchar as orders,
         sum(stopped)::bigint as stopped,
-        sum(questions - judged - stopped)::bigint as missing,
-        bit_xor(fingerprint) as fingerprint
+        sum(questions - judged - stopped)::bigint as missing
     from {{ ref('single_cells') }}
     group by result_id
 )

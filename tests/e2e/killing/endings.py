@@ -25,10 +25,8 @@ LEFT_OUT: Mapping[str, str] = {
     "lake.checkpoint.log": "holds tokens a second; the weights are compared themselves",
     "lake.subset_exports.path": OWN_HOME,
     "warehouse.llm_usage.seconds": WALL_TIME,
-    "warehouse.interim.lake_files.file": OWN_HOME,
-    "warehouse.interim.lake_files.stamp": "is made of a file's inode and time of change",
-    "warehouse.interim.changed_files.file": OWN_HOME,
-    "warehouse.interim.basis.basis": "is a hash in which the home's path is",
+    "warehouse.interim.lake_contents.last_modified": WALL_TIME,
+    "warehouse.interim.lake_contents.size": "depends on the columns of the file that are left out",
 }
 # Besides, where the embedded server is killed; that kept replies stay is looked at by itself.
 LEFT_OUT_EMBEDDED: Mapping[str, str] = {

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from opencs_assets.evaluation.dbt_project import dbt_build, refuse_broken
+from opencs_assets.evaluation.declared import prepare_lake
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
+from resources.dbt_project import dbt_build, refuse_broken
 from resources.warehouse import Warehouse
 
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
@@ -43,6 +44,7 @@ MARTS = {
 }
 # What marts are made of, in a schema of its own.
 INTERIM = {
+    "lake_contents",
     "results",
     "pair_cells",
     "single_cells",
@@ -160,6 +162,7 @@ def build_in(home: Path) -> Warehouse:
     """Build and publish the home's warehouse."""
     warehouse = Warehouse(home / "warehouse.duckdb")
     lake = str(home / "lake")
+    prepare_lake(lake)
     with warehouse.building() as database:
         refuse_broken(dbt_build(home, lake, database), home)
     return warehouse

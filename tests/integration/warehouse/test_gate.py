@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from opencs_assets.evaluation.checks import told
-from opencs_assets.evaluation.dbt_project import mart_keys
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification import marts
 from opencs_assets.verification.findings import Findings
 from opencs_assets.verification.marts import Rebuilt, compare
+from resources.dbt_project import mart_keys
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import (
     LOST,

@@ -11,6 +11,7 @@ import pytest
 
 from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.protocols.merging import RULES, Verdict
+from resources.dbt_project import mart_keys
 from resources.warehouse import Warehouse
 from tests.integration.warehouse.conftest import INTERIM, MARTS, build_in, replies
 from tests.oracle import marts as oracle
@@ -20,6 +21,14 @@ ORDERS = list(product(["a", "b", "tie", None], repeat=2))
 
 def rows(warehouse: Warehouse, sql: str) -> list[dict]:
     return warehouse.query(sql).to_dicts()
+
+
+def test_every_mart_has_a_key(published: Warehouse):
+    """By it verifying names a row."""
+    keys = mart_keys(published.path.parent)
+    assert set(keys) == MARTS
+    for name, key in keys.items():
+        assert set(key) <= set(published.query(f"from {name} limit 0").columns), name
 
 
 def test_every_mart_is_a_table_with_a_description(published: Warehouse):

@@ -34,8 +34,8 @@ def ask(reader: subprocess.Popen) -> str:
 
 def publish(warehouse: Warehouse, number: int | str) -> None:
     with warehouse.building() as database, duckdb.connect(database) as connection:
-        connection.execute("create table if not exists numbers (x integer)")
-        connection.execute("create or replace table half_way as select 1")
+        connection.execute("create table numbers (x integer)")
+        connection.execute("create table half_way as select 1")
         connection.execute("insert into numbers values (?)", [number])
 
 
@@ -54,9 +54,9 @@ def names(warehouse: Warehouse) -> set[str]:
     return {path.name for path in warehouse.path.parent.iterdir()} - {"warehouse.duckdb.lock"}
 
 
-def test_a_build_starts_from_what_was_published(warehouse: Warehouse):
+def test_a_build_starts_from_nothing(warehouse: Warehouse):
     publish(warehouse, 2)
-    assert warehouse.query("select x from numbers order by x")["x"].to_list() == [1, 2]
+    assert warehouse.query("select x from numbers order by x")["x"].to_list() == [2]
     assert names(warehouse) == {"warehouse.duckdb"}
 
 
@@ -73,7 +73,7 @@ def test_an_open_reader_never_blocks_a_publish_and_keeps_what_it_opened(warehous
 
 def test_queries_answer_while_a_build_is_going_on(warehouse: Warehouse):
     with warehouse.building() as database, duckdb.connect(database) as connection:
-        connection.execute("delete from numbers")
+        connection.execute("create table numbers (x integer)")
         assert newest(warehouse) == 1
         connection.execute("insert into numbers values (3)")
         assert newest(warehouse) == 1
@@ -123,6 +123,16 @@ def test_a_file_that_is_no_warehouse_is_named(tmp_path: Path):
 def test_no_warehouse_yet_says_what_to_run(tmp_path: Path):
     with pytest.raises(WarehouseError, match=r"no warehouse .* build it: opencs materialize"):
         query(tmp_path / "warehouse.duckdb", "select 1")
+
+
+def test_a_build_takes_the_place_of_a_file_that_another_program_writes(warehouse: Warehouse):
+    writer = other_program(warehouse.path, "write")
+    try:
+        assert ask(writer) == "1"
+        publish(warehouse, 2)
+    finally:
+        writer.communicate()
+    assert newest(warehouse) == 2
 
 
 def test_a_file_that_another_program_writes_is_named(warehouse: Warehouse):

@@ -1,14 +1,11 @@
 """Statistics of many results at once: what goes in as rows comes out as the pure functions say."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import polars as pl
 import pytest
 
-from opencs_assets.evaluation import lake_files
 from opencs_assets.statistics import bootstrap, bradley_terry, estimates, length_control
 from opencs_assets.statistics.sequential import interval
 
@@ -176,17 +173,3 @@ def test_agreement_with_and_without_ties():
     chance = (50 / 80) * (40 / 80) + (30 / 80) * (40 / 80)
     assert plain["kappa"] == pytest.approx((0.875 - chance) / (1 - chance))
     assert not math.isnan(tied["kappa"])
-
-
-def test_all_that_is_reckoned_with_is_part_of_what_a_build_depends_on():
-    loaded = subprocess.run(
-        [sys.executable, "-c",
-         "import sys; from opencs_assets.evaluation import kept; "
-         "from opencs_assets.statistics import estimates; "
-         "print(*(module.__file__ for name, module in sys.modules.items() "
-         "if name.startswith(('opencs_assets', 'resources')) and module.__file__ "
-         "and not module.__file__.endswith('__init__.py')), sep='\\n')"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split("\n")  # fmt: skip
-    known = {str(lake_files._PACKAGE / name) for name in lake_files._CODE}
-    assert {path for path in loaded if path} == known

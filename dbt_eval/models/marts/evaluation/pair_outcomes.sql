@@ -1,13 +1,6 @@
 {{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook=[
-        "{{ read_pair_verdicts() }}",
-        "{{ keep_strays('pair', 'changed_pair_verdicts', 'pairwise_verdicts', 'matchup') }}",
-        "{{ forget_changed('pairwise_verdicts', 'matchup') }}",
-    ],
-    post_hook="drop table if exists temp.changed_pair_verdicts",
+    pre_hook="{{ read_verdicts('pair') }}",
+    post_hook="drop table if exists temp.pair_verdicts",
 ) }}
 -- depends_on: {{ source('lake', 'pairwise_verdicts') }}
 -- depends_on: {{ source('lake', 'imported_verdicts') }}
@@ -34,7 +27,7 @@ with results as (
             else 'unknown'
         end as orders,
         list(distinct turn) as turns
-    from changed_pair_verdicts
+    from pair_verdicts
     group by result_key
 ),
 
@@ -88,7 +81,7 @@ judged as (
         max(winner) filter (where shown_first in ('merged', 'unknown') and status = 'ok') as winner,
         max(status) filter (where shown_first in ('merged', 'unknown')) as status_of_one,
         bool_or(orders_disagree) filter (where shown_first = 'merged') as orders_disagree
-    from changed_pair_verdicts
+    from pair_verdicts
     where state = 'used'
     group by all
 ),

@@ -416,7 +416,9 @@ chat_template as (
 ),
 
 looked_at as (
-    select dataset from interim.lake_files where lake_table = 'contaminated_samples'
+    select distinct dataset
+    from {{ ref('lake_contents') }}
+    where lake_table = 'contaminated_samples'
 ),
 
 matches as (

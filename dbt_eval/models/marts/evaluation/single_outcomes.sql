@@ -1,20 +1,13 @@
 {{ config(
-    materialized='incremental',
-    incremental_strategy='append',
-    on_schema_change='fail',
-    pre_hook=[
-        "{{ read_single_verdicts() }}",
-        "{{ keep_strays('single', 'changed_single_verdicts', 'single_verdicts', 'model') }}",
-        "{{ forget_changed('single_verdicts', 'model') }}",
-    ],
-    post_hook="drop table if exists temp.changed_single_verdicts",
+    pre_hook="{{ read_verdicts('single') }}",
+    post_hook="drop table if exists temp.single_verdicts",
 ) }}
 -- depends_on: {{ source('lake', 'single_verdicts') }}
 -- depends_on: {{ source('lake', 'imported_verdicts') }}
 -- Every turn of every question that the result's benchmark has stands here, judged or not: a mean
 -- over part of them is not complete, and first turns score higher than second, so the mix matters.
 with results as (
-    select distinct result_key, {{ result_columns('model') }} from changed_single_verdicts
+    select distinct result_key, {{ result_columns('model') }} from single_verdicts
 ),
 
 expected as (
@@ -38,7 +31,7 @@ judged as (
         max(reply_id) as reply_id,
         max(file) as file,
         max(row) as row
-    from changed_single_verdicts
+    from single_verdicts
     where state = 'used'
     group by all
 )

@@ -20,13 +20,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from opencs_assets.evaluation import lake_files
-from opencs_assets.protocols.registry import protocol_facts
-from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
-from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_eval"
 # Stands for the lake where only the names of its tables matter.
 _ANY_LAKE = "s3://lake"
@@ -114,12 +110,10 @@ def dbt_build(
 ) -> list[NodeResult]:
     """Build every model into a DuckDB file, and run every test of it.
 
-    What the file holds of the last build is kept as far as the lake is unchanged.
-
     Args:
         home: The home; logs and artifacts are written under ``dbt/`` in it.
         lake: Folder or URL of the lake.
-        database: DuckDB file to build in.
+        database: DuckDB file to build in, which is made.
         project: The dbt project.
         tested: Whether tests are run, too; a failing one keeps models behind it from being built.
 
@@ -129,25 +123,14 @@ def dbt_build(
 
     Raises:
         DbtError: dbt ended before it ran anything.
-        LakeError: The lake can't be read.
     """
     artifact = _target(home) / "run_results.json"
     with _dbt_lock(home):
-        if tested:
-            _prepare(Lake(lake))
-        lake_files.follow(lake, database, _fingerprint(project))
         artifact.unlink(missing_ok=True)
         _code, said = _run(["build" if tested else "run"], home, lake, database, project)
         if not artifact.exists():
             raise DbtError(f"dbt could not build {database}:\n{said}\nLog: {_log(home)}")
         return _read_results(artifact)
-
-
-def _prepare(lake: Lake) -> None:
-    """Make what every build reads, where it is not there: as in a new lake, or one of before."""
-    lake.ensure_schemas()
-    if not lake.exists(JUDGE_PROTOCOLS.name, {}):
-        lake.write(JUDGE_PROTOCOLS.name, protocol_facts(), {})
 
 
 def mart_keys(home: Path) -> dict[str, list[str]]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from opencs_assets.evaluation import dbt_project
-from opencs_assets.evaluation.dbt_project import DbtError, NodeResult, dbt_manifest, refuse_broken
 from opencs_assets.tables.catalog import TABLES
+from resources import dbt_project
+from resources.dbt_project import DbtError, NodeResult, dbt_manifest, refuse_broken
 
 
 @pytest.fixture

@@ -128,6 +128,10 @@ class TableStore:
         frame = pl.DataFrame(pl.from_arrow(arrow))
         return frame.with_columns(pl.lit(partition[key]).alias(key) for key in table.dimensions)
 
+    def find(self, name: str, partition: Mapping[str, str]) -> pl.DataFrame | None:
+        """Read one partition as ``read`` does; ``None`` where it has not been materialized."""
+        return self.read(name, partition) if self.exists(name, partition) else None
+
     def partitions(self, name: str) -> list[dict[str, str]]:
         """The partitions that have been written, as dimension values."""
         table = self.tables[name]

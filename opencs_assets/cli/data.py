@@ -58,22 +58,23 @@ def estimate(
 ) -> None:
     """Say what tagging and scoring a dataset would take: calls, tokens, dollars, time."""
     from opencs_assets.datasets.canonical import read_dataset
-    from opencs_assets.planning.estimate import estimate_dataset, kept_comparisons, known_clusters
-    from opencs_assets.tables.lake import Lake
+    from opencs_assets.planning.estimate import estimate_dataset
     from resources.llm.resource import LLMResource
 
     settings = prepared_settings()
     source = known_source(settings.home, dataset)
-    lake = Lake(settings.lake)
-    llm = LLMResource(home=str(settings.home))
-    stages = estimate_dataset(
+    costs = estimate_dataset(
         read_dataset(source.path, limit=limit).samples,
         settings,
-        lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
-        None if limit else known_clusters(lake, dataset),
-        lambda stage: kept_comparisons(lake, dataset, stage),
+        LLMResource(home=str(settings.home)).planned(dataset),
+        dataset,
+        is_whole=not limit,
     )
-    print_rows(f"Estimate for {dataset}", [each.row() for each in stages], as_json)
+    rows = [
+        {"stage": each.stage, "role": each.role, "model": each.model, **vars(each.estimate)}
+        for each in costs
+    ]
+    print_rows(f"Estimate for {dataset}", rows, as_json)
 
 
 @app.command(rich_help_panel="Data")
@@ -136,7 +137,7 @@ def known_source(home: Path, dataset: str) -> catalog.Source:
 
 def add_dataset(file: Path, name: str | None) -> catalog.Source:
     """Keep a file as a dataset, and make it known as a partition."""
-    from opencs_assets.planning.walk import register_dataset
+    from opencs_assets.wiring.running import register_dataset
     from resources.instance import open_instance
 
     settings = prepared_settings()

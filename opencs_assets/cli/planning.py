@@ -15,7 +15,7 @@ from opencs_assets.cli.common import (
     print_rows,
 )
 from opencs_assets.cli.data import known_source
-from opencs_assets.cli.running import run_steps
+from opencs_assets.cli.running import plan_runs, run_steps
 from opencs_assets.config.experiments import load_experiments
 
 app = typer.Typer()
@@ -49,9 +49,7 @@ def what_if(
         settings,
         change,
         EmbedderResource(home=home).embed,
-        lambda: LLMResource(home=home).client(
-            "scorer", stage="contrastive_scores", dataset=dataset, ask_endpoints=False
-        ),
+        LLMResource(home=home).planned(dataset),
     )
     told = ", ".join(f"{name} = {value}" for name, value in change.items()) or "nothing changed"
     print_rows(f"{dataset}, if {told}", [found.row()], as_json)
@@ -92,11 +90,11 @@ def reproduce(
     and refined OpenCS against refined Longest, on Koala, LIMA, Self-Instruct, Vicuna and WizardLM.
     Each model alone: MT-Bench. The grid is written to `experiments.d` of OPENCS_HOME.
     """
-    from opencs_assets.planning import grid_cost
     from opencs_assets.planning import reproduce as grids
+    from opencs_assets.planning.grid_hours import check_device
 
     settings = prepared_settings()
-    grid_cost.check(device)
+    check_device(device)
     if scale == "small" and limit is None:
         limit = grids.SMALL_ROWS
     named = dataset or name
@@ -160,11 +158,10 @@ def sample_size(
     from resources.llm.resource import LLMResource
 
     settings = prepared_settings()
-    llm = LLMResource(home=str(settings.home))
     found = ask(
         settings,
         load_experiments(settings.home),
-        lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
+        LLMResource(home=str(settings.home)).planned(dataset),
         kind=kind,
         effects=effect or (),
         matchup=matchup,
@@ -184,10 +181,9 @@ def sample_size(
 
 
 def _plan_grid(grid: Any, defs: Any, instance: Any, dataset: str) -> list[Any]:
-    from opencs_assets.planning import walk
     from opencs_assets.planning.reproduce import SELECTION
 
-    return walk.plan(
+    return plan_runs(
         defs,
         instance,
         grid.experiments,
@@ -208,17 +204,16 @@ def _what_a_grid_takes(
 
     from definitions import defs
     from opencs_assets.planning import grid_cost
-    from opencs_assets.planning.walk import register_dataset
+    from opencs_assets.wiring.running import register_dataset
     from resources.llm.resource import LLMResource
 
     with dg.DagsterInstance.ephemeral() as instance:
         register_dataset(instance, dataset)
         steps = _plan_grid(grid, defs, instance, dataset)
-    llm = LLMResource(home=str(settings.home))
     return grid_cost.what_it_takes(
         grid,
         settings,
-        lambda role, stage: llm.client(role, stage=stage, dataset=dataset, ask_endpoints=False),
+        LLMResource(home=str(settings.home)).planned(dataset),
         name=name,
         dataset=dataset,
         limit=limit,
@@ -230,11 +225,11 @@ def _what_a_grid_takes(
 
 def _run_grid(grid: Any, settings: Any, dataset: str, limit: int | None) -> None:
     from definitions import build_defs
-    from opencs_assets.planning import walk
+    from opencs_assets.wiring.running import register_dataset
     from resources.instance import open_instance
 
     with open_instance(settings.home) as instance:
-        walk.register_dataset(instance, dataset)
+        register_dataset(instance, dataset)
         # Made again: the grid's partitions are in the home now.
         defs = build_defs(settings.home)
         run_steps(defs, instance, _plan_grid(grid, defs, instance, dataset), limit=limit)

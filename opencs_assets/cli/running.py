@@ -19,7 +19,7 @@ from opencs_assets.cli.common import (
     print_rows,
 )
 from opencs_assets.cli.data import add_dataset
-from opencs_assets.config.experiments import load_experiments
+from opencs_assets.config.experiments import Experiments, load_experiments
 from resources.settings import load_settings
 
 app = typer.Typer()
@@ -160,7 +160,7 @@ def _materialize(
     dry_run: bool,
     as_json: bool,
 ) -> dict[str, float]:
-    from opencs_assets.planning import walk
+    from opencs_assets.wiring.selected import PlanError
     from resources.instance import open_instance
 
     settings = prepared_settings()
@@ -169,7 +169,7 @@ def _materialize(
         from definitions import defs
 
         try:
-            steps = walk.plan(
+            steps = plan_runs(
                 defs,
                 instance,
                 load_experiments(settings.home),
@@ -179,7 +179,7 @@ def _materialize(
                 chosen_experiments=experiments,
                 everything=everything,
             )
-        except walk.PlanError as error:
+        except PlanError as error:
             raise SystemExit(fail(str(error), 2)) from None
         rows = [
             {
@@ -198,22 +198,40 @@ def _materialize(
         return run_steps(defs, instance, steps, limit=limit, force=force)
 
 
+def plan_runs(
+    defs: Any, instance: Any, experiments: Experiments, selection: str, **choice: Any
+) -> list[Any]:
+    """The runs that materialize a selection; ``choice`` is what ``walk.plan`` takes."""
+    from opencs_assets.planning.walk import plan
+    from opencs_assets.wiring.running import known_datasets
+    from opencs_assets.wiring.selected import select_assets
+
+    selected = select_assets(defs, selection)
+    return plan(selected, known_datasets(instance), experiments, **choice)
+
+
 def run_steps(
     defs: Any, instance: Any, steps: list[Any], *, limit: int | None, force: bool = False
 ) -> dict[str, float]:
     """Run steps in order until one fails; seconds by step name."""
-    from opencs_assets.planning import walk
-
     seconds: dict[str, float] = {}
     for number, step in enumerate(steps, start=1):
         err.print(
             f"[bold]{number}/{len(steps)} {step.family} {step.partition or ''}[/bold]",
             highlight=False,
         )
-        ran = walk.run(defs, instance, step, limit=limit, force=force)
+        ran = run_step(defs, instance, step, limit=limit, force=force)
         for name, spent in ran.seconds.items():
             seconds[name] = seconds.get(name, 0.0) + spent
-        if ran.error:
-            fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
-            raise typer.Exit(1)
     return seconds
+
+
+def run_step(defs: Any, instance: Any, step: Any, **options: Any) -> Any:
+    """Run one step; what failed ends the command."""
+    from opencs_assets.wiring.running import run
+
+    ran = run(defs, instance, step, **options)
+    if ran.error:
+        fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
+        raise typer.Exit(1)
+    return ran

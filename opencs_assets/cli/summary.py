@@ -143,16 +143,16 @@ _QUERIES = {
 
 def _counts(lake: Lake, dataset: str) -> Table:
     def height(name: str) -> int | None:
-        where = {"dataset": dataset}
-        return lake.read(name, where).height if lake.exists(name, where) else None
+        table = lake.find(name, {"dataset": dataset})
+        return None if table is None else table.height
 
     drawn = Table(title=f"Dataset {dataset}", title_justify="left", title_style="bold")
     drawn.add_column("what")
     drawn.add_column("count", justify="right")
     drawn.add_row("samples", _number(height("raw_dataset")))
     drawn.add_row("rejected rows", _number(height("rejected_rows")))
-    if lake.exists("tag_lineage", {"dataset": dataset}):
-        lineage = lake.read("tag_lineage", {"dataset": dataset})
+    lineage = lake.find("tag_lineage", {"dataset": dataset})
+    if lineage is not None:
         drawn.add_row("tags before normalization", _number(lineage["raw_tag"].n_unique()))
         drawn.add_row(
             "tags after normalization",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from opencs_assets.cli.common import WHOLE, JsonOption, err, fail, prepared_settings, print_rows
+from opencs_assets.cli.running import plan_runs, run_step
 from opencs_assets.config.experiments import load_experiments
 
 app = typer.Typer()
@@ -126,15 +127,11 @@ def _print_imports(title: str, rows: list[dict[str, Any]], as_json: bool) -> Non
 
 def _read_imports(settings: Any) -> None:
     """Make the tables of the import anew, in a run that the UI shows."""
-    from opencs_assets.planning import walk
     from resources.instance import open_instance
 
     with open_instance(settings.home) as instance:
         from definitions import defs
 
         experiments = load_experiments(settings.home)
-        for step in walk.plan(defs, instance, experiments, "imported_verdicts"):
-            ran = walk.run(defs, instance, step)
-            if ran.error:
-                fail(f"{ran.error}\n(run {ran.run_id}; see it with `opencs ui`)")
-                raise typer.Exit(1)
+        for step in plan_runs(defs, instance, experiments, "imported_verdicts"):
+            run_step(defs, instance, step)

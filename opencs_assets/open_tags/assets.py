@@ -63,7 +63,7 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 log=context.log.info,
             ) as client,
         ):
-            form: tagging.Form = "compact" if client.structured == "grammar" else "explained"
+            form = tagging.form_of(client.structured)
             outcomes = client.complete_parsed(
                 queries,
                 lambda query, attempt, reason: tagging.build_call(query, attempt, reason, form),

@@ -73,6 +73,11 @@ def prompt_version(form: Form) -> str:
     return f"tagging-{form}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
+def form_of(structured: str | None) -> Form:
+    """The form of the prompt for a model by how its replies are held to a form."""
+    return "compact" if structured == "grammar" else "explained"
+
+
 @dataclass(frozen=True)
 class TaggedQuery:
     """What the tagger is shown of a sample: all that the user asks, over all turns."""

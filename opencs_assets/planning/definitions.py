@@ -1,6 +1,6 @@
 """What is offered of planning in the UI: the estimate of a dataset."""
 
-from opencs_assets.planning.estimate import build_estimate_assets
+from opencs_assets.planning.assets import build_estimate_assets
 from opencs_assets.wiring.stage import Declared, Stage
 
 

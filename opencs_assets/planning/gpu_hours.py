@@ -55,13 +55,7 @@ SIZES: Mapping[str, ModelSize] = {
 
 
 def training_tokens(recipe: Recipe, samples: int, tokens_a_sample: float) -> float:
-    """Tokens that a training sees, padding left out.
-
-    Args:
-        recipe: The recipe.
-        samples: Samples of the subset.
-        tokens_a_sample: Tokens of a sample, on average.
-    """
+    """Tokens that a training sees, padding left out."""
     unit, amount = recipe.budget
     if unit == "tokens":
         return amount
@@ -72,15 +66,7 @@ def training_tokens(recipe: Recipe, samples: int, tokens_a_sample: float) -> flo
 def training_hours(
     recipe: Recipe, size: ModelSize, tokens: float, tokens_a_sample: float, tflops: float
 ) -> float:
-    """GPU hours of a training, whatever the number of GPUs.
-
-    Args:
-        recipe: The recipe.
-        size: The base model's size.
-        tokens: Tokens that it sees.
-        tokens_a_sample: Tokens of a sample, on average.
-        tflops: Peak of one GPU in TFLOP/s.
-    """
+    """GPU hours of a training that sees so many tokens, whatever the number of GPUs."""
     operations = tokens * flops_a_token(
         size.parameters,
         size.layers,
@@ -104,7 +90,7 @@ def answering_hours(
         recipe: The recipe, which says how many are generated at once.
         size: The base model's size.
         turns: Answers to be generated.
-        max_new_tokens: Most tokens of an answer.
+        max_new_tokens: Most tokens of an answer, where the recipe does not say otherwise.
         bandwidth: Memory bandwidth of the GPU in TB/s.
     """
     steps = -(-turns // recipe.generation_batch_size) * (recipe.max_new_tokens or max_new_tokens)

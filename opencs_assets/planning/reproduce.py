@@ -265,5 +265,5 @@ def source_of(home: Path, dataset: str) -> catalog.Source | None:
 
 
 def _rows_there(settings: Settings, dataset: str) -> int:
-    lake, where = Lake(settings.lake), {"dataset": dataset}
-    return lake.read("raw_dataset", where).height if lake.exists("raw_dataset", where) else 0
+    samples = Lake(settings.lake).find("raw_dataset", {"dataset": dataset})
+    return 0 if samples is None else samples.height

@@ -4,7 +4,7 @@ An effect in pairs is how far the adjusted win rate is from 50 %; alone, a diffe
 mean scores. The judge's noise is measured on verdicts that are kept, or stated as an assumption.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,7 +13,9 @@ import polars as pl
 
 from opencs_assets.benchmarks.questions import find_benchmarks
 from opencs_assets.config.experiments import Experiments
-from opencs_assets.planning.judging_calls import (
+from opencs_assets.planning.cost import dollars, times, total
+from opencs_assets.planning.estimate import Client
+from opencs_assets.planning.stage_calls import (
     ASSUMED_ANSWER,
     assumed_answers,
     benchmark_frame,
@@ -48,6 +50,7 @@ ORDERS_DISAGREE = 380 / 2400
 SCORE_DEVIATION = 1.82
 # A sample index that no stage uses, so that a call is priced as if it were not stored.
 _NEW = 1_000_000_007
+ALL = "all together"
 OUTCOMES = {"win": 1.0, "tie": 0.5, "lose": 0.0}
 
 
@@ -90,7 +93,7 @@ class SampleSizeAnswer:
 def sample_size(
     settings: Settings,
     experiments: Experiments,
-    client: Callable[[str, str], LLMClient],
+    client: Client,
     *,
     kind: Kind = "pair",
     effects: Sequence[float] = (),
@@ -121,42 +124,28 @@ def sample_size(
     """
     effects = tuple(effects) or EFFECTS[kind]
     most = 50.0 if kind == "pair" else 9.0
-    for effect in effects:
-        if not 0 < effect <= most:
-            raise SampleSizeError(
-                f"an effect of {effect:g} can't be: give "
-                + ("points of the win rate" if kind == "pair" else "points of the score")
-                + f", more than 0 and at most {most:g}"
-            )
-    if not (0 < level < 1 and 0 < power < 1):
-        raise SampleSizeError(f"level {level:g} and power {power:g} must be between 0 and 1")
+    _check(kind, effects, most, level, power)
     lake = Lake(settings.lake)
     noise = _noise(lake, experiments, kind, matchup, dataset)
     names = list(find_benchmarks(settings.home))
     questions, _ = benchmark_frame(settings.home, names)
-    notes = []
+    answers = _answers(lake, experiments, matchup, dataset)
     with client("judge", "sample_size") as opened:
-        price: dict[str, Estimate] = {}
-        for name in names:
-            given = _answers(lake, experiments, matchup, dataset, name)
-            if given is None:
-                given = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
-            price[name] = opened.estimate(_calls(opened, settings, kind, questions, given, name))
-        if _answers(lake, experiments, matchup, dataset) is None:
-            notes.append(f"Answers are taken to have {ASSUMED_ANSWER:,} characters.")
+        price = _prices(opened, settings, kind, questions, answers)
         model = opened.model_label
-    # Questions of all benchmarks cost what they cost on average.
     counts = dict(questions.group_by("benchmark").len().iter_rows())
-    total = sum(counts.values())
-    unit = 100.0 if kind == "pair" else 1.0
+    counts |= {ALL: sum(counts.values())} if len(names) > 1 else {}
     of_matchup = experiments.matchups[matchup].benchmark if matchup in experiments.matchups else ""
     of_matchup = of_matchup if of_matchup in price else ""
+    # Questions of all benchmarks cost what they cost on average.
     priced = {of_matchup: price[of_matchup]} if of_matchup else price
     asked = sum(counts[name] for name in priced)
-    notes.append(
+    notes = (
+        *([] if answers else [f"Answers are taken to have {ASSUMED_ANSWER:,} characters."]),
         f"Dollars are those of {model}, for both models' answers to a question as those of "
-        f"{of_matchup or 'all benchmarks that are here'} are on average."
+        f"{of_matchup or 'all benchmarks that are here'} are on average.",
     )
+    unit = 100.0 if kind == "pair" else 1.0
     needed = []
     for effect in effects:
         count = questions_needed(
@@ -168,24 +157,52 @@ def sample_size(
                 "effect": _effect(kind, effect),
                 "questions": count,
                 **_cost(list(priced.values()), count / asked),
-                "enough": ", ".join(fits) or ("all together" if total >= count else "none here"),
+                "enough": ", ".join(fits) or (ALL if counts.get(ALL, 0) >= count else "none here"),
             }
         )
     rows = []
-    for name in [*names, *(["all together"] if len(names) > 1 else [])]:
-        count = counts.get(name, total)
+    for name in [*names, *([ALL] if ALL in counts else [])]:
         seen = unit * detectable_effect(
-            count, noise.deviation, level=level, power=power, lost=noise.lost
+            counts[name], noise.deviation, level=level, power=power, lost=noise.lost
         )
         rows.append(
             {
                 "benchmark": name,
-                "questions": count,
+                "questions": counts[name],
                 **_cost([price[name]] if name in price else list(price.values()), 1),
                 "shows": _effect(kind, seen) if seen <= most else "nothing",
             }
         )
-    return SampleSizeAnswer(needed, rows, noise, tuple(notes))
+    return SampleSizeAnswer(needed, rows, noise, notes)
+
+
+def _check(kind: Kind, effects: Sequence[float], most: float, level: float, power: float) -> None:
+    for effect in effects:
+        if not 0 < effect <= most:
+            of_what = "win rate" if kind == "pair" else "score"
+            raise SampleSizeError(
+                f"an effect of {effect:g} can't be: give points of the {of_what}, more than 0 and "
+                f"at most {most:g}"
+            )
+    if not (0 < level < 1 and 0 < power < 1):
+        raise SampleSizeError(f"level {level:g} and power {power:g} must be between 0 and 1")
+
+
+def _prices(
+    client: LLMClient,
+    settings: Settings,
+    kind: Kind,
+    questions: pl.DataFrame,
+    answers: Mapping[str, pl.DataFrame] | None,
+) -> dict[str, Estimate]:
+    """What judging takes on each benchmark, by answers where both models have answered it."""
+    stand_ins = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
+    prices = {}
+    for name in questions["benchmark"].unique(maintain_order=True):
+        both_there = answers and all(name in frame["benchmark"] for frame in answers.values())
+        given = answers if answers and both_there else stand_ins
+        prices[name] = client.estimate(_calls(client, settings, kind, questions, given, name))
+    return prices
 
 
 def _noise(
@@ -264,10 +281,10 @@ def _kept_scores(
 
 def _imported(lake: Lake, matchup: str) -> Values | None:
     """Outcomes by question of an imported matchup; orders are merged as FastChat does."""
-    if not lake.exists("imported_verdicts", {}):
+    rows = lake.find("imported_verdicts", {})
+    if rows is None:
         return None
     model_a, _, model_b = matchup.partition(" vs ")
-    rows = lake.read("imported_verdicts", {})
     # Which of the two is which changes no deviation.
     found = rows.filter(
         (pl.col("kind") == "pair")
@@ -300,31 +317,23 @@ def _imported(lake: Lake, matchup: str) -> Values | None:
 
 
 def _answers(
-    lake: Lake,
-    experiments: Experiments,
-    matchup: str | None,
-    dataset: str | None,
-    benchmark: str | None = None,
+    lake: Lake, experiments: Experiments, matchup: str | None, dataset: str | None
 ) -> dict[str, pl.DataFrame] | None:
-    """Answers of a matchup's two models, where both are there and have answered the benchmark."""
+    """Answers of a matchup's two models, where both are there."""
     if matchup not in experiments.matchups:
         return None
     declared = experiments.matchups[matchup]
-    found = {}
+    answers = {}
     for side, model in (("a", declared.model_a), ("b", declared.model_b)):
         if model in experiments.outside_models:
-            where: dict[str, str] | None = {"outside_model": model}
-            table = "outside_answers"
-            where = where if lake.exists(table, where or {}) else None
+            kept = lake.find("outside_answers", {"outside_model": model})
         else:
-            table = "model_answers"
-            where = _partition(lake, table, "experiment", model, dataset)
-        if where is None:
+            where = _partition(lake, "model_answers", "experiment", model, dataset)
+            kept = lake.read("model_answers", where) if where else None
+        if kept is None:
             return None
-        found[side] = lake.read(table, where)
-        if benchmark is not None and benchmark not in set(found[side]["benchmark"]):
-            return None
-    return found
+        answers[side] = kept
+    return answers
 
 
 def _partition(
@@ -368,13 +377,8 @@ def _calls(
 
 
 def _cost(parts: Sequence[Estimate], share: float) -> dict[str, Any]:
-    dollars = [each.cost_usd for each in parts]
-    return {
-        "calls": round(sum(each.calls for each in parts) * share),
-        "dollars": "unknown price"
-        if None in dollars
-        else round(sum(filter(None, dollars)) * share, 2),
-    }
+    estimate = times(total(parts), share)
+    return {"calls": estimate.calls, "dollars": dollars(estimate.cost_usd)}
 
 
 def _effect(kind: Kind, effect: float) -> str:

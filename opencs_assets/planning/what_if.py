@@ -4,17 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from pydantic import ValidationError
 
 from opencs_assets.clusters.kmeans import Floats
 from opencs_assets.config.profiles import Constants, resolve_constants
-from opencs_assets.planning.estimate import kept_comparisons, within_budget
-from opencs_assets.scores import contrast
+from opencs_assets.planning.estimate import Client, kept_comparisons, within_budget
+from opencs_assets.planning.stage_calls import comparison_calls
 from opencs_assets.selection.pins import read_pins
 from opencs_assets.selection.rerun import KeptScores, Reruns
 from opencs_assets.tables.lake import Lake
-from resources.llm.client import LLMClient
 from resources.llm.types import Estimate
 from resources.settings import Method, Settings, SettingsError
 
@@ -41,7 +39,7 @@ class WhatIf:
 
     def row(self) -> dict[str, Any]:
         """The answer as a flat record."""
-        found, shared = self.estimate, len(self.now & self.then)
+        estimate, shared = self.estimate, len(self.now & self.then)
         return {
             "alpha": self.constants.alpha.value,
             "clusters": self.constants.clusters.value,
@@ -49,10 +47,10 @@ class WhatIf:
             "k": self.constants.k.value,
             "seed": self.constants.seed,
             "candidates": self.candidates,
-            "comparisons": found.calls,
-            "new_calls": found.calls - found.stored,
-            "dollars": found.cost_usd,
-            "minutes": None if found.seconds is None else round(found.seconds / 60, 1),
+            "comparisons": estimate.calls,
+            "new_calls": estimate.calls - estimate.stored,
+            "dollars": estimate.cost_usd,
+            "minutes": None if estimate.seconds is None else round(estimate.seconds / 60, 1),
             "uncompared": self.uncompared,
             "chosen": len(self.then),
             "chosen_now_too": shared,
@@ -65,7 +63,7 @@ def what_if(
     settings: Settings,
     change: Mapping[str, Any],
     embed: Callable[[Sequence[str]], Floats],
-    scorer: Callable[[], LLMClient],
+    client: Client,
 ) -> WhatIf:
     """Choose anew with other settings, from the tags and comparisons that are kept.
 
@@ -74,7 +72,7 @@ def what_if(
         settings: The home's settings.
         change: Settings of ``method`` that differ, by name.
         embed: Gives texts their embeddings.
-        scorer: Opens the client that would be asked.
+        client: Gives the client of a role for a stage.
 
     Raises:
         LakeError: The dataset has no tags yet.
@@ -106,25 +104,16 @@ def what_if(
     now = resolve_constants(settings.profile, settings.method, samples.height)
     then = resolve_constants(settings.profile, changed, samples.height)
     chosen = reruns.run(then)
+    with client("scorer", "contrastive_scores") as scorer:
+        calls = comparison_calls(scorer, samples, reruns.comparisons(then))
+        unlimited = scorer.estimate(calls)
     return WhatIf(
         constants=then,
         candidates=chosen.scored.height,
-        estimate=_estimate(reruns, then, chosen.scored, scorer),
+        estimate=within_budget(
+            unlimited, then, chosen.scored, then.quota.value, reruns.kept.comparisons
+        ),
         uncompared=chosen.missing,
         now=reruns.run(now).chosen,
         then=chosen.chosen,
     )
-
-
-def _estimate(
-    reruns: Reruns, constants: Constants, scored: pl.DataFrame, scorer: Callable[[], LLMClient]
-) -> Estimate:
-    samples = reruns.kept.samples.select("sample_id", "instruction", "response")
-    texts = {sample: (asked, answered) for sample, asked, answered in samples.iter_rows()}
-    with scorer() as client:
-        calls = [
-            contrast.build_call(each, texts, client.reading, 0, None)
-            for each in reruns.comparisons(constants)
-        ]
-        found = client.estimate(calls)
-    return within_budget(found, constants, scored, constants.quota.value, reruns.kept.comparisons)

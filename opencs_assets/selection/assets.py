@@ -342,8 +342,7 @@ def _tables(lake: Lake, dataset: str) -> Callable[[str], pl.DataFrame]:
 
 
 def _tables_there(lake: Lake, dataset: str) -> Callable[[str], pl.DataFrame | None]:
-    where = {"dataset": dataset}
-    return lambda name: lake.read(name, where) if lake.exists(name, where) else None
+    return lambda name: lake.find(name, {"dataset": dataset})
 
 
 def _subset_result(
@@ -396,10 +395,7 @@ def _subset_checks(subset: Subset, contaminated: frozenset[str]) -> Iterator[dg.
 
 
 def _primary_clusters(lake: Lake, dataset: str) -> pl.DataFrame:
-    if not lake.exists("sample_clusters", {"dataset": dataset}):
+    clusters = lake.find("sample_clusters", {"dataset": dataset})
+    if clusters is None:
         return pl.DataFrame(schema={"sample_id": pl.String, "cluster": pl.Int64})
-    return (
-        lake.read("sample_clusters", {"dataset": dataset})
-        .filter("is_primary")
-        .select("sample_id", "cluster")
-    )
+    return clusters.filter("is_primary").select("sample_id", "cluster")

@@ -69,6 +69,12 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ask_endpoints=ask_endpoints,
         )
 
+    def planned(self, dataset: str | None = None) -> Callable[[str, str], LLMClient]:
+        """Gives the client of a role for a stage, by which calls are estimated and none is sent."""
+        return lambda role, stage: self.client(
+            role, stage=stage, dataset=dataset, ask_endpoints=False
+        )
+
     def replies(self) -> pl.DataFrame:
         """One row a stored reply or lost call, in the schema of ``llm_replies``."""
         with _store(load_settings(self.home)) as store, Coordination(store.url):

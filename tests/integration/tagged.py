@@ -7,11 +7,12 @@ import dagster as dg
 import polars as pl
 
 from definitions import build_defs
+from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.datasets import catalog
-from opencs_assets.planning import walk
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.open_tags import OPEN_TAGS
+from opencs_assets.wiring import running
 
 TOPICS = ("cooking", "poetry", "algebra", "travel", "history")
 QUESTION = "Please write a short poem about the sea in autumn."
@@ -59,7 +60,7 @@ class Platform:
         self.defs = build_defs(home)
         self.lake = Lake(str(home / "lake"))
         self.instance = dg.DagsterInstance.ephemeral()
-        walk.register_dataset(self.instance, "facts")
+        running.register_dataset(self.instance, "facts")
 
     def copy(self, home):
         """The same at another place."""
@@ -70,8 +71,8 @@ class Platform:
 
     def run(self, selection, **given):
         """Materialize a selection; the results, whose runs must all have succeeded."""
-        steps = walk.plan(self.defs, self.instance, load_experiments(self.home), selection, **given)
-        results = [walk.run(self.defs, self.instance, step) for step in steps]
+        steps = plan_runs(self.defs, self.instance, load_experiments(self.home), selection, **given)
+        results = [running.run(self.defs, self.instance, step) for step in steps]
         if errors := [result.error for result in results if result.error]:
             raise AssertionError("\n".join(errors))
         return results

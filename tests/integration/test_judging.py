@@ -18,14 +18,15 @@ import polars as pl
 import pytest
 
 from definitions import build_defs
+from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.evaluation.declared import prepare_lake
-from opencs_assets.planning import walk
 from opencs_assets.protocols.registry import pair_protocols, protocol_facts
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
 from resources.dbt_project import DbtError, NodeResult, dbt_build, refuse_broken
+from opencs_assets.wiring import running
 from resources.settings import SettingsError, load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table as table_of
@@ -93,7 +94,7 @@ class Platform:
         self.instance = dg.DagsterInstance.ephemeral()
         self.defs = build_defs(home)
         self.lake = Lake(load_settings(home).lake)
-        walk.register_dataset(self.instance, "d")
+        running.register_dataset(self.instance, "d")
 
     def forget(self) -> None:
         """As it was at first: no tables, no replies."""
@@ -166,7 +167,7 @@ class Platform:
 
     def run(self, selection: str = "pairwise_verdicts") -> str | None:
         """Materialize for our experiment; returns what failed."""
-        steps = walk.plan(
+        steps = plan_runs(
             self.defs,
             self.instance,
             load_experiments(self.home),
@@ -177,7 +178,7 @@ class Platform:
         return next(
             (
                 ran.error
-                for ran in (walk.run(self.defs, self.instance, step) for step in steps)
+                for ran in (running.run(self.defs, self.instance, step) for step in steps)
                 if ran.error
             ),
             None,

@@ -11,10 +11,11 @@ import pytest
 
 from definitions import build_defs
 from opencs_assets.answers.store import expected_keys
+from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
-from opencs_assets.planning import walk
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.lake import Lake
+from opencs_assets.wiring import running
 from resources.llm import engine
 from resources.settings import load_settings
 from tests.integration.servers.started import started
@@ -54,7 +55,7 @@ class Platform:
         self.instance = dg.DagsterInstance.ephemeral()
         self.defs = build_defs(home)
         self.lake = Lake(load_settings(home).lake)
-        walk.register_dataset(self.instance, "d")
+        running.register_dataset(self.instance, "d")
 
     def forget(self) -> None:
         """As it was at first: no tables, no replies."""
@@ -70,7 +71,7 @@ class Platform:
 
     def run(self, selection: str) -> str | None:
         """Materialize for our experiment; returns what failed."""
-        steps = walk.plan(
+        steps = plan_runs(
             self.defs,
             self.instance,
             load_experiments(self.home),
@@ -81,7 +82,7 @@ class Platform:
         return next(
             (
                 ran.error
-                for ran in (walk.run(self.defs, self.instance, step) for step in steps)
+                for ran in (running.run(self.defs, self.instance, step) for step in steps)
                 if ran.error
             ),
             None,

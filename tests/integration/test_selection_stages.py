@@ -343,9 +343,7 @@ def test_what_if_says_before_what_a_run_then_does(platform, judge, monkeypatch):
             load_settings(platform.home),
             change,
             EmbedderResource(home=home).embed,
-            lambda: LLMResource(home=home).client(
-                "scorer", stage="contrastive_scores", dataset="facts", ask_endpoints=False
-            ),
+            LLMResource(home=home).planned("facts"),
         )
 
     nothing_yet = asked().row()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from opencs_assets.planning import walk
+from opencs_assets.wiring import running
 from opencs_assets.wiring.terminal import terminal_logger
 from resources.runs.executor import one_process_executor
 
@@ -47,7 +47,7 @@ defs = dg.Definitions(
     loggers={"terminal": terminal_logger},
 )
 with dg.DagsterInstance.from_config(str(folder)) as instance:
-    ran = walk.run(defs, instance, walk.Step("holding", "holding_job", None, ("holds",)))
+    ran = running.run(defs, instance, running.Step("holding", "holding_job", None, ("holds",)))
 print("ended", ran.error, flush=True)
 """
 

@@ -11,14 +11,15 @@ import pytest
 
 from definitions import build_defs
 from opencs_assets.answers.store import expected_keys
+from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.imports.kept import keep
 from opencs_assets.imports.options import read_options
-from opencs_assets.planning import walk
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.marts import Rebuilt, rebuilt
+from opencs_assets.wiring import running
 from resources.settings import load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table
@@ -109,11 +110,11 @@ def copy(judged_home: Path, tmp_path: Path) -> Callable[[], Path]:
 def _materialize(home: Path) -> None:
     instance = dg.DagsterInstance.ephemeral()
     defs = build_defs(home)
-    walk.register_dataset(instance, "d")
+    running.register_dataset(instance, "d")
     lake = Lake(load_settings(home).lake)
 
     def run(selection: str) -> None:
-        steps = walk.plan(
+        steps = plan_runs(
             defs,
             instance,
             load_experiments(home),
@@ -123,7 +124,7 @@ def _materialize(home: Path) -> None:
         )
         assert steps
         for step in steps:
-            ran = walk.run(defs, instance, step)
+            ran = running.run(defs, instance, step)
             assert ran.error is None, ran.error
 
     run("key:benchmark_questions")

@@ -10,8 +10,8 @@ from opencs_assets.config.experiments import ExperimentsError, load_experiments
 from opencs_assets.config.recipes import Recipe
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.canonical import read_dataset
-from opencs_assets.planning import gpu_hours, grid_cost, reproduce
-from opencs_assets.planning.judging_calls import assumed_answers
+from opencs_assets.planning import gpu_hours, grid_cost, grid_hours, reproduce
+from opencs_assets.planning.stage_calls import assumed_answers
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.checkpoints import CHECKPOINT
 from opencs_assets.tables.lake import Lake
@@ -42,7 +42,7 @@ def takes(home, grid, *, limit=20, device="A100", stages=("open_tags", "single_s
     return grid_cost.what_it_takes(
         grid,
         load_settings(home),
-        lambda role, stage: llm.client(role, stage=stage, ask_endpoints=False),
+        llm.planned(),
         name="alpaca",
         dataset="alpaca",
         limit=limit,
@@ -273,7 +273,7 @@ def test_hours_are_priced_or_said_to_be_unknown(tmp_path):
     (faster,) = takes(tmp_path, grid, device="H100").hours
     assert faster.total < hours.total / 1.5
     with pytest.raises(reproduce.ReproductionError, match="'abacus'; known: A100"):
-        grid_cost.check("abacus")
+        grid_hours.check_device("abacus")
     (tmp_path / "experiments.yaml").write_text(
         "base_models: {llama2-7b: {source: mine, recipe: llama2-7b}}"
     )

@@ -5,8 +5,8 @@ import pytest
 
 from opencs_assets.benchmarks.questions import PACKAGED, find_benchmarks, read_benchmark
 from opencs_assets.config.experiments import load_experiments
-from opencs_assets.planning.judging_calls import assumed_answers
 from opencs_assets.planning.sample_size import SampleSizeError, sample_size
+from opencs_assets.planning.stage_calls import assumed_answers
 from opencs_assets.statistics.power import questions_needed
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.imports import IMPORTED_VERDICTS
@@ -26,7 +26,7 @@ def ask(home, **given):
     return sample_size(
         load_settings(home),
         load_experiments(home),
-        lambda role, stage: llm.client(role, stage=stage, ask_endpoints=False),
+        llm.planned(),
         **given,
     )
 

@@ -1,22 +1,27 @@
-"""The judge's calls as they would be sent, for estimates: from real answers, or assumed ones.
+"""The calls of each stage as they would be sent: from the texts that are there, or assumed ones.
 
 Where a benchmark or an answer is not there yet, a text of the assumed length stands in its place.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 
 from opencs_assets.benchmarks.declared import DECLARED
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import find_benchmarks, read_benchmark
+from opencs_assets.open_tags import tagging
 from opencs_assets.protocols.registry import choose_pair, choose_single
 from opencs_assets.protocols.tasks import by_benchmark, most_turns, pair_tasks, single_tasks
+from opencs_assets.scores import contrast, single
+from opencs_assets.scores.pairing import Comparison
+from opencs_assets.selection import refinement
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.llm.client import LLMClient
 from resources.llm.types import Call
-from resources.settings import Settings
+from resources.settings import Criterion, Settings
 
 # Characters of an answer: between the 330 and the 1,150 of the MT-Bench answers of six published
 # models.
@@ -100,17 +105,45 @@ def assumed_answers(questions: pl.DataFrame, model: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
+def tag_calls(client: LLMClient, samples: pl.DataFrame) -> list[Call]:
+    """The tagger's calls for samples."""
+    form = tagging.form_of(client.structured)
+    return [tagging.build_call(each, 0, None, form) for each in tagging.queries(samples)]
+
+
+def comparison_calls(
+    client: LLMClient, samples: pl.DataFrame, asked: Sequence[Comparison]
+) -> list[Call]:
+    """The scorer's calls for comparisons of samples."""
+    rows = samples.select("sample_id", "instruction", "response").iter_rows()
+    texts = {sample: (instruction, response) for sample, instruction, response in rows}
+    return [contrast.build_call(each, texts, client.reading, 0, None) for each in asked]
+
+
+def score_calls(
+    client: LLMClient, samples: pl.DataFrame, criteria: Sequence[Criterion]
+) -> list[Call]:
+    """The scorer's calls for samples alone, by each criterion."""
+    return [
+        single.build_call(instruction, response, criterion, client.reading, 0, None)
+        for criterion in criteria
+        for instruction, response in samples.select("instruction", "response").iter_rows()
+    ]
+
+
+def refinement_calls(client: LLMClient, samples: pl.DataFrame) -> list[Call]:
+    """The refiner's calls for both parts of samples."""
+    return [
+        refinement.build_call(refinement.Draft(*row), part, client.role.max_tokens, 0, None)
+        for row in samples.select("sample_id", "instruction", "response").iter_rows()
+        for part in get_args(refinement.Part)
+    ]
+
+
 def single_calls(
     client: LLMClient, settings: Settings, questions: pl.DataFrame, answers: pl.DataFrame
 ) -> list[Call]:
-    """The calls that judge each answer alone.
-
-    Args:
-        client: The judge's client.
-        settings: The home's settings, which say how is judged.
-        questions: Rows of ``benchmark_questions``.
-        answers: Rows of ``model_answers`` of one model.
-    """
+    """The judge's calls for each answer of one model alone."""
     calls: list[Call] = []
     for tasks in by_benchmark(single_tasks(questions, answers)):
         turns = most_turns(questions, tasks[0].question.benchmark)
@@ -126,15 +159,7 @@ def pair_calls(
     answers: Mapping[str, pl.DataFrame],
     benchmark: str,
 ) -> list[Call]:
-    """The calls that compare two models on a benchmark, in both orders.
-
-    Args:
-        client: The judge's client.
-        settings: The home's settings, which say how is judged.
-        questions: Rows of ``benchmark_questions``.
-        answers: Answers of the matchup's two models, ``a`` and ``b``.
-        benchmark: The benchmark.
-    """
+    """The judge's calls that compare two models, ``a`` and ``b``, in both orders."""
     protocol = choose_pair(settings, client.reading, most_turns(questions, benchmark))
     tasks = pair_tasks(questions, answers["a"], answers["b"], benchmark, by_turn=protocol.by_turn)
     return [protocol.call(task, 0, None) for task in tasks if task.answered]

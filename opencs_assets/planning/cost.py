@@ -1,0 +1,190 @@
+"""What work costs, counted in one way by all that plans: calls, tokens, dollars and GPU hours.
+
+What is not known stays visible: an unknown price or size is ``None`` in numbers, a word in rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resources.llm.client import LLMClient
+from resources.llm.types import Estimate
+
+UNKNOWN_PRICE = "unknown price"
+ON_GPU = "GPU hours"
+
+
+def times(estimate: Estimate, count: float) -> Estimate:
+    """An estimate so many times."""
+    return Estimate(
+        round(estimate.calls * count),
+        round(estimate.stored * count),
+        round(estimate.prompt_tokens * count),
+        round(estimate.completion_tokens * count),
+        None if estimate.cost_usd is None else estimate.cost_usd * count,
+        None if estimate.seconds is None else estimate.seconds * count,
+    )
+
+
+def total(parts: Sequence[Estimate]) -> Estimate:
+    """The sum of estimates; with an unknown part it is unknown."""
+    costs = [each.cost_usd for each in parts if each.calls]
+    seconds = [each.seconds for each in parts if each.calls]
+    return Estimate(
+        sum(each.calls for each in parts),
+        sum(each.stored for each in parts),
+        sum(each.prompt_tokens for each in parts),
+        sum(each.completion_tokens for each in parts),
+        None if None in costs else sum(filter(None, costs)),
+        None if None in seconds else sum(filter(None, seconds)),
+    )
+
+
+def dollars(amount: float | None) -> float | str:
+    """Dollars for a row, to the cent."""
+    return UNKNOWN_PRICE if amount is None else round(amount, 2)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage's calls would take.
+
+    Attributes:
+        stage: Asset that asks.
+        role: Role that is asked; empty for what checkpoints answer.
+        model: Its model.
+        estimate: Calls, tokens, dollars, seconds.
+        assumed: What of it is assumed, for a person; empty where all is counted.
+    """
+
+    stage: str
+    role: str
+    model: str
+    estimate: Estimate
+    assumed: str = ""
+
+    @classmethod
+    def of(cls, client: LLMClient, estimate: Estimate, *assumed: str) -> "StageCost":
+        """What a client's stage would take."""
+        reasons = "; ".join(filter(None, assumed))
+        return cls(client.stage, client.role_name, client.model_label, estimate, reasons)
+
+    def row(self) -> dict[str, Any]:
+        """As a flat record, dollars to the cent."""
+        return {
+            "stage": self.stage,
+            "model": self.model,
+            "calls": self.estimate.calls,
+            "stored": self.estimate.stored,
+            "tokens_in": self.estimate.prompt_tokens,
+            "tokens_out": self.estimate.completion_tokens,
+            "dollars": dollars(self.estimate.cost_usd) if self.role else ON_GPU,
+            "basis": "assumed" if self.assumed else "counted",
+        }
+
+
+@dataclass(frozen=True)
+class GpuHours:
+    """GPU hours of a base model's experiments.
+
+    Attributes:
+        base_model: The base model.
+        trainings: Trainings to be made.
+        training_hours: Their GPU hours; ``None`` where the model's size is not known.
+        answered: Models that answer.
+        answering_hours: Their GPU hours, likewise.
+        basis: Where the hours are from.
+    """
+
+    base_model: str
+    trainings: int
+    training_hours: float | None
+    answered: int
+    answering_hours: float | None
+    basis: str
+
+    @property
+    def total(self) -> float | None:
+        """All GPU hours."""
+        if self.training_hours is None or self.answering_hours is None:
+            return None
+        return self.training_hours + self.answering_hours
+
+    def row(self, usd_per_hour: float | None) -> dict[str, Any]:
+        """As a flat record; dollars where a GPU hour has a price."""
+
+        def hours(amount: float | None) -> float | str:
+            return "unknown" if amount is None else round(amount, 1)
+
+        return {
+            "base_model": self.base_model,
+            "trainings": self.trainings,
+            "training_gpu_hours": hours(self.training_hours),
+            "answerings": self.answered,
+            "answering_gpu_hours": hours(self.answering_hours),
+            "dollars": dollars(gpu_dollars(self.total, usd_per_hour)),
+            "basis": self.basis,
+        }
+
+
+def gpu_dollars(hours: float | None, usd_per_hour: float | None) -> float | None:
+    """Dollars of GPU hours; no hours cost nothing, whatever their price."""
+    if hours == 0:
+        return 0.0
+    return None if hours is None or usd_per_hour is None else hours * usd_per_hour
+
+
+@dataclass(frozen=True)
+class GridCost:
+    """All that a grid takes.
+
+    Attributes:
+        runs: Runs by family.
+        calls: Calls by stage.
+        hours: GPU hours by base model.
+        assumptions: What was assumed, a sentence each.
+        usd_per_hour: Price of a GPU hour, where it is set.
+    """
+
+    runs: Mapping[str, int]
+    calls: tuple[StageCost, ...]
+    hours: tuple[GpuHours, ...]
+    assumptions: tuple[str, ...]
+    usd_per_hour: float | None
+
+    def totals(self) -> dict[str, Any]:
+        """Sums; a sum with an unknown part is that of the known ones, and says of what it is."""
+        paid = [each for each in self.calls if each.role]
+        hours = sum(each.total for each in self.hours if each.total is not None)
+        price = gpu_dollars(hours, self.usd_per_hour)
+        return {
+            "runs": sum(self.runs.values()),
+            "calls": sum(each.estimate.calls for each in paid),
+            "stored": sum(each.estimate.stored for each in paid),
+            "call_dollars": round(sum(each.estimate.cost_usd or 0.0 for each in paid), 2),
+            "models_of_unknown_price": sorted(
+                {each.model for each in paid if each.estimate.cost_usd is None}
+            ),
+            "gpu_hours": round(hours, 1),
+            "models_of_unknown_size": [
+                each.base_model for each in self.hours if each.total is None
+            ],
+            "gpu_dollars": None if price is None else round(price, 2),
+        }
+
+    def summary(self) -> str:
+        """All of it in one line for a person; what is unknown is said to be."""
+        sums = self.totals()
+        calls = f"{sums['calls']:,} calls ({sums['stored']:,} stored) for "
+        paid = f"${sums['call_dollars']:,.2f}"
+        if sums["models_of_unknown_price"]:
+            paid += f" and the unknown price of {', '.join(sums['models_of_unknown_price'])}"
+        hours = f"{sums['gpu_hours']:,} GPU hours"
+        if sums["models_of_unknown_size"]:
+            hours += f" without {', '.join(sums['models_of_unknown_size'])}"
+        price = sums["gpu_dollars"]
+        if price is None:
+            hours += " of unknown price (training.gpu_usd_per_hour is not set)"
+        elif price:
+            hours += f" for ${price:,.2f}"
+        return f"In all: {sums['runs']:,} runs, {calls}{paid}, {hours}"

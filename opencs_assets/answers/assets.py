@@ -9,7 +9,7 @@ import polars as pl
 from opencs_assets.answers import outside, plots
 from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
 from opencs_assets.answers.store import read_answers
-from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.config.experiments import DeclaredEndpoint, Experiments
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home

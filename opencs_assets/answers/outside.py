@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from opencs_assets.answers.store import Row
-from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.tables.answers import OUTSIDE_ANSWERS, UNANSWERED
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Message, Reply

@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.benchmarks.sampling import BenchmarkSampling
+from opencs_assets.config.benchmarks import BenchmarkSampling
 from resources.provenance import content_hash, package_versions
 
 CODE_VERSION = "2"

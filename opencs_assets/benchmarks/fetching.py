@@ -13,7 +13,6 @@ from typing import Literal
 
 import httpx
 
-from opencs_assets.benchmarks.declared import DECLARED, DeclaredBenchmark, File
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import (
     FOLDER,
@@ -23,6 +22,7 @@ from opencs_assets.benchmarks.questions import (
     find_benchmarks,
     read_benchmark,
 )
+from opencs_assets.config.benchmarks import DECLARED, DeclaredBenchmark, File
 from opencs_assets.files.kept import write_whole
 from resources.errors import InternalError
 from resources.http import BusyError, ask

@@ -2,11 +2,11 @@
 
 In ``<home>/benchmarks`` a benchmark is a file ``<name>.jsonl``, or a folder ``<name>`` with
 ``question.jsonl`` and its reference answers as FastChat lays them out; the known ones have the
-names that they were published under, see ``declared``. One line is one question, in FastChat's form
-(``turns``, and where it has them ``question_id``, ``category``, ``reference``, an answer a turn,
-and ``instruction_difficulty``)
-or in that of a test set: ``conversations``, ``instruction`` with its ``input``, ``Instruction``,
-``prompt`` or ``text``. The package brings ``smoke``; a file of the home replaces it.
+names that they were published under, see ``config.benchmarks``. One line is one question, in
+FastChat's form (``turns``, and where it has them ``question_id``, ``category``, ``reference``, an
+answer a turn, and ``instruction_difficulty``) or in that of a test set: ``conversations``,
+``instruction`` with its ``input``, ``Instruction``, ``prompt`` or ``text``. The package brings
+``smoke``; a file of the home replaces it.
 """
 
 import ast
@@ -19,8 +19,8 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.benchmarks.declared import DECLARED, DeclaredBenchmark
 from opencs_assets.benchmarks.errors import BenchmarkError
+from opencs_assets.config.benchmarks import DECLARED, DeclaredBenchmark
 from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS

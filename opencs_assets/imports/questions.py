@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.benchmarks.declared import DECLARED
+from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 

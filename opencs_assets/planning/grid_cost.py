@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.planning import grid_hours
 from opencs_assets.planning.cost import GridCost, StageCost, times, total

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from opencs_assets.benchmarks.declared import DECLARED, sampling_of
 from opencs_assets.checkpoints.metering import PEAK_TFLOPS
+from opencs_assets.config.benchmarks import DECLARED, sampling_of
 from opencs_assets.config.experiments import Selector
 from opencs_assets.config.profiles import CANDIDATES_PER_CHOICE, resolve_constants
 from opencs_assets.planning import gpu_hours

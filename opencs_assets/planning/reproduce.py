@@ -15,8 +15,8 @@ from typing import Literal
 
 import yaml
 
-from opencs_assets.benchmarks.declared import DECLARED
 from opencs_assets.benchmarks.questions import find_benchmarks
+from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.config.experiments import FURTHER, Experiments, Selector, load_experiments
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError

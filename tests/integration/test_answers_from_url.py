@@ -8,7 +8,7 @@ import pytest
 
 from opencs_assets.answers.generate import work
 from opencs_assets.answers.provenance import answer_fields
-from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.launcher.job import Channel, JobError
 from resources.models import embedded_base_model

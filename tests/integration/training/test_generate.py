@@ -11,8 +11,8 @@ from opencs_assets.answers.checks import one_answer_each
 from opencs_assets.answers.generate import KEPT_AT_ONCE, work
 from opencs_assets.answers.local import LocalModel
 from opencs_assets.answers.provenance import answer_fields
-from opencs_assets.benchmarks.declared import sampling_of
 from opencs_assets.benchmarks.questions import read_benchmarks
+from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.launcher.job import Channel, JobError

@@ -15,7 +15,7 @@ from opencs_assets.answers.generate import main, work
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.served import EndpointError
-from opencs_assets.benchmarks.declared import sampling_of
+from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources import models
 from resources.launcher.job import Channel, JobError

@@ -18,7 +18,7 @@ from opencs_assets.answers.store import (
     read_answers,
     write_answers,
 )
-from opencs_assets.benchmarks.sampling import BY_CATEGORY, TEST_SET, BenchmarkSampling
+from opencs_assets.config.benchmarks import BY_CATEGORY, TEST_SET, BenchmarkSampling
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from opencs_assets.benchmarks import fetching
-from opencs_assets.benchmarks.declared import DECLARED, File
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.fetching import fetch, list_benchmarks
+from opencs_assets.config.benchmarks import DECLARED, File
 
 # A file server that can be told to fail, as a process of its own: ``POST /fail`` with the statuses
 # to answer first (0: cut the connection in the middle of the body).

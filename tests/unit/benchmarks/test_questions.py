@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from opencs_assets.benchmarks import questions as reading
-from opencs_assets.benchmarks.declared import DECLARED, sampling_of
 from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import Found, find_benchmarks, read_benchmarks
+from opencs_assets.config.benchmarks import DECLARED, sampling_of
 
 # Published: Koala 180, LIMA 300, Self-Instruct 252, Vicuna 80, WizardLM 218; MT-Bench 80.
 PUBLISHED = {

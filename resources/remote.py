@@ -20,6 +20,8 @@ from resources.provenance import (
     check_fields,
     file_hash,
     marker_of,
+    read_marker,
+    verify,
 )
 
 
@@ -181,6 +183,30 @@ def verify_remote(url: str, provenance: str) -> Marker:
             found = "is missing" if name not in sizes else f"has {sizes[name]} bytes"
             raise ProvenanceError(f"{url}/{name} {found}, was written with {expected['bytes']}")
     return marker
+
+
+def marker_at(place: str) -> Marker:
+    """The marker of a folder here or in object storage.
+
+    Raises:
+        ProvenanceError: There is none, or it can't be read.
+    """
+    return read_remote_marker(place) if is_url(place) else read_marker(Path(place))
+
+
+def verify_at(place: str, provenance: str) -> Marker:
+    """The marker of a folder whose files are those that were written.
+
+    Of files in object storage the sizes are compared, of files here the contents too.
+
+    Args:
+        place: A path or an fsspec URL.
+        provenance: Hash of all that determined it.
+
+    Raises:
+        ProvenanceError: It was made from something else, or a file is missing or changed.
+    """
+    return verify_remote(place, provenance) if is_url(place) else verify(Path(place), provenance)
 
 
 def local_copy(place: str, provenance: str, scratch: Path, leave_out: Sequence[str] = ()) -> Path:

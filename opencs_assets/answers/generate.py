@@ -33,11 +33,10 @@ from opencs_assets.answers.store import (
     read_answers,
     write_answers,
 )
-from opencs_assets.checkpoints.place import verified
 from resources.launcher.job import Channel, Job, JobError, read_table, run_job
 from resources.progress import Reporter
 from resources.provenance import SHORT, ProvenanceError, content_hash
-from resources.remote import is_url, local_copy
+from resources.remote import is_url, local_copy, verify_at
 
 # A served checkpoint is only read for its tokenizer, its template and its configuration.
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -63,7 +62,7 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     if not questions.height:
         raise JobError("there are no questions to answer; materialize benchmark_questions first")
     with _known_errors():
-        verified(job["checkpoint"], job["provenance"])
+        verify_at(job["checkpoint"], job["provenance"])
     folder = Path(next(iter(job["outputs"].values()))).parent
     folder.mkdir(parents=True, exist_ok=True)
     counts = {"generated": 0, "kept": 0}

@@ -3,19 +3,20 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.checkpoints.place import stored_marker, stored_template, verified
+from opencs_assets.checkpoints.place import stored_template
 from opencs_assets.checkpoints.templates import TemplateError, template_hash
 from opencs_assets.config.recipes import Recipe, held_out_rows, optimizer_steps
 from opencs_assets.wiring.checks import Finding, build_check
 from opencs_assets.wiring.partitions import Partitions
 from resources.provenance import ProvenanceError
+from resources.remote import marker_at, verify_at
 
 
 def files_intact(checkpoint: pl.DataFrame) -> Finding:
     """The checkpoint's files are those that training wrote, under the provenance of its row."""
     row = checkpoint.row(0, named=True)
     try:
-        marker = verified(row["path"], row["provenance"])
+        marker = verify_at(row["path"], row["provenance"])
     except ProvenanceError as error:
         return Finding(False, str(error), {"path": row["path"]})
     size = sum(entry["bytes"] for entry in marker.files.values())
@@ -31,7 +32,7 @@ def template_of_training(checkpoint: pl.DataFrame) -> Finding:
     row = checkpoint.row(0, named=True)
     try:
         found = template_hash(stored_template(row["path"]))
-        trained = stored_marker(row["path"]).fields["template"]
+        trained = marker_at(row["path"]).fields["template"]
     except (TemplateError, ProvenanceError) as error:
         return Finding(False, str(error), {"path": row["path"]})
     same = found == row["template_hash"] == trained

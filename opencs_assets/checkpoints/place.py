@@ -20,15 +20,8 @@ from opencs_assets.checkpoints.states import (
 )
 from opencs_assets.checkpoints.templates import TEMPLATE_FILE, TemplateError, chat_template
 from resources.launcher.job import JobError
-from resources.provenance import (
-    MARKER,
-    SHORT,
-    Marker,
-    ProvenanceError,
-    read_marker,
-    verify,
-)
-from resources.remote import RemoteFolder, is_url, read_remote_marker, verify_remote
+from resources.provenance import MARKER, SHORT, ProvenanceError
+from resources.remote import RemoteFolder, is_url, marker_at, verify_at
 
 WORK = ".training-"
 LAUNCH = "launch"
@@ -163,7 +156,7 @@ def stored(output: str, provenance: str) -> Mapping[str, Any] | None:
         JobError: The whole checkpoint of something else is there.
     """
     try:
-        found = stored_marker(output)
+        found = marker_at(output)
     except ProvenanceError:
         return None
     if found.provenance != provenance:
@@ -172,18 +165,9 @@ def stored(output: str, provenance: str) -> Mapping[str, Any] | None:
             f"this one would be {provenance[:SHORT]}; move that folder away"
         )
     try:
-        return dict(verified(output, provenance).result)
+        return dict(verify_at(output, provenance).result)
     except ProvenanceError:
         return None
-
-
-def stored_marker(output: str) -> Marker:
-    """The marker of a checkpoint here or in object storage.
-
-    Raises:
-        ProvenanceError: There is none, or it can't be read.
-    """
-    return read_remote_marker(output) if is_url(output) else read_marker(Path(output))
 
 
 def stored_template(output: str) -> str:
@@ -198,18 +182,3 @@ def stored_template(output: str) -> str:
     if found is None:
         raise TemplateError(f"{output} has no {TEMPLATE_FILE}; materialize the checkpoint again")
     return found
-
-
-def verified(output: str, provenance: str) -> Marker:
-    """The marker of a checkpoint whose files are those that training wrote.
-
-    Of files in object storage the sizes are compared, of files here the contents too.
-
-    Args:
-        output: The checkpoint: a path or an fsspec URL.
-        provenance: Hash of all that determined it.
-
-    Raises:
-        ProvenanceError: It was made from something else, or a file is missing or changed.
-    """
-    return verify_remote(output, provenance) if is_url(output) else verify(Path(output), provenance)

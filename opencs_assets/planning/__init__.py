@@ -1,4 +1,5 @@
-"""What something would take, before it is started: runs, calls, dollars, hours, questions.
+"""What something would take before it is started, and what other settings would choose.
 
-Starting it does not belong here: ``wiring.running`` runs what ``walk`` has planned.
+Calls, dollars, hours and questions are counted here, and subsets are chosen anew from what is kept;
+no model is asked. Running does not belong here: ``wiring.running`` runs what ``walk`` has planned.
 """

@@ -1,9 +1,9 @@
-"""What is offered of planning in the UI: the estimate of a dataset."""
+"""What is offered of planning in the UI."""
 
-from opencs_assets.planning.assets import build_estimate_assets
+from opencs_assets.planning.assets import build_planning_assets
 from opencs_assets.wiring.stage import Declared, Stage
 
 
 def build_stage(declared: Declared) -> Stage:
-    """The asset that says what a dataset would take."""
-    return Stage(assets=build_estimate_assets(declared.partitions))
+    """What a dataset would take, and how much its subset owes to settings."""
+    return Stage(assets=build_planning_assets(declared.partitions))

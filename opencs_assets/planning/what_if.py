@@ -9,9 +9,8 @@ from pydantic import ValidationError
 from opencs_assets.clusters.kmeans import Floats
 from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.planning.estimate import Client, kept_comparisons, within_budget
+from opencs_assets.planning.rerun import KeptScores, Reruns
 from opencs_assets.planning.stage_calls import comparison_calls
-from opencs_assets.selection.pins import read_pins
-from opencs_assets.selection.rerun import KeptScores, Reruns
 from opencs_assets.tables.lake import Lake
 from resources.llm.types import Estimate
 from resources.settings import Method, Settings, SettingsError
@@ -86,18 +85,13 @@ def what_if(
         raise SettingsError(f"method.{first['loc'][0]}: {first['msg']}") from None
     lake, where = Lake(settings.lake), {"dataset": dataset}
     samples = lake.read("raw_dataset", where)
-    contaminated = (
-        lake.read("contaminated_samples", where)["sample_id"]
-        if settings.method.exclude_contaminated
-        else ()
-    )
     reruns = Reruns(
-        KeptScores(
+        KeptScores.of(
+            settings,
+            dataset,
             samples,
             lake.read("open_tags", where),
             kept_comparisons(lake, dataset),
-            frozenset(contaminated),
-            read_pins(settings.home / "pins.csv", samples["sample_id"].to_list()),
             embed,
         )
     )

@@ -13,27 +13,24 @@ import polars as pl
 
 from opencs_assets.config.experiments import Experiments, Selector
 from opencs_assets.config.profiles import Constants, resolve_constants
-from opencs_assets.selection import card, plots, refinement, stability
+from opencs_assets.selection import card, plots, refinement
 from opencs_assets.selection.choice import WHOLE, SelectorOptions
 from opencs_assets.selection.export import export_subset
-from opencs_assets.selection.pins import read_pins
+from opencs_assets.selection.pins import PINS, read_pins
 from opencs_assets.selection.registry import METHODS, Subset, select
-from opencs_assets.selection.rerun import KeptScores, Reruns
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.subset import read_refined, subset_content
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
-from opencs_assets.wiring.jobs import DATASET, EXPORT, REFINED, SELECTOR
+from opencs_assets.wiring.jobs import EXPORT, REFINED, SELECTOR
 from opencs_assets.wiring.metadata import bullets, plot, table_metadata, table_out
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
-from resources.embedder import EmbedderResource
 from resources.llm.resource import LLMResource
 
 GROUP = "selection"
 OWNERS = ["team:data"]
-PINS = "pins.csv"
 EXPORTS = "exports"
 WHY = "select * from selected_samples where sample_id like '0123abcd%'"
 OTHER_TABLES = sorted(
@@ -238,80 +235,7 @@ def build_selection_assets(
             },
         )
 
-    @dg.multi_asset(
-        name="selection_stability",
-        partitions_def=partitions.dataset,
-        deps=["contaminated_samples"],
-        outs={
-            "stability_samples": selection_table(
-                "stability_samples",
-                "How often other seeds, K, α and quotas choose each sample: the selection run "
-                "again from kept comparisons, without a call.",
-                family=DATASET,
-            ),
-            "stability_runs": selection_table(
-                "stability_runs",
-                "The runs behind `stability_samples`: what each varied, and how much of the subset "
-                "it kept.",
-                family=DATASET,
-            ),
-        },
-    )
-    def selection_stability(
-        context: dg.AssetExecutionContext,
-        raw_dataset: pl.DataFrame,
-        open_tags: pl.DataFrame,
-        score_comparisons: pl.DataFrame,
-        embedder: EmbedderResource,
-        home: Home,
-    ) -> Iterator[dg.MaterializeResult]:
-        settings = home.settings()
-        constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
-        with clear_failures():
-            lake = Lake(settings.lake)
-            contaminated = lake.read("contaminated_samples", {"dataset": context.partition_key})
-            excluded = frozenset(
-                contaminated["sample_id"] if settings.method.exclude_contaminated else ()
-            )
-            reruns = Reruns(
-                KeptScores(
-                    raw_dataset,
-                    open_tags,
-                    score_comparisons,
-                    excluded,
-                    read_pins(home.folder / PINS, raw_dataset["sample_id"].to_list()),
-                    embedder.embed,
-                )
-            )
-            found = stability.measure(
-                reruns.run(constants).chosen,
-                list(stability.variants(constants)),
-                reruns.run,
-                constants.seed,
-            )
-        mean, low, high = found.jaccard
-        yield dg.MaterializeResult(
-            asset_key="stability_samples",
-            value=found.samples,
-            metadata={
-                "jaccard_between_runs": round(mean, 3),
-                "jaccard_interval": f"{low:.3f} to {high:.3f}",
-                "chosen_by_all": found.samples.filter(pl.col("inclusion") == 1).height,
-                "inclusion": plot(plots.inclusion(found.samples)),
-            },
-        )
-        yield dg.MaterializeResult(
-            asset_key="stability_runs",
-            value=found.runs,
-            metadata={
-                "failed": found.runs["failed"].count(),
-                "unscored_share": int(found.runs["unscored"].sum())
-                / max(int(found.runs["candidates"].sum()), 1),
-                "by_factor": plot(plots.jaccard_by_factor(found.runs)),
-            },
-        )
-
-    return [selected_subset, refined_samples, subset_exports, selection_stability]
+    return [selected_subset, refined_samples, subset_exports]
 
 
 def options_of(declared: Selector, constants: Constants, home: Home) -> SelectorOptions:

@@ -13,6 +13,7 @@ from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
 from resources.errors import MendableError
 
+PINS = "pins.csv"
 COLUMNS = ("sample", "action", "reason")
 ACTIONS = ("keep", "ban")
 SHORTEST_PREFIX = 8

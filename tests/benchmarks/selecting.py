@@ -188,9 +188,9 @@ def _stability() -> Row:
 def stability(size: int) -> Callable[[], Any]:
     """Re-runs on samples whose tags are drawn from a real distribution; scores are made."""
     from opencs_assets.config.profiles import resolve_constants
+    from opencs_assets.planning.rerun import KeptScores, Reruns
+    from opencs_assets.planning.stability import measure, variants
     from opencs_assets.selection.pins import Pins
-    from opencs_assets.selection.rerun import KeptScores, Reruns
-    from opencs_assets.selection.stability import measure, variants
     from opencs_assets.tables.datasets import RAW_DATASET
     from opencs_assets.tables.scores import SCORE_COMPARISONS
     from resources.settings import Method

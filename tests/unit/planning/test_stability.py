@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opencs_assets.config.profiles import MethodError, resolve_constants
-from opencs_assets.selection.stability import between_runs, measure, variants
+from opencs_assets.planning.stability import between_runs, measure, variants
 from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
 from resources.schema import conform
 from resources.settings import Method

@@ -4,7 +4,7 @@ What a change would choose, and which comparisons it would have to pay for. Wher
 never asked about two samples of a cluster, that comparison is missing, and is counted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -17,8 +17,10 @@ from opencs_assets.scores import pairing
 from opencs_assets.scores.aggregate import contrastive_scores
 from opencs_assets.scores.pairing import Comparison
 from opencs_assets.selection.choice import SelectorOptions
-from opencs_assets.selection.pins import Pins
+from opencs_assets.selection.pins import PINS, Pins, read_pins
 from opencs_assets.selection.registry import Subset, select
+from opencs_assets.tables.lake import Lake
+from resources.settings import Settings
 
 # What normalization and clustering read of the constants: where these are equal, so is the result.
 _TAGGING = ("steps", "alpha", "support", "confidence", "semantic_distance", "semantic_neighbours")
@@ -44,6 +46,24 @@ class KeptScores:
     contaminated: frozenset[str]
     pins: Pins
     embed: Callable[[Sequence[str]], Floats]
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        dataset: str,
+        samples: pl.DataFrame,
+        open_tags: pl.DataFrame,
+        comparisons: pl.DataFrame,
+        embed: Callable[[Sequence[str]], Floats],
+    ) -> "KeptScores":
+        """What is kept of a dataset, with what its home leaves out and pins."""
+        contaminated: Iterable[str] = ()
+        if settings.method.exclude_contaminated:
+            lake = Lake(settings.lake)
+            contaminated = lake.read("contaminated_samples", {"dataset": dataset})["sample_id"]
+        pins = read_pins(settings.home / PINS, samples["sample_id"].to_list())
+        return cls(samples, open_tags, comparisons, frozenset(contaminated), pins, embed)
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,14 @@ def materialize(
     """Materialize assets: prints the plan, then runs it in order, one run a partition."""
     _materialize(
         selection,
-        datasets=dataset or [],
-        selectors=selector or [],
-        experiments=experiment or [],
         limit=limit,
-        everything=everything,
         force=force,
         dry_run=dry_run,
         as_json=as_json,
+        datasets=dataset or [],
+        selectors=selector or [],
+        chosen_experiments=experiment or [],
+        everything=everything,
     )
 
 
@@ -82,14 +82,10 @@ def demo(
     started = time.monotonic()
     seconds = _materialize(
         DEMO_ASSETS,
+        limit=limit,
         datasets=[source.name],
         selectors=_quick_selectors(),
-        experiments=[],
-        limit=limit,
         everything=True,
-        force=False,
-        dry_run=False,
-        as_json=False,
     )
     print_summary(out, load_settings(), source.name, seconds)
     out.print(f"All in {time.monotonic() - started:.0f} s")
@@ -151,15 +147,13 @@ def _quick_selectors() -> list[str]:
 def _materialize(
     selection: str,
     *,
-    datasets: list[str],
-    selectors: list[str],
-    experiments: list[str],
     limit: int | None,
-    everything: bool,
-    force: bool,
-    dry_run: bool,
-    as_json: bool,
+    force: bool = False,
+    dry_run: bool = False,
+    as_json: bool = False,
+    **choice: Any,
 ) -> dict[str, float]:
+    """Plan and run a selection; ``choice`` is what ``walk.plan`` takes. Seconds by step name."""
     from opencs_assets.wiring.selected import PlanError
     from resources.instance import open_instance
 
@@ -169,16 +163,8 @@ def _materialize(
         from definitions import defs
 
         try:
-            steps = plan_runs(
-                defs,
-                instance,
-                load_experiments(settings.home),
-                selection,
-                datasets=datasets,
-                selectors=selectors,
-                chosen_experiments=experiments,
-                everything=everything,
-            )
+            experiments = load_experiments(settings.home)
+            steps = plan_runs(defs, instance, experiments, selection, **choice)
         except PlanError as error:
             raise SystemExit(fail(str(error), 2)) from None
         rows = [

@@ -119,15 +119,14 @@ def within_budget(
 ) -> Estimate:
     """The comparisons that a budget lets be made, at the size and price of those estimated.
 
+    New calls are at most so many, since rounds end early where cuts are stable.
+
     Args:
         unlimited: What comparing each candidate with two others would take.
         constants: What the budget is, if there is any.
         scored: ``cluster`` and ``sample_id`` of the candidates.
         cut: How many of a cluster are to be chosen.
         kept: Rows of ``score_comparisons`` that are kept.
-
-    Returns:
-        The estimate; new calls are at most so many, since rounds end early where cuts are stable.
 
     Raises:
         MethodError: The budget is less than the first round takes.

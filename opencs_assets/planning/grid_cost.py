@@ -46,18 +46,8 @@ def what_it_takes(
 ) -> GridCost:
     """Runs, calls, dollars and GPU hours of a grid; makes no call.
 
-    What is stored costs nothing.
-
-    Args:
-        grid: The grid.
-        settings: The home's settings.
-        client: Gives the client of a role for a stage.
-        name: Name of the published dataset.
-        dataset: The dataset's name here.
-        limit: Rows of it to read.
-        device: GPU that hours are told of, a name in ``gpu_hours.DEVICES``.
-        runs: Runs by family, as planned.
-        stages: Assets that are planned.
+    What is stored costs nothing. ``runs`` by family and ``stages``, the assets, are as planned;
+    ``name`` is that of the published dataset, ``dataset`` its name here.
     """
     samples, assumed_samples = _samples(settings, name, dataset, limit)
     planned = STAGES.keys() & set(stages)

@@ -189,12 +189,7 @@ def declare(grid: Grid) -> None:
 def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | None) -> list[Need]:
     """What must be there before the grid can be run, and what to know.
 
-    Args:
-        grid: The grid.
-        settings: The home's settings.
-        name: Name of the published dataset.
-        dataset: The dataset's name here.
-        limit: Rows of it to read.
+    ``name`` is that of the published dataset, ``dataset`` its name here.
     """
     home = settings.home
     known = DATASETS[name]

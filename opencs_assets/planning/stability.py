@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
 from opencs_assets.config.profiles import Constant, Constants, MethodError
+from opencs_assets.planning.rerun import RerunOutcome
 from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
 
 RUNS = 100
@@ -35,22 +36,6 @@ class Variant:
 
     factor: str
     constants: Constants
-
-
-class Chosen(Protocol):
-    """What a run chose (``rerun.RerunOutcome``)."""
-
-    @property
-    def chosen(self) -> frozenset[str]:
-        """The chosen samples."""
-
-    @property
-    def scored(self) -> pl.DataFrame:
-        """The candidates."""
-
-    @property
-    def missing(self) -> int:
-        """Candidates that no kept comparison tells anything of."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +77,12 @@ def _scaled(constant: Constant, times: float) -> Constant:
 def measure(
     base: frozenset[str],
     tried: Sequence[Variant],
-    choose: Callable[[Constants], "Chosen"],
+    choose: Callable[[Constants], RerunOutcome],
     seed: int,
 ) -> Stability:
-    """Choose anew with each variant.
+    """Choose anew with each variant; ``base`` is the subset as it is."""
 
-    Args:
-        base: The subset as it is.
-        tried: The variants.
-        choose: Chooses with a variant's constants.
-        seed: Seed of the interval's resampling.
-    """
-
-    def attempt(variant: Variant) -> Chosen | MethodError:
+    def attempt(variant: Variant) -> RerunOutcome | MethodError:
         try:
             return choose(variant.constants)
         except MethodError as error:
@@ -147,7 +125,7 @@ def measure(
     )
 
 
-def _told(outcome: "Chosen | MethodError", base: frozenset[str]) -> dict[str, Any]:
+def _told(outcome: RerunOutcome | MethodError, base: frozenset[str]) -> dict[str, Any]:
     if isinstance(outcome, MethodError):
         return {"chosen": 0, "candidates": 0, "unscored": 0, "failed": str(outcome)}
     return {

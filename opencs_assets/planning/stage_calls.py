@@ -115,8 +115,7 @@ def comparison_calls(
     client: LLMClient, samples: pl.DataFrame, asked: Sequence[Comparison]
 ) -> list[Call]:
     """The scorer's calls for comparisons of samples."""
-    rows = samples.select("sample_id", "instruction", "response").iter_rows()
-    texts = {sample: (instruction, response) for sample, instruction, response in rows}
+    texts = contrast.texts_of(samples)
     return [contrast.build_call(each, texts, client.reading, 0, None) for each in asked]
 
 

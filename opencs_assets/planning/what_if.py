@@ -64,14 +64,9 @@ def what_if(
     embed: Callable[[Sequence[str]], Floats],
     client: Client,
 ) -> WhatIf:
-    """Choose anew with other settings, from the tags and comparisons that are kept.
+    """Choose anew with other settings of ``method``, from the tags and comparisons that are kept.
 
-    Args:
-        dataset: The dataset; ``open_tags`` must be there, comparisons need not.
-        settings: The home's settings.
-        change: Settings of ``method`` that differ, by name.
-        embed: Gives texts their embeddings.
-        client: Gives the client of a role for a stage.
+    The dataset's ``open_tags`` must be there, its comparisons need not.
 
     Raises:
         LakeError: The dataset has no tags yet.

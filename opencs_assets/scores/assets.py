@@ -246,13 +246,7 @@ def _asker(
     client: LLMClient, samples: pl.DataFrame, budget: ComparisonBudget
 ) -> Callable[[Sequence[Comparison]], pl.DataFrame]:
     """What has comparisons made, and gives their rows of ``score_comparisons``."""
-    texts = {
-        sample: (instruction, response)
-        for sample, instruction, response in samples.select(
-            "sample_id", "instruction", "response"
-        ).iter_rows()
-    }
-    reading = client.reading
+    texts, reading = contrast.texts_of(samples), client.reading
 
     def ask(asked: Sequence[Comparison]) -> pl.DataFrame:
         outcomes = client.complete_parsed(

@@ -44,6 +44,12 @@ def prompt_version(reading: Reading) -> str:
     return f"contrast-{reading}-{hashlib.sha256(f'{text}|layout-2'.encode()).hexdigest()[:8]}"
 
 
+def texts_of(samples: pl.DataFrame) -> dict[str, tuple[str, str]]:
+    """Instruction and response by sample id."""
+    rows = samples.select("sample_id", "instruction", "response").iter_rows()
+    return {sample: (instruction, response) for sample, instruction, response in rows}
+
+
 def build_call(
     comparison: Comparison,
     texts: Mapping[str, tuple[str, str]],

@@ -4,10 +4,10 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.answers.outside import asked
-from opencs_assets.answers.store import KEY, expected_keys
 from opencs_assets.config.experiments import Experiments
 from opencs_assets.tables.answers import UNANSWERED
-from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.tables.benchmarks import turn_keys
+from opencs_assets.wiring.checks import Finding, build_check, missing_and_unknown
 from opencs_assets.wiring.partitions import Partitions
 
 MOST_EMPTY = 0.5
@@ -15,17 +15,15 @@ MOST_EMPTY = 0.5
 
 def one_answer_each(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
     """Every turn of every question has exactly one answer, or a row that says why not."""
-    expected = expected_keys(questions)
-    found = answers.select(KEY).rows()
-    missing = sorted(set(expected) - set(found))
-    unknown = sorted(set(found) - set(expected))
-    repeated = len(found) - len(set(found))
-    first = f", first missing {missing[0]}" if missing else ""
+    expected = turn_keys(questions)
+    missing, unknown = missing_and_unknown(expected, answers.unique(expected.columns))
+    repeated = answers.height - answers.select(expected.columns).n_unique()
+    first = f", first missing {min(missing.rows())}" if missing.height else ""
     return Finding(
-        not missing and not unknown and not repeated,
-        f"{len(found)} answers to {len(expected)} turns: {len(missing)} missing, "
-        f"{len(unknown)} to no question, {repeated} repeated{first}",
-        {"missing": len(missing), "unknown": len(unknown), "repeated": repeated},
+        not missing.height and not unknown.height and not repeated,
+        f"{answers.height} answers to {expected.height} turns: {missing.height} missing, "
+        f"{unknown.height} to no question, {repeated} repeated{first}",
+        {"missing": missing.height, "unknown": unknown.height, "repeated": repeated},
     )
 
 
@@ -71,12 +69,7 @@ def few_failed(answers: pl.DataFrame) -> Finding:
 def build_answer_checks(
     experiments: Experiments, partitions: Partitions
 ) -> list[dg.AssetChecksDefinition]:
-    """The checks on ``model_answers``.
-
-    Args:
-        experiments: What is declared, among it the benchmarks that models answer.
-        partitions: The partition families.
-    """
+    """The checks on ``model_answers``."""
 
     def one_answer_each_asked(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
         """Every turn of every question asked has exactly one answer, or a row that says why not."""
@@ -85,38 +78,23 @@ def build_answer_checks(
     return [
         build_check(
             "model_answers",
-            "one_answer_each",
             one_answer_each_asked,
-            partitions_def=partitions.dataset_experiment,
-            inputs={"benchmark_questions": dg.AssetIn("benchmark_questions")},
+            partitions.dataset_experiment,
+            "benchmark_questions",
+            name="one_answer_each",
         ),
         build_check(
-            "model_answers",
-            "of_one_checkpoint",
-            of_one_checkpoint,
-            partitions_def=partitions.dataset_experiment,
-            inputs={"checkpoint": dg.AssetIn("checkpoint")},
+            "model_answers", of_one_checkpoint, partitions.dataset_experiment, "checkpoint"
         ),
-        build_check(
-            "model_answers",
-            "few_empty",
-            few_empty,
-            partitions_def=partitions.dataset_experiment,
-            # A model that says nothing is a result to be seen, not broken data.
-            blocking=False,
-        ),
+        # A model that says nothing is a result to be seen, not broken data.
+        build_check("model_answers", few_empty, partitions.dataset_experiment, blocking=False),
     ]
 
 
 def build_outside_checks(
     experiments: Experiments, partitions: Partitions
 ) -> list[dg.AssetChecksDefinition]:
-    """The checks on ``outside_answers``.
-
-    Args:
-        experiments: What is declared.
-        partitions: The partition families.
-    """
+    """The checks on ``outside_answers``."""
 
     def one_answer_each_outside(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
         """Every turn of every question asked has exactly one answer, or a row that says why not."""
@@ -127,16 +105,10 @@ def build_outside_checks(
     return [
         build_check(
             "outside_answers",
-            "one_answer_each",
             one_answer_each_outside,
-            partitions_def=partitions.outside_model,
-            inputs={"benchmark_questions": dg.AssetIn("benchmark_questions")},
+            partitions.outside_model,
+            "benchmark_questions",
+            name="one_answer_each",
         ),
-        build_check(
-            "outside_answers",
-            "few_failed",
-            few_failed,
-            partitions_def=partitions.outside_model,
-            blocking=False,
-        ),
+        build_check("outside_answers", few_failed, partitions.outside_model, blocking=False),
     ]

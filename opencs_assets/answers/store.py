@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from opencs_assets.tables.answers import MODEL_ANSWERS
+from opencs_assets.tables.benchmarks import turn_keys
 from resources.schema import conform
 
 Row = dict[str, Any]
@@ -17,11 +18,7 @@ KEY = ("benchmark", "question_id", "turn")
 
 def expected_keys(questions: pl.DataFrame) -> list[tuple[str, str, int]]:
     """Key of every answer that the questions call for, in their order."""
-    return [
-        (row["benchmark"], row["question_id"], turn)
-        for row in questions.iter_rows(named=True)
-        for turn in range(1, len(row["turns"]) + 1)
-    ]
+    return turn_keys(questions).rows()
 
 
 class PartialAnswers:

@@ -85,16 +85,6 @@ def build_checkpoint_checks(partitions: Partitions) -> list[dg.AssetChecksDefini
     their partition mapping in Dagster 1.13, so that it could not be given the subset.
     """
     return [
-        build_check(
-            "checkpoint",
-            "files_intact",
-            files_intact,
-            partitions_def=partitions.dataset_experiment,
-        ),
-        build_check(
-            "checkpoint",
-            "template_of_training",
-            template_of_training,
-            partitions_def=partitions.dataset_experiment,
-        ),
+        build_check("checkpoint", files_intact, partitions.dataset_experiment),
+        build_check("checkpoint", template_of_training, partitions.dataset_experiment),
     ]

@@ -45,21 +45,12 @@ def every_sample_accounted_for(
 def build_cluster_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     """The checks on ``sample_embeddings`` and ``sample_clusters``."""
     return [
-        build_check(
-            "sample_embeddings",
-            "one_unit_vector_each",
-            one_unit_vector_each,
-            partitions_def=partitions.dataset,
-            inputs={"raw_dataset": dg.AssetIn("raw_dataset")},
-        ),
+        build_check("sample_embeddings", one_unit_vector_each, partitions.dataset, "raw_dataset"),
         build_check(
             "sample_clusters",
-            "every_sample_accounted_for",
             every_sample_accounted_for,
-            partitions_def=partitions.dataset,
-            inputs={
-                "normalized_tags": dg.AssetIn("normalized_tags"),
-                "unclustered_samples": dg.AssetIn("unclustered_samples"),
-            },
+            partitions.dataset,
+            "normalized_tags",
+            "unclustered_samples",
         ),
     ]

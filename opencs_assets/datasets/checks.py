@@ -38,14 +38,6 @@ def few_rejected(rejected: pl.DataFrame, samples: pl.DataFrame) -> Finding:
 def build_dataset_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     """The checks on ``raw_dataset`` and ``rejected_rows``."""
     return [
-        build_check(
-            "raw_dataset", "sound_samples", sound_samples, partitions_def=partitions.dataset
-        ),
-        build_check(
-            "rejected_rows",
-            "few_rejected",
-            few_rejected,
-            partitions_def=partitions.dataset,
-            inputs={"raw_dataset": dg.AssetIn("raw_dataset")},
-        ),
+        build_check("raw_dataset", sound_samples, partitions.dataset),
+        build_check("rejected_rows", few_rejected, partitions.dataset, "raw_dataset"),
     ]

@@ -26,12 +26,4 @@ def build_import_checks() -> list[dg.AssetChecksDefinition]:
     A conflict makes results unfit to publish, not the table broken: it is shown, and the marts
     leave it out.
     """
-    return [
-        build_check(
-            "imported_verdicts",
-            "no_conflicts",
-            no_conflicts,
-            partitions_def=None,
-            blocking=False,
-        )
-    ]
+    return [build_check("imported_verdicts", no_conflicts, None, blocking=False)]

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.checks import Finding, build_check, few_not_ok
 from opencs_assets.wiring.partitions import Partitions
 
 MOST_NOT_TAGGED = 0.2
@@ -12,16 +12,7 @@ MOST_WITHOUT_TAG = 0.5
 
 def few_not_tagged(tags: pl.DataFrame) -> Finding:
     """At most 20 % of the samples have no readable tags."""
-    failed = tags.filter(pl.col("status") != "ok")
-    share = failed.height / tags.height if tags.height else 1.0
-    return Finding(
-        share <= MOST_NOT_TAGGED,
-        f"{failed.height} of {tags.height} samples ({share:.1%}) could not be tagged",
-        {
-            "by_status": dict(failed["status"].value_counts().sort("status").iter_rows()),
-            "limit": MOST_NOT_TAGGED,
-        },
-    )
+    return few_not_ok(tags, MOST_NOT_TAGGED, "samples", "could not be tagged", share_of_none=1.0)
 
 
 def few_without_tag(tags: pl.DataFrame) -> Finding:
@@ -43,13 +34,6 @@ def few_without_tag(tags: pl.DataFrame) -> Finding:
 def build_tag_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]:
     """The checks on ``open_tags`` and ``normalized_tags``."""
     return [
-        build_check(
-            "open_tags", "few_not_tagged", few_not_tagged, partitions_def=partitions.dataset
-        ),
-        build_check(
-            "normalized_tags",
-            "few_without_tag",
-            few_without_tag,
-            partitions_def=partitions.dataset,
-        ),
+        build_check("open_tags", few_not_tagged, partitions.dataset),
+        build_check("normalized_tags", few_without_tag, partitions.dataset),
     ]

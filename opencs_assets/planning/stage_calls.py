@@ -18,7 +18,7 @@ from opencs_assets.protocols.tasks import by_benchmark, most_turns, pair_tasks, 
 from opencs_assets.scores import contrast, single
 from opencs_assets.scores.pairing import Comparison
 from opencs_assets.selection import refinement
-from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
+from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS, turn_keys
 from resources.llm.client import LLMClient
 from resources.llm.types import Call
 from resources.settings import Criterion, Settings
@@ -82,27 +82,9 @@ def benchmark_frame(home: Path, names: Sequence[str]) -> tuple[pl.DataFrame, lis
 
 def assumed_answers(questions: pl.DataFrame, model: str) -> pl.DataFrame:
     """Answers of the assumed length to every turn: the columns of answers that judging reads."""
-    rows = [
-        {
-            "benchmark": benchmark,
-            "question_id": question_id,
-            "turn": turn,
-            "answer": stand_in(f"{model} answers", ASSUMED_ANSWER),
-            "finish_reason": "stop",
-        }
-        for benchmark, question_id, turns in questions.select(
-            "benchmark", "question_id", "turns"
-        ).iter_rows()
-        for turn in range(1, len(turns) + 1)
-    ]
-    schema = {
-        "benchmark": pl.String,
-        "question_id": pl.String,
-        "turn": pl.Int64,
-        "answer": pl.String,
-        "finish_reason": pl.String,
-    }
-    return pl.DataFrame(rows, schema=schema)
+    return turn_keys(questions).with_columns(
+        answer=pl.lit(stand_in(f"{model} answers", ASSUMED_ANSWER)), finish_reason=pl.lit("stop")
+    )
 
 
 def tag_calls(client: LLMClient, samples: pl.DataFrame) -> list[Call]:

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.wiring.checks import Finding, build_check
+from opencs_assets.wiring.checks import Finding, build_check, few_not_ok, missing_and_unknown
 from opencs_assets.wiring.partitions import Partitions
 
 MOST_UNREAD = 0.1
@@ -62,22 +62,13 @@ def decided_by_quality(comparisons: pl.DataFrame) -> Finding:
 
 def few_unread(replies: pl.DataFrame) -> Finding:
     """At most 10 % of the replies could not be read."""
-    unread = replies.filter(pl.col("status") != "ok")
-    share = unread.height / replies.height if replies.height else 0.0
-    return Finding(
-        share <= MOST_UNREAD,
-        f"{unread.height} of {replies.height} replies ({share:.1%}) could not be read",
-        {
-            "by_status": dict(unread["status"].value_counts().sort("status").iter_rows()),
-            "limit": MOST_UNREAD,
-        },
-    )
+    return few_not_ok(replies, MOST_UNREAD, "replies", "could not be read")
 
 
 def every_candidate(scores: pl.DataFrame, clusters: pl.DataFrame) -> Finding:
     """Every candidate has a row in its primary cluster, and the scores are within 1 and 100."""
     candidates = clusters.filter(pl.col("is_candidate") & pl.col("is_primary"))
-    lost = candidates.join(scores, on=["cluster", "sample_id"], how="anti").height
+    lost = missing_and_unknown(candidates.select("cluster", "sample_id"), scores)[0].height
     outside = scores.filter(~pl.col("score").is_between(1, 100)).height
     return Finding(
         not lost and not outside,
@@ -92,22 +83,13 @@ def build_score_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]
     return [
         # Comparing in one order is what profile faithful does, so it is shown and does not block.
         *(
-            build_check(table, name, find, partitions_def=dataset, blocking=False)
+            build_check(table, find, dataset, blocking=False)
             for table in ("score_comparisons", "whole_set_comparisons")
-            for name, find in (
-                ("balanced_orders", balanced_orders),
-                ("decided_by_quality", decided_by_quality),
-            )
+            for find in (balanced_orders, decided_by_quality)
         ),
         *(
-            build_check(table, "few_unread", few_unread, partitions_def=dataset)
+            build_check(table, few_unread, dataset)
             for table in ("score_comparisons", "whole_set_comparisons", "single_scores")
         ),
-        build_check(
-            "contrastive_scores",
-            "every_candidate",
-            every_candidate,
-            partitions_def=dataset,
-            inputs={"sample_clusters": dg.AssetIn("sample_clusters")},
-        ),
+        build_check("contrastive_scores", every_candidate, dataset, "sample_clusters"),
     ]

@@ -26,12 +26,9 @@ def build_selection_checks(partitions: Partitions) -> list[dg.AssetChecksDefinit
     return [
         build_check(
             "selected_subset",
-            "sound_subset",
             sound_subset,
-            partitions_def=partitions.dataset_selector,
-            inputs={
-                "raw_dataset": dg.AssetIn("raw_dataset"),
-                "outside_samples": dg.AssetIn("outside_samples"),
-            },
+            partitions.dataset_selector,
+            "raw_dataset",
+            "outside_samples",
         ),
     ]

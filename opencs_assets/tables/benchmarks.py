@@ -24,3 +24,12 @@ BENCHMARK_QUESTIONS = Table(
         ),
     },
 )
+
+
+def turn_keys(questions: pl.DataFrame) -> pl.DataFrame:
+    """``benchmark``, ``question_id`` and ``turn`` of every turn of questions, in their order."""
+    return questions.select(
+        "benchmark",
+        "question_id",
+        turn=pl.int_ranges(1, pl.col("turns").list.len().cast(pl.Int64) + 1),
+    ).explode("turn")

@@ -22,26 +22,49 @@ class Finding(NamedTuple):
     metadata: Mapping[str, Any] = {}
 
 
+def few_not_ok(
+    rows: pl.DataFrame, most: float, what: str, is_wrong: str, *, share_of_none: float = 0.0
+) -> Finding:
+    """Whether at most a share of the rows has another ``status`` than ok."""
+    wrong = rows.filter(pl.col("status") != "ok")
+    share = wrong.height / rows.height if rows.height else share_of_none
+    return Finding(
+        share <= most,
+        f"{wrong.height} of {rows.height} {what} ({share:.1%}) {is_wrong}",
+        {
+            "by_status": dict(wrong["status"].value_counts().sort("status").iter_rows()),
+            "limit": most,
+        },
+    )
+
+
+def missing_and_unknown(
+    expected: pl.DataFrame, rows: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The expected keys that no row has, and the rows whose key is not among the expected ones."""
+    key = expected.columns
+    return expected.join(rows, on=key, how="anti"), rows.join(expected, on=key, how="anti")
+
+
 def build_check(
     asset: str,
-    name: str,
     find: Callable[..., Finding | tuple[bool, str, Mapping[str, Any]]],
-    *,
     partitions_def: dg.PartitionsDefinition[str] | None,
-    inputs: Mapping[str, dg.AssetIn] | None = None,
+    *inputs: str,
+    name: str | None = None,
     blocking: bool = True,
 ) -> dg.AssetChecksDefinition:
     """Make an asset check from a function over the asset's table.
 
     Args:
         asset: The asset that is checked; its table is the first argument of ``find``.
-        name: Name of the check.
         find: Pure function of the tables; further arguments are ``inputs`` in order.
         partitions_def: The asset's partitions.
         inputs: Further tables that the check compares with.
+        name: Name of the check; unset: that of ``find``.
         blocking: Whether a failure stops what comes after; for broken data only.
     """
-    names = [asset, *(inputs or {})]
+    names = [asset, *inputs]
 
     def check(**tables: pl.DataFrame) -> dg.AssetCheckResult:
         finding = Finding(*find(*[tables[each] for each in names]))
@@ -59,9 +82,9 @@ def build_check(
     )
     return dg.asset_check(
         asset=asset,
-        name=name,
+        name=name or find.__name__,
         description=(find.__doc__ or "").strip().split("\n")[0],
         blocking=blocking,
         partitions_def=partitions_def,
-        additional_ins=dict(inputs or {}),
+        additional_ins={each: dg.AssetIn(each) for each in inputs},
     )(check)

@@ -23,15 +23,10 @@ from resources.llm.resource import LLMResource
 
 def build_planning_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that say what a dataset would take, and how much its subset owes to settings."""
-    stability_table = partial(
-        table_out,
-        group="selection",
-        kinds={"polars", "parquet"},
-        code_version="2",
-        automation_condition=free_stage(),
-        family=DATASET,
-    )
+    return [_estimate(partitions), _stability(partitions)]
 
+
+def _estimate(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset,
         deps=["raw_dataset"],
@@ -64,6 +59,19 @@ def build_planning_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "stored": sum(each.estimate.stored for each in costs),
             }
         )
+
+    return cost_estimate
+
+
+def _stability(partitions: Partitions) -> dg.AssetsDefinition:
+    stability_table = partial(
+        table_out,
+        group="selection",
+        kinds={"polars", "parquet"},
+        code_version="2",
+        automation_condition=free_stage(),
+        family=DATASET,
+    )
 
     @dg.multi_asset(
         name="selection_stability",
@@ -131,4 +139,4 @@ def build_planning_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [cost_estimate, selection_stability]
+    return selection_stability

@@ -134,43 +134,41 @@ def sample_size(
         price = _prices(opened, settings, kind, questions, answers)
         model = opened.model_label
     counts = dict(questions.group_by("benchmark").len().iter_rows())
-    counts |= {ALL: sum(counts.values())} if len(names) > 1 else {}
+    if len(names) > 1:
+        price[ALL] = [estimate for parts in price.values() for estimate in parts]
+        counts[ALL] = questions.height
     of_matchup = experiments.matchups[matchup].benchmark if matchup in experiments.matchups else ""
     of_matchup = of_matchup if of_matchup in price else ""
-    # Questions of all benchmarks cost what they cost on average.
-    priced = {of_matchup: price[of_matchup]} if of_matchup else price
-    asked = sum(counts[name] for name in priced)
     notes = (
         *([] if answers else [f"Answers are taken to have {ASSUMED_ANSWER:,} characters."]),
         f"Dollars are those of {model}, for both models' answers to a question as those of "
         f"{of_matchup or 'all benchmarks that are here'} are on average.",
     )
+    # The last one is all of them together, or the only one.
+    typical = of_matchup or [*price][-1]
+    design = {"level": level, "power": power, "lost": noise.lost}
     unit = 100.0 if kind == "pair" else 1.0
     needed = []
     for effect in effects:
-        count = questions_needed(
-            effect / unit, noise.deviation, level=level, power=power, lost=noise.lost
-        )
+        count = questions_needed(effect / unit, noise.deviation, **design)
         fits = [name for name in names if counts[name] >= count]
         needed.append(
             {
                 "effect": _effect(kind, effect),
                 "questions": count,
-                **_cost(list(priced.values()), count / asked),
-                "enough": ", ".join(fits) or (ALL if counts.get(ALL, 0) >= count else "none here"),
+                **_cost(price[typical], count / counts[typical]),
+                "enough": ", ".join(fits) or (ALL if questions.height >= count else "none here"),
             }
         )
     rows = []
-    for name in [*names, *([ALL] if ALL in counts else [])]:
-        seen = unit * detectable_effect(
-            counts[name], noise.deviation, level=level, power=power, lost=noise.lost
-        )
+    for name, parts in price.items():
+        shown = unit * detectable_effect(counts[name], noise.deviation, **design)
         rows.append(
             {
                 "benchmark": name,
                 "questions": counts[name],
-                **_cost([price[name]] if name in price else list(price.values()), 1),
-                "shows": _effect(kind, seen) if seen <= most else "nothing",
+                **_cost(parts, 1),
+                "shows": _effect(kind, shown) if shown <= most else "nothing",
             }
         )
     return SampleSizeAnswer(needed, rows, noise, notes)
@@ -194,14 +192,14 @@ def _prices(
     kind: Kind,
     questions: pl.DataFrame,
     answers: Mapping[str, pl.DataFrame] | None,
-) -> dict[str, Estimate]:
+) -> dict[str, list[Estimate]]:
     """What judging takes on each benchmark, by answers where both models have answered it."""
     stand_ins = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
     prices = {}
     for name in questions["benchmark"].unique(maintain_order=True):
         both_there = answers and all(name in frame["benchmark"] for frame in answers.values())
         given = answers if answers and both_there else stand_ins
-        prices[name] = client.estimate(_calls(client, settings, kind, questions, given, name))
+        prices[name] = [client.estimate(_calls(client, settings, kind, questions, given, name))]
     return prices
 
 
@@ -376,8 +374,8 @@ def _calls(
     return [replace(call, sample_index=_NEW) for call in calls]
 
 
-def _cost(parts: Sequence[Estimate], share: float) -> dict[str, Any]:
-    estimate = times(total(parts), share)
+def _cost(parts: Sequence[Estimate], count: float) -> dict[str, Any]:
+    estimate = times(total(parts), count)
     return {"calls": estimate.calls, "dollars": dollars(estimate.cost_usd)}
 
 

@@ -32,4 +32,4 @@ def turn_keys(questions: pl.DataFrame) -> pl.DataFrame:
         "benchmark",
         "question_id",
         turn=pl.int_ranges(1, pl.col("turns").list.len().cast(pl.Int64) + 1),
-    ).explode("turn")
+    ).explode("turn", empty_as_null=False)

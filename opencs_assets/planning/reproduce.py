@@ -20,6 +20,7 @@ from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.config.experiments import FURTHER, Experiments, Selector, load_experiments
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
+from opencs_assets.files.kept import write_whole
 from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
 from resources.settings import Settings
@@ -181,9 +182,7 @@ def declare(grid: Grid) -> None:
     if grid.is_declared:
         return
     grid.target.parent.mkdir(parents=True, exist_ok=True)
-    part = grid.target.with_name(f"{grid.target.name}.part")
-    part.write_text(grid.declared_in.read_text(encoding="utf-8"), encoding="utf-8")
-    part.replace(grid.target)
+    write_whole(grid.target, grid.declared_in.read_bytes())
 
 
 def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | None) -> list[Need]:

@@ -25,8 +25,8 @@ from opencs_assets.protocols.registry import pair_protocols, protocol_facts
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
-from resources.dbt_project import DbtError, NodeResult, dbt_build, refuse_broken
 from opencs_assets.wiring import running
+from resources.dbt_project import DbtError, NodeResult, dbt_build, refuse_broken
 from resources.settings import SettingsError, load_settings
 from tests.integration.servers.started import started
 from tests.integration.warehouse.conftest import table as table_of

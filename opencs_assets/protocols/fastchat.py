@@ -60,7 +60,7 @@ class JudgePrompt:
 
     Attributes:
         name: Its name, such as ``single-v1``.
-        system: What the judge is told first.
+        system: System message to the judge.
         template: The rest, with places for questions and answers.
     """
 
@@ -75,7 +75,7 @@ class JudgePrompts:
 
     Attributes:
         path: The file.
-        prompts: They, by name.
+        prompts: The prompts by name.
     """
 
     path: Path
@@ -103,20 +103,20 @@ def read_prompts(path: Path) -> JudgePrompts:
         JudgePromptsError: It can't be read, a line is no prompt, or one of the prompts is missing
             or not as it must be.
     """
-    wanted = {name: protocol for protocol in _NAMES for name in _names(protocol)}
+    protocols = {name: protocol for protocol in _NAMES for name in _names(protocol)}
     prompts: dict[str, JudgePrompt] = {}
     places: dict[str, str] = {}
     for place, row in every_row(path, ACCEPTED):
         name = _text(row, "name", f"{path} {place}")
-        if name not in wanted:
+        if name not in protocols:
             continue
         if name in places:
             raise JudgePromptsError(
                 f"{path} {place}, name: {name} stands in {places[name]} already; remove one of them"
             )
         places[name] = place
-        prompts[name] = _prompt(row, name, wanted[name], f"{path} {place}")
-    missing = [name for name in wanted if name not in prompts]
+        prompts[name] = _prompt(row, name, protocols[name], f"{path} {place}")
+    missing = [name for name in protocols if name not in prompts]
     if missing:
         raise JudgePromptsError(f"{path} has no prompt named {', '.join(missing)}; {_REMEDY}")
     return JudgePrompts(path, prompts)
@@ -269,6 +269,6 @@ def _prompt(row: Mapping[str, Any], name: str, protocol: Protocol, where: str) -
 def _text(row: Mapping[str, Any], field: str, where: str) -> str:
     value = row.get(field)
     if not isinstance(value, str):
-        found = "is missing" if field not in row else f"must be a text, not {value!r}"
-        raise JudgePromptsError(f"{where}, {field}: {found}; {_REMEDY}")
+        problem = "is missing" if field not in row else f"must be a text, not {value!r}"
+        raise JudgePromptsError(f"{where}, {field}: {problem}; {_REMEDY}")
     return value

@@ -152,13 +152,13 @@ def refuse_misfits(settings: Settings, reading: Reading) -> None:
 
 
 def _prompts_of_file(settings: Settings, reading: Reading, turns: int) -> JudgePrompts | None:
-    wanted = settings.judging.prompts
-    if wanted == "own" or reading == "logprobs":
+    family = settings.judging.prompts
+    if family == "own" or reading == "logprobs":
         return None
-    if wanted is None and turns > fastchat.MOST_TURNS:
+    if family is None and turns > fastchat.MOST_TURNS:
         return None
     prompts = fastchat.find_prompts(settings.home)
-    if wanted is None:
+    if family is None:
         return prompts
     if prompts is None:
         places = " or ".join(str(settings.home / place) for place in fastchat.PLACES)

@@ -68,10 +68,10 @@ def batches(tasks: Sequence[PairTask], early: EarlyStop) -> Iterator[list[PairTa
         tasks: Tasks, question by question.
         early: When to stop.
     """
-    by_question = [list(found) for _, found in groupby(tasks, lambda task: task.question)]
-    by_question.sort(key=lambda found: _place(found[0].question, early.seed))
+    by_question = [list(together) for _, together in groupby(tasks, lambda task: task.question)]
+    by_question.sort(key=lambda together: _place(together[0].question, early.seed))
     for start in range(0, len(by_question), early.batch):
-        yield [task for found in by_question[start : start + early.batch] for task in found]
+        yield [task for together in by_question[start : start + early.batch] for task in together]
 
 
 def look(outcomes: Mapping[JudgedQuestion, Sequence[Result]], level: float) -> Look:

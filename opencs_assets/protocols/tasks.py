@@ -121,10 +121,10 @@ def single_tasks(questions: pl.DataFrame, answers: pl.DataFrame) -> list[SingleT
         answers: Rows of ``model_answers`` of one experiment.
     """
     given = _answers(answers)
-    wanted = _questions(questions, set(answers["benchmark"]))
+    judged_questions = _questions(questions, set(answers["benchmark"]))
     return [
         SingleTask(question, turn, _conversation(given, question, turn))
-        for question in wanted
+        for question in judged_questions
         for turn in range(1, len(question.turns) + 1)
     ]
 
@@ -163,7 +163,7 @@ def pair_tasks(
 
 def by_benchmark(tasks: Sequence[SingleTask]) -> list[list[SingleTask]]:
     """The tasks of each benchmark, in their order."""
-    return [list(found) for _, found in groupby(tasks, lambda task: task.question.benchmark)]
+    return [list(group) for _, group in groupby(tasks, lambda task: task.question.benchmark)]
 
 
 def most_turns(questions: pl.DataFrame, benchmark: str) -> int:

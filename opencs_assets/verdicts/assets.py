@@ -180,26 +180,26 @@ def _dataset(context: dg.AssetExecutionContext) -> str:
 def _means(table: pl.DataFrame) -> dict[str, Any]:
     """Mean scores by turn and of all, those that could be read; by turn, as turns differ."""
     means = dict(table.group_by("turn").agg(pl.col("score").mean()).sort("turn").iter_rows())
-    found = {f"mean_score_turn_{turn}": mean for turn, mean in means.items()}
-    found["mean_score"] = table["score"].mean()
-    return {name: mean for name, mean in found.items() if mean is not None}
+    mean_scores = {f"mean_score_turn_{turn}": mean for turn, mean in means.items()}
+    mean_scores["mean_score"] = table["score"].mean()
+    return {name: mean for name, mean in mean_scores.items() if mean is not None}
 
 
 def _outcomes(table: pl.DataFrame) -> dict[str, Any]:
     merged = plots.outcomes(table)
     counts = dict.fromkeys(("win", "tie", "lose", "unparsable"), 0)
-    found: dict[str, Any] = {
+    outcomes: dict[str, Any] = {
         **counts,
         **dict(merged["outcome"].value_counts().iter_rows()),
     }
     if table.height:
-        found["rule"] = pair_protocols()[table["protocol"][0]].default_rule
+        outcomes["rule"] = pair_protocols()[table["protocol"][0]].default_rule
     read = merged.filter(pl.col("orders_disagree").is_not_null())
     if read.height:
-        found["orders_disagree_pct"] = round(
+        outcomes["orders_disagree_pct"] = round(
             100 * int(read["orders_disagree"].sum()) / read.height, 2
         )
-    return found
+    return outcomes
 
 
 def _stopping(last: Look) -> dict[str, int | float | bool]:
@@ -217,7 +217,7 @@ def _stopping(last: Look) -> dict[str, int | float | bool]:
 def _counts(table: pl.DataFrame) -> dict[str, Any]:
     by_status = dict(table["status"].value_counts().sort("status").iter_rows())
     read = by_status.get("ok", 0)
-    told = {
+    counts = {
         name: ", ".join(table[name].unique().sort()) or "nothing to judge"
         for name in ("protocol", "reading", "prompt_version", "sampling")
     }
@@ -226,5 +226,5 @@ def _counts(table: pl.DataFrame) -> dict[str, Any]:
         "read": read,
         "unread": table.height - read - by_status.get(STOPPED, 0),
         "by_status": by_status,
-        **told,
+        **counts,
     }

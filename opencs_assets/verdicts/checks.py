@@ -31,8 +31,8 @@ def both_orders(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
 
 def few_unread(verdicts: pl.DataFrame) -> Finding:
     """At most 10 % of the expected verdicts that were not stopped before have no value."""
-    wanted = verdicts.filter(pl.col("status") != STOPPED)
-    return few_not_ok(wanted, MOST_UNREAD, "verdicts", "have no value")
+    judged = verdicts.filter(pl.col("status") != STOPPED)
+    return few_not_ok(judged, MOST_UNREAD, "verdicts", "have no value")
 
 
 def build_verdict_checks(

@@ -93,14 +93,14 @@ def judge_pairs(
     outcomes: dict[PairTask, Outcome[PairReply]] = {}
     last: Look | None = None
     for batch in batches(asked, early) if early else [asked]:
-        found = client.complete_read(
+        batch_outcomes = client.complete_read(
             batch,
             protocol.call,
             protocol.read,
             label="pairs judged",
             max_attempts=protocol.attempts,
         )
-        outcomes.update(zip(batch, found, strict=True))
+        outcomes.update(zip(batch, batch_outcomes, strict=True))
         if early:
             last = look(merged_outcomes(outcomes, protocol), early.level)
             if last.is_clear:
@@ -121,7 +121,7 @@ def judge_pairs(
 class JudgeSampling:
     """How the judge was sampled, as JSON: what the stored requests hold.
 
-    A call that was not sent is told as the most of the others were.
+    A call that was not sent is said to be sampled as most of the others were.
 
     Args:
         client: The judge.
@@ -140,7 +140,7 @@ class JudgeSampling:
         )
 
     def of(self, outcome: Outcome[Any] | None) -> str:
-        """Of one verdict."""
+        """How the judge was sampled for one verdict."""
         reply_id = outcome.reply.reply_id if outcome else ""
         return self._sent.get(reply_id, self._otherwise)
 
@@ -201,8 +201,8 @@ def pair_table(
     rows = []
     for task in tasks:
         outcome = outcomes.get(task)
-        said = outcome.value if outcome else None
-        verdict = swapped_back(said, task.shown_first) if said else None
+        reply = outcome.value if outcome else None
+        verdict = swapped_back(reply, task.shown_first) if reply else None
         rows.append(
             {
                 **_identity(task),

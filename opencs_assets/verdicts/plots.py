@@ -57,13 +57,13 @@ def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
     counted = outcomes(verdicts).group_by("category", "outcome").len()
     if not counted.height:
         return nothing_to_plot(title)
-    found = {(category, outcome): count for category, outcome, count in counted.iter_rows()}
+    counts = {(category, outcome): count for category, outcome, count in counted.iter_rows()}
     categories = counted["category"].unique().sort().to_list()
     drawn, (axes,) = figure(title, size=(7.5, 1.6 + 0.3 * len(categories)))
     places = np.arange(len(categories))
     left = np.zeros(len(categories))
     for name, colour in OUTCOMES:
-        values = np.array([found.get((category, name), 0) for category in categories])
+        values = np.array([counts.get((category, name), 0) for category in categories])
         axes.barh(places, values, left=left, color=colour, label=name)
         left += values
     axes.set_yticks(places, categories)

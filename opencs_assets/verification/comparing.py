@@ -15,7 +15,7 @@ Named = Callable[[Mapping[str, Any]], str]
 
 
 def differences(
-    found: pl.DataFrame,
+    there: pl.DataFrame,
     expected: pl.DataFrame,
     key: Sequence[str],
     *,
@@ -26,7 +26,7 @@ def differences(
     """What is doubled, missing, too much or other than expected.
 
     Args:
-        found: Rows that are there; may have more columns.
+        there: Rows that are there; may have more columns.
         expected: Rows that should be there; all of its columns are compared. Floats, nested ones
             too, may differ by 1e-9, relative to the greater of 1 and the expected value.
         key: Columns that tell a row from the others; null is a value like any other.
@@ -44,11 +44,11 @@ def differences(
     def absent(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
         return rows.join(others, on=key, how="anti", nulls_equal=True, maintain_order="left")
 
-    found = found.with_columns(
+    there = there.with_columns(
         pl.col(name).cast(expected.schema[name]) for name in expected.columns
     )
-    once = found.unique(key, keep="first", maintain_order=True)
-    rows = found.group_by(key, maintain_order=True).len()
+    once = there.unique(key, keep="first", maintain_order=True)
+    rows = there.group_by(key, maintain_order=True).len()
     wanted = expected.group_by(key).len(_OTHER)
     counts = rows.join(wanted, on=key, how="left", nulls_equal=True, maintain_order="left")
     for row in counts.with_columns(pl.col(_OTHER).fill_null(1)).iter_rows(named=True):

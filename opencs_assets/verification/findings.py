@@ -71,10 +71,10 @@ class Findings:
             what: What it is, as in ``count``.
             faults: What is wrong with it; may be nothing.
         """
-        found = list(faults)
-        if found:
-            self.tallies.setdefault((found[0].layer, what), Tally()).wrong += 1
-            self.faults.extend(found)
+        new_faults = list(faults)
+        if new_faults:
+            self.tallies.setdefault((new_faults[0].layer, what), Tally()).wrong += 1
+            self.faults.extend(new_faults)
 
     def note(self, text: str) -> None:
         """Keep a note, once."""
@@ -98,7 +98,7 @@ class Findings:
         }
 
 
-def told(partition: Mapping[str, str]) -> str:
+def partition_name(partition: Mapping[str, str]) -> str:
     """A partition in words."""
     return ", ".join(f"{name}={value}" for name, value in partition.items())
 

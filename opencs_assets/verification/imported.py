@@ -120,15 +120,15 @@ def _file(kept: KeptFile) -> str:
 
 
 def _named(row: Mapping[str, Any]) -> str:
-    said = (
+    names = (
         [f"{row['model']} on {row['benchmark']} question {row['question_id']} turn {row['turn']}"]
         if "model" in row
         else []
     )
     if "file" in row:
-        said.append(f"file {row['file'][:_SHORT]}")
+        names.append(f"file {row['file'][:_SHORT]}")
     if "row" in row:
-        said.append(f"row {row['row']}")
+        names.append(f"row {row['row']}")
     if "shown_first" in row:
-        said.append(f"turn {row['turn']}, {row['shown_first']} shown first")
-    return ", ".join(said)
+        names.append(f"turn {row['turn']}, {row['shown_first']} shown first")
+    return ", ".join(names)

@@ -29,7 +29,13 @@ from opencs_assets.protocols.tasks import (
 )
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verification.findings import Findings, Kind, VerificationFault, shown, told
+from opencs_assets.verification.findings import (
+    Findings,
+    Kind,
+    VerificationFault,
+    partition_name,
+    shown,
+)
 from opencs_assets.verification.replaying import Replayed, judge_roles, replay
 from opencs_assets.verification.stored import Stored, stored_replies
 from opencs_assets.verification.tables import check_files, duplicated_keys, read_table
@@ -144,8 +150,8 @@ class Judged:
         else:
             sides, benchmark = (first["model_a"], first["model_b"]), first["benchmark"]
             self._findings.note(
-                f"{PAIR}, {told(partition)}: the matchup is not declared any more; its rows say "
-                "which models they compare"
+                f"{PAIR}, {partition_name(partition)}: the matchup is not declared any more; "
+                "its rows say which models they compare"
             )
         given = [self._answers(model, partition["dataset"]) for model in sides]
         for model, answers in zip(sides, given, strict=True):
@@ -169,7 +175,7 @@ class Judged:
     ) -> None:
         self._findings.count("judged", f"{table}: rows", rows.height)
         fault = VerificationFault(
-            "judged", "missing", table, told(partition), f"all {rows.height} rows",
+            "judged", "missing", table, partition_name(partition), f"all {rows.height} rows",
             f"verdicts on answers of {model}, of which there are none", "answers that were judged",
         )  # fmt: skip
         self._findings.add(f"{table}: rows", [fault])
@@ -185,8 +191,8 @@ class Judged:
         names = TABLES[place.table].key
         rows = frame.to_dicts()
         self._findings.count("judged", what, max(frame.height, len(place.tasks)))
-        for *found, times in duplicated_keys(frame, names).iter_rows():
-            fault = _fault(place, "duplicated", tuple(found), f"{times} rows", "one row")
+        for *values, times in duplicated_keys(frame, names).iter_rows():
+            fault = _fault(place, "duplicated", tuple(values), f"{times} rows", "one row")
             self._findings.add(what, [fault])
         there = {tuple(row[name] for name in names) for row in rows}
         for key in place.tasks:
@@ -213,7 +219,7 @@ class Judged:
             task = place.tasks.get(tuple(row[name] for name in names))
             if task is not None and task.answered and row["prompt_version"] in protocols:
                 groups.setdefault((row["prompt_version"], row["judge"]), []).append(number)
-        found: dict[int, Replayed[Any]] = {}
+        best_of: dict[int, Replayed[Any]] = {}
         for (version, judge), numbers in groups.items():
             protocol = protocols[version]
             items = [place.tasks[tuple(rows[n][name] for name in names)] for n in numbers]
@@ -228,25 +234,25 @@ class Judged:
                 ]
                 if all(each.outcome is not None for each in best):
                     break
-            found.update(zip(numbers, best, strict=True))
+            best_of.update(zip(numbers, best, strict=True))
         for number, row in enumerate(rows):
-            yield row, found.get(number)
+            yield row, best_of.get(number)
 
     def _look_up(self, keys: Sequence[str]) -> Mapping[str, Stored]:
         new = [key for key in keys if key not in self._looked_up]
-        found = stored_replies(self._store, new)
-        self._looked_up |= found
-        for key in found.keys() - self._counted:
+        stored = stored_replies(self._store, new)
+        self._looked_up |= stored
+        for key in stored.keys() - self._counted:
             self._counted.add(key)
             self._findings.count("judged", "replies")
-            if found[key].changed:
+            if stored[key].changed:
                 fault = VerificationFault(
                     "judged",
                     "edited",
                     "replies",
                     "",
                     key,
-                    f"a {found[key].changed} that the judge's answer did not have",
+                    f"a {stored[key].changed} that the judge's answer did not have",
                     "the answer's body as it came, which is kept beside it",
                 )
                 self._findings.add("replies", [fault])
@@ -256,7 +262,7 @@ class Judged:
         self,
         place: _Place[Task],
         row: Row,
-        found: Replayed[Any] | None,
+        replayed: Replayed[Any] | None,
         protocols: Mapping[str, Any],
         names: Sequence[str],
         says: Callable[[Any, Any, Outcome[Any]], Row],
@@ -277,14 +283,17 @@ class Judged:
         protocol = protocols.get(row["prompt_version"])
         if protocol is None:
             return self._older(place, key, row, task)
-        assert found is not None  # noqa: S101 (for the type checker: it was replayed)
+        assert replayed is not None  # noqa: S101 (for the type checker: it was replayed)
         expected |= {"protocol": protocol.name, "reading": protocol.reading}
-        outcome = found.outcome
+        outcome = replayed.outcome
         if outcome is None:
-            if row["status"] in _NOT_KEPT and row["reply_id"] == found.asked.key:
+            if row["status"] in _NOT_KEPT and row["reply_id"] == replayed.asked.key:
                 expected |= _no_value(place.table)
                 return _differences(place, key, row, expected)
-            return [*_differences(place, key, row, expected), self._unasked(place, key, row, found)]
+            return [
+                *_differences(place, key, row, expected),
+                self._unasked(place, key, row, replayed),
+            ]
         reply_id = outcome.reply.reply_id
         stored = self._look_up([reply_id])[reply_id]
         if stored.request:
@@ -296,13 +305,13 @@ class Judged:
         if other and other != reply_id and (stored_other := self._look_up([other]).get(other)):
             # What it was asked says more than its key.
             del expected["reply_id"]
-            asked_of = found.asked.call.messages
-            what = _what_changed(task, place.sides, asked_of, stored_other.messages)
+            messages_now = replayed.asked.call.messages
+            what = _what_changed(task, place.sides, messages_now, stored_other.messages)
             if isinstance(task, PairTask) and _is_other_order(task, protocol, stored_other):
                 what = f"shown_first {shown(task.shown_first)}, and the reply of the other order"
             faults.append(_fault(place, "edited", key, what, f"reply {reply_id}"))
         faults += _differences(place, key, row, expected)
-        asked = found.asked.call.messages
+        asked = replayed.asked.call.messages
         if stored.messages and [dict(each) for each in asked] != [*stored.messages]:
             faults.append(
                 _fault(
@@ -321,14 +330,15 @@ class Judged:
         return faults
 
     def _unasked(
-        self, place: _Place[Task], key: RowKey, row: Row, found: Replayed[Any]
+        self, place: _Place[Task], key: RowKey, row: Row, replayed: Replayed[Any]
     ) -> VerificationFault:
         """Why the request that must have been sent has no kept reply."""
         own = row["reply_id"] or ""
         stored = self._look_up([own]).get(own) if own else None
         if stored is None:
             return _fault(
-                place, "missing", key, f"reply {own or found.asked.key} is not in the reply store",
+                place, "missing", key,
+                f"reply {own or replayed.asked.key} is not in the reply store",
                 "the reply that the verdict was read from",
             )  # fmt: skip
         task = place.tasks[key]
@@ -337,13 +347,13 @@ class Judged:
                 place, "edited", key, f"judge {shown(row['judge'])}",
                 f"{shown(stored.model)}, whose reply it is",
             )  # fmt: skip
-        if found.asked.call.attempt and own != found.asked.key:
+        if replayed.asked.call.attempt and own != replayed.asked.key:
             return _fault(
                 place, "missing", key,
-                f"the reply to attempt {found.asked.call.attempt + 1} is not in the reply store",
+                f"the reply to attempt {replayed.asked.call.attempt + 1} is not in the reply store",
                 "every attempt's reply",
             )  # fmt: skip
-        what = _what_changed(task, place.sides, found.asked.call.messages, stored.messages)
+        what = _what_changed(task, place.sides, replayed.asked.call.messages, stored.messages)
         return _fault(place, "edited", key, what, "what the judge was asked, which is kept")
 
     def _older(
@@ -372,8 +382,8 @@ class Judged:
                 )
             ]  # fmt: skip
         self._findings.note(
-            f"{place.table}, {told(place.partition)}: judged with an older prompt version "
-            f"({version}); its rows are compared with what was read from their replies then"
+            f"{place.table}, {partition_name(place.partition)}: judged with an older prompt "
+            f"version ({version}); its rows are compared with what was read from their replies then"
         )
         status, value = reading
         expected: Row = {"judge": stored.model, "status": status, **_no_value(place.table)}
@@ -400,10 +410,10 @@ class Judged:
             return []
         outcomes = {}
         protocol = None
-        for row, found in checked:
-            if found is not None and found.outcome is not None and row["status"] != STOPPED:
+        for row, replayed in checked:
+            if replayed is not None and replayed.outcome is not None and row["status"] != STOPPED:
                 task = place.tasks[tuple(row[name] for name in TABLES[PAIR].key)]
-                outcomes[task] = found.outcome
+                outcomes[task] = replayed.outcome
                 protocol = protocols[row["prompt_version"]]
         own = self._settings.judging
         asked = [task for task in place.tasks.values() if task.answered]
@@ -420,7 +430,7 @@ class Judged:
                 return []
         return [
             VerificationFault(
-                "judged", "edited", place.table, told(place.partition), "",
+                "judged", "edited", place.table, partition_name(place.partition), "",
                 f"{len(left_out)} questions marked {STOPPED}",
                 "only those that judging.stop_level, judging.batch and method.seed leave out; "
                 "where these were changed since, materialize it again",
@@ -435,8 +445,8 @@ def _key(task: SingleTask | PairTask) -> RowKey:
 
 def _named(table: str, key: RowKey) -> str:
     benchmark, question, turn, *order = key
-    said = f"{benchmark} question {question} turn {turn}"
-    return f"{said}, {order[0]} shown first" if order else said
+    name = f"{benchmark} question {question} turn {turn}"
+    return f"{name}, {order[0]} shown first" if order else name
 
 
 def _fault(
@@ -444,7 +454,7 @@ def _fault(
 ) -> VerificationFault:
     row = _named(place.table, key)
     return VerificationFault(
-        "judged", kind, place.table, told(place.partition), row, found, expected
+        "judged", kind, place.table, partition_name(place.partition), row, found, expected
     )
 
 
@@ -491,8 +501,8 @@ def _kept_value(table: str, row: Row, value: str | None) -> Row:
         better = read.get("better", "")
     else:
         better = "tie" if first == second else "first" if first > second else "second"
-    said = swapped_back(PairReply(better, first, second), row["shown_first"])
-    return said._asdict()
+    verdict = swapped_back(PairReply(better, first, second), row["shown_first"])
+    return verdict._asdict()
 
 
 def _what_changed(

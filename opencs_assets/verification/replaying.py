@@ -50,7 +50,7 @@ def replay(
         role: The judge as it was asked.
         attempts: Most calls an item.
     """
-    found: dict[int, Replayed[T]] = {}
+    replayed: dict[int, Replayed[T]] = {}
     waiting: dict[int, tuple[str | None, tuple[UnusableReply, ...]]] = dict.fromkeys(
         range(len(items)), (None, ())
     )
@@ -64,15 +64,15 @@ def replay(
         for number, prepared in asked.items():
             stored = kept.get(prepared.key)
             if stored is None:
-                found[number] = Replayed(prepared, None)
+                replayed[number] = Replayed(prepared, None)
                 continue
             earlier = waiting[number][1]
             outcome = outcome_of(stored.reply, prepared.call, read, attempt + 1, earlier)
-            found[number] = Replayed(prepared, outcome)
+            replayed[number] = Replayed(prepared, outcome)
             if outcome.status in TRIED_AGAIN:
                 again[number] = (outcome.detail, outcome.unusable)
         waiting = again
-    return [found[number] for number in range(len(items))]
+    return [replayed[number] for number in range(len(items))]
 
 
 def judge_roles(label: str) -> list[Role]:

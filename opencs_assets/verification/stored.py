@@ -40,10 +40,14 @@ def stored_replies(store: ReplyStore, keys: Iterable[str]) -> dict[str, Stored]:
         store: The store.
         keys: Keys.
     """
-    wanted = sorted(set(keys))
-    replies = store.get_many(wanted)
-    kept = read_replies(store, wanted)
-    return {key: _stored(reply, kept[key]) for key, reply in replies.items() if key in kept}
+    unique_keys = sorted(set(keys))
+    replies = store.get_many(unique_keys)
+    kept_replies = read_replies(store, unique_keys)
+    return {
+        key: _stored(reply, kept_replies[key])
+        for key, reply in replies.items()
+        if key in kept_replies
+    }
 
 
 def _stored(reply: Reply, kept: KeptReply) -> Stored:
@@ -62,14 +66,14 @@ def _changed(reply: Reply, kept: KeptReply, request: Mapping[str, Any]) -> str |
     if not kept.row["raw"] or reply.status == "garbled":
         return None
     try:
-        said = read_completion(
+        completion = read_completion(
             decode(kept.row["raw"].encode()), max_tokens=0, wants_logprobs=bool(reply.logprobs)
         )
     except ValueError:
         return None
     parts = {
-        "text": (storable(said.text), reply.text),
-        "status": (said.status, reply.status),
-        "token probabilities": (said.logprobs if reply.logprobs else (), reply.logprobs),
+        "text": (storable(completion.text), reply.text),
+        "status": (completion.status, reply.status),
+        "token probabilities": (completion.logprobs if reply.logprobs else (), reply.logprobs),
     }
     return ", ".join(name for name, (came, there) in parts.items() if came != there) or None

@@ -7,7 +7,13 @@ import pyarrow as pa
 
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from opencs_assets.verification.findings import Findings, Layer, VerificationFault, shown, told
+from opencs_assets.verification.findings import (
+    Findings,
+    Layer,
+    VerificationFault,
+    partition_name,
+    shown,
+)
 from resources.lake import SCHEMA_PARTITION, LakeError
 
 _UNREADABLE = (LakeError, OSError, pa.ArrowInvalid, pl.exceptions.PolarsError)
@@ -37,7 +43,13 @@ def read_table(
         return frame.select(**held)
     except _UNREADABLE as error:
         fault = VerificationFault(
-            layer, "unreadable", name, told(partition), "", shown(str(error)), "a readable table"
+            layer,
+            "unreadable",
+            name,
+            partition_name(partition),
+            "",
+            shown(str(error)),
+            "a readable table",
         )
         findings.add(f"{name}: files", [fault])
         return None

@@ -43,6 +43,8 @@ EFFECTS: Mapping[Kind, tuple[float, ...]] = {
     "pair": (2.5, 5.0, 10.0, 15.0, 20.0),
     "single": (0.1, 0.25, 0.5, 1.0),
 }
+# The largest effects that there are, in the same points.
+MOST: Mapping[Kind, float] = {"pair": 50.0, "single": 9.0}
 # GPT-4's two orders disagree on 380 of 2,400 MT-Bench pairs (Zheng et al. 2023).
 ORDERS_DISAGREE = 380 / 2400
 # Standard deviation of the difference of two models' scores of a question (the mean of its turns):
@@ -123,26 +125,24 @@ def sample_size(
         SampleSizeError: An effect, level or power is none, or the matchup is unknown.
     """
     effects = tuple(effects) or EFFECTS[kind]
-    most = 50.0 if kind == "pair" else 9.0
-    _check(kind, effects, most, level, power)
+    _check(kind, effects, level, power)
     lake = Lake(settings.lake)
     noise = _noise(lake, experiments, kind, matchup, dataset)
     names = list(find_benchmarks(settings.home))
     questions, _ = benchmark_frame(settings.home, names)
     answers = _answers(lake, experiments, matchup, dataset)
-    with client("judge", "sample_size") as opened:
-        price = _prices(opened, settings, kind, questions, answers)
-        model = opened.model_label
+    with client("judge", "sample_size") as judge:
+        price = _prices(judge, settings, kind, questions, answers)
     counts = dict(questions.group_by("benchmark").len().iter_rows())
     if len(names) > 1:
         price[ALL] = [estimate for parts in price.values() for estimate in parts]
         counts[ALL] = questions.height
-    of_matchup = experiments.matchups[matchup].benchmark if matchup in experiments.matchups else ""
-    of_matchup = of_matchup if of_matchup in price else ""
+    declared = experiments.matchups.get(matchup or "")
+    of_matchup = declared.benchmark if declared and declared.benchmark in price else ""
     notes = (
         *([] if answers else [f"Answers are taken to have {ASSUMED_ANSWER:,} characters."]),
-        f"Dollars are those of {model}, for both models' answers to a question as those of "
-        f"{of_matchup or 'all benchmarks that are here'} are on average.",
+        f"Dollars are those of {judge.model_label}, for both models' answers to a question as "
+        f"those of {of_matchup or 'all benchmarks that are here'} are on average.",
     )
     # The last one is all of them together, or the only one.
     typical = of_matchup or [*price][-1]
@@ -168,13 +168,14 @@ def sample_size(
                 "benchmark": name,
                 "questions": counts[name],
                 **_cost(parts, 1),
-                "shows": _effect(kind, shown) if shown <= most else "nothing",
+                "shows": _effect(kind, shown) if shown <= MOST[kind] else "nothing",
             }
         )
     return SampleSizeAnswer(needed, rows, noise, notes)
 
 
-def _check(kind: Kind, effects: Sequence[float], most: float, level: float, power: float) -> None:
+def _check(kind: Kind, effects: Sequence[float], level: float, power: float) -> None:
+    most = MOST[kind]
     for effect in effects:
         if not 0 < effect <= most:
             of_what = "win rate" if kind == "pair" else "score"

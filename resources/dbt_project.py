@@ -14,16 +14,19 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock
 
 from resources.errors import MendableError
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_eval"
+MARTS = PROJECT / "models" / "marts" / "_marts.yml"
 # Stands for the lake where only the names of its tables matter.
 _ANY_LAKE = "s3://lake"
 _SOURCES = ("*.yml", "*.sql", "*.py", "*.md")
@@ -133,20 +136,27 @@ def dbt_build(
         return _read_results(artifact)
 
 
-def mart_keys(home: Path) -> dict[str, list[str]]:
-    """The columns that tell the rows of each mart apart, as the project's last build knew them.
+@cache
+def declared_marts() -> Mapping[str, Mapping[str, Any]]:
+    """What the dbt project declares of each mart, by its name; read once, without dbt."""
+    models = yaml.safe_load(MARTS.read_text(encoding="utf-8"))["models"]
+    return {model["name"]: model for model in models}
 
-    A test of the mart names them, or its ``meta`` where testing would take too long.
 
-    Args:
-        home: The home that was built in.
+@cache
+def mart_keys() -> Mapping[str, Sequence[str]]:
+    """The columns that tell the rows of each mart apart.
+
+    A test of the mart names them, or its ``meta`` where testing would take too long. A mart's old
+    name has none.
     """
-    nodes = json.loads((_target(home) / "manifest.json").read_text(encoding="utf-8"))["nodes"]
-    keys = {node["name"]: node["meta"]["key"] for node in nodes.values() if "key" in node["meta"]}
-    for node in nodes.values():
-        test = node.get("test_metadata") or {}
-        if test.get("name") == "unique_together":
-            keys[nodes[node["attached_node"]]["name"]] = test["kwargs"]["columns"]
+    keys: dict[str, Sequence[str]] = {}
+    for name, mart in declared_marts().items():
+        if key := mart.get("config", {}).get("meta", {}).get("key"):
+            keys[name] = key
+        for test in mart.get("data_tests", ()):
+            if "unique_together" in test:
+                keys[name] = test["unique_together"]["arguments"]["columns"]
     return keys
 
 

@@ -9,7 +9,7 @@ import base64
 import io
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from opencs_assets.evaluation.errors import ReportError
+from opencs_assets.evaluation.mart_columns import BADGE, ReportColumn
 from opencs_assets.evaluation.report_sections import FACTS, SECTIONS, Fact, Shown, TableSpec
 from opencs_assets.files.kept import write_whole
 from resources.warehouse import HOW_TO_BUILD, query
@@ -294,8 +295,8 @@ def _table(
                        spec.sql(), shown.anchor)  # fmt: skip
     columns = [
         column
-        for column in spec.columns
-        if not column.if_varied or frame[column.name].n_unique() > 1
+        for column in spec.shown
+        if column.name not in spec.if_varied or frame[column.name].n_unique() > 1
     ]
     rows = [
         _row(row, spec, columns, queries) for row in frame.head(MOST_ROWS).iter_rows(named=True)
@@ -316,7 +317,7 @@ def _table(
 
 
 def _row(
-    row: dict[str, Any], spec: TableSpec, columns: Iterable[Any], queries: _Queries
+    row: dict[str, Any], spec: TableSpec, columns: Sequence[ReportColumn], queries: _Queries
 ) -> TableRow:
     anchor = f"r{len(queries.listed) + 1}"
     made = queries.add(spec.row_title(row), spec.row_sql(row), anchor, of_row=True)
@@ -336,7 +337,7 @@ def _row(
         if len(column.names) > 1 and all(row[name] is None for name in column.names):
             parts = [Part(NOTHING)]
         kind = column.look
-        if kind == "badge":
+        if kind == BADGE:
             kind += f" {row[column.name]}"
         elif kind == "text" and len(parts[0].text) > _SHORT:
             kind += " long"

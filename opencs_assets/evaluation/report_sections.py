@@ -1,44 +1,26 @@
 """What is in the report, in its order: which columns of which marts, and the queries for them.
 
-A new table of the report is one entry here.
+A new table of the report is one entry here; the headings and formats of columns are in the dbt
+project (``mart_columns``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import polars as pl
 from matplotlib.figure import Figure
 
 from opencs_assets.evaluation import plots
+from opencs_assets.evaluation.mart_columns import ReportColumn, columns_of
+from resources.dbt_project import mart_keys
 
 _JUDGE = "opencs materialize single_verdicts --all, then opencs materialize group:evaluation"
 _COMPARE = "opencs materialize pairwise_verdicts --all, then opencs materialize group:evaluation"
 _IMPORT = "opencs import-verdicts PATH, then opencs materialize group:evaluation"
-
-
-@dataclass(frozen=True)
-class ReportColumn:
-    """A column on the page.
-
-    Attributes:
-        names: Columns of the query; several are shown as one range.
-        heading: Its heading.
-        look: How it is shown.
-        form: Format of its numbers.
-        if_varied: Shown only where its values are not all the same.
-    """
-
-    names: tuple[str, ...]
-    heading: str
-    look: Literal["text", "number", "badge"] = "text"
-    form: str = ""
-    if_varied: bool = False
-
-    @property
-    def name(self) -> str:
-        """The first column of the query."""
-        return self.names[0]
+# Most results have these in common.
+_SETUP = ("source", "dataset", "protocol", "reading", "prompt_version", "sampling")
 
 
 @dataclass(frozen=True)
@@ -47,27 +29,48 @@ class TableSpec:
 
     Attributes:
         reads: The mart that it reads.
-        columns: Its columns.
-        key: Columns that tell a row from the others.
+        columns: Its columns: names of the mart's, two that are shown as one range, or a column
+            that the relation adds.
         order: Columns that the rows are ordered by.
         empty: What to say, and to do, where there are no rows.
+        if_varied: Columns that are shown only where their values are not all the same.
         title: Heading; empty for the section's.
         relation: What is selected from, where it is not the mart itself.
+        relation_key: Columns that tell its rows apart.
         where: Condition on the rows.
         folded: Closed until somebody opens it.
         note: The mart has the column ``note``.
     """
 
     reads: str
-    columns: tuple[ReportColumn, ...]
-    key: tuple[str, ...]
+    columns: tuple[str | tuple[str, str] | ReportColumn, ...]
     order: str
     empty: str
+    if_varied: Collection[str] = (*_SETUP, "unchecked")
     title: str = ""
     relation: str = ""
+    relation_key: tuple[str, ...] = ()
     where: str = ""
     folded: bool = False
     note: bool = False
+
+    @cached_property
+    def shown(self) -> Sequence[ReportColumn]:
+        """Its columns as the dbt project declares them; a range is shown as its first one."""
+        declared = columns_of(self.reads)
+        return [
+            declared[column]
+            if isinstance(column, str)
+            else replace(declared[column[0]], names=column)
+            if isinstance(column, tuple)
+            else column
+            for column in self.columns
+        ]
+
+    @property
+    def key(self) -> Sequence[str]:
+        """Columns that tell a row from the others."""
+        return self.relation_key or mart_keys()[self.reads]
 
     @property
     def needs(self) -> set[str]:
@@ -117,7 +120,7 @@ class TableSpec:
         """
         said = [
             str(row[column.name])
-            for column in self.columns
+            for column in self.shown
             if column.look == "text" and row[column.name] is not None
         ]
         return ", ".join(said[:4])
@@ -126,7 +129,7 @@ class TableSpec:
         return self.relation or self.reads
 
     def _names(self) -> list[str]:
-        return list(dict.fromkeys(name for column in self.columns for name in column.names))
+        return list(dict.fromkeys(name for column in self.shown for name in column.names))
 
     def _selected(self) -> list[str]:
         return list(dict.fromkeys([*self._names(), *self.key, *(["note"] if self.note else [])]))
@@ -181,67 +184,41 @@ def literal(value: Any) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _text(name: str, heading: str = "", *, if_varied: bool = False) -> ReportColumn:
-    return ReportColumn((name,), heading or name.replace("_", " "), if_varied=if_varied)
-
-
-def _number(name: str, heading: str = "", form: str = ",d") -> ReportColumn:
-    return ReportColumn((name,), heading or name.replace("_", " "), "number", form)
-
-
-def _range(heading: str, form: str, low: str = "ci_low", high: str = "ci_high") -> ReportColumn:
-    return ReportColumn((low, high), heading, "number", form)
-
-
-_BADGE = ReportColumn(("badge",), "badge", "badge")
-_SAME_FOR_MOST = tuple(
-    _text(name, if_varied=True)
-    for name in ("source", "dataset", "protocol", "reading", "prompt_version", "sampling")
-)
-_JUDGED = (_number("judged"), _number("expected"), _number("unparsable"))
-_UNCHECKED = _text("unchecked", "not checked", if_varied=True)
-_SIDES = (_text("model_a", "model a"), _text("model_b", "model b"))
+_INTERVAL = ("ci_low", "ci_high")
+_SIDES = ("model_a", "model_b")
+_JUDGED = ("judged", "expected", "unparsable")
 _WIN_RATES = (
-    *_SIDES,
-    _text("benchmark"),
-    _text("judge"),
-    *_SAME_FOR_MOST,
-    _number("win"),
-    _number("tie"),
-    _number("lose"),
-    _number("adjusted_win_pct", "adjusted win, %", ".1f"),
-    _range("95 % interval", ".1f"),
-    _number("win_pct", "win %", ".1f"),
-    _number("tie_pct", "tie %", ".1f"),
-    _number("lose_pct", "lose %", ".1f"),
-    _number("orders_disagree_pct", "orders disagree, %", ".1f"),
-    *_JUDGED,
-    _UNCHECKED,
-)
-_POSITION = (
-    _text("judge"),
-    _text("benchmark"),
-    *(_text(name, if_varied=True) for name in ("source", "dataset", "protocol", "prompt_version")),
-    _number("pairs"),
-    _number("orders_disagree", "orders disagree"),
-    _number("orders_disagree_pct", "%", ".1f"),
-    _number("full_flips", "full flips"),
-    _number("full_flips_pct", "%", ".1f"),
-    _number("toward_first", "toward first"),
-    _number("toward_second", "toward second"),
-    _number("toward_first_pct", "toward first, %", ".1f"),
-)
-_POSITION_KEY = (
-    "source", "dataset", "benchmark", "judge", "protocol", "prompt_version", "category",
+    *_SIDES, "benchmark", "judge", *_SETUP, "win", "tie", "lose", "adjusted_win_pct", _INTERVAL,
+    "win_pct", "tie_pct", "lose_pct", "orders_disagree_pct", *_JUDGED, "unchecked",
 )  # fmt: skip
-_UNFIT = (
-    _text("benchmark"),
-    _text("judge"),
-    *_SAME_FOR_MOST,
-    _BADGE,
-    _text("reason"),
-    *_JUDGED,
-)
+_POSITION = (
+    "judge", "benchmark", "source", "dataset", "protocol", "prompt_version", "pairs",
+    "orders_disagree", "orders_disagree_pct", "full_flips", "full_flips_pct", "toward_first",
+    "toward_second", "toward_first_pct",
+)  # fmt: skip
+_UNFIT = ("benchmark", "judge", *_SETUP, "badge", "reason", *_JUDGED)
+_SCORES = (
+    "model", "benchmark", "judge", *_SETUP, "turn_1", "turn_2", "score", _INTERVAL, *_JUDGED,
+    "unchecked",
+)  # fmt: skip
+_TRAINED_WITH = (
+    *_SIDES, "benchmark", *_SETUP, "parity", "epochs_a", "epochs_b", "steps_a", "steps_b",
+    "tokens_a", "tokens_b", "template_a", "template_b",
+)  # fmt: skip
+_LEADERBOARD = (
+    "rank", "model", "benchmark", "judge", *_SETUP, "rating", _INTERVAL, "matchups", "questions",
+)  # fmt: skip
+_LENGTH = (
+    *_SIDES, "benchmark", "judge", "questions", "decided", "longer_wins", "longer_win_pct",
+    "win_pct", "lc_win_pct", "lc_method", "lc_questions",
+)  # fmt: skip
+_AGREEMENT = (
+    "judge_a", "judge_b", "benchmark", "turn", "with_ties", "votes", "agree", "agree_pct", "kappa",
+)  # fmt: skip
+_USAGE = (
+    "stage", "role", "model", "dataset", "calls", "prompt_tokens", "completion_tokens", "unusable",
+    "cost_usd", "seconds", "lost_calls", "lost_usd",
+)  # fmt: skip
 
 SECTIONS: Sequence[Shown] = (
     Shown(
@@ -252,19 +229,7 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "mt_bench_scores",
-                (
-                    _text("model"),
-                    _text("benchmark"),
-                    _text("judge"),
-                    *_SAME_FOR_MOST,
-                    _number("turn_1", "turn 1", ".4f"),
-                    _number("turn_2", "turn 2", ".4f"),
-                    _number("score", "score", ".4f"),
-                    _range("95 % interval", ".2f"),
-                    *_JUDGED,
-                    _UNCHECKED,
-                ),
-                ("result_id",),
+                _SCORES,
                 "benchmark, judge, score desc, model, result_id",
                 f"No result of single judgments is published. Judge answers: {_JUDGE}",
                 note=True,
@@ -279,17 +244,7 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "mt_bench_by_category",
-                (
-                    _text("model"),
-                    _text("category"),
-                    _text("judge"),
-                    *_SAME_FOR_MOST,
-                    _number("turn_1", "turn 1", ".2f"),
-                    _number("turn_2", "turn 2", ".2f"),
-                    _number("score", "score", ".2f"),
-                    *_JUDGED,
-                ),
-                ("result_id", "category"),
+                ("model", "category", "judge", *_SETUP, "turn_1", "turn_2", "score", *_JUDGED),
                 "judge, model, category, result_id",
                 f"No result of single judgments is published. Judge answers: {_JUDGE}",
                 folded=True,
@@ -306,17 +261,16 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "win_rates",
-                (*_WIN_RATES, _text("rule", if_varied=True)),
-                ("result_id", "rule"),
+                (*_WIN_RATES, "rule"),
                 "benchmark, model_a, model_b, judge, result_id",
                 f"No comparison is published. Compare models: {_COMPARE}",
+                if_varied=(*_SETUP, "unchecked", "rule"),
                 where="is_default_rule",
                 note=True,
             ),
             TableSpec(
                 "win_rates",
-                (_text("rule"), *_WIN_RATES),
-                ("result_id", "rule"),
+                ("rule", *_WIN_RATES),
                 "benchmark, model_a, model_b, judge, result_id, rule",
                 "No comparison is published by another rule.",
                 title="By the other rules of merging",
@@ -325,21 +279,7 @@ SECTIONS: Sequence[Shown] = (
             ),
             TableSpec(
                 "win_rates",
-                (
-                    *_SIDES,
-                    _text("benchmark"),
-                    *_SAME_FOR_MOST,
-                    _text("parity"),
-                    _number("epochs_a", "epochs a", ",.4g"),
-                    _number("epochs_b", "epochs b", ",.4g"),
-                    _number("steps_a", "steps a"),
-                    _number("steps_b", "steps b"),
-                    _number("tokens_a", "tokens a"),
-                    _number("tokens_b", "tokens b"),
-                    _text("template_a", "template a"),
-                    _text("template_b", "template b"),
-                ),
-                ("result_id", "rule"),
+                _TRAINED_WITH,
                 "benchmark, model_a, model_b, judge, result_id",
                 "No comparison is published.",
                 title="What both sides were trained with",
@@ -357,38 +297,7 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "leaderboard",
-                (
-                    _number("rank"),
-                    _text("model"),
-                    _text("benchmark"),
-                    _text("judge"),
-                    *(
-                        _text(name, if_varied=True)
-                        for name in (
-                            "source",
-                            "dataset",
-                            "protocol",
-                            "reading",
-                            "prompt_version",
-                            "sampling",
-                        )
-                    ),
-                    _number("rating", "rating", ",.1f"),
-                    _range("95 % interval", ",.1f"),
-                    _number("matchups"),
-                    _number("questions"),
-                ),
-                (
-                    "source",
-                    "dataset",
-                    "benchmark",
-                    "judge",
-                    "protocol",
-                    "reading",
-                    "prompt_version",
-                    "sampling",
-                    "model",
-                ),
+                _LEADERBOARD,
                 "benchmark, dataset, judge, prompt_version, sampling, rank, model",
                 f"No comparison is published. Compare models: {_COMPARE}",
             ),
@@ -404,15 +313,13 @@ SECTIONS: Sequence[Shown] = (
             TableSpec(
                 "position_bias",
                 _POSITION,
-                _POSITION_KEY,
                 "benchmark, judge, prompt_version, source, dataset, protocol",
                 f"No pair was judged in both orders. Compare models: {_COMPARE}",
                 where="category = 'all'",
             ),
             TableSpec(
                 "position_bias",
-                (_text("category"), *_POSITION),
-                _POSITION_KEY,
+                ("category", *_POSITION),
                 "benchmark, judge, category, prompt_version, source, dataset, protocol",
                 "No pair was judged in both orders.",
                 title="By category",
@@ -431,20 +338,7 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "length_bias",
-                (
-                    *_SIDES,
-                    _text("benchmark"),
-                    _text("judge"),
-                    _number("questions"),
-                    _number("decided"),
-                    _number("longer_wins", "longer wins"),
-                    _number("longer_win_pct", "%", ".1f"),
-                    _number("win_pct", "adjusted win, %", ".1f"),
-                    _number("lc_win_pct", "length-controlled, %", ".1f"),
-                    _text("lc_method", "by"),
-                    _number("lc_questions", "questions of it"),
-                ),
-                ("result_id",),
+                _LENGTH,
                 "benchmark, model_a, model_b, judge, result_id",
                 f"No comparison with known answers. Compare models: {_COMPARE}",
             ),
@@ -458,18 +352,7 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "judge_agreement",
-                (
-                    _text("judge_a", "judge a"),
-                    _text("judge_b", "judge b"),
-                    _text("benchmark"),
-                    _number("turn", "turn (0: both)"),
-                    _text("with_ties", "with ties"),
-                    _number("votes"),
-                    _number("agree"),
-                    _number("agree_pct", "agree, %", ".1f"),
-                    _number("kappa", "kappa", ".3f"),
-                ),
-                ("benchmark", "judge_a", "judge_b", "turn", "with_ties"),
+                _AGREEMENT,
                 "benchmark, judge_a, judge_b, turn, with_ties",
                 f"No two judges judged the same pairs. Import votes: {_IMPORT}",
             ),
@@ -482,8 +365,7 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "mt_bench_scores_all",
-                (_text("model"), *_UNFIT),
-                ("result_id",),
+                ("model", *_UNFIT),
                 "benchmark, model, judge, result_id",
                 "Every result of single judgments is published.",
                 title="Single judgments",
@@ -491,8 +373,7 @@ SECTIONS: Sequence[Shown] = (
             ),
             TableSpec(
                 "win_rates_all",
-                (*_SIDES, *_UNFIT, _number("stopped")),
-                ("result_id", "rule"),
+                (*_SIDES, *_UNFIT, "stopped"),
                 "benchmark, model_a, model_b, judge, result_id",
                 "Every comparison is published.",
                 title="Comparisons",
@@ -500,14 +381,7 @@ SECTIONS: Sequence[Shown] = (
             ),
             TableSpec(
                 "publication_gate",
-                (
-                    _text("subject"),
-                    _text("benchmark"),
-                    _text("judge"),
-                    _text("rule"),
-                    _text("reason"),
-                ),
-                ("result_id", "rule"),
+                ("subject", "benchmark", "judge", "rule", "reason"),
                 "benchmark, subject, judge, rule, result_id",
                 "No rule failed.",
                 title="Rules that failed",
@@ -524,16 +398,16 @@ SECTIONS: Sequence[Shown] = (
             TableSpec(
                 "rejected_imports",
                 (
-                    _text("file_name", "file"),
-                    _text("reason"),
-                    _number("rejected", "rows"),
-                    _text("example"),
+                    "file_name",
+                    "reason",
+                    ReportColumn(("rejected",), "rows", ",d"),
+                    ReportColumn(("example",), "example"),
                 ),
-                ("file_name", "reason"),
                 "file_name, reason",
                 "No row of an imported file was rejected.",
                 relation="(select file_name, reason, count(*) as rejected, min(detail) as example "
                 "from rejected_imports group by file_name, reason)",
+                relation_key=("file_name", "reason"),
             ),
         ),
     ),
@@ -546,23 +420,10 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "llm_usage",
-                (
-                    _text("stage"),
-                    _text("role"),
-                    _text("model"),
-                    _text("dataset"),
-                    _number("calls"),
-                    _number("prompt_tokens", "prompt tokens"),
-                    _number("completion_tokens", "reply tokens"),
-                    _number("unusable"),
-                    _number("cost_usd", "US dollars", ",.4f"),
-                    _number("seconds", "seconds", ",.1f"),
-                    _number("lost_calls", "lost calls"),
-                    _number("lost_usd", "US dollars for lost calls", ",.4f"),
-                ),
-                ("stage", "role", "model", "dataset"),
+                _USAGE,
                 "stage, role, model, dataset",
                 "No language model has been asked.",
+                if_varied=(),
                 note=True,
             ),
         ),

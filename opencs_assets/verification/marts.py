@@ -89,7 +89,7 @@ def rebuilt(lake_url: str) -> Iterator[Rebuilt]:
         database = home / "warehouse.duckdb"
         # A test that fails would keep the models behind it from being built.
         results = dbt_build(home, lake_url, database, tested=False)
-        yield Rebuilt(database, mart_keys(home), results)
+        yield Rebuilt(database, mart_keys(), results)
 
 
 def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:

@@ -23,7 +23,7 @@ _RULE = ["result_id", "rule"]
 def faults(warehouse: Warehouse) -> list[str]:
     """What is other in a warehouse that was built beside its lake than what is counted here."""
     home = warehouse.path.parent
-    findings, keys = Findings(), mart_keys(home)
+    findings, keys = Findings(), mart_keys()
     tables = _tables(Lake(str(home / "lake")), findings)
     for name, expected in expected_rows(tables, warehouse.query(f"from {_GATE}"), limits()).items():
         columns = ", ".join(f'"{column}"' for column in expected.columns)

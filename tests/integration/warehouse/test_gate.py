@@ -431,7 +431,7 @@ FOUR = ("same_judge", "answers_complete", "chat_template", "no_contamination")
 def verified(gated: Warehouse, warehouse: Path) -> list[str]:
     """What verifying finds in a warehouse where a build of the same lake gives ``gated``."""
     findings = Findings()
-    compare(warehouse, Rebuilt(gated.path, mart_keys(gated.path.parent), []), findings)
+    compare(warehouse, Rebuilt(gated.path, mart_keys(), []), findings)
     return [fault.line() for fault in findings.faults]
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from opencs_assets.tables.lake import Lake
 from resources.llm.upkeep import KeptReply
 from resources.settings import Settings
-from resources.warehouse import query
+from resources.warehouse import HOW_TO_BUILD, Warehouse, query
 
 SHOWN_CHARACTERS = 60
 # A table of so many columns is readable even when its cells wrap.
@@ -35,7 +35,14 @@ def print_summary(
     console.print(_counts(lake, dataset))
     warehouse = settings.warehouse
     if warehouse.exists():
-        for title, sql in _QUERIES.items():
+        published = Warehouse(warehouse).tables()["table"]
+        for mart, (title, sql) in _QUERIES.items():
+            if mart not in published:
+                console.print(
+                    f"{title}: the warehouse was built by another release and has no {mart}; "
+                    f"build it anew: {HOW_TO_BUILD}"
+                )
+                continue
             frame = query(warehouse, sql.format(dataset=dataset))
             if frame.height:
                 print_frame(console, title + _total(frame), frame)
@@ -118,25 +125,30 @@ def print_reply(console: Console, kept: KeptReply) -> None:
     _print_whole(console, row["text"])
 
 
+# What is shown of marts: a title and a query each.
 _QUERIES = {
-    "Scores (1 to 10)": (
+    "answer_scores": (
+        "Scores (1 to 10)",
         "select model, benchmark, round(score, 2) as score, round(turn_1, 2) as turn_1, "
-        "round(turn_2, 2) as turn_2, judged, expected, judge from mt_bench_scores "
-        "where dataset = '{dataset}' order by score desc"
+        "round(turn_2, 2) as turn_2, judged, expected, judge from answer_scores "
+        "where dataset = '{dataset}' order by score desc",
     ),
-    "Win / tie / lose": (
+    "win_rates": (
+        "Win / tie / lose",
         "select model_a, model_b, benchmark, win, tie, lose, unparsable, judged, expected, judge "
-        "from win_rates where dataset = '{dataset}' and is_default_rule order by model_a, model_b"
+        "from win_rates where dataset = '{dataset}' and is_default_rule order by model_a, model_b",
     ),
-    "Language model calls": (
+    "llm_usage": (
+        "Language model calls",
         "select stage, model, calls, prompt_tokens, completion_tokens, "
         "round(cost_usd, 4) as cost_usd from llm_usage where dataset = '{dataset}' "
-        "and calls > 0 order by stage"
+        "and calls > 0 order by stage",
     ),
-    "Chosen first by opencs": (
+    "selected_samples": (
+        "Chosen first by opencs",
         "select rank, instruction, cluster_name, round(score, 1) as score from selected_samples "
         "where dataset = '{dataset}' and selector = 'opencs' order by rank "
-        "limit 5"
+        "limit 5",
     ),
 }
 

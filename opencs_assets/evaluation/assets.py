@@ -37,9 +37,9 @@ _UNIQUE_ID = "dagster_dbt/unique_id"
 _PLOTS = {
     "win_rates": plots.win_tie_lose,
     "win_rates_all": plots.win_tie_lose,
-    "mt_bench_scores": plots.score_table,
-    "mt_bench_scores_all": plots.score_table,
-    "mt_bench_by_category": plots.category_radar,
+    "answer_scores": plots.score_table,
+    "answer_scores_all": plots.score_table,
+    "answer_scores_by_category": plots.category_radar,
     "position_bias": plots.position_bias,
     "leaderboard": plots.leaderboard,
 }

@@ -10,7 +10,7 @@ from resources.settings import Settings
 from resources.warehouse import Warehouse
 
 # What results a mart publishes.
-MARTS: Mapping[str, str] = {"win_rates": "pair", "mt_bench_scores": "single"}
+MARTS: Mapping[str, str] = {"win_rates": "pair", "answer_scores": "single"}
 BOTH, PAIR = ("single", "pair"), ("pair",)
 RULES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "every_judgment": ("Every expected judgment is there.", BOTH),

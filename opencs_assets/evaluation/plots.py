@@ -87,7 +87,7 @@ def category_radar(by_category: pl.DataFrame) -> Figure:
     """Mean score (1 to 10) by category, one line a model; the best ones where there are many.
 
     Args:
-        by_category: Rows of the mart ``mt_bench_by_category``.
+        by_category: Rows of the mart ``answer_scores_by_category``.
     """
     title = "Mean score by category (1 to 10)"
     rows = by_category.filter(pl.col("score").is_not_null())
@@ -152,7 +152,7 @@ def score_table(scores: pl.DataFrame) -> Figure:
     """Each model's mean score with its 95 % interval, and the numbers beside it.
 
     Args:
-        scores: Rows of the mart ``mt_bench_scores`` or ``mt_bench_scores_all``.
+        scores: Rows of the mart ``answer_scores`` or ``answer_scores_all``.
     """
     title = "Mean scores (1 to 10) with 95 % intervals"
     rows = scores.sort("model").sort(

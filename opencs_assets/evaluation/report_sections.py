@@ -223,12 +223,12 @@ _USAGE = (
 SECTIONS: Sequence[Shown] = (
     Shown(
         "scores",
-        "MT-Bench scores",
+        "Scores of answers",
         "Each answer judged alone, 1 to 10: the mean over all judged turns. Intervals come from "
         "drawing questions anew, the same ones for every model.",
         (
             TableSpec(
-                "mt_bench_scores",
+                "answer_scores",
                 _SCORES,
                 "benchmark, judge, score desc, model, result_id",
                 f"No result of single judgments is published. Judge answers: {_JUDGE}",
@@ -239,11 +239,11 @@ SECTIONS: Sequence[Shown] = (
     ),
     Shown(
         "categories",
-        "MT-Bench by category",
+        "Scores of answers by category",
         "The same scores by the questions' category.",
         (
             TableSpec(
-                "mt_bench_by_category",
+                "answer_scores_by_category",
                 ("model", "category", "judge", *_SETUP, "turn_1", "turn_2", "score", *_JUDGED),
                 "judge, model, category, result_id",
                 f"No result of single judgments is published. Judge answers: {_JUDGE}",
@@ -364,7 +364,7 @@ SECTIONS: Sequence[Shown] = (
         "Results that a rule of the publication gate keeps out of the tables above.",
         (
             TableSpec(
-                "mt_bench_scores_all",
+                "answer_scores_all",
                 ("model", *_UNFIT),
                 "benchmark, model, judge, result_id",
                 "Every result of single judgments is published.",
@@ -431,19 +431,19 @@ SECTIONS: Sequence[Shown] = (
 )
 
 FACTS: Sequence[Fact] = (
-    Fact("published results of single judgments", "select count(*) as value from mt_bench_scores"),
+    Fact("published results of single judgments", "select count(*) as value from answer_scores"),
     Fact(
         "published comparisons",
         "select count(*) as value from win_rates where is_default_rule",
     ),
     Fact(
         "results that are incomplete",
-        "select count(*) as value from (select result_id, badge from mt_bench_scores_all union "
+        "select count(*) as value from (select result_id, badge from answer_scores_all union "
         "select result_id, badge from win_rates_all) where badge = 'incomplete'",
     ),
     Fact(
         "results that are unfair",
-        "select count(*) as value from (select result_id, badge from mt_bench_scores_all union "
+        "select count(*) as value from (select result_id, badge from answer_scores_all union "
         "select result_id, badge from win_rates_all) where badge = 'unfair'",
     ),
     Fact("verdicts that can be traced", "select count(*) as value from verdict_trace"),

@@ -112,7 +112,8 @@ def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:
         if result.broken and result.status != "skipped":
             add("unreadable", result.name, result.message, "rows that the lake gives")
     built = set(query(expected.database, _MARTS)["name"])
-    for mart in sorted(published - expected.keys.keys()):
+    # What is built and has no key is an old name of a mart, whose rows are compared by the new one.
+    for mart in sorted(published - expected.keys.keys() - built):
         add("unknown", mart, "a table", f"no such table; {_BUILD_ANEW}")
     with duckdb.connect() as connection:
         connection.execute(f"set temp_directory = {_quoted(expected.database.parent / 'spilled')}")

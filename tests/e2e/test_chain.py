@@ -59,7 +59,7 @@ def test_the_two_arms_are_trained_alike(demo_home):
 
 
 def test_every_question_is_answered_and_judged(demo_home):
-    for model in rows(demo_home, "select * from mt_bench_scores"):
+    for model in rows(demo_home, "select * from answer_scores"):
         turns = 2 * QUESTIONS
         assert (model["judged"], model["expected"], model["complete"]) == (turns, turns, True)
     (pair,) = rows(demo_home, "select * from win_rates where is_default_rule")

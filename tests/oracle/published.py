@@ -24,7 +24,7 @@ from tests.oracle.recount import (
 def mean_scores(
     singles: pl.DataFrame, results: pl.DataFrame, found: pl.DataFrame, intervals: pl.DataFrame
 ) -> pl.DataFrame:
-    """The rows of ``mt_bench_scores_all``.
+    """The rows of ``answer_scores_all``.
 
     Args:
         singles: Rows of ``single_outcomes``.
@@ -50,7 +50,7 @@ def mean_scores(
 
 
 def scores_by_category(singles: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``mt_bench_by_category``.
+    """The rows of ``answer_scores_by_category``.
 
     Args:
         singles: Rows of ``single_outcomes``.

@@ -294,16 +294,16 @@ def in_warehouse(*statements: str) -> Harm:
 
 MARTS = {
     "a mart's digit changed": Corruption(
-        in_warehouse(f"update mt_bench_scores set score = score + 0.01 where model = '{ONE}'"),
-        ("edited", "mt_bench_scores", f"model {ONE}", "score"),
+        in_warehouse(f"update answer_scores set score = score + 0.01 where model = '{ONE}'"),
+        ("edited", "answer_scores", f"model {ONE}", "score"),
     ),
     "a mart's row deleted": Corruption(
         in_warehouse("delete from win_rates where rule = 'both_agree'"),
         ("missing", "win_rates", "rule both_agree", "no row"),
     ),
     "a mart's row duplicated": Corruption(
-        in_warehouse("insert into mt_bench_scores from mt_bench_scores limit 1"),
-        ("duplicated", "mt_bench_scores", "2 rows"),
+        in_warehouse("insert into answer_scores from answer_scores limit 1"),
+        ("duplicated", "answer_scores", "2 rows"),
     ),
     "an unfit result smuggled in": Corruption(
         in_warehouse(
@@ -489,7 +489,7 @@ def test_a_clean_home_passes(judged_home):
     assert counts["imported", "imported_verdicts: rows"] == 2 * QUESTIONS
     assert counts["marts", "win_rates"] == 3
     assert counts["marts", "win_rates_all"] == 6
-    assert counts["marts", "mt_bench_scores"] == 3
+    assert counts["marts", "answer_scores"] == 3
     assert counts["marts", "verdict_trace"] == 9 * QUESTIONS
     assert counts["marts", "llm_usage"] == 2
 
@@ -538,7 +538,7 @@ def test_an_edit_in_the_lake_is_seen_in_the_marts_too_and_nothing_is_written(cop
     files = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
     findings = verify_home(load_settings(home))
     tables = {fault.table for fault in findings.faults}
-    assert tables >= {"single_verdicts", "single_outcomes", "mt_bench_scores"}
+    assert tables >= {"single_verdicts", "single_outcomes", "answer_scores"}
     changed = "changed since the warehouse was built: declared_matchups, single_verdicts; build it"
     assert any(changed in each for each in findings.notes), findings.notes
     assert files == {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
@@ -597,7 +597,7 @@ def test_the_command_says_what_was_looked_at_and_fails_on_a_fault(copy, monkeypa
     assert ran.exit_code == 1
     told = json.loads(ran.stdout)
     assert not told["ok"]
-    assert {fault["table"] for fault in told["faults"]} >= {"single_verdicts", "mt_bench_scores"}
+    assert {fault["table"] for fault in told["faults"]} >= {"single_verdicts", "answer_scores"}
     ran = CliRunner().invoke(app, ["verify"])
     assert ran.exit_code == 1
     assert "pairwise_verdicts: rows" in ran.stdout

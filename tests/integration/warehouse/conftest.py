@@ -28,9 +28,9 @@ MARTS = {
     "single_outcomes",
     "pair_outcomes",
     "publication_gate",
-    "mt_bench_scores",
-    "mt_bench_scores_all",
-    "mt_bench_by_category",
+    "answer_scores",
+    "answer_scores_all",
+    "answer_scores_by_category",
     "win_rates",
     "win_rates_all",
     "position_bias",
@@ -41,6 +41,12 @@ MARTS = {
     "conflicting_verdicts",
     "rejected_imports",
     "llm_usage",
+}
+# Old names of marts, each a view of the new one.
+DEPRECATED = {
+    "mt_bench_scores": "answer_scores",
+    "mt_bench_scores_all": "answer_scores_all",
+    "mt_bench_by_category": "answer_scores_by_category",
 }
 # What marts are made of, in a schema of its own.
 INTERIM = {

@@ -106,9 +106,9 @@ def _marts(models: list[str], embedded: bool) -> dict[str, pl.DataFrame]:
     fit = pl.col("badge") == "ok"
     bias = {name: known[name] for name in ("source", "dataset", "judge", "protocol")}
     return {
-        "mt_bench_scores_all": singles,
-        "mt_bench_scores": singles.filter(fit).drop("badge", "reason"),
-        "mt_bench_by_category": pl.DataFrame(by_category),
+        "answer_scores_all": singles,
+        "answer_scores": singles.filter(fit).drop("badge", "reason"),
+        "answer_scores_by_category": pl.DataFrame(by_category),
         "win_rates_all": pairs,
         "win_rates": pairs.filter(fit).drop("badge", "reason"),
         "leaderboard": pl.DataFrame(ratings),

@@ -16,7 +16,7 @@ from resources import dbt_project
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from resources.warehouse import Warehouse
-from tests.integration.warehouse.conftest import INTERIM, MARTS
+from tests.integration.warehouse.conftest import DEPRECATED, INTERIM, MARTS
 
 DECLARED = {"declared_models", "declared_matchups", "judge_protocols"}
 
@@ -46,8 +46,8 @@ def test_an_empty_lake_builds_and_shows_what_a_person_looks_for(run):
         event.asset_key.path[-1]: event.step_materialization_data.materialization.metadata
         for event in result.get_asset_materialization_events()
     }
-    assert set(events) == MARTS | INTERIM | DECLARED | {"llm_replies"}
-    for name in MARTS | INTERIM:
+    assert set(events) == MARTS | INTERIM | DECLARED | DEPRECATED.keys() | {"llm_replies"}
+    for name in MARTS | INTERIM | DEPRECATED.keys():
         # The lake has a file without rows of each table.
         assert (events[name]["dagster/row_count"].value == 0) == (name != "lake_contents")
         assert {"dagster/row_count", "preview", "query", "seconds"} <= set(events[name])
@@ -96,7 +96,7 @@ def test_sources_are_the_lakes_assets(run):
     home, _result = run
     *_, marts = assets(home)
     upstream = {key.path[-1] for keys in marts.asset_deps.values() for key in keys}
-    upstream -= MARTS | INTERIM
+    upstream -= MARTS | INTERIM | DEPRECATED.keys()
     assert upstream <= set(TABLES)
     assert upstream > DECLARED | {"selected_subset", "pairwise_verdicts", "llm_replies"}
     for spec in marts.specs:
@@ -104,7 +104,7 @@ def test_sources_are_the_lakes_assets(run):
         assert spec.owners
         assert {"dbt", "duckdb"} <= spec.kinds
         assert spec.automation_condition is not None
-        if spec.key.path[-1] in MARTS:
+        if spec.key.path[-1] in MARTS | DEPRECATED.keys():
             columns = spec.metadata["dagster/column_schema"].columns
             assert all(column.description for column in columns)
 

@@ -226,7 +226,7 @@ def rule(warehouse: Warehouse, name: str, where: str) -> list[tuple]:
 
 
 def badge(warehouse: Warehouse, where: str, kind: str = "pair") -> list[tuple]:
-    mart = {"pair": "win_rates_all", "single": "mt_bench_scores_all"}[kind]
+    mart = {"pair": "win_rates_all", "single": "answer_scores_all"}[kind]
     default = "and is_default_rule" if kind == "pair" else ""
     return warehouse.query(
         f"select badge, reason, unchecked from {mart} where {where} {default} order by result_id"
@@ -271,13 +271,13 @@ def test_a_verdict_is_traced_to_answers_subset_tags_prompts_replies_and_cost(gat
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("published", ["mt_bench_scores", "win_rates", "mt_bench_by_category",
+@pytest.mark.parametrize("published", ["answer_scores", "win_rates", "answer_scores_by_category",
                                        "leaderboard", "length_bias"])  # fmt: skip
 def test_what_is_not_ok_is_in_no_final_mart(gated: Warehouse, published: str):
     datasets = set(gated.query(f"select distinct dataset from {published}")["dataset"])
     assert datasets & {"half", "unread", "one_order", "judge", "fewer", "stale", "leak"} <= (
         # What is wrong is wrong of the other kind's result, too, but for these.
-        {"one_order", "fewer", "leak"} if published.startswith("mt_") else set()
+        {"one_order", "fewer", "leak"} if published.startswith("answer_") else set()
     )
     assert "good" in datasets
 
@@ -293,7 +293,7 @@ def test_half_of_the_judgments_are_missed_and_the_turns_named(gated: Warehouse):
         ("single", False,
          "unequal shares of the turns are judged (turn 1: 40 of 40, turn 2: 0 of 40)")
     ]  # fmt: skip
-    (row,) = gated.query("from mt_bench_scores_all where dataset = 'half'").to_dicts()
+    (row,) = gated.query("from answer_scores_all where dataset = 'half'").to_dicts()
     assert (row["score"], row["judged"], row["expected"], row["complete"]) == (7.0, 40, 80, False)
 
 

@@ -111,7 +111,7 @@ def public(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Wareh
 
 
 def test_single_judgments_and_their_means(public: Warehouse):
-    scores = public.query("from mt_bench_scores order by model")
+    scores = public.query("from answer_scores order by model")
     means = ("turn_1", "turn_2", "score")
     assert [
         (row["judged"], row["unparsable"], row["complete"], *(f"{row[name]:.4f}" for name in means))
@@ -128,9 +128,9 @@ def test_single_judgments_and_their_means(public: Warehouse):
 
 
 def test_half_of_a_file_is_badged_and_kept_out(public: Warehouse):
-    assert HALVED not in public.query("select model from mt_bench_scores")["model"]
-    assert HALVED not in public.query("select model from mt_bench_by_category")["model"]
-    (row,) = public.query(f"from mt_bench_scores_all where model = '{HALVED}'").to_dicts()
+    assert HALVED not in public.query("select model from answer_scores")["model"]
+    assert HALVED not in public.query("select model from answer_scores_by_category")["model"]
+    (row,) = public.query(f"from answer_scores_all where model = '{HALVED}'").to_dicts()
     assert (row["judged"], row["expected"], row["complete"]) == (80, 160, False)
     assert row["badge"] == "incomplete"
     assert row["reason"].startswith("80 of 160 judgments are missing: 80 of turn 2")
@@ -142,7 +142,7 @@ def test_categories_add_up_to_the_whole(public: Warehouse):
         "select scores.score, sum(part.score * (part.judged - part.unparsable)) "
         "/ sum(part.judged - part.unparsable) as of_parts, count(*) as categories, "
         "sum(part.judged) as judged "
-        "from mt_bench_scores as scores join mt_bench_by_category as part using (result_id) "
+        "from answer_scores as scores join answer_scores_by_category as part using (result_id) "
         "group by result_id, scores.score"
     ).to_dicts():
         assert row["of_parts"] == pytest.approx(row["score"], rel=1e-12)

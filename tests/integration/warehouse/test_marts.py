@@ -13,7 +13,7 @@ from opencs_assets.evaluation.plots import win_tie_lose
 from opencs_assets.protocols.merging import RULES, Verdict
 from resources.dbt_project import mart_keys
 from resources.warehouse import Warehouse
-from tests.integration.warehouse.conftest import INTERIM, MARTS, build_in, replies
+from tests.integration.warehouse.conftest import DEPRECATED, INTERIM, MARTS, build_in, replies
 from tests.oracle import marts as oracle
 
 ORDERS = list(product(["a", "b", "tie", None], repeat=2))
@@ -33,7 +33,7 @@ def test_every_mart_has_a_key(published: Warehouse):
 
 def test_every_mart_is_a_table_with_a_description(published: Warehouse):
     tables = published.tables()
-    assert set(tables["table"]) == MARTS
+    assert set(tables["table"]) == MARTS | DEPRECATED.keys()
     assert tables["description"].null_count() == 0
     undescribed = published.query(
         "select table_name, column_name from duckdb_columns() where comment is null "
@@ -45,17 +45,26 @@ def test_every_mart_is_a_table_with_a_description(published: Warehouse):
     assert set(interim["table_name"]) == INTERIM
 
 
-def test_the_one_view_needs_nothing_but_the_file_whatever_its_name(
-    published: Warehouse, tmp_path: Path
-):
+def test_views_need_nothing_but_the_file_whatever_its_name(published: Warehouse, tmp_path: Path):
     views = published.query("select view_name from duckdb_views() where not internal")
-    assert views["view_name"].to_list() == ["verdict_trace"]
+    assert set(views["view_name"]) == {"verdict_trace", *DEPRECATED}
     copy = tmp_path / "other name.duckdb"
     shutil.copyfile(published.path, copy)
     with duckdb.connect() as connection:
         connection.execute(f"attach '{copy}' as results (read_only)")
-        (count,) = connection.execute("select count(*) from results.verdict_trace").fetchone()
-    assert count == rows(published, "select count(*) as n from verdict_trace")[0]["n"] > 0
+        for view in views["view_name"]:
+            (count,) = connection.execute(f"select count(*) from results.{view}").fetchone()
+            assert count == rows(published, f"select count(*) as n from {view}")[0]["n"]
+            assert count or view in DEPRECATED
+
+
+@pytest.mark.parametrize(("old", "new"), DEPRECATED.items())
+def test_an_old_name_gives_the_same_rows_and_names_the_new_one(
+    published: Warehouse, old: str, new: str
+):
+    assert published.query(f"from {old}").equals(published.query(f"from {new}"))
+    described = published.tables().filter(pl.col("table") == old)
+    assert f"`{new}`" in described["description"].item()
 
 
 def test_a_dataset_named_2024_stays_text(published: Warehouse):
@@ -113,7 +122,7 @@ def test_results_of_another_prompt_version_stand_alone(published: Warehouse):
 
 
 def test_single_scores_are_means_over_all_judged_turns(published: Warehouse):
-    (row,) = rows(published, "from mt_bench_scores_all where model = 'one@base'")
+    (row,) = rows(published, "from answer_scores_all where model = 'one@base'")
     assert row["turn_1"] == pytest.approx(7)
     assert row["turn_2"] == pytest.approx(3.5)
     assert row["score"] == pytest.approx(28 / 5)
@@ -121,7 +130,7 @@ def test_single_scores_are_means_over_all_judged_turns(published: Warehouse):
 
 
 def test_a_mean_over_part_of_the_turns_is_not_complete(published: Warehouse):
-    (row,) = rows(published, "from mt_bench_scores_all where model = 'two@base'")
+    (row,) = rows(published, "from answer_scores_all where model = 'two@base'")
     assert row["score"] == pytest.approx(7)
     assert (row["judged"], row["expected"], row["complete"]) == (3, 6, False)
 

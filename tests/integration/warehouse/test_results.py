@@ -169,7 +169,7 @@ def test_files_of_an_older_release_say_what_they_can(warehouse: Warehouse):
     assert [(row["judged"], row["expected"], row["complete"]) for row in rates] == [
         (20, 20, True)
     ] * 2
-    score = only(warehouse, "from mt_bench_scores where dataset = 'old'")
+    score = only(warehouse, "from answer_scores where dataset = 'old'")
     assert (score["protocol"], score["score"], score["judged"]) == ("single", 5.0, 40)
     assert (score["ci_low"], score["ci_high"]) == (5.0, 5.0)
 

@@ -68,8 +68,8 @@ def test_heading_and_format_follow_from_name_and_type_unless_they_are_declared()
 
 
 def test_a_mart_shows_a_shared_column_in_a_format_of_its_own():
-    assert columns_of("mt_bench_scores")["score"].form == ".4f"
-    assert columns_of("mt_bench_by_category")["score"].form == ".2f"
+    assert columns_of("answer_scores")["score"].form == ".4f"
+    assert columns_of("answer_scores_by_category")["score"].form == ".2f"
 
 
 def test_a_range_has_the_heading_and_format_of_its_first_column():

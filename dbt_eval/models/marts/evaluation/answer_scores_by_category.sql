@@ -20,7 +20,7 @@ select
     sum(cells.unparsable)::bigint as unparsable,
     scores.filled_by_embedded,
     scores.note
-from {{ ref('mt_bench_scores') }} as scores
+from {{ ref('answer_scores') }} as scores
 inner join {{ ref('single_cells') }} as cells using (result_id)
 group by all
 order by scores.dataset, scores.benchmark, scores.model, scores.judge, result_id, cells.category

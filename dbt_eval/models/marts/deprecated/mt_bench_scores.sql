@@ -1,0 +1,1 @@
+select * from {{ ref('answer_scores').include(database=false) }}

@@ -1,0 +1,1 @@
+select * from {{ ref('answer_scores_all').include(database=false) }}

@@ -27,7 +27,7 @@ RULES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 SHOWN = 20
 
 
-def told(gate: pl.DataFrame, kind: str, rule: str) -> Finding:
+def gate_finding(gate: pl.DataFrame, kind: str, rule: str) -> Finding:
     """What a rule keeps out of a mart.
 
     Args:
@@ -84,12 +84,12 @@ def build_evaluation_checks(settings: Settings) -> list[dg.AssetChecksDefinition
     @dg.multi_asset_check(name="publication_gate_checks", specs=specs, can_subset=True)
     def gate(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         rows = warehouse.query("from publication_gate")
-        wanted = context.selected_asset_check_keys
+        selected = context.selected_asset_check_keys
         for spec in specs:
-            if spec.key not in wanted:
+            if spec.key not in selected:
                 continue
             kind = MARTS[spec.asset_key.path[-1]]
-            finding = told(rows, kind, spec.name.removeprefix("gate_"))
+            finding = gate_finding(rows, kind, spec.name.removeprefix("gate_"))
             yield dg.AssetCheckResult(
                 asset_key=spec.asset_key,
                 check_name=spec.name,

@@ -61,11 +61,11 @@ def win_tie_lose(win_rates: pl.DataFrame) -> Figure:
     if len(sides) == 1:
         title = f"Win / tie / lose of {short(sides[0], 60)} against each baseline"
     rows, title = _cut(rows, MOST_BARS, title, "results")
-    said = _what_differs(rows, ("dataset", "judge", "protocol", "reading", "prompt_version"))
+    differences = _what_differs(rows, ("dataset", "judge", "protocol", "reading", "prompt_version"))
     places, headings = _grouped(rows["benchmark"].to_list())
     drawn, (axes,) = figure(title, size=(_WIDTH, 1.5 + _BAR * (max(places) + 2)))
     names = []
-    for place, row, more in zip(places, rows.iter_rows(named=True), said, strict=True):
+    for place, row, more in zip(places, rows.iter_rows(named=True), differences, strict=True):
         counts = [row[name] for name, _ in OUTCOMES]
         _stacked_bar(axes, place, counts, pale=_badge(row) != "ok")
         baseline = short(row["model_b"])
@@ -166,12 +166,12 @@ def score_table(scores: pl.DataFrame) -> Figure:
     if not rows.height:
         return nothing_to_plot(title)
     rows, title = _cut(rows, MOST_MODELS, title, "results")
-    said = _what_differs(rows, ("dataset", "judge", "protocol", "reading", "prompt_version"))
+    differences = _what_differs(rows, ("dataset", "judge", "protocol", "reading", "prompt_version"))
     places, headings = _grouped(rows["benchmark"].to_list())
     drawn, (axes,) = figure(title, size=(_WIDTH, 1.3 + _BAR * (max(places) + 2)))
     columns = {"turn 1": 0.06, "turn 2": 0.16, "score": 0.26, "95 % interval": 0.41, "judged": 0.6}
     names = []
-    for place, row, more in zip(places, rows.iter_rows(named=True), said, strict=True):
+    for place, row, more in zip(places, rows.iter_rows(named=True), differences, strict=True):
         pale = _badge(row) != "ok"
         _whisker(axes, place, row["score"], row["ci_low"], row["ci_high"], pale=pale)
         names.append(" ".join(filter(None, (short(row["model"]), more, _badged(row)))))
@@ -212,7 +212,7 @@ def position_bias(bias: pl.DataFrame) -> Figure:
     if not rows.height:
         return nothing_to_plot(title)
     rows, title = _cut(rows, MOST_BARS // 3, title, "judges")
-    said = _what_differs(rows, ("source", "dataset", "protocol", "prompt_version"))
+    differences = _what_differs(rows, ("source", "dataset", "protocol", "prompt_version"))
     kinds = (
         ("orders_disagree_pct", "the two orders disagree, % of pairs", BLUE),
         ("full_flips_pct", "the winner changes sides (full flip), % of pairs", ORANGE),
@@ -240,7 +240,7 @@ def position_bias(bias: pl.DataFrame) -> Figure:
     axes.axvline(50, color=_INK, linewidth=0.7, linestyle=":")
     names = [
         " ".join(filter(None, (short(row["judge"]), more, f"({row['pairs']} pairs)")))
-        for row, more in zip(rows.iter_rows(named=True), said, strict=True)
+        for row, more in zip(rows.iter_rows(named=True), differences, strict=True)
     ]
     _name_groups(axes, groups, names, headings)
     axes.set_xlim(0, 106)
@@ -262,10 +262,10 @@ def leaderboard(ratings: pl.DataFrame) -> Figure:
         return nothing_to_plot(title)
     rows, title = _cut(rows, MOST_MODELS, title, "models")
     boards = ("source", "dataset", "judge", "protocol", "prompt_version")
-    said = _what_differs(rows, boards)
+    differences = _what_differs(rows, boards)
     titles = [
         f"{benchmark} {more}".strip()
-        for benchmark, more in zip(rows["benchmark"].to_list(), said, strict=True)
+        for benchmark, more in zip(rows["benchmark"].to_list(), differences, strict=True)
     ]
     places, headings = _grouped(titles)
     drawn, (axes,) = figure(title, size=(_WIDTH, 1.3 + _BAR * (max(places) + 2)))

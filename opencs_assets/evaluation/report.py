@@ -362,12 +362,12 @@ def _embedded_notes(warehouse: Path, known: dict[str, set[str]]) -> list[str]:
     notes: set[str] = set()
     for name in sorted(known):
         if {"filled_by_embedded", "note"} <= known[name]:
-            found = query(
+            notes_of_mart = query(
                 warehouse,
                 f'select distinct note from "{name}" '  # noqa: S608
                 "where filled_by_embedded and note is not null",
             )
-            notes.update(found["note"])
+            notes.update(notes_of_mart["note"])
     return sorted(notes)
 
 

@@ -118,12 +118,12 @@ class TableSpec:
         Args:
             row: Its values.
         """
-        said = [
+        texts = [
             str(row[column.name])
             for column in self.shown
             if column.look == "text" and row[column.name] is not None
         ]
-        return ", ".join(said[:4])
+        return ", ".join(texts[:4])
 
     def _from(self) -> str:
         return self.relation or self.reads

@@ -90,9 +90,28 @@ def build_evaluation_assets(
     Raises:
         DbtError: The dbt project can't be parsed.
     """
-    home, lake = settings.home, settings.lake
-    warehouse = Warehouse(settings.warehouse)
+    return [
+        _replies_asset(),
+        _declared_asset(
+            "declared_models",
+            declared.declared_models(experiments),
+            "The experiments of experiments.yaml, with their budgets, and the outside models.",
+        ),
+        _declared_asset(
+            "declared_matchups",
+            declared.declared_matchups(experiments),
+            "The matchups of experiments.yaml, and the budget in which their sides are equal.",
+        ),
+        _declared_asset(
+            JUDGE_PROTOCOLS.name,
+            protocol_facts(),
+            "The ways to ask a judge: by turn or not, scale, and the rule that merges two orders.",
+        ),
+        _mart_assets(settings),
+    ]
 
+
+def _replies_asset() -> dg.AssetsDefinition:
     @dg.asset(
         io_manager_key="lake",
         group_name=GROUP,
@@ -126,42 +145,32 @@ def build_evaluation_assets(
             },
         )
 
-    def table_of(name: str, rows: pl.DataFrame, description: str) -> dg.AssetsDefinition:
-        @dg.asset(
-            name=name,
-            io_manager_key="lake",
-            group_name=GROUP,
-            tags=WAREHOUSE.tags,
-            owners=OWNERS,
-            kinds={"yaml", "parquet"},
-            description=description,
-            metadata=table_metadata(name),
-            # What is declared changes with the file, and with nothing upstream.
-            code_version=content_hash(rows.rows())[:SHORT],
-            automation_condition=automation.declared(),
-        )
-        def table() -> pl.DataFrame:
-            return rows
+    return llm_replies
 
-        return table
 
-    tables = [
-        table_of(
-            "declared_models",
-            declared.declared_models(experiments),
-            "The experiments of experiments.yaml, with their budgets, and the outside models.",
-        ),
-        table_of(
-            "declared_matchups",
-            declared.declared_matchups(experiments),
-            "The matchups of experiments.yaml, and the budget in which their sides are equal.",
-        ),
-        table_of(
-            JUDGE_PROTOCOLS.name,
-            protocol_facts(),
-            "The ways to ask a judge: by turn or not, scale, and the rule that merges two orders.",
-        ),
-    ]
+def _declared_asset(name: str, rows: pl.DataFrame, description: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        io_manager_key="lake",
+        group_name=GROUP,
+        tags=WAREHOUSE.tags,
+        owners=OWNERS,
+        kinds={"yaml", "parquet"},
+        description=description,
+        metadata=table_metadata(name),
+        # What is declared changes with the file, and with nothing upstream.
+        code_version=content_hash(rows.rows())[:SHORT],
+        automation_condition=automation.declared(),
+    )
+    def table() -> pl.DataFrame:
+        return rows
+
+    return table
+
+
+def _mart_assets(settings: Settings) -> dg.AssetsDefinition:
+    home, lake = settings.home, settings.lake
+    warehouse = Warehouse(settings.warehouse)
 
     @dbt_assets(
         manifest=dbt_manifest(home),
@@ -183,7 +192,7 @@ def build_evaluation_assets(
         yield from _materializations(context, results, warehouse)
         yield from _check_results(context, results)
 
-    return [llm_replies, *tables, marts]
+    return marts
 
 
 def _materializations(

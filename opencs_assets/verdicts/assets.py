@@ -41,7 +41,13 @@ def build_verdict_assets(
         experiments: The declared experiments and matchups.
         partitions: The partition families.
     """
+    single_verdicts = _single_verdicts(experiments, partitions)
+    if not experiments.matchups:
+        return [single_verdicts]
+    return [single_verdicts, _pairwise_verdicts(experiments, partitions)]
 
+
+def _single_verdicts(experiments: Experiments, partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset_experiment,
         io_manager_key="lake",
@@ -90,6 +96,10 @@ def build_verdict_assets(
             },
         )
 
+    return single_verdicts
+
+
+def _pairwise_verdicts(experiments: Experiments, partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset_matchup,
         io_manager_key="lake",
@@ -163,7 +173,7 @@ def build_verdict_assets(
             },
         )
 
-    return [single_verdicts, *([pairwise_verdicts] if experiments.matchups else [])]
+    return pairwise_verdicts
 
 
 def _early(settings: Settings) -> EarlyStop | None:

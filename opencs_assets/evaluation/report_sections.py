@@ -244,8 +244,11 @@ SECTIONS: Sequence[Shown] = (
         (
             TableSpec(
                 "answer_scores_by_category",
-                ("model", "category", "judge", *_SETUP, "turn_1", "turn_2", "score", *_JUDGED),
-                "judge, model, category, result_id",
+                (
+                    *("model", "benchmark", "category", "judge", *_SETUP),
+                    *("turn_1", "turn_2", "score", *_JUDGED),
+                ),
+                "benchmark, judge, model, category, result_id",
                 f"No result of single judgments is published. Judge answers: {_JUDGE}",
                 folded=True,
                 title="All numbers by category",

@@ -51,7 +51,7 @@ WRONG = [
 NAMES = ["a/b", "a|b", "..", "my data", "UPPER", ""]
 BAD_FILES = [
     ("empty", b"", "empty"),
-    ("cut", b'[{"instruction": "a", "output": "b"},\n{"instruction": ]', "line 2"),
+    ("cut", b'[\n{"instruction": ]', "line 2"),
     ("shape", b'{"colour": "red"}\n{"colour": "blue"}\n', "unknown_shape"),
     ("latin", b'[{"instruction": "caf\xe9", "output": "b"}]', "UTF-8"),
 ]

@@ -1,7 +1,8 @@
 """From comparisons to one score of each sample in each cluster.
 
 ``bradley_terry``: how a sample would do against the average of its cluster, whomever it happened
-to meet. ``mean``: the mean of what was said of it, as published. Scores rank within a cluster only.
+to meet. ``mean``: the mean of the scores that it was given, as published. Scores rank within a
+cluster only.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from opencs_assets.scores.contrast import HIGH, LOW
 from opencs_assets.tables.scores import CONTRASTIVE_SCORES
 from resources.settings import Aggregate
 
-# An interval holds what the scorer would say of the sample in the long run so often.
+# The share of intervals that hold the score that the scorer would give in the long run.
 LEVEL = 0.95
-# Strengths of a larger cluster are stood for by so many of its quantiles.
+# The strengths of a cluster with more samples are represented by so many of their quantiles.
 QUANTILES = 200
 
 
@@ -28,8 +29,8 @@ class Scores:
 
     Attributes:
         table: One row a cluster and sample (schema ``CONTRASTIVE_SCORES``).
-        position: What being shown first is worth against an equal, in points of score; ``None``
-            where it was not estimated.
+        position: Points of score that a sample gains by being shown first beside an equal one;
+            ``None`` where that was not estimated.
     """
 
     table: pl.DataFrame
@@ -37,19 +38,17 @@ class Scores:
 
 
 def outcome(first: pl.Expr, second: pl.Expr) -> pl.Expr:
-    """How far the first did better, 0 to 1: the scores' difference as a share of the widest.
+    """How far the first did better, 0 to 1: the scores' difference as a share of the largest.
 
-    Read from probabilities of labels, it is the probability of the first.
+    Where the scores are read from the probabilities of labels, it is the probability of the first.
     """
     return 0.5 + (first - second) / (2 * (HIGH - LOW))
 
 
 def numbered(comparisons: pl.DataFrame, samples: pl.DataFrame) -> Comparisons:
-    """Readable comparisons as numbers; a sample is another one in each of its clusters.
+    """Readable comparisons as numbers; a sample's number is its row in ``samples``.
 
-    Args:
-        comparisons: Rows of ``score_comparisons``.
-        samples: ``cluster`` and ``sample_id``; a sample's number is its row here.
+    ``samples`` has a row for each cluster and sample, so a sample has a number in each cluster.
     """
     number = samples.select("cluster", "sample_id", number=pl.int_range(pl.len()))
     a_first = pl.col("shown_first") == "a"
@@ -85,10 +84,10 @@ def contrastive_scores(
 
     Args:
         comparisons: Rows of ``score_comparisons``.
-        samples: ``cluster`` and ``sample_id`` of the candidates; one without any readable
+        samples: ``cluster`` and ``sample_id`` of the candidates; a candidate without any readable
             comparison keeps a row with a null score.
         aggregate: How comparisons become a score.
-        intervals: Whether intervals are asked for; without, ``low`` and ``high`` are null.
+        intervals: Whether intervals are computed; otherwise ``low`` and ``high`` are null.
     """
     samples = samples.select("cluster", "sample_id").sort("cluster", "sample_id")
     sides = _sides(comparisons)
@@ -107,9 +106,9 @@ def contrastive_scores(
         "bradley_terry": _by_strength,
         "mean": _by_mean,
     }[aggregate]
-    found, position = reckon(comparisons, samples, sides, intervals)
+    scored, position = reckon(comparisons, samples, sides, intervals)
     compared = pl.col("comparisons") > 0
-    table = pl.concat([counted, found], how="horizontal").with_columns(
+    table = pl.concat([counted, scored], how="horizontal").with_columns(
         pl.when(compared).then(name).alias(name) for name in ("score", "low", "high")
     )
     return Scores(table.select(list(CONTRASTIVE_SCORES.columns)), position)
@@ -147,32 +146,29 @@ def _by_strength(
 
 
 def expected(strengths: Floats, all_strengths: Floats, cluster: Ints) -> Floats:
-    """What the scorer would say of samples beside the average one of their cluster.
+    """The score in [1, 100], float64 (n,), that each sample would get on average in its cluster.
 
     Args:
-        strengths: What the samples' strengths are taken to be, float64 (n,).
-        all_strengths: The strengths of those that they stand beside, float64 (n,).
+        strengths: Strength of each sample at which its score is computed, float64 (n,).
+        all_strengths: Strength of each sample as an opponent, float64 (n,).
         cluster: Cluster of each sample, int64 (n,), ascending.
-
-    Returns:
-        Scores in [1, 100], float64 (n,).
     """
-    found = np.empty(len(cluster))
+    scores = np.empty(len(cluster))
     starts = np.flatnonzero(np.diff(cluster, prepend=cluster[:1] - 1))
     for start, end in zip(starts, [*starts[1:], len(cluster)], strict=True):
         others = all_strengths[start:end]
         if len(others) > QUANTILES:
             others = np.quantile(others, (np.arange(QUANTILES) + 0.5) / QUANTILES)
         chances = expit(strengths[start:end, None] - others[None, :])
-        found[start:end] = LOW + (HIGH - LOW) * chances.mean(axis=1)
-    return found
+        scores[start:end] = LOW + (HIGH - LOW) * chances.mean(axis=1)
+    return scores
 
 
 def _by_mean(
     comparisons: pl.DataFrame, samples: pl.DataFrame, sides: pl.DataFrame, intervals: bool
 ) -> tuple[pl.DataFrame, float | None]:
     score = pl.col("score")
-    each = samples.join(
+    means = samples.join(
         sides.drop_nulls("score")
         .group_by("cluster", "sample_id")
         .agg(score.mean(), scores=pl.len(), squares=((score - score.mean()) ** 2).sum()),
@@ -180,14 +176,14 @@ def _by_mean(
         how="left",
         maintain_order="left",
     )
-    # One sample has too few comparisons to tell how far they differ; together they do.
-    freedom = int((each["scores"].cast(pl.Int64) - 1).sum())
+    # One sample has too few comparisons to tell how far they differ, but all samples together do.
+    freedom = int((means["scores"].cast(pl.Int64) - 1).sum())
     reach: pl.Expr = pl.lit(None, dtype=pl.Float64)
     if freedom and intervals:
-        deviation = (float(each["squares"].sum()) / freedom) ** 0.5
+        deviation = (float(means["squares"].sum()) / freedom) ** 0.5
         quantile = float(stdtrit(freedom, (1 + LEVEL) / 2))
         reach = quantile * deviation / pl.col("scores").sqrt()
-    return each.select(
+    return means.select(
         score,
         low=(score - reach).clip(LOW, HIGH),
         high=(score + reach).clip(LOW, HIGH),

@@ -1,8 +1,4 @@
-"""The assets that score samples.
-
-``score_comparisons`` and ``contrastive_scores``; for the ablation without clusters
-``whole_set_comparisons`` and ``whole_set_scores``; and ``single_scores``.
-"""
+"""The assets that score samples in pairs, within clusters and over the whole set, and alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -31,15 +27,15 @@ GROUP = "scores"
 
 def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that score a dataset's samples."""
-    contrast_version = "2+" + "+".join(map(contrast.prompt_version, get_args(Reading)))
-    single_version = "2+" + "+".join(
-        single.prompt_version(criterion, reading)
-        for criterion in single.SCALES
-        for reading in get_args(Reading)
-    )
+    return [*_contrastive_assets(partitions), _single_scores(partitions)]
 
+
+def _contrastive_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     compared_table = partial(
-        table_out, group=GROUP, kinds={"openai", "parquet"}, code_version=contrast_version
+        table_out,
+        group=GROUP,
+        kinds={"openai", "parquet"},
+        code_version="2+" + "+".join(map(contrast.prompt_version, get_args(Reading))),
     )
 
     @dg.multi_asset(
@@ -70,15 +66,9 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         settings = home.settings()
         constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
         scored = pairing.candidates(sample_clusters, constants)
-        yield from _contrast(
-            context,
-            llm,
-            ("score_comparisons", "contrastive_scores"),
-            raw_dataset,
-            scored,
-            constants.quota.value,
-            constants,
-        )
+        names = ("score_comparisons", "contrastive_scores")
+        cut = constants.quota.value
+        yield from _contrast(context, llm, names, raw_dataset, scored, cut, constants)
 
     @dg.multi_asset(
         name="whole_set_scores",
@@ -102,15 +92,19 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.MaterializeResult]:
         settings = home.settings()
         constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
-        yield from _contrast(
-            context,
-            llm,
-            ("whole_set_comparisons", "whole_set_scores"),
-            raw_dataset,
-            pairing.whole_set(raw_dataset),
-            constants.k.value,
-            constants,
-        )
+        scored = pairing.whole_set(raw_dataset)
+        names = ("whole_set_comparisons", "whole_set_scores")
+        yield from _contrast(context, llm, names, raw_dataset, scored, constants.k.value, constants)
+
+    return [clustered_scores, whole_set_scores]
+
+
+def _single_scores(partitions: Partitions) -> dg.AssetsDefinition:
+    versions = (
+        single.prompt_version(criterion, reading)
+        for criterion in single.SCALES
+        for reading in get_args(Reading)
+    )
 
     @dg.asset(
         partitions_def=partitions.dataset,
@@ -124,7 +118,7 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         group_name=GROUP,
         tags=DATASET.tags,
         metadata=table_metadata("single_scores"),
-        code_version=single_version,
+        code_version=f"2+{'+'.join(versions)}",
         pool="llm_api",
     )
     def single_scores(
@@ -140,7 +134,6 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 log=context.log.info,
             ) as client,
         ):
-            reading = client.reading
             table = pl.concat(
                 _scored_alone(client, raw_dataset, criterion) for criterion in criteria
             )
@@ -148,7 +141,7 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             value=table,
             metadata={
                 "samples_without_score": table["score"].null_count(),
-                "reading": reading,
+                "reading": client.reading,
                 **usage_metadata(client),
                 **{
                     criterion: plot(
@@ -163,7 +156,7 @@ def build_score_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             },
         )
 
-    return [clustered_scores, whole_set_scores, single_scores]
+    return single_scores
 
 
 def _scored_alone(client: LLMClient, samples: pl.DataFrame, criterion: Criterion) -> pl.DataFrame:
@@ -196,7 +189,7 @@ def _contrast(
     cut: int,
     constants: Constants,
 ) -> Iterator[dg.MaterializeResult]:
-    """Have candidates compared, and give the tables of comparisons and of scores."""
+    """Have the candidates compared, and yield the tables of comparisons and of scores."""
     comparisons_name, scores_name = names
     budget = ComparisonBudget(constants.comparisons, constants.comparisons_usd)
     with (
@@ -210,7 +203,7 @@ def _contrast(
             table = compare_in_rounds(scored, cut, ask, budget)
         else:
             table = ask(pairing.comparisons(scored, samples, constants))
-    found = contrastive_scores(table, scored, constants.aggregate)
+    scores = contrastive_scores(table, scored, constants.aggregate)
     yield dg.MaterializeResult(
         asset_key=comparisons_name,
         value=table,
@@ -223,21 +216,21 @@ def _contrast(
     )
     position = (
         {}
-        if found.position is None
-        else {"points_gained_by_being_shown_first": round(found.position, 2)}
+        if scores.position is None
+        else {"points_gained_by_being_shown_first": round(scores.position, 2)}
     )
     yield dg.MaterializeResult(
         asset_key=scores_name,
-        value=found.table,
+        value=scores.table,
         metadata={
-            "samples_without_score": found.table["score"].null_count(),
+            "samples_without_score": scores.table["score"].null_count(),
             "scores_made_by": constants.aggregate,
             "reading": client.reading,
             "model": client.model_label,
             **position,
-            "scores": plot(plots.score_distribution(found.table, contrast.LOW, contrast.HIGH)),
-            "intervals": plot(plots.interval_widths(found.table)),
-            "position": plot(plots.order_gap(found.table)),
+            "scores": plot(plots.score_distribution(scores.table, contrast.LOW, contrast.HIGH)),
+            "intervals": plot(plots.interval_widths(scores.table)),
+            "position": plot(plots.order_gap(scores.table)),
         },
     )
 
@@ -245,30 +238,32 @@ def _contrast(
 def _asker(
     client: LLMClient, samples: pl.DataFrame, budget: ComparisonBudget
 ) -> Callable[[Sequence[Comparison]], pl.DataFrame]:
-    """What has comparisons made, and gives their rows of ``score_comparisons``."""
+    """Make the function that has comparisons made and gives rows of ``score_comparisons``."""
     texts, reading = contrast.texts_of(samples), client.reading
 
-    def ask(asked: Sequence[Comparison]) -> pl.DataFrame:
+    def ask(comparisons: Sequence[Comparison]) -> pl.DataFrame:
+        round_number = f", round {comparisons[0].round + 1}" if budget.limited else ""
         outcomes = client.complete_parsed(
-            asked,
+            comparisons,
             lambda item, attempt, reason: contrast.build_call(
                 item, texts, reading, attempt, reason
             ),
             lambda reply: contrast.parse_scores(reply, reading),
-            label=f"comparisons, round {asked[0].round + 1}" if budget.limited else "comparisons",
+            label=f"comparisons{round_number}",
             max_attempts=contrast.MAX_ATTEMPTS,
         )
-        budget.note(
-            len(asked),
-            [
-                reply.cost_usd
-                for outcome in outcomes
-                for reply in {
-                    each.reply_id: each
-                    for each in (*(bad.reply for bad in outcome.unusable), outcome.reply)
-                }.values()
-            ],
+        costs = [
+            reply.cost_usd
+            for outcome in outcomes
+            # The last of several unusable replies is the outcome's reply too.
+            for reply in {
+                reply.reply_id: reply
+                for reply in (*(unusable.reply for unusable in outcome.unusable), outcome.reply)
+            }.values()
+        ]
+        budget.note(len(comparisons), costs)
+        return contrast.comparison_table(
+            comparisons, outcomes, model=client.model_label, reading=reading
         )
-        return contrast.comparison_table(asked, outcomes, model=client.model_label, reading=reading)
 
     return ask

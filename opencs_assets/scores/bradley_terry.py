@@ -23,8 +23,8 @@ Ints = npt.NDArray[np.int64]
 TOLERANCE, ROUGH_TOLERANCE = 1e-9, 1e-5
 ROUNDING = 1e-12
 NEWTON_STEPS = 50
-# Prior and noise are estimated in turn with the strengths: at most ROUNDS times, until neither
-# moves by more than SETTLED.
+# Strengths are estimated with prior and noise held, then prior and noise with the strengths held:
+# at most ROUNDS times, until neither prior nor noise moves by more than SETTLED.
 ROUNDS = 12
 SETTLED = 0.01
 FIRST_SPREAD, FIRST_NOISE = 1.0, 0.25
@@ -32,11 +32,11 @@ FIRST_SPREAD, FIRST_NOISE = 1.0, 0.25
 # always prefers the first would make the effect infinite.
 POSITION_SPREAD = 3.0
 LEAST_NOISE = 1e-4
-# Where few comparisons never contradict each other, the likeliest spread is endless.
+# Where a few comparisons never contradict each other, the likeliest spread is infinite.
 LEAST_SPREAD, MOST_SPREAD = 1e-3, 5.0
-# Up to so many samples that hang together, variances come from the inverse itself, otherwise from
-# so many probes. While prior and noise are estimated only the mean of the variances is needed,
-# which a few probes of many samples give.
+# The variances of up to DENSE samples that comparisons connect come from the inverse itself, those
+# of more from PROBES random probes. While prior and noise are estimated, only the mean of the
+# variances is needed; above FEW samples, ROUGH_PROBES probes give it well enough.
 DENSE, PROBES = 2_000, 64
 LARGE_BLOCK = 100
 FEW, ROUGH_PROBES = 1_000, 4
@@ -52,9 +52,9 @@ class Comparisons:
 
     Attributes:
         first: Number of the sample shown first, int64 (m,).
-        second: Number of the one shown second, int64 (m,).
-        share: How far the first did better, float64 (m,) in [0, 1]; 0.5 is equal.
-        samples: How many samples there are, n; one without a comparison keeps the prior.
+        second: Number of the sample shown second, int64 (m,).
+        share: How far the first did better, float64 (m,) in [0, 1]; 0.5 means that both are equal.
+        samples: How many samples there are, n; a sample without a comparison keeps the prior.
     """
 
     first: Ints
@@ -68,8 +68,7 @@ class Fit:
     """What the comparisons say.
 
     Attributes:
-        strengths: Strength of each sample, float64 (n,), in log-odds; 0 is the mean of all that
-            may be.
+        strengths: Strength of each sample, float64 (n,), in log-odds; 0 is the mean of the prior.
         deviations: Standard deviation of each strength, float64 (n,), given the comparisons.
         position: What being shown first is worth, in log-odds.
         spread: Standard deviation of the strengths before any comparison.
@@ -88,11 +87,8 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
 
     The spread of the strengths and the noise are estimated from the data (empirical Bayes), so
     that deviations hold where there are few comparisons, and where the next pair was chosen by
-    what was known: given prior and noise, how the comparisons came about does not matter.
-
-    Args:
-        compared: The comparisons.
-        deviations: Whether deviations are asked for; without, they are those before any comparison.
+    what was known: given prior and noise, how the comparisons came about does not matter. Without
+    ``deviations``, each deviation is that of the prior, which costs less.
     """
     spread, noise = FIRST_SPREAD, FIRST_NOISE
     strengths, position = np.zeros(compared.samples), 0.0
@@ -100,7 +96,6 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
         return Fit(strengths, np.full(compared.samples, spread), position, spread, noise)
     met = np.zeros(compared.samples, bool)
     met[compared.first] = met[compared.second] = True
-    # The mean of many variances is known well from few probes.
     rough = {} if compared.samples <= FEW else {"dense": 0, "probes": ROUGH_PROBES}
     for _ in range(ROUNDS):
         ridge = noise / spread**2
@@ -108,10 +103,10 @@ def fit(compared: Comparisons, *, deviations: bool = True) -> Fit:
             compared, ridge, noise / POSITION_SPREAD**2, strengths, position, ROUGH_TOLERANCE
         )
         chance = expit(strengths[compared.first] - strengths[compared.second] + position)
-        # Not to divide by what is nothing to a computer.
+        # A weight that rounds to zero must not be divided by.
         weight = np.maximum(chance * (1 - chance), 1e-12)
         variances = noise * inverse_diagonal(compared, weight, ridge, **rough)
-        # How many of the strengths the comparisons settle (MacKay 1992).
+        # The number of strengths that the comparisons determine, and not the prior (MacKay 1992).
         settled = float((1 - variances[met] / spread**2).sum())
         left = max(len(chance) - settled - 1, 1.0)
         noise_now = float(((compared.share - chance) ** 2 / weight).sum() / left)
@@ -145,12 +140,12 @@ def maximize(
 
     Args:
         compared: The comparisons.
-        ridge: Weight of the prior; positive, so that samples that were never compared, or always
-            won, keep finite strengths.
-        position_ridge: Weight of the position's prior, likewise.
-        strengths: Where to begin, float64 (n,).
-        position: Where to begin.
-        tolerance: It ends when no value moves by more.
+        ridge: Weight of the strengths' prior; it is positive, so that samples that were never
+            compared, or always won, keep finite strengths.
+        position_ridge: Weight of the position's prior; it is positive for the same reason.
+        strengths: Strengths to begin with, float64 (n,).
+        position: Position to begin with.
+        tolerance: The search ends when no value moves by more.
     """
     design, share = _design(compared), compared.share
     absolute = abs(design)
@@ -173,7 +168,7 @@ def maximize(
         curvature = absolute.T @ weight + penalty
         step = _newton_step(design, weight, penalty, slope, curvature)
         size = 1.0
-        # At the top, what is left of a rise is less than rounding makes of it.
+        # Near the maximum, a rise is smaller than its rounding error.
         least = reached - ROUNDING * abs(reached)
         while (risen := objective(values + size * step)) < least and size > 1e-6:
             size /= 2
@@ -225,14 +220,10 @@ def inverse_diagonal(
 ) -> Floats:
     """Diagonal of the inverse of the penalized information of the strengths, float64 (n,).
 
-    What is known of the position is taken as known: it is shared by all comparisons.
-
-    Args:
-        compared: The comparisons.
-        weight: Information of each, float64 (m,).
-        ridge: Weight of the prior.
-        dense: Up to so many samples that hang together, it is exact.
-        probes: By so many random probes where more do.
+    The position is taken as known, because all comparisons share it. The diagonal is exact for
+    groups of up to ``dense`` samples that comparisons connect, and estimated by ``probes`` random
+    probes for larger ones; ``weight`` is the information of each comparison, float64 (m,), and
+    ``ridge`` the weight of the prior.
     """
     samples = compared.samples
     diagonal = (
@@ -245,8 +236,8 @@ def inverse_diagonal(
     starts = np.concatenate([[0], np.cumsum(sizes)])
     inverse = np.empty(samples)
     for size in np.unique(sizes[sizes <= dense]):
-        wanted = np.flatnonzero(sizes == size)
-        members = order[starts[wanted][:, None] + np.arange(size)]
+        same_size = np.flatnonzero(sizes == size)
+        members = order[starts[same_size][:, None] + np.arange(size)]
         for chunk in np.array_split(members, -(-members.size * size // 10_000_000)):
             inverse[chunk] = _of_inverses(_blocks(laplacian, chunk))
     if large := np.flatnonzero((sizes > dense)[parts]).tolist():
@@ -281,14 +272,14 @@ def _probed(matrix: sparse.csr_array, probes: int) -> Floats:
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (matrix.shape[0], probes))
     scale = 1 / matrix.diagonal()
     estimate = (signs * _solved(matrix, signs, scale)).mean(axis=1)
-    # The inverse of a diagonal entry is what the variance would be if all others were known.
+    # A diagonal entry's inverse is the variance if all other strengths were known: a lower bound.
     return np.asarray(np.maximum(estimate, scale), np.float64)
 
 
-def _solved(matrix: sparse.csr_array, wanted: Floats, scale: Floats) -> Floats:
-    """Solutions (n, p) of as many systems at once, by conjugate gradients scaled (n,)."""
-    found = np.zeros_like(wanted)
-    left = wanted.copy()
+def _solved(matrix: sparse.csr_array, targets: Floats, scale: Floats) -> Floats:
+    """Solve the systems of all targets (n, p) at once by preconditioned conjugate gradients."""
+    solutions = np.zeros_like(targets)
+    left = targets.copy()
     scaled = scale[:, None] * left
     step = scaled
     size = np.einsum("ij,ij->j", left, scaled)
@@ -296,14 +287,14 @@ def _solved(matrix: sparse.csr_array, wanted: Floats, scale: Floats) -> Floats:
     for _ in range(PROBE_STEPS):
         moved = matrix @ step
         length = size / np.einsum("ij,ij->j", step, moved)
-        found += length * step
+        solutions += length * step
         left -= length * moved
         scaled = scale[:, None] * left
         before, size = size, np.einsum("ij,ij->j", left, scaled)
         if (size <= enough).all():
             break
         step = scaled + size / before * step
-    return found
+    return solutions
 
 
 def _laplacian(compared: Comparisons, weight: Floats, diagonal: Floats) -> sparse.csr_array:

@@ -1,4 +1,4 @@
-"""Whether scores stand on what they should stand on."""
+"""Checks on comparisons and scores: enough of them are readable, and quality decides them."""
 
 import dagster as dg
 import polars as pl
@@ -8,8 +8,8 @@ from opencs_assets.wiring.partitions import Partitions
 
 MOST_UNREAD = 0.1
 MOST_UNBALANCED = 0.1
-# Shares of the comparisons that the sample shown first wins, between which it is the samples that
-# decide and not where they stand.
+# Where the sample shown first wins a share of the comparisons between these two, the samples decide
+# and not their positions.
 LEAST_FIRST, MOST_FIRST = 0.1, 0.9
 
 
@@ -28,8 +28,8 @@ def balanced_orders(comparisons: pl.DataFrame) -> Finding:
         .agg(shown=pl.len(), lead=pl.col("lead").sum().abs())
     )
     shown, lead = pl.col("shown"), pl.col("lead")
-    # Where a sample was shown an odd number of times, one is over; shown once, it has stood in one
-    # position only.
+    # A sample that was shown an odd number of times leads by one at least; a sample that was shown
+    # once has stood in one position only.
     unbalanced = (lead > pl.max_horizontal(shown % 2, shown // 3)) | (shown == 1)
     wrong = samples.filter(unbalanced).height
     return Finding(
@@ -81,7 +81,7 @@ def build_score_checks(partitions: Partitions) -> list[dg.AssetChecksDefinition]
     """The checks on comparisons, contrastive and single scores."""
     dataset = partitions.dataset
     return [
-        # Comparing in one order is what profile faithful does, so it is shown and does not block.
+        # The profile `faithful` compares in one order, so an imbalance is shown and does not block.
         *(
             build_check(table, find, dataset, blocking=False)
             for table in ("score_comparisons", "whole_set_comparisons")

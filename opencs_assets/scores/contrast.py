@@ -1,9 +1,9 @@
-"""Contrasting: two samples in one prompt, and what the reply says of each.
+"""Contrasting: one prompt shows two samples, and the reply gives each a score.
 
-Two readings of one question. ``generated``: the scorer writes a score in [1, 100] for each
-(published, criteria in the project's own words). ``logprobs``: it answers A or B, and the
-probabilities of the two labels are the scores; a small model's probabilities carry a signal where
-its numbers carry none.
+A reply is read in one of two ways. ``generated``: the scorer writes a score in [1, 100] for each
+sample (as published; the criteria are in the project's own words). ``logprobs``: it answers A or B,
+and the probabilities of the two labels are the scores; a small model's probabilities carry a signal
+where its numbers carry none.
 """
 
 import hashlib
@@ -57,14 +57,9 @@ def build_call(
     attempt: int,
     reason: str | None,
 ) -> Call:
-    """The call for one comparison.
+    """The call for one comparison; ``texts`` has instruction and response by sample id.
 
-    Args:
-        comparison: The pair and its order.
-        texts: Instruction and response by sample id.
-        reading: How the reply will be read.
-        attempt: 0-based attempt.
-        reason: Why the attempt before could not be read.
+    ``attempt`` is 0-based, and ``reason`` says why the attempt before could not be read.
     """
     shown = (comparison.sample_a, comparison.sample_b)
     if comparison.shown_first == "b":
@@ -117,7 +112,7 @@ def parse_scores(reply: Reply, reading: Reading) -> tuple[float, float]:
 
 
 def comparison_table(
-    asked: Sequence[Comparison],
+    comparisons: Sequence[Comparison],
     outcomes: Sequence[Outcome[tuple[float, float]]],
     *,
     model: str,
@@ -125,7 +120,7 @@ def comparison_table(
 ) -> pl.DataFrame:
     """One row a comparison (schema ``SCORE_COMPARISONS``), scores swapped back to a and b."""
     rows = []
-    for comparison, outcome in zip(asked, outcomes, strict=True):
+    for comparison, outcome in zip(comparisons, outcomes, strict=True):
         first, second = outcome.value or (None, None)
         swapped = comparison.shown_first == "b"
         rows.append(

@@ -6,20 +6,15 @@ import polars as pl
 
 from opencs_assets.config.profiles import Constants
 
-# Number of the one cluster where there are none.
+# Number of the one cluster that holds the whole set, for the ablation without clusters.
 WHOLE_SET = -1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One question to the scorer: two samples of a cluster, in the order they are shown.
+    """One question to the scorer, asked in a 0-based round: two samples of a cluster, in an order.
 
-    Attributes:
-        cluster: The cluster that both are in.
-        sample_a: First sample of the pair.
-        sample_b: Second sample of the pair.
-        shown_first: ``a`` or ``b``.
-        round: 0-based round in which it is asked.
+    ``shown_first`` is ``a`` or ``b``.
     """
 
     cluster: int
@@ -30,14 +25,14 @@ class Comparison:
 
 
 def adjacent_pairs(count: int) -> list[tuple[int, int]]:
-    """Neighbours 0-1, 2-3, ... as published; of an odd count the last is in no pair."""
+    """Neighbours 0-1, 2-3, ... as published; where the count is odd, the last is in no pair."""
     return [(first, first + 1) for first in range(0, count - 1, 2)]
 
 
 def ring_pairs(count: int) -> list[tuple[int, int]]:
-    """Each with the next, the last with the first: two opponents for everyone.
+    """Each with the next and the last with the first, so that everyone has two opponents.
 
-    Two make one pair; one makes none.
+    Two samples make one pair; one makes none.
     """
     if count < 3:
         return adjacent_pairs(count)
@@ -45,12 +40,7 @@ def ring_pairs(count: int) -> list[tuple[int, int]]:
 
 
 def candidates(samples: pl.DataFrame, constants: Constants) -> pl.DataFrame:
-    """In which clusters which samples are scored: ``cluster`` and ``sample_id``, sorted by both.
-
-    Args:
-        samples: Rows of ``sample_clusters``; only candidates are scored.
-        constants: The choices of the profile.
-    """
+    """The candidates among rows of ``sample_clusters``: ``cluster`` and ``sample_id``, sorted."""
     chosen = samples.filter("is_candidate")
     if constants.one_cluster_each:
         chosen = chosen.filter("is_primary")
@@ -65,27 +55,24 @@ def whole_set(samples: pl.DataFrame) -> pl.DataFrame:
 
 
 def comparisons(scored: pl.DataFrame, rows: pl.DataFrame, constants: Constants) -> list[Comparison]:
-    """The comparisons for a dataset.
+    """The comparisons for a dataset by cluster; the order of the input's rows does not matter.
 
     Args:
         scored: ``cluster`` and ``sample_id`` of the candidates.
-        rows: ``sample_id`` and ``row``, the order in the source file.
-        constants: The choices of the profile: with whom a sample is compared, and in which orders.
-
-    Returns:
-        Comparisons by cluster; the order of the input's rows does not matter.
+        rows: ``sample_id`` and ``row``, the place in the source file.
+        constants: They say with whom a sample is compared, and in which orders.
     """
-    # Neighbours in a file are often alike or duplicates. Ids are hashes, so their order parts them
-    # as a shuffle does; and it stays when a cluster's other samples change, so that most pairs do.
+    # Neighbours in a file are often alike or duplicates. Ids are hashes, so sorting by them
+    # separates neighbours as a shuffle does, and most pairs stay when a cluster's samples change.
     order = "sample_id" if constants.ring else "row"
     ordered = scored.join(rows.select("sample_id", "row"), on="sample_id").sort("cluster", order)
-    found = []
+    cluster_comparisons = []
     for (cluster,), group in ordered.group_by("cluster", maintain_order=True):
         members = group["sample_id"].to_list()
         pairs = (ring_pairs if constants.ring else adjacent_pairs)(len(members))
-        found += [
+        cluster_comparisons += [
             Comparison(int(str(cluster)), members[first], members[second], shown_first)
             for first, second in pairs
             for shown_first in ("a", "b")[: 2 if constants.both_orders else 1]
         ]
-    return found
+    return cluster_comparisons

@@ -22,7 +22,7 @@ def score_distribution(scores: pl.DataFrame, low: float, high: float) -> Figure:
 
 
 def interval_widths(scores: pl.DataFrame) -> Figure:
-    """Scores in order, each with its interval: what is sure and what is not."""
+    """The scores by rank, each with its interval."""
     title = "Scores with their 95 % intervals, by rank"
     shown = scores.drop_nulls(["score", "low", "high"]).sort("score", descending=True)
     if not shown.height:
@@ -39,7 +39,7 @@ def interval_widths(scores: pl.DataFrame) -> Figure:
 
 
 def order_gap(scores: pl.DataFrame) -> Figure:
-    """What being shown first is worth: the score when first minus the score when second."""
+    """How much higher a sample scores when shown first than when shown second."""
     title = "Position: score when shown first minus when shown second"
     values = scores["order_gap"].drop_nulls().to_list()
     if not values:

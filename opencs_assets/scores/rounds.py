@@ -1,9 +1,9 @@
 """Comparisons in rounds: the next pairs are those that decide what a cluster's cut leaves out.
 
-The first round shows every sample once. After each round Bradley-Terry says how likely each sample
+The first round shows every sample once. After each round, Bradley-Terry says how likely each sample
 stands on the wrong side of its cluster's cut, and the next comparisons go to the clusters and
-samples where one more comparison moves that most. A pair is shown in one order, the sample that
-was shown first less often first; what the position is worth is estimated from all of them.
+samples where one more comparison changes that most. A pair is shown in one order, which begins with
+the sample that was shown first less often; the effect of the position is estimated from all pairs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,27 +20,22 @@ from opencs_assets.scores.pairing import Comparison
 from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.errors import InternalError
 
-# What is left of a budget after the first round is spent in so many rounds.
+# The number of rounds in which a budget is spent after the first round.
 ROUNDS = 8
-# A cut is stable when so few of the samples above it are likely to belong below, or when so many
-# comparisons a sample have changed nothing above it.
+# A cut is stable when at most this share of the samples above it is likely to belong below, or when
+# this many comparisons a sample have changed nothing above it.
 LIKELY_WRONG = 0.01
 UNCHANGED = 6.0
-# In one pass at most every second sample of a cluster is shown.
+# In one pass, a cluster of n samples has n // PASS pairs, so at most every second sample is shown.
 PASS = 4
 
 
 @dataclass
 class ComparisonBudget:
-    """What comparisons may take.
+    """How many comparisons may be made, for how many dollars; a limit of ``None`` is no limit.
 
-    Replies that are kept count as if they were paid for now, so that a rerun asks the same.
-
-    Attributes:
-        calls: Most comparisons; ``None``: not limited.
-        usd: Most dollars; ``None``: not limited.
-        made: Comparisons so far.
-        spent: Dollars so far; ``None`` where a price is unknown.
+    Stored replies count as if they were paid for now, so that a rerun makes the same comparisons.
+    What was ``spent`` is ``None`` where a price is unknown.
     """
 
     calls: int | None
@@ -54,16 +49,16 @@ class ComparisonBudget:
         return self.calls is not None or self.usd is not None
 
     def note(self, made: int, costs: Iterable[float | None]) -> None:
-        """Comparisons were made; what each reply cost, unreadable ones too."""
+        """Count comparisons that were made, and what each of their replies cost."""
         self.made += made
         for cost in costs:
             self.spent = None if self.spent is None or cost is None else self.spent + cost
 
     def begin(self, calls: int, samples: int) -> None:
-        """Refuse a budget that does not show every sample once.
+        """Refuse a budget that is too small for the first round.
 
         Raises:
-            MethodError: It does not; the message says what would.
+            MethodError: The budget has fewer calls; the message says how many are needed.
         """
         if self.calls is not None and self.calls < calls:
             raise MethodError(
@@ -72,7 +67,7 @@ class ComparisonBudget:
             )
 
     def room(self, most: int) -> int:
-        """How many more comparisons may be made, at most so many.
+        """How many more comparisons may be made, at most ``most``.
 
         Raises:
             MethodError: Dollars are limited and the price is unknown.
@@ -84,8 +79,8 @@ class ComparisonBudget:
                     "method.comparisons_usd can't be kept to: the scorer's price is unknown. Add "
                     "it to prices.toml in OPENCS_HOME, or set method.comparisons instead."
                 )
-            each = self.spent / self.made
-            room = min(room, int((self.usd - self.spent) / each) if each else most)
+            price = self.spent / self.made
+            room = min(room, int((self.usd - self.spent) / price) if price else most)
         return max(min(room, most), 0)
 
 
@@ -108,14 +103,14 @@ class Contest:
 
 
 @dataclass
-class Asked:
-    """What has been asked so far.
+class ShownPairs:
+    """The pairs that were shown so far.
 
     Attributes:
-        pairs: Pairs as (first, second), as they were shown.
         leads: How much more often each sample was shown first than second, int64 (n,).
-        above: Samples above each cluster's cut, by cluster, and how many comparisons in the
-            cluster have left them there.
+        above: By cluster, the samples above its cut, and how many comparisons in the cluster have
+            left them there.
+        pairs: Pairs as (first, second), as they were shown.
     """
 
     leads: Ints
@@ -123,7 +118,7 @@ class Asked:
     pairs: set[tuple[int, int]] = field(default_factory=set)
 
     def show(self, one: int, other: int) -> tuple[int, int] | None:
-        """Order a pair so that both are shown first equally often; ``None``: both are asked."""
+        """Order a pair so that both are first equally often; ``None`` if both orders were shown."""
         first, second = (other, one) if self.leads[one] > self.leads[other] else (one, other)
         if (first, second) in self.pairs:
             first, second = second, first
@@ -135,7 +130,7 @@ class Asked:
         return first, second
 
     def unchanged(self, contest: Contest, cluster: int, known: Fit) -> int:
-        """Comparisons in a cluster since what stands above its cut changed last."""
+        """Comparisons in a cluster since the samples above its cut last changed."""
         members = contest.members(cluster)
         order = np.argsort(-known.strengths[members], kind="stable")
         above = frozenset(order[: contest.cut[cluster]].tolist())
@@ -150,8 +145,8 @@ class Asked:
         return (one, other) in self.pairs or (other, one) in self.pairs
 
 
-def first_round(contest: Contest, asked: Asked) -> list[tuple[int, int]]:
-    """Neighbours in pairs; the odd one of a cluster meets the first, so that none is left out."""
+def first_round(contest: Contest, shown: ShownPairs) -> list[tuple[int, int]]:
+    """Pair neighbours; where a cluster's size is odd, its last sample meets its first."""
     pairs = []
     for cluster in range(len(contest.cut)):
         members = contest.members(cluster)
@@ -160,19 +155,16 @@ def first_round(contest: Contest, asked: Asked) -> list[tuple[int, int]]:
             pairs.append((members.start + place, members.start + place + 1))
         if size > 1 and size % 2:
             pairs.append((members.stop - 1, members.start))
-    return [shown for pair in pairs if (shown := asked.show(*pair))]
+    return [ordered for pair in pairs if (ordered := shown.show(*pair))]
 
 
 def wrong_side(contest: Contest, known: Fit) -> tuple[Floats, Floats]:
     """How sure each sample's side of its cluster's cut is.
 
-    Args:
-        contest: Clusters and cuts.
-        known: Strengths and deviations.
-
     Returns:
         Distance from the cut in standard deviations, float64 (n,), infinite where the whole
-        cluster is chosen; and the probability of standing on the wrong side, float64 (n,).
+        cluster is chosen or none of it; and the probability of standing on the wrong side,
+        float64 (n,).
     """
     distance = np.full(len(contest.cluster), np.inf)
     for cluster, cut in enumerate(contest.cut):
@@ -186,81 +178,74 @@ def wrong_side(contest: Contest, known: Fit) -> tuple[Floats, Floats]:
     return distance, ndtr(-distance)
 
 
-def next_round(contest: Contest, known: Fit, asked: Asked, most: int) -> list[tuple[int, int]]:
-    """The pairs that are asked next; none where every cut is stable.
-
-    Args:
-        contest: Clusters and cuts.
-        known: What the comparisons so far say.
-        asked: What was asked so far; the new pairs are added.
-        most: Most pairs.
-    """
+def next_round(contest: Contest, known: Fit, shown: ShownPairs, most: int) -> list[tuple[int, int]]:
+    """Choose and note the pairs that are shown next, at most ``most``; none if cuts are stable."""
     distance, wrong = wrong_side(contest, known)
     in_doubt = np.bincount(contest.cluster, wrong, len(contest.cut)) / 2
     in_doubt[in_doubt <= LIKELY_WRONG * contest.cut] = 0
     sizes = np.bincount(contest.cluster, minlength=len(contest.cut))
     for doubted in np.flatnonzero(in_doubt).tolist():
-        if asked.unchanged(contest, doubted, known) >= UNCHANGED * sizes[doubted]:
+        if shown.unchanged(contest, doubted, known) >= UNCHANGED * sizes[doubted]:
             in_doubt[doubted] = 0
     pairs: list[tuple[int, int]] = []
     for cluster, share in enumerate(_shared_out(in_doubt, most)):
-        new = _of_cluster(contest.members(cluster), known, distance, asked, int(share))
+        new = _pairs_of_cluster(contest.members(cluster), known, distance, shown, int(share))
         if new:
-            above, count = asked.above[cluster]
-            asked.above[cluster] = above, count + len(new)
+            above, count = shown.above[cluster]
+            shown.above[cluster] = above, count + len(new)
         pairs += new
     return pairs
 
 
-def _of_cluster(
-    members: slice, known: Fit, distance: Floats, asked: Asked, most: int
+def _pairs_of_cluster(
+    members: slice, known: Fit, distance: Floats, shown: ShownPairs, most: int
 ) -> list[tuple[int, int]]:
     variance = known.deviations[members] ** 2
     offset = distance[members] * known.deviations[members]
-    # What one comparison of equals leaves unknown: p (1 - p) is a quarter.
+    # One comparison of equals has this error variance, because p (1 - p) is a quarter.
     noise = 4 * known.noise
     size = len(variance)
     pairs: list[tuple[int, int]] = []
     while len(pairs) < most:
         gain = _gain(offset, variance, noise)
-        wanted = min(most - len(pairs), max(size // PASS, 1))
+        most_in_pass = min(most - len(pairs), max(size // PASS, 1))
         order = np.argsort(-gain, kind="stable")
-        new = list(_matched(order, members.start, asked, wanted))
+        new = list(_matched(order, members.start, shown, most_in_pass))
         if not new:
             break
         pairs += new
-        shown = np.array(new).ravel() - members.start
-        variance[shown] = variance[shown] * noise / (variance[shown] + noise)
+        compared = np.array(new).ravel() - members.start
+        variance[compared] = variance[compared] * noise / (variance[compared] + noise)
     return pairs
 
 
 def _gain(offset: Floats, variance: Floats, noise: float) -> Floats:
-    """What one more comparison is worth: how far it moves a sample that is near the cut.
+    """How much one more comparison of a sample helps to decide its side of the cut.
 
-    The value of information under linear loss: a normal density at the cut, times what of the
-    variance the comparison takes away.
+    It is the value of information under linear loss: a normal density at the cut, times the part of
+    the variance that the comparison takes away.
     """
     deviation = np.sqrt(variance)
     density = np.exp(-0.5 * np.minimum(offset / deviation, 30.0) ** 2)
     return np.asarray(density * variance * deviation / (variance + noise))
 
 
-def _matched(order: Ints, start: int, asked: Asked, most: int) -> Iterator[tuple[int, int]]:
-    """Pair samples that are worth most with each other, each once, fresh pairs first."""
+def _matched(order: Ints, start: int, shown: ShownPairs, most: int) -> Iterator[tuple[int, int]]:
+    """Pair the most valuable samples with each other, each once; new pairs are preferred."""
     waiting = [int(place) + start for place in order]
     count = 0
     while len(waiting) > 1 and count < most:
         one = waiting.pop(0)
-        place = next((at for at, other in enumerate(waiting) if not asked.met(one, other)), 0)
-        shown = asked.show(one, waiting[place])
-        if shown:
+        place = next((at for at, other in enumerate(waiting) if not shown.met(one, other)), 0)
+        pair = shown.show(one, waiting[place])
+        if pair:
             waiting.pop(place)
             count += 1
-            yield shown
+            yield pair
 
 
 def _shared_out(weights: Floats, most: int) -> Ints:
-    """Shares of a whole number in proportion, the largest remainders rounded up."""
+    """Split a whole number in proportion to the weights, rounding the largest remainders up."""
     total = weights.sum()
     if total <= 0:
         return np.zeros(len(weights), np.int64)
@@ -276,62 +261,62 @@ def in_rounds(
     ask: Callable[[list[tuple[int, int]]], tuple[Ints, Floats]],
     room: Callable[[], int],
 ) -> Iterator[Fit]:
-    """Ask round after round until every cut is stable or there is no room for more.
+    """Compare round after round until every cut is stable or there is no room for more.
 
     Args:
         contest: Clusters and cuts.
         ask: Has pairs (first, second) compared; gives which of them have an outcome, int64 (r,),
             and the outcomes, float64 (r,): how far the first did better, 0 to 1.
-        room: How many more pairs may be asked.
+        room: Says how many more pairs may be compared.
 
     Yields:
-        What is known after each round.
+        The fit after each round.
     """
-    asked = Asked(np.zeros(len(contest.cluster), np.int64))
+    shown = ShownPairs(np.zeros(len(contest.cluster), np.int64))
     compared = Comparisons(
         np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), len(contest.cluster)
     )
-    pairs = first_round(contest, asked)
+    pairs = first_round(contest, shown)
     for left in range(ROUNDS, -1, -1):
         if not pairs:
             return
         readable, share = ask(pairs)
-        shown = np.array(pairs, np.int64)[readable]
+        first, second = np.array(pairs, np.int64)[readable].T
         compared = Comparisons(
-            np.concatenate([compared.first, shown[:, 0]]),
-            np.concatenate([compared.second, shown[:, 1]]),
+            np.concatenate([compared.first, first]),
+            np.concatenate([compared.second, second]),
             np.concatenate([compared.share, share]),
             compared.samples,
         )
         known = fit(compared)
         yield known
         if left:
-            pairs = next_round(contest, known, asked, -(-max(room(), 0) // left))
+            pairs = next_round(contest, known, shown, -(-max(room(), 0) // left))
 
 
 class _NotKeptError(InternalError):
-    """A round asks what was not asked before."""
+    """A round makes a comparison that was not made before."""
 
 
 def kept_calls(
-    candidates: pl.DataFrame, cut: int, kept: pl.DataFrame, calls: int
+    candidates: pl.DataFrame, cut: int, kept_comparisons: pl.DataFrame, calls: int
 ) -> tuple[int, bool]:
-    """How far comparing in rounds would come by what is kept.
+    """How far comparing candidates in rounds would come without a new call.
 
     Args:
-        candidates: As in ``compare_in_rounds``.
-        cut: Likewise.
-        kept: Rows of ``score_comparisons``, in whatever clusters they were made.
+        candidates: ``cluster`` and ``sample_id``, sorted by both.
+        cut: How many samples of a cluster are to be chosen.
+        kept_comparisons: Rows of ``score_comparisons``, in whatever clusters they were made.
         calls: Most comparisons.
 
     Returns:
-        How many comparisons would be found, and whether they are all that would be asked.
+        How many kept comparisons would be used, and whether they are all that would be made.
 
     Raises:
-        MethodError: The budget is less than the first round takes.
+        MethodError: The budget is too small for the first round.
     """
     shown = ["sample_a", "sample_b", "shown_first"]
-    turned = kept.select(
+    turned = kept_comparisons.select(
         pl.exclude("sample_a", "sample_b", "score_a", "score_b", "shown_first"),
         sample_a="sample_b",
         sample_b="sample_a",
@@ -339,25 +324,25 @@ def kept_calls(
         score_b="score_a",
         shown_first=pl.col("shown_first").replace({"a": "b", "b": "a"}),
     )
-    either = pl.concat([kept, turned], how="diagonal").unique(shown)
-    budget, found = ComparisonBudget(calls, None), 0
+    either = pl.concat([kept_comparisons, turned], how="diagonal").unique(shown)
+    budget, kept_count = ComparisonBudget(calls, None), 0
 
-    def look_up(asked: list[Comparison]) -> pl.DataFrame:
-        nonlocal found
-        wanted = pl.DataFrame([{name: getattr(each, name) for name in shown} for each in asked])
-        table = wanted.join(either, on=shown, how="left", maintain_order="left")
-        here = table.filter(pl.col("status").is_not_null()).height
-        found += here
-        if here < len(asked):
+    def look_up(comparisons: list[Comparison]) -> pl.DataFrame:
+        nonlocal kept_count
+        keys = pl.DataFrame([{name: getattr(pair, name) for name in shown} for pair in comparisons])
+        table = keys.join(either, on=shown, how="left", maintain_order="left")
+        kept_here = table["status"].count()
+        kept_count += kept_here
+        if kept_here < len(comparisons):
             raise _NotKeptError
-        budget.note(len(asked), [])
+        budget.note(len(comparisons), [])
         return table.select(list(SCORE_COMPARISONS.columns))
 
     try:
         compare_in_rounds(candidates, cut, look_up, budget)
     except _NotKeptError:
-        return found, False
-    return found, True
+        return kept_count, False
+    return kept_count, True
 
 
 def compare_in_rounds(
@@ -370,12 +355,12 @@ def compare_in_rounds(
 
     Args:
         candidates: ``cluster`` and ``sample_id``, sorted by both.
-        cut: How many of a cluster are to be chosen.
+        cut: How many samples of a cluster are to be chosen.
         ask: Has comparisons made; gives their rows of ``score_comparisons`` in order.
-        budget: What may be spent.
+        budget: How many comparisons may be made, for how many dollars.
 
     Raises:
-        MethodError: The budget is less than the first round takes.
+        MethodError: The budget is too small for the first round.
     """
     names = candidates["sample_id"].to_list()
     clusters, first_rows = np.unique(candidates["cluster"].to_numpy(), return_index=True)

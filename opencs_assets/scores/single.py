@@ -1,7 +1,7 @@
 """Single scores: one sample at a time, by one criterion, for baselines and ablations.
 
-``helpfulness``, 0 to 5, is AlpaGasus's; ``complexity`` and ``quality``, 0 to 6, are those of "what
-makes good data" (after Liu et al. 2024, DEITA).
+The criterion ``helpfulness``, 0 to 5, is AlpaGasus's; ``complexity`` and ``quality``, 0 to 6, are
+those of "what makes good data" (after Liu et al. 2024, DEITA).
 """
 
 import hashlib
@@ -22,19 +22,14 @@ DIGIT_LOGPROBS = 40
 
 @dataclass(frozen=True)
 class Scale:
-    """How a criterion is asked for.
-
-    Attributes:
-        prompt: The question, in the project's own words.
-        high: Highest score; the lowest is 0.
-    """
+    """How a criterion is asked for, in the project's own words; its scores are 0 to ``high``."""
 
     prompt: str
     high: int
 
     @property
     def grammar(self) -> str:
-        """One digit."""
+        """The grammar of a reply: one digit."""
         return f"root ::= [0-{self.high}]"
 
 

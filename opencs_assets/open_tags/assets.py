@@ -1,4 +1,4 @@
-"""The assets ``open_tags``, ``unparsable_tags``, ``normalized_tags`` and ``tag_lineage``."""
+"""The assets that tag samples and normalize the tags, with the replies and steps behind them."""
 
 from collections.abc import Iterator
 
@@ -23,6 +23,10 @@ GROUP = "open_tags"
 
 def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that tag a dataset and normalize its tags."""
+    return [_open_tags(partitions), _normalized_tags(partitions)]
+
+
+def _open_tags(partitions: Partitions) -> dg.AssetsDefinition:
     prompts = f"{tagging.prompt_version('compact')}+{tagging.prompt_version('explained')}"
 
     @dg.multi_asset(
@@ -96,6 +100,10 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             },
         )
 
+    return open_tags
+
+
+def _normalized_tags(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="normalized_tags",
         partitions_def=partitions.dataset,
@@ -130,34 +138,33 @@ def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         with clear_failures():
             settings = home.settings()
             constants = resolve_constants(settings.profile, settings.method, open_tags.height)
-            found = normalize(open_tags, constants, embedder.embed)
+            normalized = normalize(open_tags, constants, embedder.embed)
         context.log.info(constants.table())
-        first, last = found.steps[0], found.steps[-1]
-        after = last.tags - last.merged - last.dropped
+        tags, lineage, steps = normalized.tags, normalized.lineage, normalized.steps
         yield dg.MaterializeResult(
             asset_key="normalized_tags",
-            value=found.tags,
+            value=tags,
             metadata={
-                "raw_unique_tags": first.tags,
-                "normalized_unique_tags": after,
-                "samples_without_tag": found.tags.filter(pl.col("reason").is_not_null()).height,
+                "raw_unique_tags": steps[0].tags,
+                "normalized_unique_tags": steps[-1].left,
+                "samples_without_tag": tags["reason"].count(),
                 "profile": settings.profile,
-                "steps": dg.MetadataValue.md(found.table()),
+                "steps": dg.MetadataValue.md(normalized.table()),
                 "constants": dg.MetadataValue.md(constants.table()),
                 "tag_cloud": plot(
-                    plots.tag_cloud(found.tags["tags"].explode().drop_nulls(), "Normalized tags")
+                    plots.tag_cloud(tags["tags"].explode().drop_nulls(), "Normalized tags")
                 ),
-                "tags_a_sample": plot(plots.tags_a_sample(open_tags, found.tags)),
+                "tags_a_sample": plot(plots.tags_a_sample(open_tags, tags)),
             },
         )
         yield dg.MaterializeResult(
             asset_key="tag_lineage",
-            value=found.lineage,
+            value=lineage,
             metadata={
-                **{f"merged_by_{step.name}": step.merged for step in found.steps},
-                **{f"dropped_by_{step.name}": step.dropped for step in found.steps},
-                "heaviest_merges": plot(plots.heaviest_merges(found.lineage)),
+                **{f"merged_by_{step.name}": step.merged for step in steps},
+                **{f"dropped_by_{step.name}": step.dropped for step in steps},
+                "heaviest_merges": plot(plots.heaviest_merges(lineage)),
             },
         )
 
-    return [open_tags, normalized_tags]
+    return normalized_tags

@@ -1,6 +1,6 @@
 """The association step: a tag that nearly always comes with another becomes the other."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -9,14 +9,8 @@ from scipy import sparse
 from opencs_assets.open_tags.pairs import Ints, Pairs, rename
 
 
-@dataclass(frozen=True)
-class Associations:
-    """What the step found.
-
-    Attributes:
-        became: What each tag becomes (String, (t,)); none is dropped.
-        rounds: Rounds until nothing merged any more, the last one counted.
-    """
+class Associations(NamedTuple):
+    """What each tag becomes (String, (t,)), and how many rounds that took."""
 
     became: pl.Series
     rounds: int
@@ -47,7 +41,7 @@ def association(pairs: Pairs, *, support: int, confidence: float) -> Association
 
 
 def _targets(pairs: Pairs, support: int, confidence: float) -> Ints:
-    """What each tag merges into, int64 (t,): itself where no rule holds."""
+    """The tag that each tag merges into, int64 (t,): itself where no rule holds."""
     counts = pairs.counts
     targets = np.arange(len(counts))
     frequent = np.flatnonzero(counts >= support)
@@ -55,24 +49,25 @@ def _targets(pairs: Pairs, support: int, confidence: float) -> Ints:
         return targets
     column = np.full(len(counts), -1)
     column[frequent] = np.arange(len(frequent))
-    kept = column[pairs.tags] >= 0
+    is_frequent = column[pairs.tags] >= 0
     carried = sparse.csr_matrix(
         (
-            np.ones(int(kept.sum()), np.int64),
-            (pairs.samples[kept], column[pairs.tags[kept]]),
+            np.ones(int(is_frequent.sum()), np.int64),
+            (pairs.samples[is_frequent], column[pairs.tags[is_frequent]]),
         ),
         shape=(int(pairs.samples[-1]) + 1, len(frequent)),
     )
     together = (carried.T @ carried).tocoo()
     tag, other, both = frequent[together.row], frequent[together.col], together.data
-    # Into the commoner one only, of equal ones the first by name: no two merge into each other.
+    # A tag merges only into a commoner one, or into an equally common one that is earlier by name,
+    # so that no two merge into each other.
     larger = (counts[other] > counts[tag]) | ((counts[other] == counts[tag]) & (other < tag))
-    # Compared as counts, with room for the rounding of a product like 0.99 * 100.
+    # Counts are compared, with room for the rounding of a product like 0.99 * 100.
     holds = larger & (both >= support) & (both >= confidence * counts[tag] - 1e-9)
     tag, other, both = tag[holds], other[holds], both[holds]
     best_last = np.lexsort((-other, counts[other], both, tag))
     targets[tag[best_last]] = other[best_last]
-    # A → B → C: A is C.
+    # Where A becomes B and B becomes C, A becomes C.
     while (targets != targets[targets]).any():
         targets = targets[targets]
     return targets

@@ -1,4 +1,4 @@
-"""Whether tags can be worked with."""
+"""Checks on tags: enough samples are tagged, and enough keep a tag."""
 
 import dagster as dg
 import polars as pl

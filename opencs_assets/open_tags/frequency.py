@@ -11,26 +11,21 @@ _WORD = r"[\p{L}\p{N}]"
 def frequency(pairs: Pairs, *, alpha: int, reason: str) -> pl.Series:
     """Drop tags that fewer than α samples carry (InsTag; OpenCS: α = 20).
 
-    Args:
-        pairs: Samples and their tags.
-        alpha: Fewest samples that a tag is kept for.
-        reason: Why α has its value, for the message.
-
     Returns:
         What each tag becomes (String, (t,)): itself, or null.
 
     Raises:
-        MethodError: There are tags, and none is left; the message names the largest α that leaves
-            one.
+        MethodError: There are tags, and none is left; the message says with ``reason`` why α has
+            its value, and names the largest α that leaves a tag.
     """
-    kept = pl.Series(pairs.counts >= alpha)
+    is_frequent = pl.Series(pairs.counts >= alpha)
     named = pairs.names.str.contains(_WORD)
-    if named.any() and not (kept & named).any():
+    if named.any() and not (is_frequent & named).any():
         largest = int(pairs.counts[named.to_numpy()].max())
         raise MethodError(
             f"no tag is in α = {alpha} samples or more ({reason}), so nothing is left to cluster; "
             f"the largest α that leaves something is {largest}. Set method.alpha, or "
             'profile = "corrected", which scales it with the data.'
         )
-    # Not set(): a null in a mask of a literal would keep the name.
-    return pl.select(pl.when(kept).then(pairs.names).otherwise(None)).to_series()
+    # Series.set() would keep a name where the mask is null.
+    return pl.select(pl.when(is_frequent).then(pairs.names).otherwise(None)).to_series()

@@ -1,9 +1,9 @@
 """Normalization: from the tagger's own words to tags that can be compared.
 
-Four steps, each a pure function over pairs of samples and tags, named, ordered and switched by
-``method.normalization``: *rule*, *semantic*, *association* and *frequency*. A step works on unique
-tags and their counts and says what each tag becomes; what it costs does not grow with the
-occurrences of a tag, except in counting them.
+There are four steps, each a pure function over pairs of samples and tags: *rule*, *semantic*,
+*association* and *frequency*. ``method.normalization`` says which are taken, in which order. A step
+works on unique tags and their counts and says what each tag becomes, so its cost does not grow with
+the occurrences of a tag, except in counting them.
 """
 
 from dataclasses import dataclass
@@ -24,14 +24,9 @@ NO_STEP = "none"
 
 @dataclass(frozen=True)
 class NormalizationStep:
-    """What one step did.
+    """How many unique tags one step started from, and how many of them it merged or dropped.
 
-    Attributes:
-        name: Its name.
-        tags: Unique tags that it was given.
-        merged: Tags that became another one's.
-        dropped: Tags that it dropped.
-        note: What else is to be said, for a person; empty where nothing is.
+    ``note`` says more to a person and may be empty.
     """
 
     name: str
@@ -39,6 +34,11 @@ class NormalizationStep:
     merged: int
     dropped: int
     note: str
+
+    @property
+    def left(self) -> int:
+        """Unique tags that the step left."""
+        return self.tags - self.merged - self.dropped
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Normalization:
         """The steps as a Markdown table."""
         lines = [
             f"| {step.name} | {step.tags:,} | {step.merged:,} | {step.dropped:,} "
-            f"| {step.tags - step.merged - step.dropped:,} | {step.note} |"
+            f"| {step.left:,} | {step.note} |"
             for step in self.steps
         ]
         head = ["| step | tags | merged | dropped | left | |", "|---|--:|--:|--:|--:|---|"]
@@ -85,8 +85,7 @@ def normalize(open_tags: pl.DataFrame, constants: Constants, embed: Embed) -> No
         became, note = _take(name, pairs, constants, embed)
         after, numbers = rename(pairs, became)
         alive = np.flatnonzero(current >= 0)
-        given = current[alive]
-        next_count = np.append(after.counts, 0)[numbers[given]]
+        before = current[alive]
         lineage.append(
             pl.DataFrame(
                 {
@@ -94,20 +93,17 @@ def normalize(open_tags: pl.DataFrame, constants: Constants, embed: Embed) -> No
                     "count": raw.counts[alive],
                     "place": np.full(len(alive), len(steps), np.int64),
                     "step": pl.repeat(name, len(alive), eager=True),
-                    "tag": pairs.names.gather(given),
-                    "became": became.gather(given),
-                    "became_count": next_count,
+                    "tag": pairs.names.gather(before),
+                    "became": became.gather(before),
+                    "became_count": np.append(after.counts, 0)[numbers[before]],
                     "raw_number": alive,
                 }
             )
         )
         dropped = became.null_count()
-        steps.append(
-            NormalizationStep(
-                name, len(became), len(became) - dropped - len(after.names), dropped, note
-            )
-        )
-        current[alive] = numbers[given]
+        merged = len(became) - dropped - len(after.names)
+        steps.append(NormalizationStep(name, len(became), merged, dropped, note))
+        current[alive] = numbers[before]
         pairs = after
     if len(raw.names) and not len(pairs.names):
         raise MethodError(
@@ -121,7 +117,7 @@ def normalize(open_tags: pl.DataFrame, constants: Constants, embed: Embed) -> No
 
 
 def _take(name: str, pairs: Pairs, constants: Constants, embed: Embed) -> tuple[pl.Series, str]:
-    """What each tag becomes in one step, and what is to be said about it."""
+    """What each tag becomes in one step, and a note about the step."""
     if not len(pairs.names):
         return pairs.names, ""
     if name == "rule":
@@ -133,17 +129,19 @@ def _take(name: str, pairs: Pairs, constants: Constants, embed: Embed) -> tuple[
         )
         return became, ""
     if name == "semantic":
-        meanings = semantic(
+        became, unreadable = semantic(
             pairs,
             embed,
             distance=constants.semantic_distance,
             neighbours=constants.semantic_neighbours,
         )
-        note = f"{meanings.unreadable} left alone: one vector for different texts"
-        return meanings.became, note if meanings.unreadable else ""
+        note = f"{unreadable} left alone: one vector for different texts"
+        return became, note if unreadable else ""
     if name == "association":
-        found = association(pairs, support=constants.support.value, confidence=constants.confidence)
-        return found.became, f"{found.rounds} round{'s' if found.rounds > 1 else ''}"
+        became, rounds = association(
+            pairs, support=constants.support.value, confidence=constants.confidence
+        )
+        return became, f"{rounds} round{'s' if rounds > 1 else ''}"
     if name == "frequency":
         alpha = constants.alpha
         return frequency(pairs, alpha=alpha.value, reason=alpha.reason), f"α = {alpha.value}"

@@ -33,11 +33,7 @@ class Pairs:
 
 
 def pair_up(tags: pl.Series) -> Pairs:
-    """The pairs of samples and their tags.
-
-    Args:
-        tags: List of String, one a sample; repeated ones count once, nulls not at all.
-    """
+    """The pairs of samples and their tags (List of String, (n,)), without nulls and repeats."""
     flat = tags.explode(empty_as_null=False, keep_nulls=False)
     samples = np.repeat(np.arange(len(tags)), tags.list.len().fill_null(0).to_numpy())
     if flat.null_count():
@@ -51,19 +47,19 @@ def rename(pairs: Pairs, became: pl.Series) -> tuple[Pairs, Ints]:
     """Give tags other names; equal names become one tag, which a sample then carries once.
 
     Args:
-        pairs: The pairs.
-        became: New name of each tag (String, (t,)), null where it is dropped.
+        pairs: Samples and their tags.
+        became: New name of each tag (String, (t,)), null where the tag is dropped.
 
     Returns:
-        The pairs, and the new number of each old tag, int64 (t,), -1 where it was dropped.
+        The new pairs, and the new number of each old tag, int64 (t,), -1 where it was dropped.
     """
     names = became.drop_nulls().unique().sort()
     numbers = _numbers(became, names)
     tags = numbers[pairs.tags]
-    kept = tags >= 0
-    samples, tags = (pairs.samples, tags) if kept.all() else (pairs.samples[kept], tags[kept])
+    left = tags >= 0
+    samples, tags = (pairs.samples, tags) if left.all() else (pairs.samples[left], tags[left])
     if (np.diff(numbers[numbers >= 0]) > 0).all():
-        # Nothing was merged and the order is kept: so are the pairs.
+        # Where nothing was merged and tags keep their order, the pairs are distinct and in order.
         return Pairs(samples, tags, names), numbers
     return _distinct(samples, tags, names), numbers
 
@@ -78,8 +74,8 @@ def tag_lists(pairs: Pairs, samples: int) -> pl.Series:
 
 def _distinct(samples: Ints, tags: Ints, names: pl.Series) -> Pairs:
     """The pairs in order, each once."""
-    # One number a pair. Sorting finds the equal ones several times faster than np.unique, which
-    # hashes.
+    # Each pair is one number. Sorting finds equal numbers several times faster than np.unique,
+    # which hashes them.
     width = max(len(names), 1)
     keys = np.sort(samples * width + tags)
     keys = keys[np.diff(keys, prepend=-1) != 0]

@@ -28,22 +28,22 @@ def tag_cloud(tags: pl.Series, title: str) -> Figure:
 def tags_a_sample(open_tags: pl.DataFrame, normalized: pl.DataFrame) -> Figure:
     """How many samples have 0, 1, 2, ... tags, before and after normalization."""
     drawn, axes = figure("Tags a sample", axes=2)
-    for each, table, colour, name in (
+    for part, table, colour, name in (
         (axes[0], open_tags, BLUE, "before normalization"),
         (axes[1], normalized, ORANGE, "after normalization"),
     ):
         counts = table.select(tags=pl.col("tags").list.len())["tags"].value_counts().sort("tags")
-        bars = each.bar(counts["tags"].to_list(), counts["count"].to_list(), color=colour)
-        each.bar_label(bars, fontsize=7)
-        each.set_xticks(counts["tags"].to_list())
-        each.set_title(name, fontsize=9)
-        each.set_xlabel("tags")
+        bars = part.bar(counts["tags"].to_list(), counts["count"].to_list(), color=colour)
+        part.bar_label(bars, fontsize=7)
+        part.set_xticks(counts["tags"].to_list())
+        part.set_title(name, fontsize=9)
+        part.set_xlabel("tags")
     axes[0].set_ylabel("samples")
     return drawn
 
 
 def heaviest_merges(lineage: pl.DataFrame) -> Figure:
-    """The tags that were merged into others in the most samples, and the commonest of each."""
+    """The tags into which those of the most samples were merged, with the commonest of these."""
     title = "Heaviest merges"
     raw = lineage.unique(["raw_tag"], keep="first").filter(
         pl.col("normalized_tag").is_not_null() & (pl.col("normalized_tag") != pl.col("raw_tag"))

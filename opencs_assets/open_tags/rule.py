@@ -5,7 +5,7 @@ import Stemmer
 
 from opencs_assets.open_tags.pairs import Pairs
 
-# Two characters that are no letters are kept, since they tell C from C++ and C#.
+# The characters + and # are kept, since they tell C from C++ and C#.
 _NOT_IN_WORDS = r"[^\p{L}\p{M}\p{N}+#]+"
 _NOT_IN_WORDS_PUBLISHED = r"\W+"
 
@@ -17,14 +17,14 @@ def rule(
 
     Args:
         pairs: Samples and their tags.
-        stem_words: Stem every word; otherwise the phrase as if it were one word, as the research
-            code does, which changes only its end.
-        keep_symbols: Keep ``+`` and ``#``, so that C, C++ and C# stay three tags, and write
-            compatible forms of characters alike (NFKC); the published rule does neither.
-        readable: Call tags with one stem by their commonest form; otherwise by the stem.
+        stem_words: Whether every word is stemmed; otherwise the phrase is stemmed as if it were
+            one word, as the research code does, which changes only its end.
+        keep_symbols: Whether ``+`` and ``#`` are kept, so that C, C++ and C# stay three tags, and
+            compatible forms of characters are written alike (NFKC), unlike in the published rule.
+        readable: Whether tags with one stem are called by their commonest form or by the stem.
 
     Returns:
-        What each tag becomes (String, (t,)); null where no word is left of it.
+        What each tag becomes (String, (t,)); null where no word of it is left.
     """
     cleaned = clean(pairs.names, keep_symbols=keep_symbols)
     stems = stem(cleaned, every_word=stem_words)
@@ -43,7 +43,7 @@ def rule(
 
 
 def clean(tags: pl.Series, *, keep_symbols: bool) -> pl.Series:
-    """Lower-case, with one space for all that stands between words (String, aligned)."""
+    """Lower-case tags with one space in place of all that separates words (String, aligned)."""
     if not keep_symbols:
         return (
             tags.str.to_lowercase().str.replace_all(_NOT_IN_WORDS_PUBLISHED, " ").str.strip_chars()

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +11,14 @@ import polars as pl
 from opencs_assets.open_tags.pairs import Ints, Pairs
 from opencs_assets.statistics.density import dbscan
 
-# Unit vectors this near are one vector, computed in batches of different lengths.
+# Unit vectors this near are taken for one vector, whose rounding differs between batches.
 SAME_VECTOR = 1e-5
 
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Meanings:
-    """What the step found.
-
-    Attributes:
-        became: What each tag becomes (String, (t,)); none is dropped.
-        unreadable: Tags that the embedding model can't tell apart, and which were left alone.
-    """
+class Meanings(NamedTuple):
+    """What each tag becomes (String, (t,)), and how many the embedding model can't tell apart."""
 
     became: pl.Series
     unreadable: int
@@ -33,9 +27,8 @@ class Meanings:
 def semantic(pairs: Pairs, embed: Embed, *, distance: float, neighbours: int) -> Meanings:
     """Merge tags in one DBSCAN cluster of their embeddings into the commonest (InsTag: 0.05).
 
-    DBSCAN's noise is no cluster: each such tag stays itself. A model gives one vector to all texts
-    in a script that it does not know; those tags are left alone too, since nothing says that they
-    mean the same.
+    A tag that DBSCAN calls noise stays itself. A model gives one vector to all texts in a script
+    that it does not know; those tags are left alone too, since they may differ in meaning.
 
     Args:
         pairs: Samples and their tags.
@@ -48,17 +41,17 @@ def semantic(pairs: Pairs, embed: Embed, *, distance: float, neighbours: int) ->
     labels = dbscan(points, distance=distance, neighbours=neighbours)
     unreadable = _indistinct(points, labels, pairs.names)
     if len(unreadable):
-        # Without them other tags may fall apart that they held together.
+        # Unreadable tags may have connected others, whose clusters are therefore made again.
         touched = np.flatnonzero(np.isin(labels, labels[unreadable]))
-        again = np.setdiff1d(touched, unreadable)
-        found = dbscan(points[again], distance=distance, neighbours=neighbours)
+        readable = np.setdiff1d(touched, unreadable)
+        new_labels = dbscan(points[readable], distance=distance, neighbours=neighbours)
         labels[unreadable] = -1
-        labels[again] = np.where(found >= 0, found + labels.max(initial=0) + 1, -1)
+        labels[readable] = np.where(new_labels >= 0, new_labels + labels.max(initial=0) + 1, -1)
     return Meanings(pairs.names.gather(_commonest(labels, pairs.counts)), len(unreadable))
 
 
 def _commonest(labels: Ints, counts: Ints) -> Ints:
-    """The commonest tag of each tag's cluster, int64 (t,); of equal ones the first by name."""
+    """The commonest tag of each tag's cluster, int64 (t,); among equals, the first by name."""
     place = np.arange(len(labels))
     order = np.lexsort((-place, counts, labels))
     # The last of each cluster in this order overwrites the others.
@@ -69,7 +62,7 @@ def _commonest(labels: Ints, counts: Ints) -> Ints:
 
 
 def _indistinct(points: npt.NDArray[np.float32], labels: Ints, names: pl.Series) -> Ints:
-    """Tags with the vector of another tag that is no other spelling of it, int64."""
+    """Clustered tags that share a vector with a tag that is not another spelling of them, int64."""
     clustered = np.flatnonzero(labels >= 0)
     same = dbscan(points[clustered], distance=SAME_VECTOR, neighbours=2)
     spellings = pl.DataFrame(
@@ -88,6 +81,6 @@ def _indistinct(points: npt.NDArray[np.float32], labels: Ints, names: pl.Series)
 
 
 def _letters(text: str) -> str:
-    """The text without case, accents and spaces, which models drop too."""
+    """The text without case, accents and spaces, which embedding models ignore too."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c) and not c.isspace())

@@ -1,7 +1,7 @@
 """Asking the tagger for open tags and reading its replies.
 
-Two forms of one prompt: ``explained`` asks for tags with explanations, as published, and
-``compact`` for bare tags with a few examples, for a small model held to a grammar.
+The prompt has two forms: ``explained`` asks for tags with explanations, as published; ``compact``
+asks for bare tags and shows a few examples, for a small model that is held to a grammar.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ Form = Literal["compact", "explained"]
 MAX_ATTEMPTS = 3
 MAX_TAGS = 8
 MAX_TAG_CHARACTERS = 80
-# Published: gpt-4o-mini at temperature 0.6 with at most 1024 tokens.
+# OpenCS tags with gpt-4o-mini at temperature 0.6 and at most 1024 tokens.
 EXPLAINED_TEMPERATURE = 0.6
 EXPLAINED_TOKENS = 1024
 COMPACT_TOKENS = 48
@@ -64,7 +64,7 @@ SCHEMA: Mapping[str, Any] = {
 
 
 def prompt_version(form: Form) -> str:
-    """Version of the prompt, its examples, its grammar and its parser: changing one re-tags."""
+    """Version of the prompt, its examples, its grammar and its parser; another version re-tags."""
     parts = {
         "compact": [_COMPACT, _EXAMPLES, GRAMMAR, COMPACT_TOKENS],
         "explained": [_EXPLAINED, SCHEMA, EXPLAINED_TEMPERATURE, EXPLAINED_TOKENS],
@@ -74,13 +74,13 @@ def prompt_version(form: Form) -> str:
 
 
 def form_of(structured: str | None) -> Form:
-    """The form of the prompt for a model by how its replies are held to a form."""
+    """The prompt's form for a model whose replies are held to ``structured``."""
     return "compact" if structured == "grammar" else "explained"
 
 
 @dataclass(frozen=True)
 class TaggedQuery:
-    """What the tagger is shown of a sample: all that the user asks, over all turns."""
+    """The text that the tagger is shown of a sample: all that the user asks, over all turns."""
 
     sample_id: str
     text: str
@@ -92,23 +92,19 @@ def queries(samples: pl.DataFrame) -> list[TaggedQuery]:
     The first turn is ``instruction``, which holds Alpaca's ``input`` too; further user turns
     follow, each after a blank line.
     """
-    found = []
+    sample_queries = []
     for sample_id, instruction, messages in samples.select(
         "sample_id", "instruction", "messages"
     ).iter_rows():
         later = [message["content"] for message in messages if message["role"] == "user"][1:]
-        found.append(TaggedQuery(sample_id, "\n\n".join([instruction, *later])))
-    return found
+        sample_queries.append(TaggedQuery(sample_id, "\n\n".join([instruction, *later])))
+    return sample_queries
 
 
 def build_call(query: TaggedQuery, attempt: int, reason: str | None, form: Form) -> Call:
-    """The tagging call for a query.
+    """The tagging call for a query; ``attempt`` is 0-based.
 
-    Args:
-        query: The sample's query.
-        attempt: 0-based attempt.
-        reason: Why the attempt before could not be read; appended to the request.
-        form: Which form of the prompt.
+    ``reason``, why the attempt before could not be read, is appended to the request.
     """
     request = query.text
     if reason:
@@ -140,13 +136,13 @@ def build_call(query: TaggedQuery, attempt: int, reason: str | None, form: Form)
 
 
 def parse_tags(reply: Reply) -> list[dict[str, str]]:
-    """The tags of a reply, first of equal ones kept.
+    """The tags of a reply; among equal ones, the first is kept.
 
     Accepts a list of strings or of ``{"tag", "explanation"}``, one such object alone, and an
     object with such a list under ``tags``; code fences and text around it are passed over.
 
     Raises:
-        Unparsable: No list, or no tag of at most 80 characters in it.
+        Unparsable: The reply has no list, or no tag of at most 80 characters in it.
     """
     tags: dict[str, str] = {}
     for item in _items(parse_json_list(reply.text)):
@@ -164,7 +160,7 @@ def parse_tags(reply: Reply) -> list[dict[str, str]]:
 
 
 def unparsable_table(
-    found: Sequence[TaggedQuery],
+    tagged_queries: Sequence[TaggedQuery],
     outcomes: Sequence[Outcome[list[dict[str, str]]]],
     *,
     model: str,
@@ -172,22 +168,22 @@ def unparsable_table(
 ) -> pl.DataFrame:
     """One row a reply that could not be used (schema ``UNPARSABLE_TAGS``).
 
-    A sample that a further attempt brought tags has rows here too: its earlier replies.
+    A sample that got its tags by a later attempt has rows of its earlier replies.
     """
     return pl.DataFrame(
         [
             {
                 "sample_id": query.sample_id,
-                "attempt": each.attempt + 1,
-                "status": each.status,
-                "reason": each.detail or each.status,
-                "reply": each.reply.text,
-                "reply_id": each.reply.reply_id,
+                "attempt": unusable.attempt + 1,
+                "status": unusable.status,
+                "reason": unusable.detail or unusable.status,
+                "reply": unusable.reply.text,
+                "reply_id": unusable.reply.reply_id,
                 "model": model,
                 "prompt_version": prompt_version(form),
             }
-            for query, outcome in zip(found, outcomes, strict=True)
-            for each in outcome.unusable
+            for query, outcome in zip(tagged_queries, outcomes, strict=True)
+            for unusable in outcome.unusable
         ],
         schema=UNPARSABLE_TAGS.schema,
     )
@@ -201,7 +197,7 @@ def _items(items: Sequence[Any]) -> Sequence[Any]:
 
 
 def tags_table(
-    found: Sequence[TaggedQuery],
+    tagged_queries: Sequence[TaggedQuery],
     outcomes: Sequence[Outcome[list[dict[str, str]]]],
     *,
     model: str,
@@ -210,14 +206,14 @@ def tags_table(
     """One row a sample (schema ``OPEN_TAGS``), those that could not be tagged included."""
     return pl.DataFrame(
         {
-            "sample_id": [query.sample_id for query in found],
+            "sample_id": [query.sample_id for query in tagged_queries],
             "tags": [outcome.value or [] for outcome in outcomes],
             "status": [outcome.status for outcome in outcomes],
             "detail": [outcome.detail for outcome in outcomes],
             "attempts": [outcome.attempts for outcome in outcomes],
             "reply_id": [outcome.reply.reply_id for outcome in outcomes],
-            "model": [model] * len(found),
-            "prompt_version": [prompt_version(form)] * len(found),
+            "model": [model] * len(tagged_queries),
+            "prompt_version": [prompt_version(form)] * len(tagged_queries),
         },
         schema=OPEN_TAGS.schema,
     )

@@ -1,10 +1,7 @@
-"""The assets that read a dataset and compare its samples with each other and with benchmarks.
-
-``raw_dataset`` and ``rejected_rows`` of one computation; ``near_duplicates``;
-``contaminated_samples``.
-"""
+"""The assets that read a dataset and compare its samples with each other and with benchmarks."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -26,59 +23,47 @@ LARGEST_GROUPS = 10
 
 
 class RawDatasetConfig(dg.Config):
-    """How a dataset is read.
-
-    Attributes:
-        limit: Take only the file's first rows; unset: all.
-    """
+    """How a dataset is read: only its first ``limit`` rows, or all where there is no limit."""
 
     limit: int | None = None
 
 
 def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
-    """The assets that read a dataset's current source file."""
+    """The assets that read a dataset's current source file and compare its samples."""
+    return [_raw_dataset(partitions), _near_duplicates(partitions), _contaminated(partitions)]
+
+
+def _raw_dataset(partitions: Partitions) -> dg.AssetsDefinition:
+    out = partial(
+        table_out, group=GROUP, family=DATASET, kinds={"python", "parquet"}, code_version="1"
+    )
 
     @dg.multi_asset(
         name="raw_dataset",
         partitions_def=partitions.dataset,
         outs={
-            "raw_dataset": table_out(
+            "raw_dataset": out(
                 "raw_dataset",
                 "The dataset's samples in one canonical form, whatever shape the file had: "
                 "conversation, instruction, response, and the prompt template that was "
                 "stripped.",
-                group=GROUP,
-                family=DATASET,
-                kinds={"python", "parquet"},
-                code_version="1",
             ),
-            "rejected_rows": table_out(
-                "rejected_rows",
-                "Rows of the file that are not samples, each with the reason.",
-                group=GROUP,
-                family=DATASET,
-                kinds={"python", "parquet"},
-                code_version="1",
+            "rejected_rows": out(
+                "rejected_rows", "Rows of the file that are not samples, each with the reason."
             ),
         },
     )
     def raw_dataset(
-        context: dg.AssetExecutionContext,
-        config: RawDatasetConfig,
-        home: Home,
+        context: dg.AssetExecutionContext, config: RawDatasetConfig, home: Home
     ) -> Iterator[dg.MaterializeResult]:
         with clear_failures():
             source = catalog.current_source(home.folder, context.partition_key)
             read = read_dataset(source.path, limit=config.limit)
-        reasons = dict(read.rejected["reason"].value_counts().sort("reason").iter_rows())
+        reasons = _counts(read.rejected, "reason")
         context.log.info(
             f"{source.original}: {read.rows} rows, {read.samples.height} samples, "
             f"rejected: {reasons or 'none'}"
         )
-        formats = dict(
-            read.samples["source_format"].value_counts().sort("source_format").iter_rows()
-        )
-        templates = read.samples["template"].drop_nulls().value_counts().sort("template")
         yield dg.MaterializeResult(
             asset_key="raw_dataset",
             value=read.samples,
@@ -90,8 +75,8 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 "encoding": read.encoding,
                 "rows_read": read.rows,
                 "rejected": read.rejected.height,
-                "formats": formats,
-                "templates_stripped": dict(templates.iter_rows()),
+                "formats": _counts(read.samples, "source_format"),
+                "templates_stripped": _counts(read.samples, "template"),
                 "lengths": plot(plots.lengths(read.samples)),
             },
         )
@@ -101,6 +86,10 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             metadata={"reasons": reasons},
         )
 
+    return raw_dataset
+
+
+def _near_duplicates(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset,
         io_manager_key="lake",
@@ -119,25 +108,29 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     def near_duplicates(raw_dataset: pl.DataFrame, home: Home) -> dg.MaterializeResult:
         with clear_failures():
             method = home.settings().method
-            found = find_duplicates(
+            duplicates = find_duplicates(
                 raw_dataset, similarity=method.duplicate_similarity, seed=method.seed
             )
-        kinds = dict(found["kind"].value_counts().sort("kind").iter_rows())
+        kinds = _counts(duplicates, "kind")
         return dg.MaterializeResult(
-            value=found,
+            value=duplicates,
             metadata={
                 "groups": kinds.get("first", 0),
                 "exact": kinds.get("exact", 0),
                 "near": kinds.get("near", 0),
                 "similarity": method.duplicate_similarity,
-                "largest_groups": preview(_largest_groups(found, raw_dataset), LARGEST_GROUPS),
+                "largest_groups": preview(_largest_groups(duplicates, raw_dataset), LARGEST_GROUPS),
             },
         )
 
+    return near_duplicates
+
+
+def _contaminated(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset,
         io_manager_key="lake",
-        # The questions come from the files, so that a new dataset need not wait for the table.
+        # The asset reads the questions from their files, so a new dataset need not wait for them.
         deps=["benchmark_questions"],
         description=(
             "Samples that ask what a benchmark asks: the same words, or 13 words in a row. "
@@ -155,25 +148,27 @@ def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     def contaminated_samples(raw_dataset: pl.DataFrame, home: Home) -> dg.MaterializeResult:
         with clear_failures():
             questions = read_benchmarks(home.folder, {})
-            found = find_contaminated(raw_dataset, questions)
-        by_benchmark = found.group_by("benchmark").agg(pl.col("sample_id").n_unique())
+            matches = find_contaminated(raw_dataset, questions)
         return dg.MaterializeResult(
-            value=found,
+            value=matches,
             metadata={
-                "samples": found["sample_id"].n_unique(),
-                "compared_with": dict(
-                    questions["benchmark"].value_counts().sort("benchmark").iter_rows()
-                ),
-                "by_benchmark": dict(by_benchmark.sort("benchmark").iter_rows()),
+                "samples": matches["sample_id"].n_unique(),
+                "compared_with": _counts(questions, "benchmark"),
+                "by_benchmark": _counts(matches.unique(["benchmark", "sample_id"]), "benchmark"),
             },
         )
 
-    return [raw_dataset, near_duplicates, contaminated_samples]
+    return contaminated_samples
 
 
-def _largest_groups(found: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    """How many rows have each value of a column, by value."""
+    return dict(frame[column].drop_nulls().value_counts().sort(column).iter_rows())
+
+
+def _largest_groups(duplicates: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     return (
-        found.group_by("group")
+        duplicates.group_by("group")
         .agg(samples=pl.len(), sample_id=pl.col("duplicate_of").first())
         .sort(["samples", "group"], descending=[True, False])
         .head(LARGEST_GROUPS)

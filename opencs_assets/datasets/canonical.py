@@ -24,12 +24,12 @@ from opencs_assets.tables.datasets import RAW_DATASET, REJECTED_ROWS
 from resources.provenance import file_hash
 
 MAX_CHARS: Final = 1_000_000
-"""Longest message, in characters. The longest contexts in use hold about a million tokens, that is
-a few million characters for everything; one message of this size is a dump that went into the data
-by mistake, and it would be paid for in every prompt that shows it."""
+"""Longest message, in characters. The longest contexts in use hold a few million characters in
+all; one message of this size was dumped into the data by mistake, and every prompt that shows it
+would be paid for."""
 
 SAMPLE_ID_CHARS: Final = 32
-"""Hex digits of a sample's id: 128 bits, in which no two of a billion samples meet by chance."""
+"""Hex digits of a sample's id: with 128 bits, no two of a billion samples share one by chance."""
 
 ACCEPTED: Final = AcceptedFiles(DatasetError, markers=MARKERS, columns=FIELDS)
 
@@ -41,15 +41,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class DatasetRead:
-    """What a file held.
+    """The samples (schema ``RAW_DATASET``) and rejected rows (``REJECTED_ROWS``) of a file.
 
-    Attributes:
-        samples: One row a sample, in ``tables.RAW_DATASET``, in the file's order.
-        rejected: One row a rejected row, in ``tables.REJECTED_ROWS``, in the file's order.
-        rows: Rows read; the heights of both frames add up to it.
-        container: ``json``, ``jsonl``, ``csv`` or ``parquet``, with ``+gzip`` where compressed.
-        encoding: ``utf-8``, ``utf-8-sig``, ``utf-16`` or, for Parquet, ``binary``.
-        sha256: Hex SHA-256 of the file's bytes as they are stored.
+    Both frames are in the file's order, and their heights add up to ``rows``. ``container`` and
+    ``encoding`` are those of ``FileRows``; ``sha256`` is of the file's bytes as they are stored.
     """
 
     samples: pl.DataFrame
@@ -62,7 +57,7 @@ class DatasetRead:
 
 @dataclass
 class _Frame:
-    """Records on their way into a frame."""
+    """A frame that is built of batches of records."""
 
     schema: pl.Schema
     records: list[Record] = field(default_factory=list)
@@ -128,10 +123,6 @@ def read_dataset(path: Path, *, limit: int | None = None) -> DatasetRead:
 def sample_id(system: str | None, messages: Sequence[dict[str, str]]) -> str:
     """Return the id of a sample: a hash of its content alone.
 
-    Args:
-        system: The system prompt, or None.
-        messages: ``{"role": ..., "content": ...}`` in turn.
-
     Raises:
         UnicodeEncodeError: A text holds half a surrogate pair, which is no character.
     """
@@ -168,7 +159,7 @@ def _rejection(raw: RawRow, error: RejectedRowError) -> Record:
 
 
 def _sample(raw: RawRow) -> Record:
-    """Return one row's record for ``tables.RAW_DATASET``, or raise RejectedRowError."""
+    """Return one row's record for ``RAW_DATASET``, or raise RejectedRowError."""
     if raw.problem is not None:
         raise raw.problem
     conversation = read_row(raw.value)
@@ -202,7 +193,7 @@ def _clean(text: str | None) -> str:
 def _system(
     conversation: Conversation,
 ) -> tuple[str | None, Sequence[tuple[str, str | None]]]:
-    """Take the system prompt off a conversation, from its field or its first turn."""
+    """Return the system prompt, from its field or the first turn, and the turns without it."""
     turns = conversation.turns
     from_field, from_turn = _clean(conversation.system), ""
     if turns and turns[0][0] == "system":
@@ -214,7 +205,7 @@ def _system(
 
 
 def _check_roles(roles: Sequence[str]) -> None:
-    """Accept user and assistant in turn, from a question to an answer."""
+    """Accept user and assistant in turn, beginning with a question and ending with an answer."""
     if not roles:
         raise DatasetRowError("no_instruction", "the conversation is empty")
     for number, role in enumerate(roles, 1):
@@ -232,14 +223,14 @@ def _check_roles(roles: Sequence[str]) -> None:
 def _messages(
     conversation: Conversation, turns: Sequence[tuple[str, str | None]]
 ) -> tuple[list[dict[str, str]], str | None]:
-    """Return the messages without templates, and the name of the first template found."""
+    """Return the messages without templates, and the name of the first template."""
     messages: list[dict[str, str]] = []
     template = None
     for number, (role, raw_text) in enumerate(turns, 1):
         text = _clean(raw_text)
         if role == "user":
-            text, found = strip_template(text)
-            template = template or found
+            text, message_template = strip_template(text)
+            template = template or message_template
             if not text:
                 raise DatasetRowError("no_instruction", f"message {number}, a question, is blank")
             if number == 1:

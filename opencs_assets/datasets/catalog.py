@@ -19,22 +19,16 @@ CURRENT: Final = "current.json"
 MAX_NAME_CHARS: Final = 64
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# What the entry says of a version, beside the name of its file.
+# The fields of a version that its entry holds, beside the name of its file.
 _NOTED: Final = ("sha256", "original", "bytes", "added_at")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One version of a dataset's file.
+    """One version of a dataset's file: ``path`` in the catalog, and the ``original`` file's name.
 
-    Attributes:
-        name: The dataset's name.
-        path: The version's file in the catalog.
-        sha256: Hex SHA-256 of its bytes.
-        original: Name of the file that was added.
-        bytes: Its size.
-        added_at: When it was added, ISO 8601 in UTC.
-        is_new_version: Whether the call that returned this made it the current version.
+    ``added_at`` is ISO 8601 in UTC; ``is_new_version`` says whether the call that returned this
+    source made it the current version.
     """
 
     name: str
@@ -47,10 +41,7 @@ class Source:
 
 
 def slug_error(name: str) -> str | None:
-    """Return what is wrong with a dataset's name, or None where it is right.
-
-    A name becomes a folder and a partition key, so it must be safe in both.
-    """
+    """Return what makes a dataset's name unsafe as a folder or a partition key, or None."""
     if not name:
         return "is empty"
     if len(name) > MAX_NAME_CHARS:
@@ -74,7 +65,7 @@ def slug_error(name: str) -> str | None:
 
 
 def suggest_name(text: str) -> str:
-    """Return a valid name that resembles the text; ``dataset`` where nothing of it is usable."""
+    """Return a valid name that resembles the text, or ``dataset`` where no character is usable."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9_-]+", "-", ascii_text).lstrip("-_")[:MAX_NAME_CHARS]
     return slug.rstrip("-_") or "dataset"
@@ -84,7 +75,7 @@ def check_name(name: str) -> None:
     """Accept a valid dataset name.
 
     Raises:
-        DatasetError: The name is not a slug; the message says why and suggests one.
+        DatasetError: The name is not a slug; the message says why and suggests another.
     """
     problem = slug_error(name)
     if problem is not None:
@@ -160,13 +151,13 @@ def list_sources(home: Path) -> list[Source]:
 
 
 def _names(home: Path) -> list[str]:
-    """Return the datasets that have a current version; a folder without one is half added."""
+    """Return the datasets that have a current version; a folder without one was half added."""
     entries = sorted((home / FOLDER).glob(f"*/{CURRENT}"))
     return [entry.parent.name for entry in entries if slug_error(entry.parent.name) is None]
 
 
 def _current(folder: Path) -> Source | None:
-    """Read a dataset's entry; None where there is none."""
+    """Read a dataset's entry, if there is one."""
     return kept.read_note(
         folder / CURRENT,
         lambda note: Source(

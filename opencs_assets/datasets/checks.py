@@ -1,4 +1,4 @@
-"""Whether a raw dataset can be worked with."""
+"""Checks on a raw dataset: its samples are sound, and few rows were rejected."""
 
 import dagster as dg
 import polars as pl
@@ -10,7 +10,7 @@ MOST_REJECTED = 0.5
 
 
 def sound_samples(samples: pl.DataFrame) -> Finding:
-    """No sample is empty or stands twice."""
+    """There are samples, and none is blank or occurs twice."""
     blank = samples.filter(
         (pl.col("instruction").str.strip_chars() == "")
         | (pl.col("response").str.strip_chars() == "")

@@ -8,11 +8,12 @@ import polars as pl
 from opencs_assets.datasets.words import shingle_hashes, words
 from opencs_assets.tables.datasets import CONTAMINATED_SAMPLES
 
-# Brown et al. 2020 (GPT-3), appendix C.
+# Brown et al. 2020 (GPT-3), appendix C, call 13 shared words in a row contamination.
 GRAM = 13
-# A part of a request with fewer words than this is equal to many by chance.
+# A part of a request with fewer words than this is equal to many others by chance.
 LEAST_WORDS_OF_A_PART = 4
 TEXT_CHARACTERS = 300
+_KEY = ("sample_id", "benchmark", "question_id", "turn")
 _CHUNK = 20_000
 
 
@@ -20,17 +21,17 @@ def find_contaminated(samples: pl.DataFrame, questions: pl.DataFrame) -> pl.Data
     """Samples in which a user asks what a benchmark asks.
 
     A message matches a question's turn when both have the same words, or share 13 words in a row
-    (Brown et al. 2020). Equal is also a message's part before its first blank line, where
-    Alpaca's ``input`` follows the instruction, if it has at least four words. What the assistant
-    says is not looked at.
+    (Brown et al. 2020). A message's part before its first blank line, where Alpaca's ``input``
+    follows the instruction, is compared for equality too, if it has at least four words. The
+    assistant's messages are not compared.
 
     Args:
         samples: ``sample_id`` and ``messages`` of ``raw_dataset``.
         questions: ``benchmark``, ``question_id`` and ``turns`` of ``benchmark_questions``.
 
     Returns:
-        One row a sample and turn that match (schema ``CONTAMINATED_SAMPLES``), by key; an equal
-        one wins over a shared 13-gram.
+        One row a sample and turn that match (schema ``CONTAMINATED_SAMPLES``), by key; where both
+        kinds of match hold, the row is about the equal words.
     """
     turns = (
         questions.select("benchmark", "question_id", text="turns")
@@ -56,7 +57,7 @@ def find_contaminated(samples: pl.DataFrame, questions: pl.DataFrame) -> pl.Data
 
 
 def _matches(samples: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
-    asked = (
+    requests = (
         samples.select("sample_id", "messages")
         .explode("messages")
         .drop_nulls("messages")
@@ -64,12 +65,12 @@ def _matches(samples: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("role") == "user")
         .select("sample_id", text="content")
     )
-    asked = asked.with_columns(words=words(asked["text"]))
-    return pl.concat([_equal(asked, turns), _shared(asked, turns)])
+    requests = requests.with_columns(words=words(requests["text"]))
+    return pl.concat([_equal(requests, turns), _shared(requests, turns)])
 
 
-def _equal(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
-    heads = asked.filter(pl.col("text").str.contains("\n\n", literal=True)).with_columns(
+def _equal(requests: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
+    heads = requests.filter(pl.col("text").str.contains("\n\n", literal=True)).with_columns(
         pl.col("text").str.strip_chars().str.split("\n\n").list.first()
     )
     heads = heads.with_columns(words=words(heads["text"])).filter(
@@ -77,23 +78,23 @@ def _equal(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
     )
     joined = pl.col("words").list.join(" ")
     return (
-        pl.concat([asked, heads])
+        pl.concat([requests, heads])
         .with_columns(joined=joined)
         .join(turns.drop("text").with_columns(joined=joined), on="joined")
         .select(*_KEY, match=pl.lit("equal"), text=pl.col("text").str.head(TEXT_CHARACTERS))
     )
 
 
-def _shared(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
-    """Messages that share 13 words in a row with a turn; hashes find them, words decide."""
-    hashes, message, place = shingle_hashes(asked["words"], GRAM)
-    wanted, turn, at = shingle_hashes(turns["words"], GRAM)
-    hit = np.isin(hashes, wanted)
+def _shared(requests: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
+    """Requests that share 13 words in a row with a turn; where hashes are equal, words decide."""
+    hashes, message, place = shingle_hashes(requests["words"], GRAM)
+    turn_hashes, turn, at = shingle_hashes(turns["words"], GRAM)
+    hit = np.isin(hashes, turn_hashes)
     runs = pl.DataFrame({"hash": hashes[hit], "message": message[hit], "place": place[hit]})
-    grams = pl.DataFrame({"hash": wanted, "turn_row": turn, "at": at})
-    # Runs that go on in both texts are one: their places move together, without a gap.
+    grams = pl.DataFrame({"hash": turn_hashes, "turn_row": turn, "at": at})
+    # Runs whose places follow each other without a gap in both texts are joined into one.
     pair = ["message", "turn_row"]
-    found = (
+    shared_runs = (
         runs.join(grams, on="hash")
         .with_columns(shift=pl.col("place") - pl.col("at"))
         .sort(*pair, "shift", "place")
@@ -104,22 +105,18 @@ def _shared(asked: pl.DataFrame, turns: pl.DataFrame) -> pl.DataFrame:
     )
     key = turns.select("benchmark", "question_id", "turn")
     rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for number, row, shift, start, length in found.select(
+    for number, row, shift, start, length in shared_runs.select(
         *pair, "shift", "start", "length"
     ).iter_rows():
         if (number, row) in rows:
             continue
-        mine = asked["words"][number][start : start + length].to_list()
-        its = turns["words"][row][start - shift : start - shift + length].to_list()
-        if mine == its:
+        run = requests["words"][number][start : start + length].to_list()
+        if run == turns["words"][row][start - shift : start - shift + length].to_list():
             rows[number, row] = {
-                "sample_id": asked["sample_id"][number],
+                "sample_id": requests["sample_id"][number],
                 **key.row(row, named=True),
                 "match": f"{GRAM}-gram",
-                "text": " ".join(mine)[:TEXT_CHARACTERS],
+                "text": " ".join(run)[:TEXT_CHARACTERS],
             }
     schema = {name: CONTAMINATED_SAMPLES.schema[name] for name in (*_KEY, "match", "text")}
     return pl.DataFrame(list(rows.values()), schema=schema)
-
-
-_KEY = ("sample_id", "benchmark", "question_id", "turn")

@@ -1,4 +1,4 @@
-"""What the stage offers that makes samples of files."""
+"""The assets, checks and sensor of the stage that makes samples of files."""
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ from opencs_assets.wiring.stage import Declared, Families, Stage
 
 
 def build_stage(declared: Declared) -> Stage:
-    """The stage's assets, checks and sensors."""
+    """The stage's assets, checks and sensor."""
     return Stage(
         assets=build_dataset_assets(declared.partitions),
         checks=build_dataset_checks(declared.partitions),
@@ -20,6 +20,6 @@ def build_stage(declared: Declared) -> Stage:
 
 def _sensors(families: Families) -> list[dg.SensorDefinition]:
     family, keys = families[DATASET.name]
-    # An estimate is made where the settings say so, and else nobody waits for it.
+    # A new file starts `cost_estimate` only where the settings ask for it.
     started = sorted(key.to_user_string() for key in keys if key != dg.AssetKey("cost_estimate"))
     return [build_landing_sensor(family.job, tuple(started))]

@@ -1,4 +1,4 @@
-"""Samples that say the same: word for word, or nearly so."""
+"""Finding samples that are equal word for word, or nearly so."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,10 @@ from opencs_assets.tables.datasets import NEAR_DUPLICATES
 
 SHINGLE = 5
 PERMUTATIONS = 120
-# Chance that a pair just at the limit shares no band.
+# The chance that a pair just at the limit shares no band.
 MOST_MISSED = 1e-3
-# A template filled in a thousand ways makes each a candidate for a thousand others that are not
-# near; after so many that were not, a sample's search ends.
+# A template that is filled in a thousand ways makes each sample a candidate for a thousand others
+# that are not near. A sample's search ends after this many candidates that were not near.
 MOST_COMPARED = 100
 _CHUNK = 20_000
 _SIGNED = 5_000
@@ -23,13 +23,13 @@ def find_duplicates(
 ) -> pl.DataFrame:
     """Groups of samples whose conversations are equal or nearly equal.
 
-    Near are two with a Jaccard similarity of their sets of 5 words in a row of at least
+    Two samples are near where their sets of 5 words in a row have a Jaccard similarity of at least
     ``similarity``. Candidates come from MinHash with locality-sensitive hashing (Broder 1997): with
     b bands of r rows, a pair of similarity s shares one with the chance 1 - (1 - s^r)^b. The bands
     are chosen so that a pair at the limit is missed with a chance under 0.1 %; at 0.8, 24 bands of
-    5 miss 0.007 %. Candidates are verified on the sets themselves, so that no pair is wrongly near,
-    the likeliest first; a sample's search ends after ``MOST_COMPARED`` that were not near. A group
-    is what is connected by pairs; a sample at its end may be less like its first.
+    5 miss 0.007 %. Candidates are verified on the sets themselves, the likeliest first, so that no
+    pair is wrongly near. Pairs connect samples to groups, whose last sample may be less like their
+    first than ``similarity``.
 
     Args:
         samples: ``sample_id``, ``row`` and ``messages`` of ``raw_dataset``.
@@ -48,13 +48,13 @@ def find_duplicates(
     if not ordered.height:
         return NEAR_DUPLICATES.empty()
     text, shingles, offsets = _shingle_sets(ordered["messages"])
-    # Equal texts are one for the search: they need no comparing, however many they are.
+    # Equal texts are searched for once, however many samples have them.
     _, first, unique = np.unique(text, return_index=True, return_inverse=True)
     in_order = np.argsort(first)
     first, unique = first[in_order], np.argsort(in_order)[unique]
     sets = [shingles[offsets[at] : offsets[at + 1]] for at in first]
     roots = _connect(sets, similarity, seed)[unique]
-    # The first of a group: unique texts are numbered by first row, and roots are the smallest.
+    # Texts are numbered by their first row, so the smallest number is a group's first sample.
     heads = first[roots]
     jaccards = {
         int(at): jaccard(sets[at], sets[root])
@@ -87,7 +87,7 @@ def find_duplicates(
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:
-    """Jaccard similarity of two sets, each sorted and unique; two empty ones are equal."""
+    """Jaccard similarity of two sets, each sorted and unique; two empty sets are equal."""
     both = len(np.intersect1d(first, second, assume_unique=True))
     either = len(first) + len(second) - both
     return both / either if either else 1.0
@@ -103,30 +103,31 @@ def bands_for(similarity: float) -> int:
 
 
 def _shingle_sets(messages: pl.Series) -> tuple[Ints, Hashes, Ints]:
-    """Number of each conversation's text; and the sets, one after another, with their offsets."""
+    """Number of each conversation's text, and all sets one after another with their offsets."""
     numbers: dict[str, int] = {}
     texts = np.empty(len(messages), np.int64)
     parts, sizes = [], []
     for start in range(0, len(messages), _CHUNK):
-        said = messages[start : start + _CHUNK].list.eval(pl.element().struct["content"])
-        plain = said.list.join("\n").str.strip_chars()
-        found = words(plain)
-        # A text without a word is its characters.
-        found = pl.select(
-            pl.when(found.list.len() > 0).then(found).otherwise(pl.concat_list(plain))
+        contents = messages[start : start + _CHUNK].list.eval(pl.element().struct["content"])
+        plain = contents.list.join("\n").str.strip_chars()
+        text_words = words(plain)
+        # A text without a word counts as one word.
+        text_words = pl.select(
+            pl.when(text_words.list.len() > 0).then(text_words).otherwise(pl.concat_list(plain))
         ).to_series()
-        for at, key in enumerate(found.list.join(" ")):
+        for at, key in enumerate(text_words.list.join(" ")):
             texts[start + at] = numbers.setdefault(key, len(numbers))
-        hashes, owners, _ = shingle_hashes(found, SHINGLE)
-        short = np.flatnonzero(found.list.len().to_numpy() < SHINGLE)
-        whole = found.gather(short).list.join(" ").hash(0).to_numpy()
+        hashes, owners, _ = shingle_hashes(text_words, SHINGLE)
+        # A text that is too short for a shingle is hashed as a whole.
+        short = np.flatnonzero(text_words.list.len().to_numpy() < SHINGLE)
+        whole = text_words.gather(short).list.join(" ").hash(0).to_numpy()
         hashes, owners = np.concatenate([hashes, whole]), np.concatenate([owners, short])
         order = np.lexsort((hashes, owners))
         hashes, owners = hashes[order], owners[order]
-        kept = np.ones(len(hashes), bool)
-        kept[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-        parts.append(hashes[kept])
-        sizes.append(np.bincount(owners[kept], minlength=len(found)))
+        is_new = np.ones(len(hashes), bool)
+        is_new[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+        parts.append(hashes[is_new])
+        sizes.append(np.bincount(owners[is_new], minlength=len(text_words)))
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
     return texts, np.concatenate(parts), offsets
 
@@ -135,15 +136,15 @@ def _connect(sets: list[Hashes], similarity: float, seed: int) -> Ints:
     """The smallest number of each set's group, int64 (n,)."""
     signatures = _signatures(sets, seed)
     orders, begins, places = _buckets(signatures, bands_for(similarity))
-    sizes = np.array([len(each) for each in sets])
+    sizes = np.array([len(shingles) for shingles in sets])
     labels = np.arange(len(sets))
     members: dict[int, list[int]] = {}
-    # Whether all so far in the bucket that begins here are one group.
+    # Whether all samples so far in the bucket that begins here are in one group.
     whole = np.ones(orders.shape, bool)
     bands = np.arange(len(orders))
 
     def compare(at: int, others: Ints, most: int) -> int:
-        """Join it with those that are near, the likeliest first, until so many were not."""
+        """Join a set with the others near it, the likeliest first, until ``most`` were not near."""
         ratios = np.minimum(sizes[others], sizes[at]) / np.maximum(sizes[others], sizes[at])
         others = others[ratios >= similarity]
         agreeing = (signatures[others] == signatures[at]).sum(axis=1)
@@ -162,8 +163,8 @@ def _connect(sets: list[Hashes], similarity: float, seed: int) -> Ints:
     for at in np.flatnonzero((places > begins).any(axis=0)).tolist():
         shared = bands[places[:, at] > begins[:, at]]
         firsts = orders[shared, begins[shared, at]]
-        # Where many are alike, one of these puts the row in their group, and their buckets need no
-        # look.
+        # Where many samples are alike, comparing with the first of a bucket puts the sample in
+        # their group, and the rest of the bucket need not be compared.
         tried = np.unique(firsts)
         failed = compare(at, tried, MOST_COMPARED)
         known = whole[shared, begins[shared, at]] & (labels[firsts] == labels[at])
@@ -185,7 +186,7 @@ def _signatures(sets: list[Hashes], seed: int) -> npt.NDArray[np.uint32]:
     from rensa import RMinHash
 
     signatures = np.empty((len(sets), PERMUTATIONS), np.uint32)
-    # The rows come as Python numbers, so few at a time.
+    # rensa returns rows of Python numbers, which need much memory.
     for start in range(0, len(sets), _SIGNED):
         some = sets[start : start + _SIGNED]
         offsets = np.cumsum([0, *map(len, some)]).astype(np.uint64)
@@ -197,15 +198,9 @@ def _signatures(sets: list[Hashes], seed: int) -> npt.NDArray[np.uint32]:
 
 
 def _buckets(signatures: npt.NDArray[np.uint32], bands: int) -> tuple[Ints, Ints, Ints]:
-    """The buckets of each band.
+    """The sets' numbers bucket by bucket, where each set's bucket begins there, and its own place.
 
-    Args:
-        signatures: uint32 (n, PERMUTATIONS).
-        bands: Bands, a divisor of PERMUTATIONS.
-
-    Returns:
-        The sets' numbers bucket by bucket, ascending in each; where each set's bucket begins in
-        there; and where the set itself stands. All int64 (bands, n).
+    All three are int64 (bands, n); numbers ascend within a bucket. ``bands`` divides PERMUTATIONS.
     """
     count = len(signatures)
     orders, begins, places = (np.empty((bands, count), np.int64) for _ in range(3))
@@ -221,7 +216,7 @@ def _buckets(signatures: npt.NDArray[np.uint32], bands: int) -> tuple[Ints, Ints
 
 
 def _join(labels: Ints, members: dict[int, list[int]], first: int, second: int) -> None:
-    """Make one group of two; the smaller is relabelled, so a set is so few times."""
+    """Make one group of two by relabelling the smaller, so that a set is relabelled rarely."""
     groups = [members.pop(int(labels[at]), [int(labels[at])]) for at in (first, second)]
     smaller, larger = sorted(groups, key=len)
     label = int(labels[larger[0]])

@@ -1,4 +1,4 @@
-"""What can be wrong with a file as a whole, and with one row of it."""
+"""Errors about a dataset's file as a whole and about one of its rows."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""The landing sensor: a file dropped into ``landing/`` becomes a dataset and is worked on, once."""
+"""The landing sensor: it makes a dataset of each file in ``landing/`` and starts its run, once."""
 
 import dagster as dg
 
@@ -18,14 +18,10 @@ SELECTIONS = {
 def build_landing_sensor(job_name: str, dataset_assets: tuple[str, ...]) -> dg.SensorDefinition:
     """The sensor that starts the dataset family for new and changed files.
 
-    Each content of a file starts one run: its hash is the run key, and the files seen are in the
-    cursor by modification time and size, so that an unchanged file is not read again. A changed
-    file with the same name is a new version of the same dataset. With ``select`` the subsets
-    follow by automation, because they cost nothing.
-
-    Args:
-        job_name: Name of the dataset family's job.
-        dataset_assets: Its assets.
+    Each content of a file starts one run, because its hash is the run key; the cursor holds the
+    time and size of each file that was read, so that an unchanged file is not read again. A changed
+    file with the same name is a new version of the same dataset. Where the settings say ``select``,
+    the run makes all of ``dataset_assets``, and automation the subsets, because they cost nothing.
     """
 
     @dg.sensor(

@@ -1,4 +1,4 @@
-"""Row shapes: what one raw row means, whatever its file was.
+"""Row shapes: reading one raw row as a conversation, whatever its file was.
 
 Alpaca, ShareGPT, OpenAI and prompt/completion are recognized row by row, so a file may mix them.
 """
@@ -6,7 +6,7 @@ Alpaca, ShareGPT, OpenAI and prompt/completion are recognized row by row, so a f
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from opencs_assets.datasets.errors import DatasetRowError
@@ -23,7 +23,7 @@ ROLES: Final[Mapping[str, str]] = {
     "model": "assistant",
     "system": "system",
 }
-"""Role names in published conversations, and what they mean here."""
+"""Role names in published conversations, each with the role that it means here."""
 
 FIELDS: Final[tuple[str, ...]] = (
     "messages",
@@ -36,18 +36,16 @@ FIELDS: Final[tuple[str, ...]] = (
     "response",
     "system",
 )
-"""All fields that are read from a row; others, such as ids and scores, are left alone."""
+"""All fields that are read from a row; others, such as ids and scores, are ignored."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a row says, before templates are taken off and roles are checked.
+    """A row's conversation, before templates are taken off and roles are checked.
 
-    Attributes:
-        source_format: ``alpaca``, ``sharegpt``, ``openai`` or ``prompt_completion``.
-        turns: Role (``system``, ``user`` or ``assistant``) and text, None where it is missing.
-        context: Alpaca's ``input``, which belongs to the first question.
-        system: The row's own ``system`` field.
+    A turn is a role (``system``, ``user`` or ``assistant``) and its text, None where the text is
+    missing; ``context`` is Alpaca's ``input``, which belongs to the first question, and ``system``
+    the row's own field.
     """
 
     source_format: str
@@ -56,24 +54,15 @@ class Conversation:
     system: str | None = None
 
 
-def as_text(value: object, what: str, reason: str) -> str | None:
-    """Return a field's text: numbers and booleans as JSON writes them, None and NaN as missing.
-
-    Args:
-        value: The field's value.
-        what: How a person calls the field.
-        reason: The rejection where the value is neither text nor a number.
-
-    Raises:
-        DatasetRowError: The value is a list, an object or something else that is not text.
-    """
+def _as_text(value: object, field: str, reason: str) -> str | None:
+    """Return a field's text: numbers and booleans as JSON writes them, None and NaN as missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
         return value
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
-    raise DatasetRowError(reason, f"{what} is a {type(value).__name__}, not text")
+    raise DatasetRowError(reason, f"{field} is a {type(value).__name__}, not text")
 
 
 def _turns(value: object, field: str) -> list[Mapping[str, Any]]:
@@ -106,15 +95,14 @@ def _role(name: object, number: int) -> str:
 
 
 def _content(value: object, number: int, reason: str) -> str | None:
-    """Return a message's text; the text parts of a list are joined by line breaks."""
+    """Return a message's text; where it is a list, its parts are joined by line breaks."""
     if not isinstance(value, list):
-        return as_text(value, f"the content of turn {number}", reason)
+        return _as_text(value, f"the content of turn {number}", reason)
     texts = []
     for part in value:
-        kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
-        text = part.get("text") if isinstance(part, Mapping) and kind == "text" else None
-        if isinstance(part, str):
-            text = part
+        is_object = isinstance(part, Mapping)
+        kind = part.get("type", "text") if is_object else type(part).__name__
+        text = part.get("text") if is_object and kind == "text" else part
         if not isinstance(text, str):
             raise DatasetRowError(
                 "unknown_shape", f"turn {number} has a part {kind!r} that is not text"
@@ -124,34 +112,30 @@ def _content(value: object, number: int, reason: str) -> str | None:
 
 
 def _conversation(row: Mapping[str, Any], field: str) -> Conversation:
-    """Read a list of turns, either {from, value} or {role, content}, under either field name."""
+    """Read a field's list of turns, each either {from, value} or {role, content}."""
     turns = _turns(row[field], field)
-    sharegpt = bool(turns) and "from" in turns[0]
-    name, body = ("from", "value") if sharegpt else ("role", "content")
-    read: list[tuple[str, str | None]] = []
+    is_sharegpt = bool(turns) and "from" in turns[0]
+    name, body = ("from", "value") if is_sharegpt else ("role", "content")
+    role_texts: list[tuple[str, str | None]] = []
     for number, turn in enumerate(turns, 1):
         role = _role(turn.get(name), number)
         reason = "no_response" if role == "assistant" else "no_instruction"
-        read.append((role, _content(turn.get(body), number, reason)))
-    return Conversation("sharegpt" if sharegpt else "openai", read)
-
-
-def _first(row: Mapping[str, Any], *fields: str) -> object:
-    return next((row[field] for field in fields if row.get(field) is not None), None)
+        role_texts.append((role, _content(turn.get(body), number, reason)))
+    return Conversation("sharegpt" if is_sharegpt else "openai", role_texts)
 
 
 def _single(
-    row: Mapping[str, Any], name: str, question: str, answers: tuple[str, ...]
+    row: Mapping[str, Any], source_format: str, question_field: str, answer_fields: Sequence[str]
 ) -> Conversation:
-    asked = as_text(row.get(question), f"`{question}`", "no_instruction")
-    answered = as_text(_first(row, *answers), f"`{'` or `'.join(answers)}`", "no_response")
-    return Conversation(name, [("user", asked), ("assistant", answered)])
+    answers = (row[field] for field in answer_fields if row.get(field) is not None)
+    question = _as_text(row.get(question_field), f"`{question_field}`", "no_instruction")
+    answer = _as_text(next(answers, None), f"`{'` or `'.join(answer_fields)}`", "no_response")
+    return Conversation(source_format, [("user", question), ("assistant", answer)])
 
 
 def _alpaca(row: Mapping[str, Any]) -> Conversation:
     single = _single(row, "alpaca", "instruction", ("output", "response"))
-    context = as_text(row.get("input"), "`input`", "no_instruction")
-    return Conversation(single.source_format, single.turns, context=context)
+    return replace(single, context=_as_text(row.get("input"), "`input`", "no_instruction"))
 
 
 _SHAPES: Final[Mapping[str, Callable[[Mapping[str, Any]], Conversation]]] = {
@@ -161,16 +145,16 @@ _SHAPES: Final[Mapping[str, Callable[[Mapping[str, Any]], Conversation]]] = {
     "prompt": lambda row: _single(row, "prompt_completion", "prompt", ("completion", "response")),
     "output": _alpaca,
 }
-"""The field that gives a shape away, in order of precedence, and how the shape is read."""
+"""The field by which a shape is recognized, in order of precedence, and how the shape is read."""
 
 MARKERS: Final[tuple[str, ...]] = tuple(_SHAPES)
 """Fields of which a table needs at least one to hold samples."""
 
 
 def shape_of(row: Mapping[str, Any]) -> str | None:
-    """Return the field that gives the row's shape away, or None where the shape is unknown.
+    """Return the field by which the row's shape is recognized, or None where it is unknown.
 
-    A field with a value wins over one without: a table has every column in every row.
+    A field with a value goes before one without, because a table has every column in every row.
     """
     filled = (field for field in _SHAPES if row.get(field) not in (None, "", []))
     present = (field for field in _SHAPES if field in row)
@@ -187,6 +171,5 @@ def read_row(row: Mapping[str, Any]) -> Conversation:
     if marker is None:
         fields = ", ".join(f"`{str(name)[:40]}`" for name in list(row)[:10]) or "no fields"
         raise DatasetRowError("unknown_shape", f"the row has {fields}, which is no known shape")
-    read = _SHAPES[marker](row)
-    system = as_text(row.get("system"), "`system`", "unknown_shape")
-    return Conversation(read.source_format, read.turns, read.context, system)
+    conversation = _SHAPES[marker](row)
+    return replace(conversation, system=_as_text(row.get("system"), "`system`", "unknown_shape"))

@@ -1,8 +1,8 @@
 """Prompt templates that published data carries inside the user's turn.
 
-A selection saved as training text often holds the prompt around each question. Left there, training
-would apply a second template over it, and the tagger would see the same words in every sample. One
-template is one entry in ``TEMPLATES``.
+A selection that was saved as training text often holds the prompt around each question. If it
+stayed, training would apply a second template over it, and the tagger would see the same words in
+every sample. One template is one entry in ``TEMPLATES``.
 """
 
 import re
@@ -22,10 +22,10 @@ class Template:
     """One known prompt template.
 
     Attributes:
-        name: What is recorded in the sample's ``template``.
-        head: What the text starts with; the question begins where it ends.
-        tail: What the prompt ends with; published sets often lack it.
-        separator: What stands between the question and its context, where there is one.
+        name: Value of the sample's ``template``.
+        head: The text starts with it, and the question begins where it ends.
+        tail: The prompt ends with it, although published sets often lack it.
+        separator: It stands between the question and its context, where there is one.
         needs_tail: Whether a text without the tail is left alone, because the head by itself could
             be a person's heading.
     """
@@ -37,7 +37,7 @@ class Template:
     needs_tail: bool = False
 
     def inside(self, text: str) -> str | None:
-        """Return what the template surrounds, or None where the text is not in this template."""
+        """Return the text that the template surrounds, or None where the template does not fit."""
         text = text.strip()
         start = self.head.match(text)
         if start is None:
@@ -53,26 +53,22 @@ class Template:
         return join_context(question, context)
 
 
-def _head(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
-
-
 TEMPLATES: Final[tuple[Template, ...]] = (
-    # Stanford Alpaca, train.py: PROMPT_DICT; published sets also have it on one line.
-    Template("alpaca", _head(rf"{_ALPACA_TASK}\.\s+{_ALPACA_REQUEST}"), "### Response:"),
+    # Stanford Alpaca's train.py has both in PROMPT_DICT; published sets also have it on one line.
+    Template("alpaca", re.compile(rf"{_ALPACA_TASK}\.\s+{_ALPACA_REQUEST}"), "### Response:"),
     Template(
         "alpaca_input",
-        _head(
+        re.compile(
             rf"{_ALPACA_TASK}, paired with an input that provides further context\.\s+"
             rf"{_ALPACA_REQUEST}"
         ),
         "### Response:",
         separator="### Input:",
     ),
-    # FastChat, conversation.py: vicuna_v1.1 and the older v0 system prompt.
-    Template("vicuna_v1.1", _head(rf"{_VICUNA}\s+USER:"), "ASSISTANT:"),
-    Template("vicuna_v0", _head(rf"{_VICUNA}\s+### Human:"), "### Assistant:"),
-    Template("human_assistant", _head(r"### Human:"), "### Assistant:", needs_tail=True),
+    # FastChat's conversation.py has vicuna_v1.1 and the older system prompt of v0.
+    Template("vicuna_v1.1", re.compile(rf"{_VICUNA}\s+USER:"), "ASSISTANT:"),
+    Template("vicuna_v0", re.compile(rf"{_VICUNA}\s+### Human:"), "### Assistant:"),
+    Template("human_assistant", re.compile(r"### Human:"), "### Assistant:", needs_tail=True),
 )
 """Every known template. At most one matches a text, since no head begins another."""
 
@@ -83,24 +79,21 @@ def join_context(question: str, context: str) -> str:
 
 
 def strip_template(text: str) -> tuple[str, str | None]:
-    """Take a known prompt template off a user's turn.
+    """Take known prompt templates off a user's turn.
 
     A template is recognized only at the beginning of the text, so a question about templates keeps
     its words. A template inside a template is taken off as well, so the result never has one.
-
-    Args:
-        text: The user's turn.
 
     Returns:
         The question, with an ``### Input:`` after a blank line, and the name of the outermost
         template; or the text unchanged and None.
     """
-    found: str | None = None
+    outermost: str | None = None
     while True:
         for template in TEMPLATES:
             inner = template.inside(text)
             if inner is not None:
-                text, found = inner, found or template.name
+                text, outermost = inner, outermost or template.name
                 break
         else:
-            return text, found
+            return text, outermost

@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-# In these scripts no space stands between words: each character counts as one.
+# These scripts put no space between words, so each character counts as a word.
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]"
 _WORDS = rf"{_UNSPACED}|[[\p{{L}}\p{{M}}\p{{N}}]--{_UNSPACED}]+"
 _HASH_SEED = 20
-# Odd, so that multiplying by its powers loses no bit.
+# The base is odd, so that multiplying by its powers loses no bit.
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = npt.NDArray[np.uint64]
@@ -21,15 +21,11 @@ def words(texts: pl.Series) -> pl.Series:
 
 
 def shingle_hashes(lists: pl.Series, size: int) -> tuple[Hashes, Ints, Ints]:
-    """A 64-bit hash of every run of so many words.
-
-    Args:
-        lists: Words of texts (List of String, (n,)).
-        size: Words in a run.
+    """A 64-bit hash of every run of ``size`` words in texts (List of String, (n,)).
 
     Returns:
         Hash of each run, uint64 (r,); number of its text, int64 (r,), ascending; and the place of
-        its first word in the text, int64 (r,). A text with fewer words has none.
+        its first word in the text, int64 (r,). A text with fewer words has no run.
     """
     lengths = lists.list.len().to_numpy().astype(np.int64)
     flat = lists.explode(empty_as_null=False, keep_nulls=False)
@@ -42,6 +38,6 @@ def shingle_hashes(lists: pl.Series, size: int) -> tuple[Hashes, Ints, Ints]:
     text = np.repeat(np.arange(len(lists)), lengths)
     starts = np.cumsum(lengths) - lengths
     place = np.arange(len(hashes)) - starts[text]
-    # A run that goes on into the next text is none.
+    # A run that continues into the next text is left out.
     whole = text[: len(runs)] == text[size - 1 :]
     return runs[whole], text[: len(runs)][whole], place[: len(runs)][whole]

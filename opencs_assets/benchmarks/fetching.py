@@ -23,7 +23,7 @@ from opencs_assets.benchmarks.questions import (
     read_benchmark,
 )
 from opencs_assets.config.benchmarks import DECLARED, DeclaredBenchmark, File
-from opencs_assets.files.kept import write_whole
+from opencs_assets.files.versions import write_whole
 from resources.errors import InternalError
 from resources.http import BusyError, ask
 from resources.provenance import file_hash

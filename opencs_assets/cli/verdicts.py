@@ -70,11 +70,11 @@ def import_verdicts(
     settings = prepared_settings()
     taken = taking.take(settings.home, paths, said)
     rows: list[dict[str, Any]] = []
-    if taken.kept:
+    if taken.kept_files:
         _read_imports(settings)
-        rows = taking.outcomes(Lake(settings.lake), taken.kept)
+        rows = taking.outcomes(Lake(settings.lake), taken.kept_files)
         _print_imports("Imported", rows, as_json)
-        for line in taking.first_details(Lake(settings.lake), taken.kept):
+        for line in taking.first_details(Lake(settings.lake), taken.kept_files):
             err.print(f"rejected {line}", highlight=False, markup=False)
     elif as_json:
         print("[]")

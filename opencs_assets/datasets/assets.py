@@ -58,31 +58,31 @@ def _raw_dataset(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:
         with clear_failures():
             source = catalog.current_source(home.folder, context.partition_key)
-            read = read_dataset(source.path, limit=config.limit)
-        reasons = _counts(read.rejected, "reason")
+            dataset = read_dataset(source.path, limit=config.limit)
+        reasons = _counts(dataset.rejected, "reason")
         context.log.info(
-            f"{source.original}: {read.rows} rows, {read.samples.height} samples, "
+            f"{source.original}: {dataset.rows} rows, {dataset.samples.height} samples, "
             f"rejected: {reasons or 'none'}"
         )
         yield dg.MaterializeResult(
             asset_key="raw_dataset",
-            value=read.samples,
-            data_version=dg.DataVersion(f"{read.sha256[:16]}-{config.limit or 'all'}"),
+            value=dataset.samples,
+            data_version=dg.DataVersion(f"{dataset.sha256[:16]}-{config.limit or 'all'}"),
             metadata={
                 "source": source.original,
-                "source_sha256": read.sha256,
-                "container": read.container,
-                "encoding": read.encoding,
-                "rows_read": read.rows,
-                "rejected": read.rejected.height,
-                "formats": _counts(read.samples, "source_format"),
-                "templates_stripped": _counts(read.samples, "template"),
-                "lengths": plot(plots.lengths(read.samples)),
+                "source_sha256": dataset.sha256,
+                "container": dataset.container,
+                "encoding": dataset.encoding,
+                "rows_read": dataset.rows,
+                "rejected": dataset.rejected.height,
+                "formats": _counts(dataset.samples, "source_format"),
+                "templates_stripped": _counts(dataset.samples, "template"),
+                "lengths": plot(plots.lengths(dataset.samples)),
             },
         )
         yield dg.MaterializeResult(
             asset_key="rejected_rows",
-            value=read.rejected,
+            value=dataset.rejected,
             metadata={"reasons": reasons},
         )
 

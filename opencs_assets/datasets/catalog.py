@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from opencs_assets.datasets.errors import DatasetError
-from opencs_assets.files import kept
+from opencs_assets.files import versions
 from opencs_assets.files.contents import opened
 
 FOLDER: Final = "datasets"
@@ -87,7 +87,7 @@ def check_name(name: str) -> None:
 def name_of_file(path: Path) -> str:
     """Return the default name for a file: its stem without format extensions, as a slug."""
     stem = Path(path.name)
-    while stem.suffix.lower() in kept.SUFFIXES:
+    while stem.suffix.lower() in versions.SUFFIXES:
         stem = stem.with_suffix("")
     return suggest_name(stem.name)
 
@@ -106,19 +106,19 @@ def add_source(home: Path, file: Path, name: str | None) -> Source:
         name = name_of_file(file)
     check_name(name)
     folder = home / FOLDER / name
-    with opened(file, DatasetError) as source, kept.writing(folder, DatasetError):
-        with kept.temporary(folder) as copy:
-            sha256, size = kept.copy_hashed(source, copy)
+    with opened(file, DatasetError) as source, versions.writing(folder, DatasetError):
+        with versions.temporary(folder) as copy:
+            sha256, size = versions.copy_hashed(source, copy)
             if not size:
                 raise DatasetError(f"{file}: is empty (0 bytes). Name a file with samples.")
             current = _current(folder)
             if current is not None and current.sha256 == sha256 and current.path.is_file():
                 return current
-            path = folder / f"{sha256[:16]}{kept.format_suffix(file)}"
-            added = Source(name, path, sha256, file.name, size, kept.now("seconds"), True)
-            kept.place(copy, path)
+            path = folder / f"{sha256[:16]}{versions.format_suffix(file)}"
+            added = Source(name, path, sha256, file.name, size, versions.now("seconds"), True)
+            versions.place(copy, path)
         noted = {field: getattr(added, field) for field in _NOTED}
-        kept.write_note(folder / CURRENT, {"file": path.name, **noted})
+        versions.write_note(folder / CURRENT, {"file": path.name, **noted})
     return added
 
 
@@ -158,7 +158,7 @@ def _names(home: Path) -> list[str]:
 
 def _current(folder: Path) -> Source | None:
     """Read a dataset's entry, if there is one."""
-    return kept.read_note(
+    return versions.read_note(
         folder / CURRENT,
         lambda note: Source(
             folder.name,

@@ -1,4 +1,4 @@
 """Reading people's files, damaged ones too, and keeping versions of them.
 
-What a row means to a stage does not belong here.
+The meaning of a row belongs to the stage that reads it.
 """

@@ -1,6 +1,6 @@
 """From a person's file to its text: gzip, encodings, and the kinds of files that hold no rows.
 
-What is damaged at its end is given up to there, and ``Contents.damage`` says what is missing.
+A file that is damaged at its end is read up to the damage, which ``Contents.damage`` describes.
 """
 
 import codecs
@@ -31,12 +31,12 @@ _KINDS: Final[Mapping[bytes, str]] = {
     b"7z\xbc\xaf": "a 7z archive",
 }
 # Bytes that are not UTF-8 are read as halves of surrogate pairs, so that their row can be named.
-_NO_TEXT: Final = re.compile("[\0\ud800-\udfff]")
+_NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
 
 
 @contextmanager
 def opened(path: Path, error: type[MendableError]) -> Iterator[io.BufferedReader]:
-    """Open a person's file for reading; whatever prevents that is the caller's ``error``."""
+    """Open a person's file for reading; where that fails, the caller's ``error`` is raised."""
     advice = "Name a file that exists and may be read."
     if path.exists() and not path.is_file() and not path.is_dir():
         raise error(f"{path}: is not a regular file. {advice}")
@@ -49,17 +49,9 @@ def opened(path: Path, error: type[MendableError]) -> Iterator[io.BufferedReader
 
 
 class Contents:
-    """What a file holds once it is unpacked.
+    """A file's unpacked bytes: all in ``stream``, the first in ``start``.
 
-    Args:
-        file: The file's bytes from their start.
-        most_unpacked: Bytes that a gzip may unpack to; None: any number.
-        too_large: Raised where it unpacks to more.
-
-    Attributes:
-        is_gzip: Whether the bytes are gzipped.
-        start: The first unpacked bytes.
-        stream: All unpacked bytes.
+    A gzip that unpacks to more than ``most_unpacked`` bytes raises ``too_large``.
     """
 
     def __init__(
@@ -68,7 +60,7 @@ class Contents:
         self.stream = file
         self.is_gzip = self.stream.peek(2).startswith(_GZIP)
         self._gzip: _Unpacked | None = None
-        self._odd_end: str | None = None
+        self._cut_character: str | None = None
         if self.is_gzip:
             self._gzip = _Unpacked(self.stream, most_unpacked, too_large)
             self.stream = io.BufferedReader(self._gzip)
@@ -76,12 +68,12 @@ class Contents:
 
     @property
     def damage(self) -> str | None:
-        """Why the content ends too early; known once it was read to its end."""
-        return (self._gzip and self._gzip.damage) or self._odd_end
+        """Why the content ends too early, if it does; known once it was read to its end."""
+        return (self._gzip and self._gzip.damage) or self._cut_character
 
     @property
     def kind(self) -> str | None:
-        """What the file is, where that is known to be no text."""
+        """What the file is, where it is known not to be text."""
         return next((kind for magic, kind in _KINDS.items() if self.start.startswith(magic)), None)
 
     def text(self) -> tuple[str, TextIO]:
@@ -89,7 +81,7 @@ class Contents:
         if self.start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             data = self.stream.read()
             if len(data) % 2:
-                self._odd_end = "the UTF-16 text ends in the middle of a character"
+                self._cut_character = "the UTF-16 text ends in the middle of a character"
                 data = data[:-1]
             return "utf-16", io.StringIO(data.decode("utf-16", "surrogatepass"), newline="\n")
         encoding = "utf-8-sig" if self.start.startswith(codecs.BOM_UTF8) else "utf-8"
@@ -98,7 +90,7 @@ class Contents:
 
 
 class _Unpacked(io.RawIOBase):
-    """What a gzip holds up to its damage, after which it seems to end."""
+    """The unpacked bytes of a gzip, which end where the gzip is damaged."""
 
     def __init__(
         self, packed: io.BufferedReader, most: int | None, too_large: MendableError
@@ -128,11 +120,11 @@ class _Unpacked(io.RawIOBase):
 
 
 def undecodable_byte(text: str) -> int | None:
-    """The 1-based byte at which a text holds what is no character; ``None`` where all is well."""
-    match = _NO_TEXT.search(text)
+    """The 1-based byte at which a text holds something that is no character, if there is one."""
+    match = _NOT_TEXT.search(text)
     return None if match is None else len(text[: match.start()].encode("utf-8", "replace")) + 1
 
 
 def printable(text: str) -> str:
-    """The text with a mark in place of all that is no character, fit to be stored as UTF-8."""
-    return _NO_TEXT.sub("�", text)
+    """The text as it can be stored as UTF-8, with a mark in place of all that is no character."""
+    return _NOT_TEXT.sub("�", text)

@@ -16,7 +16,7 @@ _LONGEST_HEADER: Final = 100_000
 
 
 def delimiter_of(first_line: str, accepted: AcceptedFiles) -> str | None:
-    """What separates the fields of a CSV's header; ``None`` where the line is no header."""
+    """The delimiter of a CSV's header; ``None`` where the line is no header."""
     line = io.StringIO(first_line[:_LONGEST_HEADER], newline="").readline()
 
     def fits(delimiter: str) -> tuple[bool, int]:
@@ -37,7 +37,7 @@ def read_table(
     Raises:
         MendableError: The header can't be read, is not the allowed one, or names a column twice.
     """
-    # How long a text may be is for the stage to say, not for the csv module.
+    # The stage limits the length of a text, not the csv module.
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(_physical(lines), delimiter=delimiter, strict=True)
     try:
@@ -52,12 +52,10 @@ def read_table(
             f"{name}, line {reader.line_num}: the columns must be "
             f"{','.join(accepted.exact_header)}, not {','.join(header)}"
         )
-    read = [
-        field for field in header if field and (field in accepted.columns or not accepted.columns)
-    ]
-    twice = next((field for field in read if read.count(field) > 1), None)
-    if twice is not None:
-        raise accepted.error(f"{name}: its header names {twice!r} more than once. Rename one.")
+    for field in header:
+        is_read = field and (field in accepted.columns or not accepted.columns)
+        if is_read and header.count(field) > 1:
+            raise accepted.error(f"{name}: its header names {field!r} more than once. Rename one.")
     return header, _rows(reader, header, delimiter)
 
 
@@ -67,7 +65,7 @@ def _names(fields: Sequence[str], accepted: AcceptedFiles) -> list[str]:
 
 
 def _physical(lines: Iterable[str]) -> Iterator[str]:
-    """Lines that end at a carriage return too, as the csv module wants them."""
+    """The lines, split after carriage returns too, as the csv module needs them."""
     for line in lines:
         yield from io.StringIO(line, newline="") if "\r" in line else (line,)
 

@@ -1,4 +1,4 @@
-"""Rows of JSON lines and of JSON documents, whole or cut."""
+"""Rows of JSON lines and of JSON documents, which may be cut."""
 
 import io
 import itertools
@@ -11,7 +11,7 @@ from opencs_assets.files.contents import undecodable_byte
 from opencs_assets.files.rejections import DamagedRowError
 from opencs_assets.files.rows import EXCERPT_CHARS, AcceptedFiles, RawRow
 
-# Half of a surrogate pair that JSON spells out.
+# A half of a surrogate pair that JSON spells out.
 _ESCAPED_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LIST_OF_OBJECTS: Final = re.compile(r"\[(?=\s*\{)")
 _COMMA: Final = re.compile(r"\s*,\s*")
@@ -20,7 +20,7 @@ _SNIFFED_LINES: Final = 20
 
 
 def json_type(line: str) -> type | None:
-    """The Python type of a line that is JSON by itself; ``None`` for all others."""
+    """The Python type of a line that is JSON by itself; ``None`` where the line is not JSON."""
     try:
         return type(json.loads(line))
     except (ValueError, RecursionError):
@@ -28,7 +28,7 @@ def json_type(line: str) -> type | None:
 
 
 def rows_of_lines(lines: Iterable[str]) -> Iterator[RawRow]:
-    """The rows of JSON lines; blank lines are none."""
+    """The rows of JSON lines, without blank lines."""
     row = itertools.count()
     for number, line in enumerate(lines, 1):
         if line.isspace():
@@ -55,7 +55,7 @@ def rows_of_lines(lines: Iterable[str]) -> Iterator[RawRow]:
 def rows_of_document(
     text: str, name: str, accepted: AcceptedFiles, damage: str | None
 ) -> tuple[str, Iterator[RawRow]]:
-    """The container and the rows of a JSON document; where it breaks, the rows before that place.
+    """The container and the rows of a JSON document; where it breaks, the rows before the break.
 
     ``damage`` says why the text ends too early, if it does.
 
@@ -74,7 +74,7 @@ def rows_of_document(
         raise accepted.error(f"{name}: {why}") from error
     suspect = bool(_ESCAPED_HALF.search(text)) or undecodable_byte(text) is not None
     if isinstance(document, dict) and _is_row(document, accepted):
-        # A file of JSON lines with one line, or one row that was saved by itself.
+        # The file is JSON lines with one line, or one row was saved by itself.
         return "jsonl", iter([_row(0, document, suspect=suspect, line=1)])
     values = enumerate(_list_of(document, name, accepted))
     return "json", (_row(row, value, suspect=suspect) for row, value in values)
@@ -88,7 +88,7 @@ def _row(row: int, value: Any, *, suspect: bool, line: int | None = None) -> Raw
 
 
 def _problem_of(value: Any, *, suspect: bool) -> DamagedRowError | None:
-    """Why a JSON value is no row; texts are looked at only where the file is suspect."""
+    """Why a JSON value is no row; its texts are checked only where the file is suspect."""
     if not isinstance(value, dict):
         kind = type(value).__name__
         return DamagedRowError("not_an_object", f"it is a JSON {kind}, not an object")
@@ -115,7 +115,7 @@ def _list_of(document: Any, name: str, accepted: AcceptedFiles) -> list[Any]:
         )
     lists = {field: value for field, value in document.items() if isinstance(value, list)}
     of_objects = [
-        value for value in lists.values() if value and all(isinstance(each, dict) for each in value)
+        rows for rows in lists.values() if rows and all(isinstance(row, dict) for row in rows)
     ]
     for candidates in (list(lists.values()), of_objects):
         if len(candidates) == 1:
@@ -128,7 +128,7 @@ def _list_of(document: Any, name: str, accepted: AcceptedFiles) -> list[Any]:
 
 
 def _rows_before_the_break(text: str, accepted: AcceptedFiles) -> list[RawRow]:
-    """The rows of a document before the place where it breaks, and one for all that is behind."""
+    """The rows of a document before its break, and one rejected row for all that is behind."""
     at = _start_of_rows(text, accepted)
     decoder = json.JSONDecoder()
     rows: list[RawRow] = []
@@ -156,7 +156,7 @@ def _start_of_rows(text: str, accepted: AcceptedFiles) -> int | None:
     end = "]}" if text.lstrip().startswith("{") else "]"
     for bracket in itertools.islice(_LIST_OF_OBJECTS.finditer(text), _MOST_LISTS):
         try:
-            # Closed here, what comes before is a document only if the list is at its top level.
+            # Closed here, the text is a document only if the list is at its top level.
             around = json.loads(text[: bracket.end()] + end)
         except (ValueError, RecursionError):
             continue

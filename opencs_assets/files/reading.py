@@ -1,8 +1,8 @@
-"""Reading a person's file into rows: its content says what it is, and its name does not.
+"""Reading a person's file into rows; its content says what it is, and its name does not.
 
 The same bytes give the same rows and the same rejected rows to every stage. A row that can't be
-read stays a row with its reason, and a file that ends too early gives all that comes before, with
-one more row that says so. What a row means belongs to the stages.
+read stays a row with its reason, and a file that ends too early gives all rows before its end, and
+one more that says so. The meaning of a row belongs to the stages.
 """
 
 import io
@@ -66,9 +66,9 @@ def rows_of(file: io.BufferedReader, name: str, accepted: AcceptedFiles) -> File
 def every_row(path: Path, accepted: AcceptedFiles) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file that means something only as a whole, each with its place.
 
-    A pin, a choice, a question or a prompt that is left out changes what the others lead to, and
-    no table counts the rows that are missing. Therefore the first row that can't be read is an
-    error here, where datasets and imports keep it with its reason and go on.
+    A pin, a choice, a question or a prompt that is left out changes the effect of the others, and
+    no table counts the missing rows. Therefore the first row that can't be read is an error here,
+    while datasets and imports keep it with its reason and go on.
 
     Raises:
         MendableError: As for ``open_rows``, or a row can't be read; the message names its place.
@@ -82,7 +82,7 @@ def every_row(path: Path, accepted: AcceptedFiles) -> Iterator[tuple[str, dict[s
 
 
 def _until_sniffed(text: Iterable[str]) -> Iterator[str]:
-    """The first lines of a text, of which a few are not blank."""
+    """The first lines of a text, until ``_SNIFFED_LINES`` of them are not blank."""
     filled = 0
     for line in text:
         yield line
@@ -98,11 +98,11 @@ def _recognize(
     accepted: AcceptedFiles,
     contents: Contents,
 ) -> tuple[str, Iterator[RawRow], Sequence[str]]:
-    """The container by the file's first lines; its rows; and a CSV's header.
+    """Tell the container by the file's first lines; return it, its rows and a CSV's header.
 
-    What follows a complete first line can't belong to a JSON document. Where that line is broken,
-    the others decide, because a document's lines are rarely objects by themselves. One line alone
-    is read as a document.
+    If the first line is an object, the file is JSON lines. Where that line is broken, the others
+    decide, because a document's lines are rarely objects by themselves. A file of one line is read
+    as a document.
     """
     filled = [line.strip() for line in head if not line.isspace()]
     first = filled[0]

@@ -1,4 +1,4 @@
-"""Rows of a person's file that can't be used: each is kept apart, with its reason."""
+"""Errors about rows of a person's file that can't be used; a rejected row keeps its reason."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,17 +18,11 @@ DAMAGES: Final[Mapping[str, str]] = MappingProxyType(
         "cut_file": "the file ends in the middle; what came before is kept",
     }
 )
-"""Code of each reason for which no stage can use a row, and what it means."""
+"""Code of each reason for which no stage can use a row, with its meaning."""
 
 
 class RejectedRowError(MendableError):
-    """One row that can't be used.
-
-    Attributes:
-        reasons: What each code of a reason means.
-        reason: A code of ``reasons``.
-        detail: One sentence for a person.
-    """
+    """One row that can't be used: a code of ``reasons``, and a ``detail`` for a person."""
 
     reasons: ClassVar[Mapping[str, str]]
 

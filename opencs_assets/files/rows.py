@@ -1,4 +1,4 @@
-"""What a person's file holds, row by row: each with its value, or with why it can't be read."""
+"""Rows of a person's file, each with its value or with the reason why it can't be read."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from resources.errors import MendableError
 
 EXCERPT_CHARS: Final = 200
 WHOLE_FILE: Final = -1
-"""The row of a rejection that is about the file and not about one of its rows."""
+"""The number that stands for a row where a rejection is about the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class RawRow:
     """One row as it stands in the file.
 
     Attributes:
-        row: 0-based, in the file's order; ``WHOLE_FILE`` where the file ends too early.
+        row: 0-based number in the file's order; ``WHOLE_FILE`` where the file ends too early.
         line: 1-based line where the row begins; None in JSON documents and Parquet.
         value: The row's fields; empty where there is a problem.
         problem: Why the row can't be read.
-        text: The row's source text where the file has one, for the excerpt.
+        text: The row's source text for the excerpt, where the file has one.
     """
 
     row: int
@@ -49,13 +49,11 @@ class RawRow:
 
 @dataclass(frozen=True)
 class FileRows:
-    """A file whose container is known, and its rows.
+    """A file whose container is known, with its rows, which are read as they are iterated once.
 
-    Attributes:
-        container: ``json``, ``jsonl``, ``csv`` or ``parquet``, with ``+gzip`` where compressed.
-        encoding: ``utf-8``, ``utf-8-sig``, ``utf-16`` or, for Parquet, ``binary``.
-        rows: Every row once, read while it is iterated.
-        header: Names of a CSV's columns.
+    The container is ``json``, ``jsonl``, ``csv`` or ``parquet``, with ``+gzip`` where compressed;
+    the encoding is ``utf-8``, ``utf-8-sig``, ``utf-16`` or, for Parquet, ``binary``. Only a CSV has
+    a header.
     """
 
     container: str
@@ -66,19 +64,19 @@ class FileRows:
 
 @dataclass(frozen=True)
 class AcceptedFiles:
-    """Which files a stage takes, and how it says that one is not among them.
+    """The files that a stage accepts, and the errors that refuse others.
 
     Attributes:
-        error: What is raised for a file that can't be used as a whole.
-        not_understood: Raised instead for a file of another kind; None: ``error``.
+        error: It is raised for a file that can't be used as a whole.
+        not_understood: It is raised for a file of another kind, if given, in place of ``error``.
         markers: Fields of which a row has at least one. They tell an object that is a row from one
             that holds the list of rows.
         columns: The columns of a table that are read, whatever their case; a CSV's header and a
-            Parquet file must name one of the markers. Empty: Parquet is refused, and a CSV may
-            have any header and gives all its columns.
-        exact_header: The only header that is allowed; then a file must be CSV.
+            Parquet file must name one of the markers. Without any, Parquet is refused, and a CSV
+            may have any header and gives all its columns.
+        exact_header: The only header that is allowed; with it, a file must be CSV.
         tables: Whether CSV is accepted at all.
-        most_unpacked: Bytes that a gzip may unpack to; None: any number.
+        most_unpacked: The bytes that a gzip may unpack to; None stands for any number.
     """
 
     error: type[MendableError]

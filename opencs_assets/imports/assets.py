@@ -1,4 +1,4 @@
-"""The tables of what was imported: ``imported_verdicts``, ``rejected_verdicts``, and answers."""
+"""The asset that reads imported files into tables of verdicts, rejected rows and answers."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import polars as pl
 
 from opencs_assets.benchmarks.questions import read_benchmarks
 from opencs_assets.config.experiments import Experiments
-from opencs_assets.imports.claims import conflicting
+from opencs_assets.imports.claims import STATES, conflicting
 from opencs_assets.imports.reading import ImportedTables, by_reason, read_imports
 from opencs_assets.wiring.automation import free_stage
 from opencs_assets.wiring.failures import clear_failures
@@ -15,10 +15,6 @@ from opencs_assets.wiring.home import Home
 from opencs_assets.wiring.jobs import IMPORTED
 from opencs_assets.wiring.metadata import bullets, preview, table_out
 
-GROUP = "verdicts"
-OWNERS = ["team:evaluation"]
-KINDS = {"polars", "parquet"}
-CODE_VERSION = "1"
 SHOWN = 20
 HOW_TO_CHOOSE = (
     "Two rows claim the same judgment with different scores. Say which file is right: "
@@ -39,27 +35,26 @@ TABLES = {
 }
 
 
-def _out(name: str, description: str) -> dg.AssetOut:
-    return table_out(
-        name,
-        description,
-        group=GROUP,
-        family=IMPORTED,
-        kinds=KINDS,
-        code_version=CODE_VERSION,
-        automation_condition=free_stage(),
-        owners=OWNERS,
-    )
-
-
 def build_import_assets() -> list[dg.AssetsDefinition]:
     """The asset that reads the imported files; its tables are made anew each time."""
 
     @dg.multi_asset(
         name="imported_verdicts",
-        # The questions come from the files, so that an import need not wait for the table.
+        # The asset reads the questions from their files, so an import need not wait for the table.
         deps=["benchmark_questions"],
-        outs={name: _out(name, description) for name, description in TABLES.items()},
+        outs={
+            name: table_out(
+                name,
+                description,
+                group="verdicts",
+                family=IMPORTED,
+                kinds={"polars", "parquet"},
+                code_version="1",
+                automation_condition=free_stage(),
+                owners=["team:evaluation"],
+            )
+            for name, description in TABLES.items()
+        },
     )
     def imported_verdicts(
         context: dg.AssetExecutionContext, home: Home
@@ -82,8 +77,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
             value=imported.verdicts,
             metadata={
                 "files": imported.files,
-                **{state: states.get(state, 0) for state in ("used", "duplicate", "overruled")},
-                "conflict": states.get("conflict", 0),
+                **{state: states.get(state, 0) for state in STATES},
                 "judgments_in_conflict": conflicts,
                 **({"how_to_choose": HOW_TO_CHOOSE} if conflicts else {}),
                 "rejected": imported.rejected.height,
@@ -112,20 +106,17 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
 
 
 def unknown_models(imported: ImportedTables, experiments: Experiments) -> list[str]:
-    """Models with verdicts that are neither declared nor have answers here; kept all the same."""
+    """Models with verdicts that are not declared and have no answers; their verdicts are kept."""
     judged = {*imported.verdicts["model_a"], *imported.verdicts["model_b"].drop_nulls()}
     known = {*experiments.experiments, *experiments.outside_models, *imported.answers["model"]}
     return sorted(judged - known)
 
 
 def by_file(imported: ImportedTables) -> pl.DataFrame:
-    """Rows of each file by what became of them, the files with most verdicts first."""
+    """How many rows of each file have which state, the files with most verdicts first."""
     counted = imported.verdicts.group_by("file_name", "file", "format").agg(
         verdicts=pl.len(),
-        **{
-            state: (pl.col("state") == state).sum()
-            for state in ("used", "duplicate", "conflict", "overruled")
-        },
+        **{state: (pl.col("state") == state).sum() for state in STATES},
     )
     rejected = imported.rejected.group_by("file").agg(rejected=pl.len())
     return (

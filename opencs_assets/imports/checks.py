@@ -1,4 +1,4 @@
-"""Whether imported files contradict each other."""
+"""The check that imported files do not contradict each other."""
 
 import dagster as dg
 import polars as pl
@@ -11,11 +11,14 @@ def no_conflicts(verdicts: pl.DataFrame) -> Finding:
     """No two imported rows claim the same judgment with different scores."""
     judgments = conflicting(verdicts)
     files = verdicts.filter(pl.col("state") == "conflict")["file_name"].unique().sort()
-    told = f" between rows of {', '.join(files)}" if judgments else ""
-    remedy = "; choose with `opencs prefer-verdicts FILE`" if judgments else ""
+    details = (
+        f" between rows of {', '.join(files)}; choose with `opencs prefer-verdicts FILE`"
+        if judgments
+        else ""
+    )
     return Finding(
         not judgments,
-        f"{judgments} judgments in conflict{told}{remedy}",
+        f"{judgments} judgments in conflict{details}",
         {"judgments": judgments, "files": files.to_list()},
     )
 
@@ -23,7 +26,7 @@ def no_conflicts(verdicts: pl.DataFrame) -> Finding:
 def build_import_checks() -> list[dg.AssetChecksDefinition]:
     """The check on ``imported_verdicts``.
 
-    A conflict makes results unfit to publish, not the table broken: it is shown, and the marts
-    leave it out.
+    A conflict makes results unfit to publish but does not break the table, so the check does not
+    block, and the marts leave the judgment out.
     """
     return [build_check("imported_verdicts", no_conflicts, None, blocking=False)]

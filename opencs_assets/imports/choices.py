@@ -1,7 +1,7 @@
-"""A person's word where two files claim the same judgment: ``verdict_choices.csv`` in the home.
+"""A person's choices where files claim the same judgment: ``verdict_choices.csv`` in the home.
 
-Columns: ``file`` (its SHA-256, or the first 8 characters or more), ``row`` (0-based row of it;
-empty for all) and ``reason``. The last line that speaks of a judgment has the last word.
+Its columns are ``file`` (a SHA-256, or its first 8 characters or more), ``row`` (0-based in that
+file; empty for all rows) and ``reason``. The last line about a judgment decides.
 """
 
 import csv
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from opencs_assets.files import kept
+from opencs_assets.files import versions
 from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.imports.errors import VerdictFileError
@@ -24,13 +24,7 @@ _ACCEPTED: Final = AcceptedFiles(VerdictFileError, exact_header=COLUMNS)
 
 @dataclass(frozen=True)
 class Choice:
-    """One line of the file.
-
-    Attributes:
-        sha256: The file that is preferred.
-        row: Its only row that is; ``None`` for all.
-        reason: Why.
-    """
+    """One line of the file: it prefers one row of an imported file, or all if ``row`` is None."""
 
     sha256: str
     row: int | None
@@ -41,8 +35,8 @@ def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
     """The choices of a home, in the file's order.
 
     Raises:
-        VerdictFileError: Wrong columns, a damaged line, a row that is no number, or a file that was
-            not imported or is several.
+        VerdictFileError: The columns are wrong, a line is damaged, a row is no number, or a hash
+            fits no imported file or several.
     """
     path = home / NAME
     if not path.exists():
@@ -52,13 +46,13 @@ def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
 
 
 def add_choice(home: Path, choice: Choice) -> None:
-    """Write one more line.
+    """Add a choice to the end of the file.
 
     Raises:
         VerdictFileError: The file can't be written.
     """
     path = home / NAME
-    with kept.writing(home, VerdictFileError):
+    with versions.writing(home, VerdictFileError):
         text = path.read_text(encoding="utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
         if text and not text.endswith("\n"):
             text += "\n"
@@ -66,7 +60,7 @@ def add_choice(home: Path, choice: Choice) -> None:
         csv.writer(line, lineterminator="\n").writerow(
             [choice.sha256, "" if choice.row is None else choice.row, choice.reason]
         )
-        kept.write_whole(path, (text + line.getvalue()).encode())
+        versions.write_whole(path, (text + line.getvalue()).encode())
 
 
 def _choice(record: dict[str, Any], files: Sequence[KeptFile], where: str) -> Choice:
@@ -77,7 +71,7 @@ def _choice(record: dict[str, Any], files: Sequence[KeptFile], where: str) -> Ch
             f"{where}: give at least the first {SHORTEST_PREFIX} characters of a file's SHA-256, "
             f"not {start!r}"
         )
-    fitting = [each for each in files if each.sha256.startswith(start)]
+    fitting = [file for file in files if file.sha256.startswith(start)]
     if len(fitting) != 1:
         raise VerdictFileError(
             f"{where}: {start!r} fits {len(fitting)} imported files; "

@@ -1,9 +1,9 @@
 """Rows that claim the same judgment: copies count once, contradictions wait for a person.
 
 The identity of a judgment is who judged which answer, or which two in which order, with which
-family of prompts. What it says (the claim) is winner, scores and status; the reply's text is not
-compared. A person may vote more than once on the same two answers, so each vote of a file is its
-own, and the nth vote of another file is the same as its nth.
+family of prompts. Its claim is winner, scores and status; the reply's text is not compared. A
+person may vote more than once on the same two answers, so each vote in a file is a judgment of its
+own, and the nth vote in one file is the same judgment as the nth in another.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,20 @@ IDENTITY: Final = (
     "prompt_version",
 )
 CLAIM: Final = ("winner", "score_a", "score_b", "orders_disagree", "status")
+STATES: Final = ("used", "duplicate", "conflict", "overruled")
 
 
 def with_states(verdicts: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFrame:
     """The verdicts in their order, each with its ``state``.
 
-    Where all rows of a judgment say the same, the first is ``used`` and the others are
-    ``duplicate``. Where they do not, all are ``conflict``, or, if a person has chosen, the first of
-    those that say what the chosen row says is ``used``, the rest of these ``duplicate``, and the
-    others ``overruled``. A choice that fits rows of a judgment that say different things is none.
+    Where all rows of a judgment make the same claim, the first is ``used`` and the others are
+    ``duplicate``. Where they do not, all are ``conflict``, unless a person has chosen: then the
+    first row with the chosen claim is ``used``, others with that claim are ``duplicate``, and the
+    rest are ``overruled``. A choice that fits rows with different claims decides nothing.
 
     Args:
         verdicts: Rows of ``imported_verdicts`` without ``state``, in the order of files and rows.
-        choices: What a person chose; later ones have the last word.
+        choices: A person's choices, of which later ones override earlier ones.
     """
     frame = _numbered(verdicts.with_row_index("at"), CLAIM, "claim")
     frame = _numbered(_with_votes(frame), (*IDENTITY, "vote"), "judgment")
@@ -86,19 +87,17 @@ def _with_votes(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_ranks(frame: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFrame:
-    """Say which choice speaks of a row last; -1 where none does."""
-    files = pl.DataFrame(
-        [(each.sha256, at) for at, each in enumerate(choices) if each.row is None],
-        schema={"file": pl.String, "of_file": pl.Int64},
+    """Give each row the number of the last choice that fits it, -1 where none does."""
+    ranked = pl.DataFrame(
+        [(choice.sha256, choice.row, rank) for rank, choice in enumerate(choices)],
+        schema={"file": pl.String, "row": pl.Int64, "rank": pl.Int64},
         orient="row",
     )
-    rows = pl.DataFrame(
-        [(each.sha256, each.row, at) for at, each in enumerate(choices) if each.row is not None],
-        schema={"file": pl.String, "row": pl.Int64, "of_row": pl.Int64},
-        orient="row",
+    of_all_rows = pl.col("row").is_null()
+    last_of_file = ranked.filter(of_all_rows).group_by("file").agg(of_file=pl.col("rank").max())
+    last_of_row = (
+        ranked.filter(~of_all_rows).group_by("file", "row").agg(of_row=pl.col("rank").max())
     )
-    last_of_file = files.group_by("file").agg(pl.col("of_file").max())
-    last_of_row = rows.group_by("file", "row").agg(pl.col("of_row").max())
     return (
         frame.join(last_of_file, on="file", how="left")
         .join(last_of_row, on=["file", "row"], how="left")

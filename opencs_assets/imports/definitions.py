@@ -1,4 +1,4 @@
-"""What the stage of imported verdicts offers."""
+"""The asset, check and sensor of the stage of imported verdicts."""
 
 from opencs_assets.imports.assets import build_import_assets
 from opencs_assets.imports.checks import build_import_checks
@@ -8,7 +8,7 @@ from opencs_assets.wiring.stage import Declared, Stage
 
 
 def build_stage(_: Declared) -> Stage:
-    """The stage's assets, checks and sensor; nothing that is declared changes them."""
+    """The stage's asset, check and sensor, which do not depend on what is declared."""
     return Stage(
         assets=build_import_assets(),
         checks=build_import_checks(),

@@ -1,4 +1,4 @@
-"""What can be wrong with a file of verdicts as a whole, and with one row of it."""
+"""Errors about a file of verdicts as a whole and about one of its rows."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,7 +35,7 @@ class VerdictFileError(MendableError):
 
 
 class NotUnderstoodError(VerdictFileError):
-    """A file of no form that can be imported; who tells a person says which there are."""
+    """A file of no form that can be imported; ``recognize.refusal`` adds which forms can be."""
 
 
 class VerdictRowError(RejectedRowError):

@@ -1,7 +1,7 @@
-"""The files that were imported, as they came: ``<home>/verdicts/<sha256><suffix>``.
+"""Copies of the files that were imported: ``<home>/verdicts/<sha256><suffix>``.
 
-Beside each stands ``<sha256>.import.json``: the name that the file had, the options of its import
-and its time. Nothing is ever removed, so that the tables can be made anew from them at any time.
+Beside each copy, ``<sha256>.import.json`` holds the file's name, the options of its import and the
+time. Nothing is ever removed, so that the tables can be made anew from the copies at any time.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from opencs_assets.files import kept as keeping
+from opencs_assets.files import versions
 from opencs_assets.files.contents import opened
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.options import ImportOptions
@@ -24,16 +24,10 @@ State = Literal["new", "unchanged", "other options"]
 
 @dataclass(frozen=True)
 class KeptFile:
-    """One imported file.
+    """One imported file: its copy's path, its own name, and the options that it was imported with.
 
-    Attributes:
-        sha256: Hex SHA-256 of its bytes.
-        path: Where it is kept.
-        name: Name that it had.
-        options: The options that it was imported with.
-        imported_at: When it was first imported, ISO 8601 in UTC.
-        form: Its form; only where the call that returned this looked.
-        state: What that call did.
+    It was first imported at ``imported_at``, ISO 8601 in UTC. ``keep`` says its form, and with
+    ``state`` what the call changed; elsewhere ``form`` is empty.
     """
 
     sha256: str
@@ -58,30 +52,31 @@ def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
     data = _read(file)
     sha256 = hashlib.sha256(data).hexdigest()
     folder = home / FOLDER
-    before = _noted(folder / f"{sha256}{BESIDE}")
-    # The options of the first import hold until others are given.
-    given = options if options.given() or before is None else before.options
-    form = check(data, str(file), given)
-    given = given.only(form.uses)
+    note_path = folder / f"{sha256}{BESIDE}"
+    before = _noted(note_path)
+    # The options of the last import hold until others are named.
+    used = options if options.values() or before is None else before.options
+    form = check(data, str(file), used)
+    used = used.only(form.uses)
     if before is None:
-        path = folder / f"{sha256}{keeping.format_suffix(file)}"
-        kept = KeptFile(sha256, path, file.name, given, keeping.now(), form.name, "new")
+        path = folder / f"{sha256}{versions.format_suffix(file)}"
+        kept_file = KeptFile(sha256, path, file.name, used, versions.now(), form.name, "new")
     else:
-        given = given if given.given() else before.options
-        state: State = "unchanged" if before.options == given else "other options"
-        kept = replace(before, options=given, form=form.name, state=state)
-    with keeping.writing(folder, VerdictFileError):
-        if not _is_whole(kept):
-            keeping.write_whole(kept.path, data)
-        if kept.state != "unchanged":
+        used = used if used.values() else before.options
+        state: State = "unchanged" if before.options == used else "other options"
+        kept_file = replace(before, options=used, form=form.name, state=state)
+    with versions.writing(folder, VerdictFileError):
+        if not _is_whole(kept_file):
+            versions.write_whole(kept_file.path, data)
+        if kept_file.state != "unchanged":
             note = {
-                "file": kept.path.name,
-                "name": kept.name,
-                "options": given.given(),
-                "imported_at": kept.imported_at,
+                "file": kept_file.path.name,
+                "name": kept_file.name,
+                "options": used.values(),
+                "imported_at": kept_file.imported_at,
             }
-            keeping.write_note(folder / f"{sha256}{BESIDE}", note)
-    return kept
+            versions.write_note(note_path, note)
+    return kept_file
 
 
 def kept_files(home: Path) -> list[KeptFile]:
@@ -90,34 +85,31 @@ def kept_files(home: Path) -> list[KeptFile]:
     Raises:
         VerdictFileError: The note beside a file can't be read.
     """
-    noted = [_noted(path) for path in (home / FOLDER).glob(f"*{BESIDE}")]
-    return sorted(
-        (each for each in noted if each is not None),
-        key=lambda each: (each.imported_at, each.name, each.sha256),
-    )
+    noted = map(_noted, (home / FOLDER).glob(f"*{BESIDE}"))
+    return sorted(filter(None, noted), key=lambda file: (file.imported_at, file.name, file.sha256))
 
 
 def find_kept(home: Path, named: str) -> KeptFile:
-    """The imported file that a person names: by a path to a copy, its name, or its hash.
+    """The imported file that a person names by a path to a copy, its name, or its hash.
 
-    Of the hash, the first 8 or more characters are enough.
+    The first 8 characters of the hash are enough.
 
     Raises:
-        VerdictFileError: There is none, or several; the message lists them.
+        VerdictFileError: No file has that name, or several have; the message lists them.
     """
     files = kept_files(home)
     path = Path(named)
     if path.is_file():
         sha256 = hashlib.sha256(_read(path)).hexdigest()
-        matches = [each for each in files if each.sha256 == sha256]
+        matches = [file for file in files if file.sha256 == sha256]
     else:
-        matches = [each for each in files if each.name == named]
+        matches = [file for file in files if file.name == named]
         if not matches and len(named) >= SHORTEST_PREFIX:
-            matches = [each for each in files if each.sha256.startswith(named)]
+            matches = [file for file in files if file.sha256.startswith(named)]
     if len(matches) == 1:
         return matches[0]
     listed = ", ".join(
-        f"{each.name} ({each.sha256[:SHORTEST_PREFIX]})" for each in matches or files
+        f"{file.name} ({file.sha256[:SHORTEST_PREFIX]})" for file in matches or files
     )
     if not matches:
         raise VerdictFileError(
@@ -128,37 +120,35 @@ def find_kept(home: Path, named: str) -> KeptFile:
 
 
 def files_under(path: Path) -> list[Path]:
-    """The files that a path means: itself, or all in the folder and those below.
-
-    Hidden ones are left out.
+    """The file of a path, or all files in and below the folder, without hidden ones.
 
     Raises:
-        VerdictFileError: There is none.
+        VerdictFileError: The path is not there, or the folder has no file.
     """
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise VerdictFileError(f"{path} is neither a file nor a folder")
     files = sorted(
-        each
-        for each in path.rglob("*")
-        if each.is_file() and not any(part.startswith(".") for part in each.relative_to(path).parts)
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
     if not files:
         raise VerdictFileError(f"the folder {path} has no file")
     return files
 
 
-def read_kept(kept: KeptFile) -> bytes:
+def read_kept(file: KeptFile) -> bytes:
     """The bytes of an imported file.
 
     Raises:
-        VerdictFileError: It is gone, or was changed.
+        VerdictFileError: The copy is gone, or was changed.
     """
-    data = _read(kept.path)
-    if hashlib.sha256(data).hexdigest() != kept.sha256:
+    data = _read(file.path)
+    if hashlib.sha256(data).hexdigest() != file.sha256:
         raise VerdictFileError(
-            f"{kept.path} was changed since it was imported; import {kept.name} again"
+            f"{file.path} was changed since it was imported; import {file.name} again"
         )
     return data
 
@@ -168,17 +158,17 @@ def _read(path: Path) -> bytes:
         return file.read()
 
 
-def _is_whole(kept: KeptFile) -> bool:
+def _is_whole(file: KeptFile) -> bool:
     try:
-        read_kept(kept)
+        read_kept(file)
     except VerdictFileError:
         return False
     return True
 
 
 def _noted(path: Path) -> KeptFile | None:
-    """The imported file that a note speaks of."""
-    return keeping.read_note(
+    """The imported file that a note is about."""
+    return versions.read_note(
         path,
         lambda note: KeptFile(
             path.name.removesuffix(BESIDE),

@@ -1,4 +1,4 @@
-"""What a person says about a file that the file does not say itself."""
+"""Options of an import: facts about a file that the file does not say itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +28,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "prompt": "name of the judge's prompt",
     "reply": "what the judge wrote",
 }
-"""What a CSV may have, and what it is."""
+"""What a column of a CSV may hold, with its meaning."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class ImportOptions:
     """What a person says about a file when it is imported.
 
     Attributes:
-        benchmark: Benchmark that its questions are of.
+        benchmark: The benchmark that the file's questions are from.
         model_a: The first model, or the only one, where the file names none.
-        model_b: The second model.
-        judge: Who judged, where the file does not say, or says it by another name; of people,
-            what they are counted as.
-        human: People judged.
-        reversed: How scores of the reversed order stand in the file: ``as-shown`` or
+        model_b: The second model, where the file names none.
+        judge: Who judged, where the file does not say or uses another name; where people judged,
+            the name under which they count as one judge.
+        human: Whether people judged.
+        reversed: How the file has the scores of the reversed order: ``as-shown`` or
             ``swapped-back``.
         columns: Names of a CSV's columns by what they hold (``COLUMNS``).
     """
@@ -55,14 +55,14 @@ class ImportOptions:
     reversed: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
-    def given(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """The options that have a value, by name."""
         return {name: value for name, value in asdict(self).items() if value}
 
     def only(self, names: frozenset[str]) -> "ImportOptions":
         """These options without those that mean nothing to a form."""
         return ImportOptions(
-            **{name: value for name, value in self.given().items() if name in names}
+            **{name: value for name, value in self.values().items() if name in names}
         )
 
 
@@ -77,7 +77,7 @@ def read_options(
     mapping: Path | None = None,
     columns: Sequence[str] = (),
 ) -> ImportOptions:
-    """The options of a call; ``columns`` (``what=column``) go before those of the mapping's file.
+    """The options of a call; ``columns`` (``what=column``) override those of the mapping's file.
 
     Raises:
         VerdictFileError: A name is blank, a word is unknown, or the mapping can't be read.
@@ -95,10 +95,12 @@ def read_options(
     if reversed_order not in (None, *REVERSED):
         raise VerdictFileError(f"--reversed must be {' or '.join(REVERSED)}, not {reversed_order}")
     mapped = _mapping(mapping) if mapping else {}
-    for each in columns:
-        what, separator, column = each.partition("=")
+    for assignment in columns:
+        what, separator, column = assignment.partition("=")
         if not separator:
-            raise VerdictFileError(f"--column {each}: write it as what=column, as score=rating")
+            raise VerdictFileError(
+                f"--column {assignment}: write it as what=column, as score=rating"
+            )
         mapped[what.strip()] = column.strip()
     for what, name in mapped.items():
         if what not in COLUMNS:

@@ -11,21 +11,14 @@ from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 
-# Fields of the test sets' files that hold what is asked, and of those that hold its id.
+# The fields in which the test sets' files hold the question, and those that hold its id.
 TEXTS = ("text", "prompt", "instruction", "Instruction", "conversations", "question")
 IDS = ("question_id", "id", "idx")
 
 
 @dataclass(frozen=True)
 class KnownQuestion:
-    """One question of a benchmark.
-
-    Attributes:
-        benchmark: The benchmark.
-        question_id: Its id there.
-        category: Its category.
-        turns: What the user asks, turn by turn.
-    """
+    """One question of a benchmark, with what the user asks turn by turn."""
 
     benchmark: str
     question_id: str
@@ -34,7 +27,7 @@ class KnownQuestion:
 
 
 class Questions:
-    """The questions of a home, to be looked up."""
+    """The questions of a home, which are looked up by id and by text."""
 
     def __init__(self, frame: pl.DataFrame) -> None:
         self.by_id: dict[tuple[str, str], KnownQuestion] = {}
@@ -52,26 +45,26 @@ class Questions:
         return cls(BENCHMARK_QUESTIONS.empty())
 
     def of(self, benchmark: str, value: Any) -> KnownQuestion:
-        """The question of an id as a file has it.
+        """The question whose id a file gives.
 
         Raises:
             VerdictRowError: The benchmark is not here, or has no such question.
         """
         name = _id(value)
-        found = self.by_id.get((benchmark, name))
-        if found is None and name.endswith(".0"):
-            # Written by a table program that takes ids for measured numbers.
-            found = self.by_id.get((benchmark, name[:-2]))
-        if found is None:
+        question = self.by_id.get((benchmark, name))
+        if question is None and name.endswith(".0"):
+            # A table program took the ids for measured numbers when it wrote the file.
+            question = self.by_id.get((benchmark, name[:-2]))
+        if question is None:
             self.check(benchmark)
             raise VerdictRowError("unknown_question", f"{benchmark} has no question {name!r}")
-        return found
+        return question
 
     def check(self, benchmark: str) -> None:
-        """Accept a benchmark that is here.
+        """Accept a benchmark of this home.
 
         Raises:
-            VerdictRowError: It is not; the message says how to get it.
+            VerdictRowError: The benchmark is not here; the message says how to get it.
         """
         if benchmark in self.benchmarks:
             return
@@ -85,11 +78,10 @@ class Questions:
 
 
 class ByText:
-    """Questions of one file found by what is asked.
+    """Finds the questions of one file by their text.
 
-    A text that several benchmarks ask is taken for the one that most of the file is from. One that
-    a benchmark asks twice is told apart by its id where the row has it, else by how often the file
-    asks it again.
+    A text that several benchmarks ask is taken to be from the benchmark that asks most of the file.
+    Where a benchmark asks a text twice, the row's id decides or, without one, the file's order.
     """
 
     def __init__(
@@ -98,50 +90,52 @@ class ByText:
         self._questions = questions
         self._benchmark = benchmark
         counts = Counter(
-            name for row in rows for name in {each.benchmark for each in self._candidates(row)}
+            name
+            for row in rows
+            for name in {question.benchmark for question in self._candidates(row)}
         )
         self._order = {name: (-count, name) for name, count in counts.items()}
         self._seen: Counter[str] = Counter()
 
     def of(self, row: Mapping[str, Any]) -> KnownQuestion:
-        """The question of a row; to be asked once a row, in the file's order.
+        """The question of a row; this is called once a row, in the file's order.
 
         Raises:
-            VerdictRowError: The row says not what was asked, or no benchmark here asks it.
+            VerdictRowError: The row has no question, or no benchmark here asks it.
         """
         if self._benchmark:
             self._questions.check(self._benchmark)
-        asked = asked_by(row)
-        if asked is None:
+        text = question_text(row)
+        if text is None:
             raise VerdictRowError(
                 "unknown_question", f"no field says what was asked ({', '.join(TEXTS)})"
             )
-        found = self._candidates(row)
-        if not found:
+        candidates = self._candidates(row)
+        if not candidates:
             where = f"{self._benchmark} does not ask" if self._benchmark else "no benchmark asks"
             raise VerdictRowError(
                 "unknown_question",
-                f"{where} {asked[:60]!r}; `opencs benchmarks list` says which are here",
+                f"{where} {text[:60]!r}; `opencs benchmarks list` says which are here",
             )
-        name = min((each.benchmark for each in found), key=lambda name: self._order[name])
-        same = [each for each in found if each.benchmark == name]
+        name = min((question.benchmark for question in candidates), key=self._order.__getitem__)
+        same = [question for question in candidates if question.benchmark == name]
         if len(same) == 1:
             return same[0]
         ids = {str(row[field]) for field in IDS if row.get(field) is not None}
-        by_id = [each for each in same if each.question_id in ids]
-        key = plain(asked)
+        by_id = [question for question in same if question.question_id in ids]
+        key = plain(text)
         at = self._seen[key]
         self._seen[key] += 1
         return by_id[0] if by_id else same[min(at, len(same) - 1)]
 
     def _candidates(self, row: Mapping[str, Any]) -> list[KnownQuestion]:
-        asked = asked_by(row)
-        found = self._questions.by_text.get(plain(asked), []) if asked is not None else []
-        return [each for each in found if self._benchmark in (None, each.benchmark)]
+        text = question_text(row)
+        questions = self._questions.by_text.get(plain(text), []) if text is not None else []
+        return [question for question in questions if self._benchmark in (None, question.benchmark)]
 
 
-def asked_by(row: Mapping[str, Any]) -> str | None:
-    """What a row of a test set asks, its input included; nothing where it does not say."""
+def question_text(row: Mapping[str, Any]) -> str | None:
+    """The question in a row of a test set with its input; ``None`` where the row has none."""
     value = next((row[name] for name in TEXTS if row.get(name)), None)
     if isinstance(value, list):
         value = value[0] if value else None
@@ -159,21 +153,21 @@ def asked_by(row: Mapping[str, Any]) -> str | None:
 
 
 def plain(text: str) -> str:
-    """A text by which equal questions are found: white space counts as one space."""
+    """The text with each run of white space as one space, by which questions are compared."""
     return " ".join(text.split())
 
 
 def same_question(prompt: Any, question: KnownQuestion) -> bool:
-    """Whether a judge's prompt asks the benchmark's question, in one of its turns at least.
+    """Whether a judge's prompt, if there is one, asks a turn of the benchmark's question.
 
-    Translated benchmarks have the ids of the original.
+    An id does not tell that, because translated benchmarks have the ids of the original.
     """
     if not isinstance(prompt, str) or not prompt:
         return True
     if any(turn.strip() in prompt for turn in question.turns):
         return True
-    shown = plain(prompt)
-    return any(plain(turn) in shown for turn in question.turns)
+    plain_prompt = plain(prompt)
+    return any(plain(turn) in plain_prompt for turn in question.turns)
 
 
 def _id(value: Any) -> str:

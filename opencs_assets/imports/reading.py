@@ -1,7 +1,7 @@
-"""All imported files, read afresh: verdicts with their states, answers, rows that did not fit."""
+"""Reading all imported files anew: verdicts with their states, answers, and rejected rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,16 @@ from resources.schema import Table, conform
 
 @dataclass(frozen=True)
 class ImportedTables:
-    """What all imported files hold.
+    """The contents of all imported files, in tables of the stage's schemas.
 
     Attributes:
         verdicts: Rows of ``imported_verdicts``.
         rejected: Rows of ``rejected_verdicts``.
         answers: Rows of ``imported_answers``.
-        files: How many files they are from.
-        duplicate_answers: Answers that another row gives as well.
-        conflicting_answers: Questions to which a model has several answers; none of these is in
-            ``answers``.
+        files: How many files there are.
+        duplicate_answers: How many answers another row gives too.
+        conflicting_answers: How many questions have different answers of one model, of which none
+            is in ``answers``.
     """
 
     verdicts: pl.DataFrame
@@ -44,11 +44,11 @@ class ImportedTables:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """An answer and where it is from."""
+class _AnswerRow:
+    """An answer and the row that it is from; ``alone`` says whether the row has nothing else."""
 
     answer: ImportedAnswer
-    kept: KeptFile
+    file: KeptFile
     row: int
     excerpt: str
     alone: bool
@@ -59,32 +59,32 @@ class _Given:
 
 
 class _Rows:
-    """Rows of all files as they are read."""
+    """Rows of all files that were read so far."""
 
     def __init__(self) -> None:
         self.verdicts: list[pl.DataFrame] = []
         self.rejected: list[tuple[Any, ...]] = []
-        self.answers: list[_Given] = []
+        self.answers: list[_AnswerRow] = []
 
-    def reject(self, kept: KeptFile, row: int, reason: str, detail: str, excerpt: str) -> None:
-        self.rejected.append((kept.sha256, kept.name, row, reason, detail, excerpt))
+    def reject(self, file: KeptFile, row: int, reason: str, detail: str, excerpt: str) -> None:
+        self.rejected.append((file.sha256, file.name, row, reason, detail, excerpt))
 
 
 def read_imports(home: Path, questions: pl.DataFrame) -> ImportedTables:
     """Read all imported files of a home.
 
     Raises:
-        VerdictFileError: The choices, or what is known about a file, can't be read.
+        VerdictFileError: The choices, or the note beside a file, can't be read.
     """
     files = kept_files(home)
     choices = read_choices(home, files)
     known = Questions(questions)
     rows = _Rows()
-    for kept in files:
+    for file in files:
         try:
-            _read(kept, known, rows)
+            _read(file, known, rows)
         except VerdictFileError as error:
-            rows.reject(kept, WHOLE_FILE, "unreadable_file", str(error), "")
+            rows.reject(file, WHOLE_FILE, "unreadable_file", str(error), "")
     answers, duplicates, conflicts = _answers(rows, choices)
     without_state = pl.Schema(
         {name: kind for name, kind in IMPORTED_VERDICTS.schema.items() if name != "state"}
@@ -100,10 +100,10 @@ def read_imports(home: Path, questions: pl.DataFrame) -> ImportedTables:
     )
 
 
-def _read(kept: KeptFile, questions: Questions, rows: _Rows) -> None:
-    recognized = recognize(read_kept(kept), kept.name)
+def _read(file: KeptFile, questions: Questions, rows: _Rows) -> None:
+    recognized = recognize(read_kept(file), file.name)
     form = recognized.form
-    read = form.reader(recognized.fields(), kept.options, questions)
+    read_row = form.reader(recognized.fields(), file.options, questions)
     verdicts: list[ImportedVerdict] = []
     places: list[int] = []
     for raw in recognized.rows:
@@ -114,24 +114,24 @@ def _read(kept: KeptFile, questions: Questions, rows: _Rows) -> None:
                 raise VerdictRowError(
                     "other_form", f"the file is {form.title}, and this row is not"
                 )
-            made = read(raw.value)
+            contents = read_row(raw.value)
         except RejectedRowError as error:
-            rows.reject(kept, raw.row, error.reason, error.detail, raw.excerpt())
+            rows.reject(file, raw.row, error.reason, error.detail, raw.excerpt())
             continue
-        for each in made:
-            if isinstance(each, ImportedVerdict):
-                verdicts.append(each)
+        for content in contents:
+            if isinstance(content, ImportedVerdict):
+                verdicts.append(content)
                 places.append(raw.row)
             else:
-                alone = len(made) == 1
+                alone = len(contents) == 1
                 excerpt = raw.excerpt() if alone else ""
-                rows.answers.append(_Given(each, kept, raw.row, excerpt, alone))
+                rows.answers.append(_AnswerRow(content, file, raw.row, excerpt, alone))
     if verdicts:
-        rows.verdicts.append(_verdicts(verdicts, places, kept, form.name))
+        rows.verdicts.append(_verdicts(verdicts, places, file, form.name))
 
 
 def _verdicts(
-    verdicts: Sequence[ImportedVerdict], places: Sequence[int], kept: KeptFile, form: str
+    verdicts: Sequence[ImportedVerdict], places: Sequence[int], file: KeptFile, form: str
 ) -> pl.DataFrame:
     schema = IMPORTED_VERDICTS.schema
     columns = zip(ImportedVerdict._fields, zip(*verdicts, strict=True), strict=True)
@@ -139,17 +139,17 @@ def _verdicts(
         [pl.Series(name, values, dtype=schema[name]) for name, values in columns]
     ).with_columns(
         format=pl.lit(form),
-        file=pl.lit(kept.sha256),
-        file_name=pl.lit(kept.name),
+        file=pl.lit(file.sha256),
+        file_name=pl.lit(file.name),
         row=pl.Series(places, dtype=pl.Int64),
     )
 
 
 def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int, int]:
-    """The answers that nothing contradicts; how many were there again; how many questions wait."""
-    by_key: dict[tuple[str, str, str], list[_Given]] = {}
-    for given in rows.answers:
-        by_key.setdefault(given.key, []).append(given)
+    """The answers that nothing contradicts, and the numbers of duplicates and of conflicts."""
+    by_key: dict[tuple[str, str, str], list[_AnswerRow]] = {}
+    for answer_row in rows.answers:
+        by_key.setdefault(answer_row.key, []).append(answer_row)
     answers: list[tuple[Any, ...]] = []
     duplicates = conflicts = 0
     for same in by_key.values():
@@ -158,8 +158,8 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
             conflicts += 1
             _reject_answers(rows, same)
             continue
-        duplicates += sum(each.answer.turns == chosen.answer.turns for each in same) - 1
-        answer, kept = chosen.answer, chosen.kept
+        duplicates += sum(row.answer.turns == chosen.answer.turns for row in same) - 1
+        answer, file = chosen.answer, chosen.file
         answers.extend(
             (
                 answer.model,
@@ -168,8 +168,8 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
                 answer.category,
                 turn,
                 text,
-                kept.sha256,
-                kept.name,
+                file.sha256,
+                file.name,
                 chosen.row,
             )
             for turn, text in enumerate(answer.turns, 1)
@@ -177,35 +177,38 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
     return _frame(answers, IMPORTED_ANSWERS), duplicates, conflicts
 
 
-def _chosen(same: Sequence[_Given], choices: Sequence[Choice]) -> _Given | None:
-    """The first row of the only answer, or of the one that a person preferred."""
-    if len({each.answer.turns for each in same}) == 1:
+def _chosen(same: Sequence[_AnswerRow], choices: Sequence[Choice]) -> _AnswerRow | None:
+    """The first row with the only answer, or with the answer that a person preferred."""
+    if _agree(same):
         return same[0]
     for choice in reversed(choices):
         fitting = [
-            each
-            for each in same
-            if each.kept.sha256 == choice.sha256 and choice.row in (None, each.row)
+            row
+            for row in same
+            if row.file.sha256 == choice.sha256 and choice.row in (None, row.row)
         ]
         if fitting:
-            return fitting[0] if len({each.answer.turns for each in fitting}) == 1 else None
+            return fitting[0] if _agree(fitting) else None
     return None
 
 
-def _reject_answers(rows: _Rows, same: Iterable[_Given]) -> None:
-    """Say of rows that are nothing but an answer that another row contradicts them."""
-    same = list(same)
-    names = sorted({each.kept.name for each in same})
-    for each in same:
-        if each.alone:
-            model, benchmark, question = each.key
+def _agree(rows: Sequence[_AnswerRow]) -> bool:
+    return len({row.answer.turns for row in rows}) == 1
+
+
+def _reject_answers(rows: _Rows, same: Sequence[_AnswerRow]) -> None:
+    """Reject rows that hold nothing but an answer, because another row contradicts it."""
+    names = ", ".join(sorted({row.file.name for row in same}))
+    for row in same:
+        if row.alone:
+            model, benchmark, question = row.key
             rows.reject(
-                each.kept,
-                each.row,
+                row.file,
+                row.row,
                 "conflicting_answer",
                 f"{model}'s answers to question {question} of {benchmark} differ between rows of "
-                f"{', '.join(names)}; choose with `opencs prefer-verdicts FILE`",
-                each.excerpt,
+                f"{names}; choose with `opencs prefer-verdicts FILE`",
+                row.excerpt,
             )
 
 
@@ -215,5 +218,5 @@ def _frame(rows: Sequence[tuple[Any, ...]], table: Table) -> pl.DataFrame:
 
 
 def by_reason(rejected: pl.DataFrame) -> dict[str, int]:
-    """How many rows were rejected for which reason, the most frequent first."""
+    """How many rows were rejected for each reason, the most frequent first."""
     return dict(Counter(rejected["reason"]).most_common())

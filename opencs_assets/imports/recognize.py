@@ -1,4 +1,4 @@
-"""Which form a file has, by its content."""
+"""Recognizing the form of a file by its content."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from opencs_assets.imports.forms.form import Form
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import Questions
 
-# The most telling first: a row is of the first that fits.
+# A row is of the first form that fits, so the forms with the most specific fields come first.
 FORMS: Final[Sequence[Form]] = (
     fastchat.SINGLE,
     fastchat.PAIR,
@@ -33,20 +33,14 @@ _SNIFFED_ROWS: Final = 50
 
 
 class Recognized(NamedTuple):
-    """A file whose form is known.
-
-    Attributes:
-        form: Its form.
-        rows: All its rows, whether they can be read or not.
-        header: Names of a CSV's columns.
-    """
+    """A file whose form is known, with all its rows, readable or not, and a CSV's header."""
 
     form: Form
     rows: Sequence[RawRow]
     header: Sequence[str]
 
     def fields(self) -> list[Mapping[str, Any]]:
-        """The rows that can be read."""
+        """The fields of the rows that can be read."""
         return [row.value for row in self.rows if row.problem is None]
 
 
@@ -54,8 +48,8 @@ def recognize(data: bytes, name: str) -> Recognized:
     """Tell the form of a file from its bytes.
 
     Raises:
-        NotUnderstoodError: It is none that is known.
-        VerdictFileError: It is empty or broken as a whole.
+        NotUnderstoodError: The file has no known form.
+        VerdictFileError: The file is empty or broken as a whole.
     """
     file = rows_of(io.BufferedReader(io.BytesIO(data)), name, ACCEPTED)
     recognized = Recognized(table.FORM, list(file.rows), file.header)
@@ -76,13 +70,10 @@ def recognize(data: bytes, name: str) -> Recognized:
 
 
 def check(data: bytes, name: str, options: ImportOptions) -> Form:
-    """Accept a file that can be imported with these options.
-
-    Returns:
-        Its form.
+    """Accept a file that can be imported with these options, and return its form.
 
     Raises:
-        VerdictFileError: It is not understood, or an option is missing.
+        VerdictFileError: The file is not understood, or an option is missing.
     """
     recognized = recognize(data, name)
     form = recognized.form
@@ -96,12 +87,12 @@ def check(data: bytes, name: str, options: ImportOptions) -> Form:
 
 
 def refusal(error: VerdictFileError) -> str:
-    """The message for a person; for a file that is not understood it names the forms that are."""
+    """An error's message; for a file that is not understood, it adds the forms that are."""
     if not isinstance(error, NotUnderstoodError):
         return str(error)
     return f"{error}. Forms that can be: {'; '.join(form.title for form in ALL_FORMS)}"
 
 
-def unused(form: Form, options: ImportOptions) -> dict[str, Any]:
-    """The given options that mean nothing to a form."""
-    return {name: value for name, value in options.given().items() if name not in form.uses}
+def unused(form: Form, options: ImportOptions) -> list[str]:
+    """The names of options that have a value but no meaning to a form."""
+    return [name for name in options.values() if name not in form.uses]

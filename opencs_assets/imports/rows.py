@@ -1,7 +1,7 @@
-"""The one form that all files become: a verdict or an answer a row, and how its parts are read.
+"""The records that files of all forms become, and reading their parts.
 
-A pair stands in the order of its models' names, whatever order the file had, so that two files that
-claim the same judgment are found.
+A pair is put in the order of its models' names, whatever order the file had, so that two files that
+claim the same judgment can be compared.
 """
 
 import math
@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.imports.questions import KnownQuestion
 
-# The judge is asked for 1 to 10, and published means count a 0 that it gave all the same.
+# Judges are asked for 1 to 10, but some gave a 0, which the published means count.
 LOWEST, HIGHEST = 0.0, 10.0
 UNPARSABLE: Final = -1
 SAMPLING_UNKNOWN: Final = "{}"
 OTHER_SIDE: Final[Mapping[str, str]] = {"a": "b", "b": "a"}
-# MT-Bench's votes name people expert_17 and author_3.
+# MT-Bench's votes give people names such as expert_17 and author_3.
 _PERSON = re.compile(r"(expert|author|human|annotator|worker|crowd|person)(?:[_-]?\d+)?", re.I)
 
 
@@ -58,14 +58,10 @@ class ImportedAnswer(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """Who judged, and how that was asked.
+    """The model or person who judged, and with which prompt.
 
-    Attributes:
-        name: Model or person.
-        group: What is counted as one judge.
-        is_human: A person.
-        prompt: Name of the prompt as the file has it.
-        prompt_version: Its family.
+    The ``group`` counts as one judge; ``prompt`` is the name in the file, ``prompt_version`` the
+    prompt's family.
     """
 
     name: str
@@ -83,7 +79,7 @@ def single(
     judge: Judge,
     reply: str | None,
 ) -> ImportedVerdict:
-    """The verdict on one answer; a score of ``None`` is unparsable."""
+    """The verdict on one answer; it is unparsable where the score is ``None``."""
     return ImportedVerdict(
         "single",
         question.benchmark,
@@ -122,12 +118,12 @@ def pair(
     orders_disagree: bool | None = None,
     reply: str | None = None,
 ) -> ImportedVerdict:
-    """The verdict on two answers; a winner of ``None`` is unparsable.
+    """The verdict on two answers; it is unparsable where the winner is ``None``.
 
-    ``a`` and ``b`` mean the models in the order in which they are given.
+    The sides ``a`` and ``b`` are the models in the order of ``models``.
 
     Raises:
-        VerdictRowError: It is a model against itself.
+        VerdictRowError: A model is compared with itself.
     """
     first, second = models
     if first == second:
@@ -163,17 +159,17 @@ def pair(
 
 
 def winner_of(scores: tuple[float, float]) -> str:
-    """Who has the higher score; only equal scores are a tie."""
+    """The side with the higher score; only equal scores are a tie."""
     if scores[0] == scores[1]:
         return "tie"
     return "a" if scores[0] > scores[1] else "b"
 
 
 def read_score(value: Any, name: str) -> float | None:
-    """A score, or ``None`` for -1, by which files say that the reply had none.
+    """A score, or ``None`` for -1, which files write where the reply had no score.
 
     Raises:
-        VerdictRowError: It is no finite number, or out of range.
+        VerdictRowError: The value is no finite number, or out of range.
     """
     kind = type(value)
     if (kind is not int and kind is not float) or not math.isfinite(value):
@@ -192,7 +188,7 @@ def read_model(value: Any, name: str) -> str:
     """A model's name, exactly as it stands.
 
     Raises:
-        VerdictRowError: There is none.
+        VerdictRowError: The value is no text, or blank.
     """
     if not isinstance(value, str) or not value.strip():
         raise VerdictRowError("no_model", f"`{name}` must be a model's name, not {_shown(value)}")
@@ -217,13 +213,13 @@ def read_turn(value: Any, question: KnownQuestion, *, lowest: int = 1) -> int:
 
 
 def person(name: str) -> str | None:
-    """The kind of people that a judge's name says, such as ``expert``; ``None`` for a model."""
+    """The kind of person that a judge's name says, such as ``expert``; ``None`` for a model."""
     match = _PERSON.fullmatch(name)
     return match.group(1).lower() if match else None
 
 
 def text_or_none(value: Any) -> str | None:
-    """A text as it is; anything else is none."""
+    """The value where it is a text."""
     return value if isinstance(value, str) else None
 
 

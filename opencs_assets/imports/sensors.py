@@ -1,4 +1,4 @@
-"""The sensor of ``landing/verdicts``: a file dropped there is imported, once."""
+"""The sensor of ``landing/verdicts``, which imports each file there once."""
 
 import hashlib
 
@@ -18,12 +18,9 @@ FOLDER = "verdicts"
 def build_import_sensor(job_name: str) -> dg.SensorDefinition:
     """The sensor that imports new and changed files.
 
-    The files of a tick start one run, since it reads all that were ever imported; their hashes are
-    its key. A file that is not understood is named once, and again only when it changes; it stays
-    where it is, because its content may be all that somebody has.
-
-    Args:
-        job_name: Name of the job that reads the imported files.
+    All files of a tick start one run of the job, which reads all files that were ever imported; the
+    files' hashes are the run's key. A file that is not understood is reported once, and again only
+    when it changes; it stays in place, because its content may be all that somebody has.
     """
 
     @dg.sensor(

@@ -1,84 +1,82 @@
-"""Taking files in for a person: which were kept, which not and why, and what became of them."""
+"""Importing the files that a person names, and saying what became of each file and row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
 from opencs_assets.imports.choices import Choice, add_choice
+from opencs_assets.imports.claims import STATES
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import KeptFile, files_under, find_kept, keep
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.recognize import ALL_FORMS, refusal, unused
 from opencs_assets.tables.lake import Lake
 
-STATES: Final = ("used", "duplicate", "conflict", "overruled")
-
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of the files that a person named.
+    """The files of a person that are kept now, and messages about the others.
 
-    Attributes:
-        kept: Files that are kept now, whether they were before or not.
-        refused: Why others are not; each message names its file.
-        notes: Other news for a person, such as an option that means nothing to a file.
+    A message in ``refused`` says why a file was not kept; one in ``notes`` says for instance that
+    an option means nothing to a file.
     """
 
-    kept: Sequence[KeptFile]
+    kept_files: Sequence[KeptFile]
     refused: Sequence[str]
     notes: Sequence[str]
 
 
 def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
-    """Keep the files that the paths mean, those of folders included.
+    """Keep the files at the paths, those of folders included.
 
-    Of a folder, what is no such file is left out with a note, as long as others are.
+    A file of a folder that can't be imported is left out with a note, as long as others can be.
 
     Raises:
         VerdictFileError: A path is not there, or a folder is empty.
     """
     files = list(dict.fromkeys(file for path in paths for file in files_under(path)))
-    kept: list[KeptFile] = []
+    kept_files: list[KeptFile] = []
     refused: list[str] = []
     left_out: list[str] = []
     notes: list[str] = []
     forms = {form.name: form for form in ALL_FORMS}
     for file in files:
         try:
-            one = keep(home, file, options)
+            kept_file = keep(home, file, options)
         except VerdictFileError as error:
             if file in paths:
                 refused.append(refusal(error))
             else:
                 left_out.append(str(error))
             continue
-        kept.append(one)
-        if one.state == "unchanged":
+        kept_files.append(kept_file)
+        if kept_file.state == "unchanged":
             notes.append(f"{file}: imported already, nothing changed")
-        elif one.state == "other options":
-            notes.append(f"{file}: imported already; now read with {_in_words(one.options)}")
-        left = unused(forms[one.form], options)
-        # Where several files are given, each may need other options.
-        if left and len(files) == 1:
-            notes.append(
-                f"{file}: {', '.join(f'--{name}'.replace('_', '-') for name in left)} says nothing "
-                f"here: the file is {forms[one.form].title}"
+        elif kept_file.state == "other options":
+            values = ", ".join(
+                f"{name} {value}" for name, value in kept_file.options.values().items()
             )
-    if not kept:
+            notes.append(f"{file}: imported already; now read with {values or 'no options'}")
+        form = forms[kept_file.form]
+        unused_names = ", ".join(f"--{name}".replace("_", "-") for name in unused(form, options))
+        # Where there are several files, each may need other options.
+        if unused_names and len(files) == 1:
+            notes.append(f"{file}: {unused_names} says nothing here: the file is {form.title}")
+    if not kept_files:
         return Taken([], [*refused, *left_out], notes)
-    return Taken(kept, refused, [*notes, *(f"left out: {each}" for each in left_out)])
+    return Taken(kept_files, refused, [*notes, *(f"left out: {message}" for message in left_out)])
 
 
-def outcomes(lake: Lake, kept: Sequence[KeptFile]) -> list[dict[str, Any]]:
-    """One row a file: what its rows became, as the tables have it now."""
+def outcomes(lake: Lake, kept_files: Sequence[KeptFile]) -> list[dict[str, Any]]:
+    """One row a file, with the numbers of its rows in the tables by state or reason."""
     verdicts = _counts(lake.read("imported_verdicts", {}), "state")
     rejected = _counts(lake.read("rejected_verdicts", {}), "reason")
     answers = dict(lake.read("imported_answers", {})["file"].value_counts().iter_rows())
     rows = {}
-    for file in kept:
+    for file in kept_files:
         states, reasons = verdicts.get(file.sha256, {}), rejected.get(file.sha256, {})
         rows[file.sha256] = {
             "file": file.name,
@@ -95,10 +93,10 @@ def outcomes(lake: Lake, kept: Sequence[KeptFile]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def first_details(lake: Lake, kept: Sequence[KeptFile]) -> list[str]:
-    """For each file and reason, its first rejected row, what is wrong with it, and how many are."""
+def first_details(lake: Lake, kept_files: Sequence[KeptFile]) -> list[str]:
+    """Describe the first rejected row of each file and reason, and say how many more there are."""
     rejected = lake.read("rejected_verdicts", {}).filter(
-        pl.col("file").is_in([file.sha256 for file in kept])
+        pl.col("file").is_in([file.sha256 for file in kept_files])
     )
     by_reason = rejected.group_by("file", "reason", maintain_order=True).agg(
         pl.col("file_name", "row", "detail").first(), more=pl.len() - 1
@@ -113,12 +111,12 @@ def first_details(lake: Lake, kept: Sequence[KeptFile]) -> list[str]:
 
 
 def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> KeptFile:
-    """Write down that a file, or one row of it, is right where others say otherwise.
+    """Note that a file, or one row of it, is right where others claim something else.
 
     Raises:
         VerdictFileError: There is no such file, or nothing of it is in conflict.
     """
-    kept = find_kept(home, named)
+    file = find_kept(home, named)
     verdicts, rejected = lake.read("imported_verdicts", {}), lake.read("rejected_verdicts", {})
     disputed = pl.concat(
         [
@@ -127,17 +125,17 @@ def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> 
                 "file", "row", state=pl.lit("conflict")
             ),
         ]
-    ).filter(pl.col("file") == kept.sha256, pl.col("state").is_in(["conflict", "overruled"]))
+    ).filter(pl.col("file") == file.sha256, pl.col("state").is_in(["conflict", "overruled"]))
     if row is not None:
         disputed = disputed.filter(pl.col("row") == row)
     if disputed.is_empty():
-        where = f"row {row} of {kept.name}" if row is not None else kept.name
+        where = f"row {row} of {file.name}" if row is not None else file.name
         raise VerdictFileError(
             f"nothing of {where} is in conflict or overruled, so there is nothing to prefer; "
             "`opencs import-verdicts` says what is"
         )
-    add_choice(home, Choice(kept.sha256, row, reason))
-    return kept
+    add_choice(home, Choice(file.sha256, row, reason))
+    return file
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
@@ -145,7 +143,3 @@ def _counts(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
     for file, value, count in frame.group_by("file", column).len().iter_rows():
         counts.setdefault(file, {})[value] = count
     return counts
-
-
-def _in_words(options: ImportOptions) -> str:
-    return ", ".join(f"{name} {value}" for name, value in options.given().items()) or "no options"

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from opencs_assets.files.kept import write_whole
+from opencs_assets.files.versions import write_whole
 from opencs_assets.tables.selection import SUBSET_EXPORTS
 
 ALPACA, SHAREGPT, OPENAI, PARQUET = (

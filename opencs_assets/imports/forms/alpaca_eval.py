@@ -1,8 +1,9 @@
 """AlpacaEval's ``annotations.json``: a preference between two outputs.
 
-1 prefers ``output_1``, 2 ``output_2``, what lies between is the judge's probability; 1.5 is a draw,
-as is 0 in older files (``alpaca_eval/metrics/helpers.py``), and null a reply that could not be
-parsed. The order that the judge saw is drawn by chance and not in the file.
+A preference of 1 is for ``output_1``, one of 2 for ``output_2``, and a number between them is the
+judge's probability; 1.5 is a draw, as is 0 in older files (``alpaca_eval/metrics/helpers.py``), and
+null means that the reply could not be parsed. The judge saw the outputs in a random order, which is
+not in the file.
 """
 
 import math
@@ -37,13 +38,16 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
             raise VerdictRowError(
                 "no_judge", "the row has no `annotator`; name the judge with --judge"
             )
-        models = tuple(read_model(row.get(each), each) for each in ("generator_1", "generator_2"))
+        models = (
+            read_model(row.get("generator_1"), "generator_1"),
+            read_model(row.get("generator_2"), "generator_2"),
+        )
         scores = _scores(row["preference"])
-        found: list[ImportedVerdict | ImportedAnswer] = [
+        records: list[ImportedVerdict | ImportedAnswer] = [
             pair(
                 question,
                 1,
-                (models[0], models[1]),
+                models,
                 Judge(name, name, options.human, None, PROMPT_VERSION),
                 protocol="preference",
                 shown_first="unknown",
@@ -53,18 +57,14 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
             )
         ]
         for model, field in zip(models, ("output_1", "output_2"), strict=True):
-            found += answer_to(question, model, row.get(field))
-        return found
+            records += answer_to(question, model, row.get(field))
+        return records
 
     return read
 
 
 def _scores(preference: Any) -> tuple[float, float] | None:
-    """Scores in [1, 10] of the two outputs: with p the probability of the second, 1 + 9p.
-
-    Raises:
-        VerdictRowError: It is no preference.
-    """
+    """Scores in [1, 10] of the two outputs: 1 + 9p, where p is the probability of the output."""
     if preference is None:
         return None
     if isinstance(preference, bool) or not isinstance(preference, int | float):

@@ -1,8 +1,8 @@
 """FastChat's own files: single judgments, pair judgments and answers.
 
-Fields and meanings as in ``fastchat/llm_judge/common.py``: ``judge`` is the judge's model and the
-prompt's name; a rating that could not be parsed is -1, a winner ``error``; ``g2_winner`` is of the
-swapped order, but swapped back already.
+The fields are those of ``fastchat/llm_judge/common.py``: ``judge`` is the judge's model and the
+prompt's name; a rating that could not be parsed is -1, and such a winner is ``error``;
+``g2_winner`` is from the swapped order, but is already swapped back.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from opencs_assets.imports.rows import (
 )
 
 MULTI_TURN: Final = "-multi-turn"
-# With a reference, math, reasoning and coding are asked by a prompt of their own.
+# Questions of math, reasoning and coding have a reference, and prompts of their own that show it.
 FAMILIES: Final = {
     "single-v1": "fastchat-single-v1",
     "single-math-v1": "fastchat-single-v1",
@@ -36,34 +36,19 @@ WINNERS: Final = {"model_1": "a", "model_2": "b", "tie": "tie", "error": None}
 
 
 def prompt_family(prompt: str | None) -> str:
-    """One version for the prompts of all turns and categories; another prompt is its own family."""
+    """The family of a prompt: one for all turns and categories, or the prompt's own."""
     if prompt is None:
         return "fastchat-unknown"
     name = prompt.removesuffix(MULTI_TURN)
     return FAMILIES.get(name, f"fastchat-{name}")
 
 
-class _Judges:
-    """The judges of a file, each made once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Judge] = {}
-
-    def of(self, value: Any) -> Judge:
-        key = tuple(value) if isinstance(value, list) else value
-        try:
-            return self._known[key]
-        except (KeyError, TypeError):
-            pass
-        parts = list(value) if isinstance(value, list) else [value]
-        if not parts or len(parts) > 2 or not all(isinstance(each, str) and each for each in parts):
-            raise VerdictRowError(
-                "no_judge", f"`judge` must be a model and a prompt, not {value!r}"
-            )
-        prompt = parts[1] if len(parts) == 2 else None
-        judge = Judge(parts[0], parts[0], False, prompt, prompt_family(prompt))
-        self._known[key] = judge
-        return judge
+def _judge(value: Any) -> Judge:
+    parts = value if isinstance(value, list) else [value]
+    if not parts or len(parts) > 2 or not all(isinstance(part, str) and part for part in parts):
+        raise VerdictRowError("no_judge", f"`judge` must be a model and a prompt, not {value!r}")
+    prompt = parts[1] if len(parts) == 2 else None
+    return Judge(parts[0], parts[0], False, prompt, prompt_family(prompt))
 
 
 def _check_prompt(prompt: Any, question: KnownQuestion) -> None:
@@ -76,8 +61,6 @@ def _check_prompt(prompt: Any, question: KnownQuestion) -> None:
 
 
 def _single_reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
-    judges = _Judges()
-
     def read(row: Row) -> list[ImportedVerdict]:
         question = question_by_id(row, options, questions)
         _check_prompt(row.get("user_prompt"), question)
@@ -87,7 +70,7 @@ def _single_reader(rows: Sequence[Row], options: ImportOptions, questions: Quest
                 read_turn(row.get("turn"), question),
                 read_model(row["model"], "model"),
                 read_score(row["score"], "score"),
-                judges.of(row["judge"]),
+                _judge(row["judge"]),
                 text_or_none(row.get("judgment")),
             )
         ]
@@ -96,12 +79,10 @@ def _single_reader(rows: Sequence[Row], options: ImportOptions, questions: Quest
 
 
 def _pair_reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
-    judges = _Judges()
-
     def read(row: Row) -> list[ImportedVerdict]:
         question = question_by_id(row, options, questions)
         models = (read_model(row["model_1"], "model_1"), read_model(row["model_2"], "model_2"))
-        judge = judges.of(row["judge"])
+        judge = _judge(row["judge"])
         for prompt in ("g1_user_prompt", "g2_user_prompt"):
             _check_prompt(row.get(prompt), question)
         if "m1_score" in row:
@@ -127,9 +108,10 @@ def _pair_reader(rows: Sequence[Row], options: ImportOptions, questions: Questio
 def _of_two_singles(
     row: Row, question: KnownQuestion, models: tuple[str, str], judge: Judge
 ) -> ImportedVerdict:
-    """A pair that FastChat makes of two answers judged alone; it has no orders."""
-    scores = read_score(row["m1_score"], "m1_score"), read_score(row.get("m2_score"), "m2_score")
-    known = None if None in scores else (scores[0] or 0.0, scores[1] or 0.0)
+    """The verdict that FastChat makes of two answers judged alone, which have no order."""
+    first = read_score(row["m1_score"], "m1_score")
+    second = read_score(row.get("m2_score"), "m2_score")
+    scores = None if first is None or second is None else (first, second)
     return pair(
         question,
         read_turn(row.get("turn", 1), question),
@@ -137,8 +119,8 @@ def _of_two_singles(
         judge,
         protocol="single",
         shown_first="merged",
-        winner=_winner(row["g1_winner"], "g1_winner") if known else None,
-        scores=known,
+        winner=_winner(row["g1_winner"], "g1_winner") if scores else None,
+        scores=scores,
     )
 
 

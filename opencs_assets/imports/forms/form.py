@@ -1,4 +1,4 @@
-"""What a form is: how it is recognized, and how its rows are read."""
+"""The declaration of a form of files, and helpers that several forms share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from opencs_assets.imports.rows import ImportedAnswer, ImportedVerdict
 Row = Mapping[str, Any]
 Read = Callable[[Row], Sequence[ImportedVerdict | ImportedAnswer]]
 
-# Benchmark of files that name questions by FastChat's ids only.
+# The benchmark of files that name questions only by FastChat's ids.
 FASTCHAT_BENCHMARK = "mt_bench"
 
 
@@ -21,13 +21,13 @@ class Form:
     """One form of files.
 
     Attributes:
-        name: Its name in tables.
-        title: What it is, for a person.
-        fits: Whether a row is of it.
-        uses: Options that mean something to it.
-        reader: Makes the function that reads the file's rows, in their order, from all of them,
-            the options and the home's questions. It raises ``VerdictFileError`` where an option
-            is missing; the function raises ``VerdictRowError``.
+        name: The form's name in tables.
+        title: The form's name for a person, with its fields.
+        fits: Says whether a row is of this form.
+        uses: The options that mean something to the form.
+        reader: Makes the function that reads the file's rows one by one in their order. It is made
+            of all rows, the options and the home's questions, and raises ``VerdictFileError`` where
+            an option is missing; the function raises ``VerdictRowError``.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Form:
 
 
 def has(*names: str) -> Callable[[Row], bool]:
-    """Whether a row has all of these fields."""
-    wanted = frozenset(names)
-    return lambda row: wanted <= row.keys()
+    """Make the function that says whether a row has all of these fields."""
+    fields = frozenset(names)
+    return lambda row: fields <= row.keys()
 
 
 def answer_to(question: KnownQuestion, model: str, text: Any) -> list[ImportedAnswer]:
-    """A model's one answer to a question; none where the file has no text of it."""
+    """A list of a model's answer to a question, which is empty where the file has no text."""
     if not isinstance(text, str):
         return []
     return [
@@ -53,7 +53,7 @@ def answer_to(question: KnownQuestion, model: str, text: Any) -> list[ImportedAn
 
 
 def question_by_id(row: Row, options: ImportOptions, questions: Questions) -> KnownQuestion:
-    """The question that a row names by its id, in MT-Bench unless another benchmark was said.
+    """The question that a row names by its id, in MT-Bench unless an option names a benchmark.
 
     Raises:
         VerdictRowError: The benchmark is not here, or has no such question.

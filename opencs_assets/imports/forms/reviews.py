@@ -1,9 +1,9 @@
-"""Two-score reviews: a judge's reply begins with two scores, and may be there for both orders.
+"""Two-score reviews: a judge's reply begins with two scores, and a row may have both orders.
 
-AlpaGasus's files (``review``, ``score``) have one order; the other is a file of its own, imported
-with the two models' names the other way. Cherry's (``review``, ``scores``, ``review_reverse``,
-``scores_reverse``) have both, the reversed scores as the judge saw the answers; others have swapped
-them back already. A row's own text tells which, and where no text does, ``--reversed`` must.
+AlpaGasus's files (``review``, ``score``) have one order; the other is a file of its own, which is
+imported with the two models' names exchanged. Cherry's (``review``, ``scores``, ``review_reverse``,
+``scores_reverse``) have both, with the reversed scores as the judge saw the answers; other files
+have swapped them back. A row's own text tells which, and where no text does, ``--reversed`` must.
 """
 
 import json
@@ -63,7 +63,7 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
         if names is None:
             raise VerdictRowError("other_form", "the row has no review with its scores")
         question = by_text.of(row)
-        found: list[ImportedVerdict | ImportedAnswer] = []
+        records: list[ImportedVerdict | ImportedAnswer] = []
         for scores_name, review_name, first in (
             (names.scores, "review", "a"),
             (names.scores_reversed, "review_reverse", "b"),
@@ -75,7 +75,7 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
                 _check_first(row, scores)
             elif scores and (_order(row, names) or convention) == "as-shown":
                 scores = (scores[1], scores[0])
-            found.append(
+            records.append(
                 pair(
                     question,
                     1,
@@ -89,14 +89,14 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
                 )
             )
         for model, name in zip(models, ANSWERS, strict=True):
-            found += answer_to(question, model, row.get(name, row.get(model)))
-        return found
+            records += answer_to(question, model, row.get(name, row.get(model)))
+        return records
 
     return read
 
 
 def _scores(value: Any, name: str) -> tuple[float, float] | None:
-    """Two scores, as a list or its text; ``None`` where the reply had none."""
+    """The two scores of a list or of its text; ``None`` where the reply had none."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -106,56 +106,48 @@ def _scores(value: Any, name: str) -> tuple[float, float] | None:
             ) from None
     if not isinstance(value, list) or len(value) != 2:
         raise VerdictRowError("bad_score", f"`{name}` must be two numbers, not {value!r:.40}")
-    first, second = (read_score(each, name) for each in value)
+    first, second = (read_score(score, name) for score in value)
     return None if first is None or second is None else (first, second)
 
 
-def _said(review: Any) -> tuple[float, float] | None:
-    """The two numbers that a reply's first line is."""
+def _review_scores(review: Any) -> tuple[float, float] | None:
+    """The two numbers of a reply's first line, where it has nothing else."""
     if not isinstance(review, str):
         return None
-    found = _NUMBERS.fullmatch(review.split("\n", 1)[0])
-    return (float(found[1]), float(found[2])) if found else None
+    match = _NUMBERS.fullmatch(review.split("\n", 1)[0])
+    return (float(match[1]), float(match[2])) if match else None
 
 
 def _check_first(row: Row, scores: tuple[float, float]) -> None:
-    said = _said(row.get("review"))
-    if said is not None and said != scores:
+    review = _review_scores(row.get("review"))
+    if review is not None and review != scores:
         raise VerdictRowError(
             "contradicts_reply",
             f"the scores are {scores[0]:g} and {scores[1]:g}, but the review begins with "
-            f"{said[0]:g} and {said[1]:g}",
+            f"{review[0]:g} and {review[1]:g}",
         )
 
 
 def _order(row: Row, names: _Fields) -> Order | None:
-    """How a row's reversed scores stand, by its own text; ``None`` where that does not tell.
-
-    Raises:
-        VerdictRowError: They are neither what the text begins with, nor that swapped back.
-    """
+    """The order in which a row has its reversed scores, if its own text tells."""
     scores = _scores(row[names.scores_reversed], names.scores_reversed)
-    said = _said(row.get("review_reverse"))
-    if scores is None or said is None:
+    review = _review_scores(row.get("review_reverse"))
+    if scores is None or review is None:
         return None
-    if said == scores:
+    if review == scores:
         return "as-shown"
-    if said == (scores[1], scores[0]):
+    if review == (scores[1], scores[0]):
         return "swapped-back"
     raise VerdictRowError(
         "contradicts_reply",
         f"the reversed scores are {scores[0]:g} and {scores[1]:g}, but the reversed review begins "
-        f"with {said[0]:g} and {said[1]:g}",
+        f"with {review[0]:g} and {review[1]:g}",
     )
 
 
 def _convention(rows: Sequence[Row]) -> Order | None:
-    """How a file's reversed scores stand, by the texts that tell.
-
-    Raises:
-        VerdictFileError: A row needs it, and no text tells, or they tell both.
-    """
-    told: set[Order] = set()
+    """The order in which a file has its reversed scores, if its texts tell the same one."""
+    orders: set[Order] = set()
     needed = False
     for row in rows:
         names = _fields(row)
@@ -171,14 +163,14 @@ def _convention(rows: Sequence[Row]) -> Order | None:
         if order is None:
             needed = True
         else:
-            told.add(order)
-    if needed and len(told) != 1:
+            orders.add(order)
+    if needed and len(orders) != 1:
         raise VerdictFileError(
             "nothing in the file tells how the scores of the reversed order stand; say it with "
             "--reversed as-shown (the first score is Answer2's, which was shown first) or "
             "--reversed swapped-back (the first score is Answer1's)"
         )
-    return next(iter(told)) if len(told) == 1 else None
+    return orders.pop() if len(orders) == 1 else None
 
 
 FORM = Form(

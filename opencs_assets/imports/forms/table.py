@@ -1,4 +1,4 @@
-"""A plain CSV: a verdict a row, its columns named by a mapping, or as a mapping would name them."""
+"""A plain CSV with a verdict a row; its columns have standard names, or a mapping names them."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,14 +23,10 @@ PROMPT_VERSION: Final = "unknown"
 
 
 def columns_of(header: Sequence[str], options: ImportOptions) -> dict[str, str]:
-    """Which column holds what.
-
-    Args:
-        header: Names of the file's columns.
-        options: The mapping and the names that were given.
+    """The columns of a file by what they hold, according to the options' mapping or their names.
 
     Raises:
-        VerdictFileError: The mapping names a column that is not there, or too little is there.
+        VerdictFileError: The mapping names a column that is not there, or a column is missing.
     """
     for what, column in options.columns.items():
         if column not in header:
@@ -39,41 +35,40 @@ def columns_of(header: Sequence[str], options: ImportOptions) -> dict[str, str]:
                 f"{', '.join(header)}"
             )
     by_name = {name.lower(): name for name in header}
-    found = {what: by_name[what] for what in COLUMNS if what in by_name} | dict(options.columns)
-    given = {"model_a": options.model_a, "model_b": options.model_b, "judge": options.judge}
-    there = {*found, *(what for what, name in given.items() if name)}
-    needed = {"question_id or question": {"question_id", "question"} & there}
-    if "score" in found and not {"model_b", "winner", "score_a"} & found.keys():
-        needed["model (or --model-a)"] = {"model", "model_a"} & there
+    columns = {what: by_name[what] for what in COLUMNS if what in by_name} | dict(options.columns)
+    named = {*columns, *({"model_a", "model_b", "judge"} & options.values().keys())}
+    is_there = {"question_id or question": bool({"question_id", "question"} & named)}
+    if "score" in columns and not {"model_b", "winner", "score_a"} & columns.keys():
+        is_there["model (or --model-a)"] = bool({"model", "model_a"} & named)
     else:
-        needed["score (of one model), or winner, or score_a and score_b (of two)"] = {
-            "winner"
-        } & there or ({"score_a"} & there and {"score_b"} & there)
-        needed["model_a (or --model-a)"] = {"model_a"} & there
-        needed["model_b (or --model-b)"] = {"model_b"} & there
-    needed["judge (or --judge)"] = {"judge"} & there
-    if "question_id" in found and not options.benchmark:
-        needed["benchmark (or --benchmark)"] = {"benchmark"} & there
-    missing = [what for what, names in needed.items() if not names]
+        is_there["score (of one model), or winner, or score_a and score_b (of two)"] = (
+            "winner" in named or {"score_a", "score_b"} <= named
+        )
+        is_there["model_a (or --model-a)"] = "model_a" in named
+        is_there["model_b (or --model-b)"] = "model_b" in named
+    is_there["judge (or --judge)"] = "judge" in named
+    if "question_id" in columns and not options.benchmark:
+        is_there["benchmark (or --benchmark)"] = "benchmark" in named
+    missing = [what for what, present in is_there.items() if not present]
     if missing:
         raise VerdictFileError(
             f"the CSV has no column for {'; '.join(missing)}. Its columns are "
             f"{', '.join(header)}; say which is which with --column what=column or --mapping FILE"
         )
-    return found
+    return columns
 
 
 def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
     columns = columns_of(list(rows[0]), options) if rows else {}
-    asks = [{"question": row.get(columns.get("question", ""))} for row in rows]
-    by_text = ByText(asks if "question_id" not in columns else [], questions, options.benchmark)
+    texts = [{"question": row.get(columns.get("question", ""))} for row in rows]
+    by_text = ByText(texts if "question_id" not in columns else [], questions, options.benchmark)
 
     def cell(row: Row, what: str) -> str:
         return str(row[columns[what]]).strip() if what in columns else ""
 
-    def model(row: Row, what: str, given: str | None) -> str:
-        # Names are kept as they are, white space included.
-        return read_model(row[columns[what]] if what in columns else given, what)
+    def model(row: Row, what: str, named: str | None) -> str:
+        # A name keeps its white space.
+        return read_model(row[columns[what]] if what in columns else named, what)
 
     def find(row: Row) -> KnownQuestion:
         if "question_id" not in columns:
@@ -81,9 +76,10 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
         return questions.of(options.benchmark or cell(row, "benchmark"), cell(row, "question_id"))
 
     def judge(row: Row) -> Judge:
-        found = judge_named(cell(row, "judge"), options)
         prompt = cell(row, "prompt") or None
-        return found._replace(prompt=prompt, prompt_version=prompt or PROMPT_VERSION)
+        return judge_named(cell(row, "judge"), options)._replace(
+            prompt=prompt, prompt_version=prompt or PROMPT_VERSION
+        )
 
     def read(row: Row) -> list[ImportedVerdict]:
         question = find(row)
@@ -102,8 +98,8 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
             first = _score(cell(row, "score_a"), "score_a")
             second = _score(cell(row, "score_b"), "score_b")
             scores = None if first is None or second is None else (first, second)
-        said = cell(row, "winner")
-        winner = _side(said, models, "winner") if "winner" in columns else None
+        winner_text = cell(row, "winner")
+        winner = _side(winner_text, models, "winner") if "winner" in columns else None
         if scores and "winner" not in columns:
             winner = winner_of(scores)
         return [
@@ -113,10 +109,10 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
                 models,
                 judge(row),
                 protocol="scores" if scores else "choice",
-                shown_first=_shown_first(cell(row, "shown_first"), models, said),
+                shown_first=_shown_first(cell(row, "shown_first"), models, winner_text),
                 winner=winner,
                 scores=scores if winner else None,
-                orders_disagree=True if said == INCONSISTENT else None,
+                orders_disagree=True if winner_text == INCONSISTENT else None,
                 reply=reply,
             )
         ]
@@ -125,7 +121,7 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
 
 
 def _score(text: str, name: str) -> float | None:
-    """A cell's number; an empty cell is unparsable."""
+    """A cell's number; ``None`` where the cell is empty, which means unparsable."""
     if not text:
         return None
     try:
@@ -148,7 +144,7 @@ def _turn(text: str, question: KnownQuestion) -> int:
 
 
 def _side(text: str, models: tuple[str, str], name: str) -> str | None:
-    """``a``, ``b`` or ``tie``; an empty cell is unparsable."""
+    """A cell's ``a``, ``b`` or ``tie``; ``None`` where it is empty, which means unparsable."""
     if text in ("", "error"):
         return None
     words = {
@@ -160,16 +156,16 @@ def _side(text: str, models: tuple[str, str], name: str) -> str | None:
         "model_a": "a",
         "model_b": "b",
     }
-    # A model's name comes first: one may be called `a`.
+    # A model's name goes before these words, because a model may be called `a`.
     for model, side in zip(models, "ab", strict=True):
         if text == model.strip():
             return side
-    found = words.get(text.lower())
-    if found is None:
+    side_word = words.get(text.lower())
+    if side_word is None:
         raise VerdictRowError(
             "bad_winner", f"`{name}` must be model_a, model_b, tie or a model's name: {text!r:.40}"
         )
-    return found
+    return side_word
 
 
 def _shown_first(text: str, models: tuple[str, str], winner: str) -> str:
@@ -177,10 +173,10 @@ def _shown_first(text: str, models: tuple[str, str], winner: str) -> str:
         return "merged"
     if text in ("", "unknown"):
         return "unknown"
-    found = _side(text, models, "shown_first")
-    if found not in ("a", "b"):
+    side = _side(text, models, "shown_first")
+    if side not in ("a", "b"):
         raise VerdictRowError("bad_winner", f"`shown_first` must be a side, not {text!r:.40}")
-    return found
+    return side
 
 
 FORM = Form(

@@ -1,7 +1,7 @@
-"""Votes as MT-Bench published them: one outcome a row, of a person or of a judge's two orders.
+"""Votes as MT-Bench published them: a row is the outcome of a person or of a judge's two orders.
 
-Of a judge's two orders that disagree the outcome is ``tie (inconsistent)``. Of a person's vote the
-order that was shown is not known.
+Where a judge's two orders disagree, the outcome is ``tie (inconsistent)``. The order that a person
+was shown is not known.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ PROMPT_VERSION: Final = "votes"
 
 
 def judge_named(value: Any, options: ImportOptions) -> Judge:
-    """The judge of a vote: people by their kind, where name or option say that it is one.
+    """The judge of a vote; people, whom the name or an option tells, are grouped by their kind.
 
     Raises:
-        VerdictRowError: Nobody says who judged.
+        VerdictRowError: Neither the row nor an option says who judged.
     """
     names = value if isinstance(value, list) else [value]
     if not names or not isinstance(names[0], str) or not names[0].strip():

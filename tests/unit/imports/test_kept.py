@@ -97,7 +97,7 @@ def test_a_folder_gives_all_that_are_such_files(desk, score_row):
     below.mkdir()
     (below / "b.jsonl").write_bytes(good.read_bytes().replace(b'"m"', b'"n"'))
     taken = take(desk.home, [good.parent], ImportOptions(benchmark="two"))
-    assert [kept.name for kept in taken.kept] == ["a.jsonl", "b.jsonl"]
+    assert [kept.name for kept in taken.kept_files] == ["a.jsonl", "b.jsonl"]
     assert not taken.refused
     assert "LICENSE" in taken.notes[0]
 
@@ -105,7 +105,7 @@ def test_a_folder_gives_all_that_are_such_files(desk, score_row):
 def test_a_file_that_is_named_must_be_one(desk):
     bad = desk.write("LICENSE", "Some words.")
     taken = take(desk.home, [bad], ImportOptions())
-    assert not taken.kept
+    assert not taken.kept_files
     assert "AlpacaEval" in taken.refused[0]
     empty = bad.parent / "empty"
     empty.mkdir()

@@ -1,6 +1,6 @@
 """Keeping versions of a person's file: copies named after their content, and a note beside them.
 
-All is written under a temporary name and moved into place, so nobody ever reads half a version.
+Each file is written under a temporary name and moved into place, so nobody ever reads half of it.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def writing(folder: Path, error: type[MendableError]) -> Iterator[None]:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[IO[bytes]]:
-    """Open a file under a temporary name; it is gone afterwards, unless it was placed."""
+    """Open a file under a temporary name; unless it was placed, it is removed afterwards."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
         try:
             yield file.file
@@ -82,21 +82,21 @@ def place(file: IO[bytes], path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all."""
+    """Write a file that is never seen in part."""
     with temporary(path.parent) as file:
         file.write(content)
         place(file, path)
 
 
 def write_note(path: Path, note: Mapping[str, Any]) -> None:
-    """Write what is known about a version."""
+    """Write the fields that are known about a version."""
     write_whole(path, (json.dumps(note, indent=2) + "\n").encode())
 
 
 def read_note(
     path: Path, made: Callable[[dict[str, Any]], Note], error: type[MendableError]
 ) -> Note | None:
-    """What ``made`` makes of a note's fields; ``None`` where there is no note."""
+    """The object that ``made`` makes of a note's fields; ``None`` where there is no note."""
     try:
         return made(json.loads(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):

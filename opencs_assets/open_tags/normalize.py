@@ -43,12 +43,9 @@ class NormalizationStep:
 
 @dataclass(frozen=True)
 class Normalization:
-    """What normalization made of a dataset's tags.
+    """The normalized tags of a dataset (schema ``NORMALIZED_TAGS``), and the steps behind them.
 
-    Attributes:
-        tags: One row a sample (schema ``NORMALIZED_TAGS``).
-        lineage: One row a raw tag and step that it reached (schema ``TAG_LINEAGE``).
-        steps: What each step did, in order.
+    The lineage has one row for each raw tag and step that it reached (schema ``TAG_LINEAGE``).
     """
 
     tags: pl.DataFrame

@@ -65,7 +65,7 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class Fit:
-    """What the comparisons say.
+    """Strengths that were fitted to comparisons.
 
     Attributes:
         strengths: Strength of each sample, float64 (n,), in log-odds; 0 is the mean of the prior.

@@ -1,4 +1,4 @@
-"""What the stage of comparisons and scores offers."""
+"""The assets and checks of the stage that compares and scores samples."""
 
 from opencs_assets.scores.assets import build_score_assets
 from opencs_assets.scores.checks import build_score_checks
@@ -6,7 +6,7 @@ from opencs_assets.wiring.stage import Declared, Stage
 
 
 def build_stage(declared: Declared) -> Stage:
-    """The stage's assets, checks and sensors."""
+    """The stage's assets and checks."""
     return Stage(
         assets=build_score_assets(declared.partitions),
         checks=build_score_checks(declared.partitions),

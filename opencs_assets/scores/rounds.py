@@ -86,11 +86,9 @@ class ComparisonBudget:
 
 @dataclass(frozen=True)
 class Contest:
-    """Samples that compete within their clusters.
+    """Each sample's cluster, and how many samples of each cluster are to be chosen, int64 (c,).
 
-    Attributes:
-        cluster: Number of each sample's cluster, 0-based without gaps, int64 (n,), ascending.
-        cut: How many of each cluster are to be chosen, int64 (c,).
+    Clusters are numbered from 0 without gaps and ascend over the samples, int64 (n,).
     """
 
     cluster: Ints

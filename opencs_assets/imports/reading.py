@@ -161,17 +161,7 @@ def _answers(rows: _Rows, choices: Sequence[Choice]) -> tuple[pl.DataFrame, int,
         duplicates += sum(row.answer.turns == chosen.answer.turns for row in same) - 1
         answer, file = chosen.answer, chosen.file
         answers.extend(
-            (
-                answer.model,
-                answer.benchmark,
-                answer.question_id,
-                answer.category,
-                turn,
-                text,
-                file.sha256,
-                file.name,
-                chosen.row,
-            )
+            (*chosen.key, answer.category, turn, text, file.sha256, file.name, chosen.row)
             for turn, text in enumerate(answer.turns, 1)
         )
     return _frame(answers, IMPORTED_ANSWERS), duplicates, conflicts

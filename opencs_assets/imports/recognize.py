@@ -26,7 +26,7 @@ ACCEPTED: Final = AcceptedFiles(
     VerdictFileError,
     not_understood=NotUnderstoodError,
     markers=("question_id",),
-    # All rows of a file are held at once, because a form is told from many of them.
+    # All rows of a file are held at once, because its form is recognized from many of them.
     most_unpacked=2 << 30,
 )
 _SNIFFED_ROWS: Final = 50

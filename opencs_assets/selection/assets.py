@@ -1,12 +1,11 @@
 """The assets that choose subsets, refine them and write them as files.
 
-Of one computation ``selected_subset``, ``unselected_samples`` and ``outside_samples``; then
-``refined_samples`` and ``subset_exports``.
+One computation makes ``selected_subset``, ``unselected_samples`` and ``outside_samples``;
+``refined_samples`` and ``subset_exports`` are made from them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -28,6 +27,7 @@ from opencs_assets.wiring.metadata import bullets, plot, table_metadata, table_o
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
 from resources.llm.resource import LLMResource
+from resources.settings import Settings
 
 GROUP = "selection"
 OWNERS = ["team:data"]
@@ -37,54 +37,52 @@ OTHER_TABLES = sorted(
     {name for method in METHODS.values() for name in method.needs}
     | {"sample_clusters", "contaminated_samples"}
 )
+SUBSET_TABLES = {
+    "selected_subset": (
+        "The chosen samples in the order of choice, each with the reason. `pins.csv` in the home "
+        "keeps or bans samples."
+    ),
+    "unselected_samples": "The dataset's other samples, each with why it is not chosen.",
+    "outside_samples": "The samples of a set chosen elsewhere that the dataset does not have.",
+}
+SUBSET_CHECKS = {
+    "size": "The subset has exactly the number of samples that was asked for.",
+    "not_contaminated": "No chosen sample asks what a benchmark asks.",
+}
 
 
 def build_selection_assets(
     experiments: Experiments, partitions: Partitions
 ) -> list[dg.AssetsDefinition]:
     """The assets that choose a subset by each declared selector, refine and export it."""
-    selection_table = partial(
-        table_out,
-        group=GROUP,
-        kinds={"polars", "parquet"},
-        code_version="2",
-        automation_condition=free_stage(),
-    )
+    return [
+        _choice(experiments, partitions),
+        _refinement(partitions),
+        _export(experiments, partitions),
+    ]
 
+
+def _choice(experiments: Experiments, partitions: Partitions) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="selected_subset",
         partitions_def=partitions.dataset_selector,
         # A selector reads only the tables that it needs, so the others need not exist.
         deps=[name for name in OTHER_TABLES if name != "raw_dataset"],
         outs={
-            "selected_subset": selection_table(
-                "selected_subset",
-                "The chosen samples in the order of choice, each with the reason. `pins.csv` in "
-                "the home keeps or bans samples.",
+            name: table_out(
+                name,
+                description,
                 family=SELECTOR,
-            ),
-            "unselected_samples": selection_table(
-                "unselected_samples",
-                "The dataset's other samples, each with why it is not chosen.",
-                family=SELECTOR,
-            ),
-            "outside_samples": selection_table(
-                "outside_samples",
-                "Of a set chosen elsewhere, the samples that the dataset does not have.",
-                family=SELECTOR,
-            ),
+                group=GROUP,
+                kinds={"polars", "parquet"},
+                code_version="2",
+                automation_condition=free_stage(),
+            )
+            for name, description in SUBSET_TABLES.items()
         },
         check_specs=[
-            dg.AssetCheckSpec(
-                "size",
-                asset="selected_subset",
-                description="The subset has exactly the number of samples that was asked for.",
-            ),
-            dg.AssetCheckSpec(
-                "not_contaminated",
-                asset="selected_subset",
-                description="No chosen sample asks what a benchmark asks.",
-            ),
+            dg.AssetCheckSpec(name, asset="selected_subset", description=description)
+            for name, description in SUBSET_CHECKS.items()
         ],
     )
     def selected_subset(
@@ -93,23 +91,21 @@ def build_selection_assets(
         keys = _keys(partitions.dataset_selector, context)
         declared = experiments.selectors[keys["selector"]]
         settings = home.settings()
-        constants = resolve_constants(
-            declared.profile or settings.profile, settings.method, raw_dataset.height
-        )
+        constants = _constants(declared, settings, raw_dataset)
         lake = Lake(settings.lake)
-        table = _tables(lake, keys["dataset"])
+        dataset = {"dataset": keys["dataset"]}
         with clear_failures():
-            contaminated = frozenset(table("contaminated_samples")["sample_id"])
+            contaminated = frozenset(lake.read("contaminated_samples", dataset)["sample_id"])
             subset = select(
                 declared.method,
-                table,
+                lambda name: lake.read(name, dataset),
                 read_pins(home.folder / PINS, raw_dataset["sample_id"].to_list()),
                 options_of(declared, constants, home),
                 contaminated if settings.method.exclude_contaminated else frozenset(),
             )
         for note in subset.notes:
             context.log.info(note)
-        clusters = _primary_clusters(lake, keys["dataset"])
+        clusters = _primary_clusters(lake.find("sample_clusters", dataset))
         yield _subset_result(subset, declared, constants, raw_dataset, clusters)
         yield dg.MaterializeResult(
             asset_key="unselected_samples",
@@ -119,6 +115,10 @@ def build_selection_assets(
         yield dg.MaterializeResult(asset_key="outside_samples", value=subset.outside)
         yield from _subset_checks(subset, contaminated)
 
+    return selected_subset
+
+
+def _refinement(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset_refined,
         ins={"selected_subset": dg.AssetIn(partition_mapping=partitions.selector_to_refined)},
@@ -145,7 +145,7 @@ def build_selection_assets(
     ) -> dg.MaterializeResult:
         keys = _keys(partitions.dataset_refined, context)
         lake = Lake(home.settings().lake)
-        where = {"dataset": keys["dataset"], "selector": keys["refined"]}
+        subset_keys = {"dataset": keys["dataset"], "selector": keys["refined"]}
         with (
             clear_failures(),
             llm.client(
@@ -156,7 +156,7 @@ def build_selection_assets(
             ) as client,
         ):
             content = subset_content(
-                selected_subset, raw_dataset, lake.read("outside_samples", where)
+                selected_subset, raw_dataset, lake.read("outside_samples", subset_keys)
             )
             table = refinement.refine(
                 content, client.complete_parsed, client.model_label, client.role.max_tokens
@@ -166,12 +166,16 @@ def build_selection_assets(
             metadata={
                 "responses_refined": table.filter(pl.col("response_status") == "ok").height,
                 "instructions_refined": table.filter(pl.col("instruction_status") == "ok").height,
-                "left_as_they_were": refinement.left(table),
+                "left_as_they_were": refinement.unrefined_parts(table),
                 **usage_metadata(client),
                 "lengths": plot(plots.before_and_after(table)),
             },
         )
 
+    return refined_samples
+
+
+def _export(experiments: Experiments, partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         partitions_def=partitions.dataset_selector,
         deps=[
@@ -198,35 +202,29 @@ def build_selection_assets(
         home: Home,
     ) -> dg.MaterializeResult:
         keys = _keys(partitions.dataset_selector, context)
-        name = keys["selector"]
-        declared = experiments.selectors[name]
+        dataset, selector = keys["dataset"], keys["selector"]
+        declared = experiments.selectors[selector]
         settings = home.settings()
         lake = Lake(settings.lake)
-        constants = resolve_constants(
-            declared.profile or settings.profile, settings.method, raw_dataset.height
-        )
-        folder = home.folder / EXPORTS / keys["dataset"] / (declared.export or name)
+        constants = _constants(declared, settings, raw_dataset)
+        folder = home.folder / EXPORTS / dataset / (declared.export or selector)
         with clear_failures():
-            refined = read_refined(lake, keys["dataset"], name) if declared.refine else None
+            refined = read_refined(lake, dataset, selector) if declared.refine else None
             content = subset_content(
                 selected_subset, raw_dataset, lake.read("outside_samples", keys), refined
             )
-            files = export_subset(
-                folder,
-                selected_subset,
-                content,
-                card.describe(
-                    keys["dataset"],
-                    name,
-                    declared,
-                    options_of(declared, constants, home),
-                    constants,
-                    raw_dataset,
-                    _tables_there(lake, keys["dataset"]),
-                    refined,
-                    settings.licenses.get(keys["dataset"], card.UNKNOWN_LICENSE),
-                ),
+            described = card.describe(
+                dataset,
+                selector,
+                declared,
+                options_of(declared, constants, home),
+                constants,
+                raw_dataset.height,
+                lambda name: lake.find(name, {"dataset": dataset}),
+                refined,
+                settings.licenses.get(dataset, card.UNKNOWN_LICENSE),
             )
+            files = export_subset(folder, selected_subset, content, described)
         return dg.MaterializeResult(
             value=files,
             metadata={
@@ -235,20 +233,23 @@ def build_selection_assets(
             },
         )
 
-    return [selected_subset, refined_samples, subset_exports]
+    return subset_exports
+
+
+def _constants(declared: Selector, settings: Settings, samples: pl.DataFrame) -> Constants:
+    return resolve_constants(declared.profile or settings.profile, settings.method, samples.height)
 
 
 def options_of(declared: Selector, constants: Constants, home: Home) -> SelectorOptions:
-    """What is set of a selector: its own, else the dataset's."""
+    """A selector's options: what it declares itself, and else the dataset's constants."""
     method = METHODS.get(declared.method)
-    whole = method is not None and method.whole
-    own = SelectorOptions.of(constants)
+    takes_all = method is not None and method.takes_all
+    defaults = SelectorOptions.of(constants)
     return replace(
-        own,
-        # What takes a whole set takes it all unless its own k says otherwise.
-        k=declared.k or (WHOLE if whole else own.k),
-        quota=declared.quota or own.quota,
-        seed=own.seed if declared.seed is None else declared.seed,
+        defaults,
+        k=declared.k or (WHOLE if takes_all else defaults.k),
+        quota=declared.quota or defaults.quota,
+        seed=defaults.seed if declared.seed is None else declared.seed,
         criterion=declared.criterion,
         length=declared.length,
         file=None if declared.file is None else home.folder / declared.file.expanduser(),
@@ -259,14 +260,6 @@ def _keys(
     definition: dg.MultiPartitionsDefinition, context: dg.AssetExecutionContext
 ) -> dict[str, str]:
     return dict(definition.get_partition_key_from_str(context.partition_key).keys_by_dimension)
-
-
-def _tables(lake: Lake, dataset: str) -> Callable[[str], pl.DataFrame]:
-    return lambda name: lake.read(name, {"dataset": dataset})
-
-
-def _tables_there(lake: Lake, dataset: str) -> Callable[[str], pl.DataFrame | None]:
-    return lambda name: lake.find(name, {"dataset": dataset})
 
 
 def _subset_result(
@@ -280,7 +273,7 @@ def _subset_result(
         asset_key="selected_subset",
         value=subset.rows,
         metadata={
-            "k": subset.wanted,
+            "k": subset.requested_size,
             "method": declared.method,
             "profile": constants.profile,
             **({"notes": bullets(subset.notes)} if subset.notes else {}),
@@ -296,13 +289,13 @@ def _subset_result(
 
 
 def _subset_checks(subset: Subset, contaminated: frozenset[str]) -> Iterator[dg.AssetCheckResult]:
-    exact = subset.rows.height == subset.wanted
+    exact = subset.rows.height == subset.requested_size
     yield dg.AssetCheckResult(
         asset_key="selected_subset",
         check_name="size",
         passed=exact,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{subset.rows.height} of {subset.wanted} samples"
+        description=f"{subset.rows.height} of {subset.requested_size} samples"
         + ("" if exact else f": {'; '.join(subset.notes)}"),
     )
     matching = subset.rows.filter(pl.col("sample_id").is_in(list(contaminated)))
@@ -318,8 +311,7 @@ def _subset_checks(subset: Subset, contaminated: frozenset[str]) -> Iterator[dg.
     )
 
 
-def _primary_clusters(lake: Lake, dataset: str) -> pl.DataFrame:
-    clusters = lake.find("sample_clusters", {"dataset": dataset})
+def _primary_clusters(clusters: pl.DataFrame | None) -> pl.DataFrame:
     if clusters is None:
         return pl.DataFrame(schema={"sample_id": pl.String, "cluster": pl.Int64})
     return clusters.filter("is_primary").select("sample_id", "cluster")

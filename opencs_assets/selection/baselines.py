@@ -1,4 +1,4 @@
-"""The baselines that OpenCS is compared with: each a rule of one's own for the whole dataset."""
+"""The baselines that OpenCS is compared with; each chooses from the whole dataset by one rule."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,14 @@ from opencs_assets.tables.embeddings import to_matrix
 from resources.llm.tokens import TokenCounter
 from resources.settings import LengthUnit
 
-# Centres whose distances are computed together.
+# How many likely next centres have their distances computed together.
 AHEAD = 32
-# Whose tokens a length in tokens is counted in.
+# Lengths in tokens are counted in the tokens of this model.
 TOKENS_OF = "gpt-4"
 
 
 def longest(request: Request) -> SelectorAnswer:
-    """The longest responses; of equal ones the earlier row."""
+    """The longest responses; of equally long ones, the earlier row comes first."""
     unit = request.options.length
     samples = request.open_rows(
         request.table("raw_dataset")
@@ -48,11 +48,9 @@ def longest(request: Request) -> SelectorAnswer:
 
 
 def response_lengths(samples: pl.DataFrame, unit: LengthUnit) -> pl.Series:
-    """Length of each response (Int64, aligned).
+    """Length of each response of ``raw_dataset`` rows in the same order, Int64.
 
-    Args:
-        samples: Rows of ``raw_dataset``.
-        unit: ``characters``; ``words``, which white space stands between; or ``tokens`` of GPT-4.
+    Words are what white space separates; tokens are those of GPT-4.
     """
     responses = samples["response"]
     if unit == "characters":
@@ -82,7 +80,7 @@ def random(request: Request) -> SelectorAnswer:
 
 
 def alpagasus(request: Request) -> SelectorAnswer:
-    """The best single scores; of equal ones a seeded draw decides, unscored ones are left out."""
+    """The best single scores; a seeded draw orders equal ones, unscored samples are left out."""
     criterion = request.options.criterion
     scores = single_scores(request).select("sample_id", "score").drop_nulls()
     return best_scores(request, scores, f"{criterion} score", decimals=2)
@@ -95,13 +93,9 @@ def no_clusters(request: Request) -> SelectorAnswer:
 
 
 def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int) -> SelectorAnswer:
-    """The highest scores; of equal ones a seeded draw decides.
+    """The highest of ``scores`` (``sample_id``, ``score``); a seeded draw orders equal ones.
 
-    Args:
-        request: What is asked for.
-        scores: ``sample_id`` and ``score``.
-        name: What the score is called, for a person.
-        decimals: Of the score, in words.
+    Reasons call the score by ``name`` and give it with so many decimals.
     """
     drawn = scores.sort("sample_id")
     draw = np.random.default_rng(request.options.seed).permutation(drawn.height)
@@ -109,7 +103,7 @@ def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int
         ["score", "draw"], descending=[True, False]
     )
     value = in_words(pl.col("score"), decimals)
-    scored = dict.fromkeys(scores["sample_id"], "")
+    scored = set(scores["sample_id"])
     return SelectorAnswer(
         first_of(
             request.open_rows(ordered),
@@ -123,7 +117,7 @@ def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int
                 in_words(pl.col("cut"), decimals),
             ),
         ),
-        otherwise={
+        not_considered={
             sample: f"no {name} could be read"
             for sample in request.table("raw_dataset")["sample_id"]
             if sample not in scored
@@ -132,21 +126,21 @@ def best_scores(request: Request, scores: pl.DataFrame, name: str, decimals: int
 
 
 def single_scores(request: Request) -> pl.DataFrame:
-    """The single scores by the criterion that is asked for.
+    """The single scores by the criterion of the options.
 
     Raises:
-        SelectionError: None was scored by it.
+        SelectionError: No sample has a score by it.
     """
     criterion = request.options.criterion
     table = request.table("single_scores")
-    found = table.filter(pl.col("criterion") == criterion)
-    if table.height and not found.height:
+    scores = table.filter(pl.col("criterion") == criterion)
+    if table.height and not scores.height:
         known = ", ".join(table["criterion"].unique().sort())
         raise SelectionError(
             f"no sample has a single score by {criterion!r}, only by {known}; add it to "
             "method.single_criteria and materialize single_scores"
         )
-    return found
+    return scores
 
 
 def full(request: Request) -> SelectorAnswer:
@@ -164,7 +158,7 @@ def full(request: Request) -> SelectorAnswer:
 
 
 def k_center(request: Request) -> SelectorAnswer:
-    """k-center greedy over instruction embeddings: each next one is farthest from those chosen."""
+    """k-center greedy over instruction embeddings; each choice is farthest from those before."""
     embeddings = request.open_rows(request.table("sample_embeddings").sort("sample_id"))
     if not embeddings.height:
         return SelectorAnswer(pl.DataFrame(schema=CONSIDERED))
@@ -175,7 +169,7 @@ def k_center(request: Request) -> SelectorAnswer:
     ordered = pl.DataFrame(
         {
             "sample_id": embeddings["sample_id"].gather(np.concatenate([picks, rest])),
-            # The first centre is far from nothing.
+            # No centre comes before the first, so it has no distance.
             "score": [None, *distances[1:].tolist(), *[None] * len(rest)],
         },
         schema_overrides={"score": pl.Float64},
@@ -209,7 +203,8 @@ def k_center_greedy(
 
     Returns:
         The centres, int64 (k,), in order; and each one's Euclidean distance to the centres before
-        it, float32 (k,), the first's 0. No centre is taken twice, of equal ones the lowest index.
+        it, float32 (k,), 0 for the first. No centre is taken twice; of equally far points, the one
+        with the lowest index is taken.
     """
     norms = np.einsum("ij,ij->i", points, points)
     nearest = np.full(len(points), np.inf, np.float32)
@@ -230,10 +225,10 @@ def k_center_greedy(
 def _inner_products(
     points: npt.NDArray[np.float32], last: int, nearest: npt.NDArray[np.float32]
 ) -> dict[int, npt.NDArray[np.float32]]:
-    """Inner products of all points with the last centre and those that may well come next.
+    """Inner products of all points with the last centre and with likely next centres.
 
-    One product of matrices reads the points once for many centres; one centre at a time, reading
-    them is what takes the time. The farthest points now are mostly the next centres.
+    Reading the points takes most of the time, and one product of matrices reads them once for many
+    centres. The points that are farthest now are mostly the next centres.
     """
     likely = np.argpartition(nearest, -min(AHEAD, len(nearest)))[-AHEAD:]
     centres = list(dict.fromkeys([last, *likely.tolist()]))

@@ -1,4 +1,4 @@
-"""Whether a subset is what was asked for."""
+"""The check that a subset is sound."""
 
 import dagster as dg
 import polars as pl
@@ -30,5 +30,5 @@ def build_selection_checks(partitions: Partitions) -> list[dg.AssetChecksDefinit
             partitions.dataset_selector,
             "raw_dataset",
             "outside_samples",
-        ),
+        )
     ]

@@ -1,4 +1,4 @@
-"""What a selector is given and what it gives back."""
+"""What a selector gets, its options and tables, and what it gives back."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ class SelectionError(MendableError):
     """No subset can be chosen; the message says why."""
 
 
-# What a selector says of the samples that it considered: one row a sample, in the order in which
-# it would choose them. ``choice`` is the 0-based place in the subset, null where it was not chosen.
+# One row a sample that a selector considered, in the order in which it would choose them.
+# ``choice`` is the 0-based place in the subset, null where the sample was not chosen.
 CONSIDERED = pl.Schema(
     {
         "sample_id": pl.String,
@@ -31,25 +31,24 @@ CONSIDERED = pl.Schema(
     }
 )
 
-
-# As k: all that there is.
+# This k means every sample that there is.
 WHOLE = sys.maxsize
 
 
 @dataclass(frozen=True)
 class SelectorOptions:
-    """What can be set of a selector.
+    """The options of a selector.
 
     Attributes:
         k: Samples to choose.
         quota: Samples from one cluster in its turn.
-        refill: Whether a short cluster is made up for by the others.
-        seed: Seed of all that is random, ties among it.
+        refill: Whether other clusters make up for one that has fewer samples than the quota.
+        seed: Seed of every random choice, ties included.
         one_cluster_each: Whether a sample competes in its primary cluster only.
-        cluster_size: What makes a cluster small: its candidates, or its members.
-        criterion: Which single score is read.
-        length: What a response's length is counted in.
-        file: The set that was chosen elsewhere, for ``fixed``.
+        cluster_size: Whether a cluster's size is the number of its candidates or of its members.
+        criterion: The criterion of the single scores that are read.
+        length: The unit in which a response's length is counted.
+        file: The file of the set that was chosen elsewhere, for ``fixed``.
     """
 
     k: int
@@ -64,7 +63,7 @@ class SelectorOptions:
 
     @classmethod
     def of(cls, constants: Constants) -> "SelectorOptions":
-        """What the dataset's constants say of every selector."""
+        """The options of a selector that declares none of its own."""
         return cls(
             k=constants.k.value,
             quota=constants.quota.value,
@@ -77,23 +76,28 @@ class SelectorOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """What a selector is asked for.
+    """The tables and options that a selector chooses by.
 
     Attributes:
         table: Gives the rows of one of the selector's tables.
-        options: What is set; ``k`` without the samples that pins keep.
-        taken: Samples chosen already, by pins.
-        banned: Samples that may not be chosen, by pins or since they match a benchmark.
+        options: The selector's options; their ``k`` does not count the samples that pins keep.
+        pinned: Samples that pins have already put into the subset.
+        banned: Samples that may not be chosen, because of pins or because they match a benchmark.
     """
 
     table: Callable[[str], pl.DataFrame]
     options: SelectorOptions
-    taken: frozenset[str] = frozenset()
+    pinned: frozenset[str] = frozenset()
     banned: frozenset[str] = frozenset()
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The samples that the selector may not choose."""
+        return self.pinned | self.banned
 
     def open_rows(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows of samples that may still be chosen, in their order."""
-        excluded = pl.Series(sorted(self.taken | self.banned), dtype=pl.String)
+        excluded = pl.Series(sorted(self.excluded), dtype=pl.String)
         return rows.filter(~pl.col("sample_id").is_in(excluded.implode()))
 
 
@@ -104,14 +108,14 @@ class SelectorAnswer:
     Attributes:
         considered: One row a sample that it considered (schema ``CONSIDERED``).
         outside: Chosen samples that the dataset does not have (schema ``RAW_DATASET``), if any.
-        notes: What is to be said of it, for a person.
-        otherwise: Why a sample was not considered, by sample id, where the selector knows.
+        notes: Sentences about the choice for a person.
+        not_considered: Why a sample was not considered, by sample id, where the selector knows.
     """
 
     considered: pl.DataFrame
     outside: pl.DataFrame | None = None
     notes: tuple[str, ...] = ()
-    otherwise: Mapping[str, str] = field(default_factory=dict)
+    not_considered: Mapping[str, str] = field(default_factory=dict)
 
 
 def first_of(rows: pl.DataFrame, k: int, *, chosen: pl.Expr, passed: pl.Expr) -> pl.DataFrame:
@@ -120,8 +124,8 @@ def first_of(rows: pl.DataFrame, k: int, *, chosen: pl.Expr, passed: pl.Expr) ->
     Args:
         rows: ``sample_id``, and ``score`` where there is one, the best first.
         k: How many are chosen.
-        chosen: Reason of a chosen one; may name all of ``CONSIDERED``.
-        passed: Reason of one that was not.
+        chosen: The reason of a chosen sample; the expression may use all of ``CONSIDERED``.
+        passed: The reason of a sample that was not chosen.
     """
     if "score" not in rows.columns:
         rows = rows.with_columns(score=pl.lit(None, dtype=pl.Float64))
@@ -141,5 +145,5 @@ def first_of(rows: pl.DataFrame, k: int, *, chosen: pl.Expr, passed: pl.Expr) ->
 
 
 def in_words(value: pl.Expr, decimals: int) -> pl.Expr:
-    """A number as text with so many decimals and no more."""
+    """A number as text, rounded to so many decimals."""
     return value.round(decimals).cast(pl.String)

@@ -1,4 +1,4 @@
-"""What the stage of subsets offers."""
+"""The definitions of the selection stage."""
 
 from opencs_assets.selection.assets import build_selection_assets
 from opencs_assets.selection.checks import build_selection_checks

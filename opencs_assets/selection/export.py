@@ -7,7 +7,7 @@ LLaMA-Factory (``dataset_info.json``).
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,25 +27,24 @@ ALPACA, SHAREGPT, OPENAI, PARQUET = (
 )
 DATASET_INFO, CARD = "dataset_info.json", "README.md"
 _FROM = {"user": "human", "assistant": "gpt"}
-Message = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a dataset card says besides the numbers.
+    """The text of a dataset card besides the numbers.
 
     Attributes:
         dataset: Name of the dataset.
         selector: Name of the selector.
-        license: Licence of the dataset, as a Hugging Face identifier; ``unknown`` if not told.
-        told: Lines under *How it was chosen*, as label and text.
-        notes: What else is to be known.
+        license: Licence of the dataset as a Hugging Face identifier, or ``unknown``.
+        facts: Label and text of the lines under *How it was chosen*.
+        notes: Caveats, under *To be known*.
     """
 
     dataset: str
     selector: str
     license: str
-    told: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
 
 
@@ -55,10 +54,10 @@ def export_subset(
     """Write the files of a subset, each moved into place when it is whole.
 
     Args:
-        folder: Where to; made if it is not there.
+        folder: Folder of the files; made if it is not there.
         subset: Rows of ``selected_subset``.
         content: The conversations in the same order (``subset_content``).
-        card: What the card says.
+        card: The text of the card.
 
     Returns:
         One row a file (schema ``SUBSET_EXPORTS``).
@@ -75,7 +74,7 @@ def export_subset(
         OPENAI: "".join(_line(row) for row in rows).encode(),
         PARQUET: _parquet(subset, content),
         DATASET_INFO: _json(dataset_info(name)),
-        CARD: _card(card, subset, content).encode(),
+        CARD: _card_text(card, subset, content).encode(),
     }
     for file, data in written.items():
         write_whole(folder / file, data)
@@ -95,7 +94,7 @@ def export_subset(
 
 
 def dataset_info(name: str) -> dict[str, Any]:
-    """LLaMA-Factory's description of the files, one dataset a format."""
+    """The content of ``dataset_info.json``: to LLaMA-Factory, each format is a dataset."""
     roles = {"role_tag": "role", "content_tag": "content"}
     roles |= {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
     return {
@@ -130,15 +129,15 @@ def dataset_info(name: str) -> dict[str, Any]:
 
 
 def _alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The last turn as instruction and output, those before as history."""
-    turns = list(_turns(row["messages"]))
-    *before, (instruction, output) = turns
+    """The last turn is the instruction and its output; the turns before are the history."""
+    texts = [message["content"] for message in row["messages"]]
+    *history, (instruction, output) = zip(texts[::2], texts[1::2], strict=True)
     return {
         "instruction": instruction,
         "input": "",
         "output": output,
         "system": row["system"] or "",
-        "history": [list(turn) for turn in before],
+        "history": [list(turn) for turn in history],
     }
 
 
@@ -158,21 +157,11 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps({"messages": [*system, *row["messages"]]}, ensure_ascii=False) + "\n"
 
 
-def _turns(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-    asked, answered = messages[::2], messages[1::2]
-    for user, assistant in zip(asked, answered, strict=True):
-        yield user["content"], assistant["content"]
-
-
 def _parquet(subset: pl.DataFrame, content: pl.DataFrame) -> bytes:
-    told = subset.select("rank", "sample_id", "cluster", "score", "reason", "pinned")
-    table = content.join(told, on="sample_id", how="left", maintain_order="left")
-    return _bytes_of(table.with_columns(pl.col("system").fill_null("")))
-
-
-def _bytes_of(table: pl.DataFrame) -> bytes:
+    choices = subset.select("rank", "sample_id", "cluster", "score", "reason", "pinned")
+    table = content.join(choices, on="sample_id", how="left", maintain_order="left")
     buffer = io.BytesIO()
-    table.write_parquet(buffer)
+    table.with_columns(pl.col("system").fill_null("")).write_parquet(buffer)
     return buffer.getvalue()
 
 
@@ -180,7 +169,7 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
 
 
-def _card(card: Card, subset: pl.DataFrame, content: pl.DataFrame) -> str:
+def _card_text(card: Card, subset: pl.DataFrame, content: pl.DataFrame) -> str:
     length = content["response"].str.len_chars().to_numpy()
     head = yaml.safe_dump(
         {
@@ -189,14 +178,11 @@ def _card(card: Card, subset: pl.DataFrame, content: pl.DataFrame) -> str:
             "task_categories": ["text-generation"],
             "tags": ["instruction-tuning", "opencs"],
             "size_categories": [_size_category(content.height)],
-            # Not Parquet: one reader, the first's, reads all configurations.
+            # Parquet is left out: `datasets` reads all configurations as it reads the first.
             "configs": [
-                {"config_name": name, "data_files": file, **({"default": True} if first else {})}
-                for name, file, first in (
-                    ("alpaca", ALPACA, True),
-                    ("sharegpt", SHAREGPT, False),
-                    ("openai", OPENAI, False),
-                )
+                {"config_name": "alpaca", "data_files": ALPACA, "default": True},
+                {"config_name": "sharegpt", "data_files": SHAREGPT},
+                {"config_name": "openai", "data_files": OPENAI},
             ],
         },
         sort_keys=False,
@@ -214,7 +200,7 @@ def _card(card: Card, subset: pl.DataFrame, content: pl.DataFrame) -> str:
         "",
         "## How it was chosen",
         "",
-        *[f"- {label}: {text}" for label, text in card.told],
+        *[f"- {label}: {text}" for label, text in card.facts],
         "",
         "## What is in it",
         "",

@@ -26,40 +26,35 @@ def fixed(request: Request) -> SelectorAnswer:
             "a selector with method fixed needs the file of the set: "
             "{method: fixed, file: lima.jsonl} in experiments.yaml"
         )
-    given = _read(path)
-    known = match_samples(given, request.table("raw_dataset"))
-    ordered = known.unique("sample_id", keep="first", maintain_order=True)
+    file_samples = _read(path)
+    matches = match_samples(file_samples, request.table("raw_dataset"))
+    ordered = matches.unique("sample_id", keep="first", maintain_order=True)
     open_rows = request.open_rows(ordered)
-    named = pl.lit(f"in {path.name}")
     considered = first_of(
         open_rows,
         request.options.k,
         chosen=pl.format("row {} of {}", pl.lit(open_rows["row"]), pl.lit(path.name)),
-        passed=pl.format("{}, but k leaves it out", named),
+        passed=pl.lit(f"in {path.name}, but k leaves it out"),
     )
     chosen = considered.filter(pl.col("choice").is_not_null())
     outside = (
-        given.join(open_rows.filter("is_outside"), left_on="sample_id", right_on="given_id")
+        file_samples.join(open_rows.filter("is_outside"), left_on="sample_id", right_on="file_id")
         .join(chosen, on="sample_id", how="semi")
         .select(list(RAW_DATASET.columns))
     )
-    notes = [f"{given.height} samples of {path.name}, {outside.height} not in the dataset"]
-    if len(ordered) < given.height:
-        notes.append(f"{given.height - ordered.height} of them are the dataset's same sample twice")
+    notes = [f"{file_samples.height} samples of {path.name}, {outside.height} not in the dataset"]
+    if repeats := file_samples.height - ordered.height:
+        notes.append(f"{repeats} of them are the dataset's same sample twice")
     others = dict.fromkeys(request.table("raw_dataset")["sample_id"], f"not in {path.name}")
-    return SelectorAnswer(considered, outside=outside, notes=tuple(notes), otherwise=others)
+    return SelectorAnswer(considered, outside=outside, notes=tuple(notes), not_considered=others)
 
 
-def match_samples(given: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    """Which sample of the dataset each given one is.
-
-    Args:
-        given: Samples of a file (schema ``RAW_DATASET``).
-        samples: Rows of ``raw_dataset``.
+def match_samples(file_samples: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """Which sample of the dataset each sample of the file is; both have the schema ``RAW_DATASET``.
 
     Returns:
-        One row a given sample, in order: ``given_id``, ``row``, ``sample_id`` (the dataset's, or
-        the given one's own where it has none) and ``is_outside``.
+        One row a sample of the file, in order: ``file_id``, ``row``, ``sample_id`` (the dataset's,
+        or the file's own where the dataset does not have it) and ``is_outside``.
     """
     same_words = (
         samples.sort("row")
@@ -67,20 +62,19 @@ def match_samples(given: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
         .unique("text", keep="first")
     )
     return (
-        given.select("row", given_id="sample_id", text=_text(given))
+        file_samples.select("row", file_id="sample_id", text=_text(file_samples))
         .join(
-            samples.select(given_id="sample_id", by_id="sample_id"),
-            on="given_id",
+            samples.select(file_id="sample_id", by_id="sample_id"),
+            on="file_id",
             how="left",
             maintain_order="left",
         )
         .join(same_words, on="text", how="left", maintain_order="left")
-        .with_columns(found=pl.coalesce("by_id", "by_words"))
         .select(
-            "given_id",
+            "file_id",
             "row",
-            sample_id=pl.coalesce("found", "given_id"),
-            is_outside=pl.col("found").is_null(),
+            sample_id=pl.coalesce("by_id", "by_words", "file_id"),
+            is_outside=pl.coalesce("by_id", "by_words").is_null(),
         )
     )
 

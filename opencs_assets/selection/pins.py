@@ -1,4 +1,4 @@
-"""A person's word over the selector's: ``pins.csv`` in the home keeps or bans samples.
+"""A person's pins, which outrank the selector: ``pins.csv`` in the home keeps or bans samples.
 
 Columns: ``sample`` (a sample's id, or its first 8 characters or more), ``action`` (``keep`` or
 ``ban``) and ``reason``. Pins of samples that the dataset does not have belong to other datasets.
@@ -25,12 +25,7 @@ class PinsError(MendableError):
 
 @dataclass(frozen=True)
 class Pins:
-    """Pins of one dataset: reasons by sample id.
-
-    Attributes:
-        keep: Samples that are always chosen, in the file's order.
-        ban: Samples that are never chosen.
-    """
+    """Reasons by sample id of the samples that are always (in the file's order) or never chosen."""
 
     keep: dict[str, str]
     ban: dict[str, str]
@@ -64,7 +59,7 @@ def _pin(pins: Pins, record: dict[str, Any], sample_ids: Sequence[str], where: s
     if len(matches) > 1:
         raise PinsError(f"{where}: {start!r} fits {len(matches)} samples; give more of the id")
     for sample in matches:
-        mine, other = (pins.keep, pins.ban) if action == "keep" else (pins.ban, pins.keep)
-        if sample in other:
+        pinned, opposite = (pins.keep, pins.ban) if action == "keep" else (pins.ban, pins.keep)
+        if sample in opposite:
             raise PinsError(f"{where}: {start!r} is both kept and banned")
-        mine[sample] = reason or "no reason given"
+        pinned[sample] = reason or "no reason given"

@@ -29,12 +29,9 @@ def before_and_after(refined: pl.DataFrame) -> Figure:
 
 
 def against_all(subset: pl.DataFrame, samples: pl.DataFrame, clusters: pl.DataFrame) -> Figure:
-    """Response lengths and clusters of the chosen samples beside those of all.
+    """Response lengths and primary clusters of the chosen samples beside those of all.
 
-    Args:
-        subset: Rows of ``selected_subset``.
-        samples: Rows of ``raw_dataset``.
-        clusters: ``sample_id`` and ``cluster``, the primary one.
+    ``clusters`` has the columns ``sample_id`` and ``cluster``.
     """
     title = "Selected against all"
     if not subset.height:

@@ -19,7 +19,7 @@ def choose_by_quota(
     Args:
         scores: ``cluster``, ``sample_id`` and ``score``.
         clusters: Rows of ``clusters``.
-        options: k, quota, refill, seed and what makes a cluster small.
+        options: Of these, k, quota, refill, seed and ``cluster_size`` count.
         excluded: Samples that may not be chosen; they keep their place in the ranking.
 
     Returns:
@@ -29,7 +29,7 @@ def choose_by_quota(
     if not ranked.height:
         return pl.DataFrame(schema=CONSIDERED)
     choice, turn = _take_turns(ranked, options, excluded)
-    return _told(
+    return _with_reasons(
         ranked.with_columns(choice=pl.Series(choice).replace(-1, None), turn=pl.Series(turn))
     )
 
@@ -61,29 +61,33 @@ def _take_turns(
     """Place in the subset and turn of each row, int64 (r,); -1 where it is not chosen."""
     names = ranked["sample_id"].unique(maintain_order=True)
     number = ranked["sample_id"].cast(pl.Enum(names)).to_physical().to_numpy()
-    gone = names.is_in(pl.Series(sorted(excluded), dtype=pl.String).implode()).to_numpy().copy()
+    unavailable = (
+        names.is_in(pl.Series(sorted(excluded), dtype=pl.String).implode()).to_numpy().copy()
+    )
     starts = np.flatnonzero(ranked["place"].to_numpy() == 1)
-    queues = [rows[~gone[number[rows]]] for rows in np.split(np.arange(ranked.height), starts[1:])]
+    queues = [
+        rows[~unavailable[number[rows]]] for rows in np.split(np.arange(ranked.height), starts[1:])
+    ]
     choice, turn = np.full(ranked.height, -1), np.full(ranked.height, -1)
     chosen, turns = 0, 0
     while chosen < options.k and any(len(queue) for queue in queues):
         if turns and not options.refill:
             break
         for place, queue in enumerate(queues):
-            # In several clusters, a sample may be gone since its queue was made.
-            queue = queue[~gone[number[queue]]]
+            # Another cluster may have taken a sample since this queue was made.
+            queue = queue[~unavailable[number[queue]]]
             taken = queue[: min(options.quota, options.k - chosen)]
             choice[taken] = chosen + np.arange(len(taken))
             turn[taken] = turns
-            gone[number[taken]] = True
+            unavailable[number[taken]] = True
             chosen += len(taken)
             queues[place] = queue[len(taken) :]
         turns += 1
     return choice, turn
 
 
-def _told(ranked: pl.DataFrame) -> pl.DataFrame:
-    """One row a sample, with the reason in words."""
+def _with_reasons(ranked: pl.DataFrame) -> pl.DataFrame:
+    """One row a sample, with the reason of its choice in words."""
     chosen = pl.col("choice").is_not_null()
     cut = pl.col("score").filter(chosen).min().over("cluster")
     ranked = ranked.with_columns(cut=cut).with_columns(
@@ -111,7 +115,8 @@ def _told(ranked: pl.DataFrame) -> pl.DataFrame:
     )
     return (
         ranked.with_columns(reason=reason)
-        # A sample of several clusters is told where it was chosen, else where it stands best.
+        # A sample of several clusters has the row of the cluster where it was chosen, or else of
+        # the one where its place is best.
         .sort(["choice", "place", "cluster"], nulls_last=True)
         .unique("sample_id", keep="first", maintain_order=True)
         .select(list(CONSIDERED))

@@ -1,8 +1,8 @@
 """Refinement: a better response to the instruction, then a better instruction for that response.
 
-The published second step of OpenCS (after Li et al. 2023, Reflection-Tuning): over the whole
-subset, the response first. Prompts are in the project's own words. A part that could not be
-refined is left as it was, with the reason; nothing that was cut short is used.
+This is the published second step of OpenCS (after Li et al. 2023, Reflection-Tuning), over the
+whole subset, in the project's own words. A part that could not be refined is left as it was, with
+the reason; a reply that was cut short is never used.
 """
 
 import hashlib
@@ -37,20 +37,14 @@ _ASK = {
     ),
 }
 _LAYOUT = "layout-1"
-# Held to its form, a reply of a small model begins and ends where it should.
+# The grammar makes a small model begin and end its reply where it should.
 _GRAMMAR = f'root ::= "{START}" [^<]+ "{END}"'
 _BETTER = re.compile(rf"{re.escape(START)}(.*){re.escape(END)}", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What is to be refined.
-
-    Attributes:
-        sample_id: The sample.
-        instruction: Its instruction.
-        response: Its response, as it is by now.
-    """
+    """A sample to refine; ``response`` is the refined one once there is one."""
 
     sample_id: str
     instruction: str
@@ -69,17 +63,11 @@ def prompt_versions() -> str:
 
 
 def build_call(draft: Draft, part: Part, room: int, attempt: int, reason: str | None) -> Call:
-    """The call for one part of a sample.
+    """The call that asks for a better part of a sample.
 
-    Each further attempt has twice the room of the one before, so that a reply that was cut at the
-    token limit can be had whole.
-
-    Args:
-        draft: The sample.
-        part: What is to be made better.
-        room: Tokens of the first attempt's reply.
-        attempt: 0-based attempt.
-        reason: Why the attempt before could not be used.
+    The first attempt (0) allows ``room`` tokens, and each further one twice as many as the one
+    before, so that a reply that was cut at the limit can be had whole. ``reason`` says why the
+    attempt before could not be used.
     """
     repeat = f"\n\n(The last reply could not be used: {reason}.)" if reason else ""
     return Call(
@@ -106,17 +94,17 @@ def parse_better(reply: Reply) -> str:
     Raises:
         Unparsable: A mark is missing, or nothing stands between them.
     """
-    found = _BETTER.search(reply.text)
-    if not found:
+    match = _BETTER.search(reply.text)
+    if not match:
         missing = END if START in reply.text else START
         raise Unparsable(f"{missing} is missing")
-    text = found.group(1).strip()
+    text = match.group(1).strip()
     if not text:
         raise Unparsable(f"nothing stands between {START} and {END}")
     return text
 
 
-# ``LLMClient.complete_parsed``.
+# The type of ``LLMClient.complete_parsed``, which has calls made, parsed and tried again.
 Complete = Callable[..., list[Outcome[str]]]
 SEVERAL_TURNS = "several_turns"
 
@@ -128,9 +116,9 @@ def refine(content: pl.DataFrame, complete: Complete, model: str, room: int) -> 
 
     Args:
         content: The subset's conversations (``subset_content``).
-        complete: Has calls made, read and tried again.
+        complete: The client's method of that type.
         model: The refiner's name.
-        room: Tokens of a first attempt's reply.
+        room: Most tokens of a first attempt's reply.
 
     Returns:
         One row a sample in the order of choice (schema ``REFINED_SAMPLES``).
@@ -163,8 +151,8 @@ def refine(content: pl.DataFrame, complete: Complete, model: str, room: int) -> 
     )
 
 
-def left(refined: pl.DataFrame) -> dict[str, int]:
-    """How many parts were left as they were, by part and reason."""
+def unrefined_parts(refined: pl.DataFrame) -> dict[str, int]:
+    """How many parts were left as they were, by part and status."""
     return {
         f"{part}: {status}": count
         for part in get_args(Part)
@@ -183,15 +171,14 @@ def _better(
         label=f"refined {part}s",
         max_attempts=MAX_ATTEMPTS,
     )
-    return {draft.sample_id: found for draft, found in zip(drafts, outcomes, strict=True)}
+    return {draft.sample_id: outcome for draft, outcome in zip(drafts, outcomes, strict=True)}
 
 
-def _part(row: Mapping[str, Any], part: Part, found: Outcome[str] | None) -> dict[str, Any]:
-    better = row[part] if found is None else found.value or row[part]
+def _part(row: Mapping[str, Any], part: Part, outcome: Outcome[str] | None) -> dict[str, Any]:
     return {
         f"{part}_before": row[part],
-        part: better,
-        f"{part}_status": SEVERAL_TURNS if found is None else found.status,
-        f"{part}_detail": None if found is None else found.detail,
-        f"{part}_reply_id": None if found is None else found.reply.reply_id,
+        part: row[part] if outcome is None else outcome.value or row[part],
+        f"{part}_status": SEVERAL_TURNS if outcome is None else outcome.status,
+        f"{part}_detail": None if outcome is None else outcome.detail,
+        f"{part}_reply_id": None if outcome is None else outcome.reply.reply_id,
     }

@@ -1,4 +1,4 @@
-"""Every way to choose a subset, one entry each, and the choosing around it that all share."""
+"""The registry of selectors, and what every choice does around the selector: pins and reasons."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,15 +27,15 @@ class SelectorMethod:
 
     Attributes:
         needs: Tables that it reads.
-        choose: Gives what it considered, up to k of it chosen.
+        choose: Considers samples and chooses up to k of them.
         scores: Table whose scores rank its samples, where a model gave them.
-        whole: Whether it chooses all that it has where no k is set.
+        takes_all: Whether it chooses every sample that it has where the selector declares no k.
     """
 
     needs: tuple[str, ...]
     choose: Callable[[Request], SelectorAnswer]
     scores: str | None = None
-    whole: bool = False
+    takes_all: bool = False
 
 
 def _opencs(request: Request) -> SelectorAnswer:
@@ -54,19 +54,17 @@ def _no_contrast(request: Request) -> SelectorAnswer:
 
 def _by_cluster(request: Request, scores: pl.DataFrame) -> SelectorAnswer:
     considered = choose_by_quota(
-        scores, request.table("clusters"), request.options, request.taken | request.banned
+        scores, request.table("clusters"), request.options, request.excluded
     )
-    unclustered = request.table("unclustered_samples")
-    candidates = request.table("sample_clusters")
-    otherwise = dict.fromkeys(
-        candidates["sample_id"].unique(),
+    not_considered = dict.fromkeys(
+        request.table("sample_clusters")["sample_id"].unique(),
         "no candidate: samples with longer responses stand for its clusters",
     )
-    otherwise |= {
-        sample: f"in no cluster: {reason}"
-        for sample, reason in unclustered.select("sample_id", "reason").iter_rows()
+    unclustered = request.table("unclustered_samples").select("sample_id", "reason")
+    not_considered |= {
+        sample: f"in no cluster: {reason}" for sample, reason in unclustered.iter_rows()
     }
-    return SelectorAnswer(considered, otherwise=otherwise)
+    return SelectorAnswer(considered, not_considered=not_considered)
 
 
 _CLUSTERED = ("clusters", "sample_clusters", "unclustered_samples")
@@ -78,8 +76,8 @@ METHODS: Mapping[str, SelectorMethod] = {
     "random": SelectorMethod(("raw_dataset",), baselines.random),
     "alpagasus": SelectorMethod(("single_scores",), baselines.alpagasus, "single_scores"),
     "k_center": SelectorMethod(("sample_embeddings",), baselines.k_center),
-    "full": SelectorMethod(("raw_dataset",), baselines.full, whole=True),
-    "fixed": SelectorMethod(("raw_dataset",), fixed, whole=True),
+    "full": SelectorMethod(("raw_dataset",), baselines.full, takes_all=True),
+    "fixed": SelectorMethod(("raw_dataset",), fixed, takes_all=True),
 }
 
 
@@ -92,14 +90,14 @@ class Subset:
         unselected: One row a sample of the dataset that was not chosen (schema
             ``UNSELECTED_SAMPLES``).
         outside: Chosen samples that the dataset does not have (schema ``OUTSIDE_SAMPLES``).
-        wanted: Samples asked for.
-        notes: Why it has fewer, and what the pins did, for a person.
+        requested_size: How many samples the subset should have.
+        notes: Sentences for a person: why the subset has fewer samples, and what the pins did.
     """
 
     rows: pl.DataFrame
     unselected: pl.DataFrame
     outside: pl.DataFrame
-    wanted: int
+    requested_size: int
     notes: tuple[str, ...]
 
 
@@ -114,14 +112,14 @@ def select(
 
     Args:
         method: Name in ``METHODS``.
-        table: Gives the rows of a table: of those that the method needs, and ``raw_dataset``.
+        table: Gives the rows of a table by its name, ``raw_dataset`` and what the method needs.
         pins: The dataset's pins.
-        options: What is set of the selector.
+        options: The selector's options.
         contaminated: Samples that match a benchmark question and are left out, unless a pin
             keeps them.
 
     Raises:
-        SelectionError: The method is unknown, more is kept than k, or nothing could be chosen.
+        SelectionError: The method is unknown, pins keep more than k, or nothing could be chosen.
     """
     if method not in METHODS:
         raise SelectionError(f"there is no selector {method!r}; known: {', '.join(METHODS)}")
@@ -130,12 +128,11 @@ def select(
             f"pins.csv keeps {len(pins.keep)} samples, but the subset has {options.k}; raise k or "
             "keep less"
         )
-    banned = (contaminated - frozenset(pins.keep)) | frozenset(pins.ban)
     request = Request(
         table=table,
         options=replace(options, k=options.k - len(pins.keep)),
-        taken=frozenset(pins.keep),
-        banned=banned,
+        pinned=frozenset(pins.keep),
+        banned=contaminated.difference(pins.keep).union(pins.ban),
     )
     answer = METHODS[method].choose(request)
     rows = _chosen(answer.considered, pins, METHODS[method].scores)
@@ -144,22 +141,19 @@ def select(
             f"selector {method!r} has nothing to choose from: {', '.join(METHODS[method].needs)} "
             "left no sample that is not banned"
         )
-    wanted = rows.height if options.k == WHOLE else options.k
+    requested_size = rows.height if options.k == WHOLE else options.k
     notes = list(answer.notes)
-    if rows.height < wanted:
+    if rows.height < requested_size:
+        by_quota = not options.refill and method in ("opencs", "no_contrast")
         notes.append(
-            f"{rows.height} of {wanted} samples: no more candidates"
-            + (
-                ""
-                if options.refill or method not in ("opencs", "no_contrast")
-                else " within the quota (profile faithful)"
-            )
+            f"{rows.height} of {requested_size} samples: no more candidates"
+            + (" within the quota (profile faithful)" if by_quota else "")
         )
     if contaminated:
-        kept = len(contaminated & set(pins.keep))
+        pinned = len(contaminated.intersection(pins.keep))
         notes.append(
             f"{len(contaminated)} samples that match a benchmark question are left out"
-            + (f", but for {kept} that pins.csv keeps" if kept else "")
+            + (f", but for {pinned} that pins.csv keeps" if pinned else "")
         )
     if pins.keep or pins.ban:
         notes.append(f"pins.csv kept {len(pins.keep)} and banned {len(pins.ban)} samples")
@@ -168,13 +162,13 @@ def select(
         rows,
         _unselected(table("raw_dataset"), rows, answer, pins, contaminated),
         outside.select(list(OUTSIDE_SAMPLES.columns)),
-        wanted,
+        requested_size,
         tuple(notes),
     )
 
 
 def _chosen(considered: pl.DataFrame, pins: Pins, scores: str | None) -> pl.DataFrame:
-    kept = pl.DataFrame(
+    pinned = pl.DataFrame(
         {
             "sample_id": list(pins.keep),
             "reason": [f"kept by pins.csv: {reason}" for reason in pins.keep.values()],
@@ -182,7 +176,7 @@ def _chosen(considered: pl.DataFrame, pins: Pins, scores: str | None) -> pl.Data
         schema={"sample_id": pl.String, "reason": pl.String},
     ).with_columns(pinned=pl.lit(True))
     chosen = considered.filter(pl.col("choice").is_not_null()).sort("choice")
-    rows = pl.concat([kept, chosen.with_columns(pinned=pl.lit(False))], how="diagonal")
+    rows = pl.concat([pinned, chosen.with_columns(pinned=pl.lit(False))], how="diagonal")
     rows = rows.with_columns(
         rank=pl.int_range(pl.len(), dtype=pl.Int64),
         scored_by=pl.when(pl.col("score").is_not_null()).then(pl.lit(scores, dtype=pl.String)),
@@ -201,25 +195,28 @@ def _unselected(
     contaminated: frozenset[str],
 ) -> pl.DataFrame:
     """Why each other sample of the dataset is not in the subset, the first reason that holds."""
-    said = {sample: f"banned by pins.csv: {reason}" for sample, reason in pins.ban.items()}
-    said = dict.fromkeys(contaminated, "asks what a benchmark asks") | said
-    reasons = pl.DataFrame(
-        {
-            "sample_id": [*said, *answer.otherwise],
-            "said": [*said.values(), *[None] * len(answer.otherwise)],
-            "otherwise": [*[None] * len(said), *answer.otherwise.values()],
-        },
-        schema={"sample_id": pl.String, "said": pl.String, "otherwise": pl.String},
-    )
-    reasons = reasons.group_by("sample_id").agg(pl.all().drop_nulls().first())
+    excluded = dict.fromkeys(contaminated, "asks what a benchmark asks") | {
+        sample: f"banned by pins.csv: {reason}" for sample, reason in pins.ban.items()
+    }
     return (
         samples.join(rows, on="sample_id", how="anti")
         .sort("row")
         .select("sample_id")
         .join(answer.considered, on="sample_id", how="left", maintain_order="left")
-        .join(reasons, on="sample_id", how="left", maintain_order="left")
         .with_columns(
-            reason=pl.coalesce("said", "reason", "otherwise", pl.lit(NOT_CONSIDERED)),
+            reason=pl.coalesce(
+                _reason_of(excluded),
+                "reason",
+                _reason_of(answer.not_considered),
+                pl.lit(NOT_CONSIDERED),
+            )
         )
         .select(list(UNSELECTED_SAMPLES.columns))
+    )
+
+
+def _reason_of(reasons: Mapping[str, str]) -> pl.Expr:
+    """The reason of each ``sample_id``, null where there is none."""
+    return pl.col("sample_id").replace_strict(
+        list(reasons), list(reasons.values()), default=None, return_dtype=pl.String
     )

@@ -39,7 +39,7 @@ def test_samples_are_found_by_their_words_in_the_order_of_the_file(tmp_path):
 
 def test_samples_that_the_dataset_lacks_come_from_the_file(tmp_path):
     subset = chosen(tmp_path, [row("Name a colour.", "Red."), row("Name a fruit.", "Pear.")])
-    assert subset.rows.height == subset.wanted == 2
+    assert subset.rows.height == subset.requested_size == 2
     assert subset.outside["instruction"].to_list() == ["Name a fruit."]
     assert subset.outside["sample_id"].to_list() == [subset.rows["sample_id"][1]]
     assert "2 samples of set.json, 1 not in the dataset" in subset.notes

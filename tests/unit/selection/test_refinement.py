@@ -105,4 +105,4 @@ def test_a_subset_of_an_older_dataset_or_without_refinement_is_an_error():
 
 def test_what_was_left_is_counted_by_reason():
     table = refined(response_status="truncated", response="Old b")
-    assert refinement.left(table) == {"response: truncated": 1}
+    assert refinement.unrefined_parts(table) == {"response: truncated": 1}

@@ -16,7 +16,7 @@ from resources.schema import conform
 NO_PINS = Pins({}, {})
 SAMPLES = [f"s{i:02}" for i in range(20)]
 SCORES = CONTRASTIVE_SCORES.schema
-TAKES_ALL = {name for name, method in METHODS.items() if method.whole}
+TAKES_ALL = {name for name, method in METHODS.items() if method.takes_all}
 
 
 def samples(texts):
@@ -305,7 +305,7 @@ def test_a_pin_keeps_a_sample_that_matches_a_benchmark(choose):
 @pytest.mark.parametrize("method", sorted(TAKES_ALL))
 def test_what_takes_a_whole_set_takes_it_all_without_a_k(choose, method):
     subset = choose(method, k=WHOLE)
-    assert subset.rows.height == subset.wanted == {"full": 20, "fixed": 19}[method]
+    assert subset.rows.height == subset.requested_size == {"full": 20, "fixed": 19}[method]
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))

@@ -4,10 +4,10 @@ import dagster as dg
 
 
 def free_stage() -> dg.AutomationCondition:
-    """For partitioned stages that cost nothing: as soon as what they read is new and sound.
+    """Partitioned stages that cost nothing run as soon as their inputs are new and sound.
 
-    Never for a stage that calls a model or trains one: one new file would start paid work for
-    every selector and experiment that is declared.
+    A stage that calls or trains a model must not have this condition: one new file would start
+    paid work for every selector and experiment that is declared.
     """
     return (
         dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
@@ -15,11 +15,11 @@ def free_stage() -> dg.AutomationCondition:
 
 
 def warehouse() -> dg.AutomationCondition:
-    """For the unpartitioned warehouse: when anything that it reads has been updated.
+    """The unpartitioned warehouse is built when any table that it reads has been written.
 
-    ``eager`` would wait until every experiment of every dataset exists. What counts is a table
-    that has been written, not one that is about to be, and one that is written in the same tick
-    as the last build is looked at or asked for is not forgotten: it leads to one more build.
+    ``eager`` would wait until every experiment of every dataset exists. A table that is about to
+    be written does not count. A table that is written in the tick in which a build is requested or
+    seen to have ended leads to one more build.
     """
     condition = dg.AutomationCondition
     written = condition.any_deps_match(
@@ -34,7 +34,7 @@ def warehouse() -> dg.AutomationCondition:
 
 
 def declared() -> dg.AutomationCondition:
-    """For tables of what ``experiments.yaml`` declares: when it says something else."""
+    """Tables of what ``experiments.yaml`` declares are written when its declarations change."""
     condition = dg.AutomationCondition
     changed = condition.code_version_changed() | condition.missing().newly_true()
     handled = condition.newly_requested() | condition.newly_updated()
@@ -44,7 +44,7 @@ def declared() -> dg.AutomationCondition:
 
 
 def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
-    """The sensor that evaluates these conditions; Dagster's own would be stopped at first."""
+    """The sensor that evaluates these conditions; Dagster's default one is stopped at first."""
     return dg.AutomationConditionSensorDefinition(
         "automation",
         target=dg.AssetSelection.all(),

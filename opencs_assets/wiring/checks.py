@@ -9,13 +9,7 @@ import polars as pl
 
 
 class Finding(NamedTuple):
-    """What a check found.
-
-    Attributes:
-        passed: Whether the data is sound.
-        description: One sentence with the numbers, for a person.
-        metadata: The numbers behind it.
-    """
+    """Whether a check passed, one sentence for a person, and the numbers behind it."""
 
     passed: bool
     description: str
@@ -61,13 +55,13 @@ def build_check(
         find: Pure function of the tables; further arguments are ``inputs`` in order.
         partitions_def: The asset's partitions.
         inputs: Further tables that the check compares with.
-        name: Name of the check; unset: that of ``find``.
-        blocking: Whether a failure stops what comes after; for broken data only.
+        name: Name of the check; by default that of ``find``.
+        blocking: Whether a failure stops the stages after the asset; for broken data only.
     """
     names = [asset, *inputs]
 
     def check(**tables: pl.DataFrame) -> dg.AssetCheckResult:
-        finding = Finding(*find(*[tables[each] for each in names]))
+        finding = Finding(*find(*[tables[table] for table in names]))
         return dg.AssetCheckResult(
             passed=finding.passed,
             description=finding.description,
@@ -75,10 +69,10 @@ def build_check(
             severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         )
 
-    # Dagster takes the names of the inputs from the signature, and here they are known only now.
+    # Dagster reads the names of a check's inputs from its function's signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     check.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(each, kind, annotation=pl.DataFrame) for each in names]
+        [inspect.Parameter(table, kind, annotation=pl.DataFrame) for table in names]
     )
     return dg.asset_check(
         asset=asset,
@@ -86,5 +80,5 @@ def build_check(
         description=(find.__doc__ or "").strip().split("\n")[0],
         blocking=blocking,
         partitions_def=partitions_def,
-        additional_ins={each: dg.AssetIn(each) for each in inputs},
+        additional_ins={table: dg.AssetIn(table) for table in inputs},
     )(check)

@@ -1,4 +1,4 @@
-"""Errors that a person can mend, told as one clear message and not retried."""
+"""Errors that a person can mend fail a step with one clear message and are not retried."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

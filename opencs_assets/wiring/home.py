@@ -9,11 +9,7 @@ from resources.settings import Settings, load_settings
 
 
 class Home(dg.ConfigurableResource):
-    """The folder that everything lives under.
-
-    Attributes:
-        path: The home.
-    """
+    """The folder that everything lives under."""
 
     path: str
 

@@ -1,7 +1,7 @@
-"""One job a partition family: assets of different families can't be in one run.
+"""The partition families and the job of each: assets of different families can't be in one run.
 
-The families in the order that data flows; the command line walks them in this order, and in the
-UI a person starts them in this order.
+The families stand in the order in which data flows. The command line runs them in this order, and
+a person starts them in this order in the UI.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,9 +21,9 @@ class Family:
 
     Attributes:
         name: Name of the family; its job is ``<name>_job``.
-        dimension: Partition dimension, beside ``dataset`` where it is by dataset, if any.
-        by_dataset: Whether it is partitioned by dataset at all.
-        description: What running it does.
+        dimension: The partition dimension other than ``dataset``, if there is one.
+        by_dataset: Whether ``dataset`` is a partition dimension.
+        description: One sentence on what the job does.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Family:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What an asset of the family is tagged with, where it is defined."""
+        """The tags that an asset of the family is defined with."""
         return {FAMILY_TAG: self.name}
 
 
 BENCHMARKS = Family("benchmarks", None, False, "Read the benchmarks' questions.")
 DATASET = Family("dataset", None, True, "Read a dataset, tag, cluster and score its samples.")
-# A family of its own: comparing the whole set costs many times what comparing within clusters
-# does, so nothing but an explicit wish starts it.
+# Only a person starts this family, because comparing the whole set costs many times as much as
+# comparing within clusters.
 WHOLE_SET = Family(
     "whole_set", None, True, "Compare the whole set, for the ablation without clusters."
 )
@@ -58,7 +58,7 @@ EXPERIMENT = Family(
     True,
     "Train on a subset, answer the benchmark, judge the answers.",
 )
-# Costs money, and is the same for every dataset.
+# An outside model's answers cost money and are the same for every dataset.
 OUTSIDE = Family(
     "outside",
     "outside_model",
@@ -72,7 +72,6 @@ IMPORTED = Family(
 WAREHOUSE = Family(
     "warehouse", None, False, "Build the DuckDB tables from all that is in the lake."
 )
-# In the order that data flows.
 FAMILIES = (
     BENCHMARKS,
     DATASET,
@@ -95,17 +94,14 @@ class FamilyError(InternalError):
 def family_assets(
     tags: Mapping[dg.AssetKey, Mapping[str, str]],
 ) -> Mapping[str, tuple[Family, frozenset[dg.AssetKey]]]:
-    """Which assets belong to which family, by what they are tagged with.
-
-    Args:
-        tags: The tags of each asset that can be materialized.
+    """The assets of each family, by the tags of all assets that can be materialized.
 
     Raises:
-        FamilyError: An asset names no family, or one that there is not.
+        FamilyError: An asset's tags name no family, or an unknown one.
     """
     known = {family.name for family in FAMILIES}
-    for key, own in tags.items():
-        if own.get(FAMILY_TAG) not in known:
+    for key, asset_tags in tags.items():
+        if asset_tags.get(FAMILY_TAG) not in known:
             raise FamilyError(
                 f"asset {key.to_user_string()} is tagged with no family; give it "
                 f"`tags=FAMILY.tags` with one of {', '.join(sorted(known))}"
@@ -113,7 +109,7 @@ def family_assets(
     return {
         family.name: (
             family,
-            frozenset(key for key, own in tags.items() if own[FAMILY_TAG] == family.name),
+            frozenset(key for key in tags if tags[key][FAMILY_TAG] == family.name),
         )
         for family in FAMILIES
     }

@@ -1,4 +1,4 @@
-"""How assets' outputs and inputs are written to the lake and read from it."""
+"""The IO manager that writes assets' outputs to the lake and reads their inputs from it."""
 
 import dagster as dg
 import polars as pl
@@ -15,9 +15,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
     An asset's output is written to the file of its partition. An input is the upstream's
     partition with the partition's columns added; several upstream partitions arrive in one frame.
-
-    Attributes:
-        home: The home whose settings name the lake.
+    The settings of ``home`` name the lake.
     """
 
     home: str
@@ -31,7 +29,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
         name = context.asset_key.path[-1]
         partition = (
             _dimension_values(context, [context.partition_key])[0]
-            if (context.has_partition_key)
+            if context.has_partition_key
             else {}
         )
         path = self.lake().write(name, obj, partition)
@@ -48,7 +46,9 @@ class LakeIOManager(dg.ConfigurableIOManager):
         keys = list(context.asset_partition_keys)
         if not keys:
             raise LakeError(f"{name}: no partition of it belongs to this one")
-        return pl.concat([lake.read(name, each) for each in _dimension_values(context, keys)])
+        return pl.concat(
+            [lake.read(name, partition) for partition in _dimension_values(context, keys)]
+        )
 
 
 def _dimension_values(

@@ -1,4 +1,4 @@
-"""Looking for new files in a landing folder: each content once, and none before it is whole."""
+"""New files of a landing folder: each version is taken once, and only after it is whole."""
 
 import json
 import time
@@ -14,13 +14,13 @@ class Landing:
     """One look at a landing folder.
 
     Args:
-        folder: The folder; files directly in it count.
-        cursor: What the look before left in ``cursor``; the files that it saw, by time of change
-            and size, are not read again.
+        folder: The folder; files in its subfolders are not looked at.
+        cursor: The ``cursor`` of the look before. Files that it saw are not taken again unless
+            their size or time of change differs.
         settle_s: Seconds that a file must be unchanged before it is taken.
 
     Attributes:
-        notes: Why files were left, for a person; who takes the files adds to it.
+        notes: Why files were not taken, for a person; the caller adds reasons of its own.
     """
 
     def __init__(self, folder: Path, cursor: str | None, settle_s: float) -> None:
@@ -31,7 +31,7 @@ class Landing:
         self.notes: list[str] = []
 
     def new_files(self) -> Iterator[Path]:
-        """Files that are new or changed, until the tick's time is up; each then counts as seen."""
+        """Yield new and changed files until the tick's time is up; these then count as seen."""
         deadline = time.monotonic() + TICK_BUDGET_S
         for file in self._files():
             state = file.stat()
@@ -50,7 +50,7 @@ class Landing:
 
     @property
     def cursor(self) -> str:
-        """The files that are there and seen, for the next look."""
+        """The files that are in the folder and were seen, for the next look."""
         return json.dumps(self._present, sort_keys=True)
 
     def _files(self) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What an asset shows in the UI: column schemas, short previews and plots."""
+"""The metadata of assets in the UI: column schemas, short previews and plots."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from opencs_assets.wiring.jobs import Family
 from resources.schema import Table
 
 if TYPE_CHECKING:
-    # A second of every command that draws nothing.
+    # Importing matplotlib takes a second, which commands that draw nothing need not spend.
     from matplotlib.figure import Figure
 
 PREVIEW_ROWS = 5
@@ -40,7 +40,7 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 
 def table_metadata(name: str) -> dict[str, dg.TableSchema]:
-    """Definition metadata of the asset that writes the table of this name."""
+    """Definition metadata of an asset that writes a table."""
     return {"dagster/column_schema": column_schema(TABLES[name])}
 
 

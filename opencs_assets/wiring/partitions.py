@@ -1,4 +1,4 @@
-"""The partition families and how one family's partitions depend on another's."""
+"""The partitions of all families and how those of one family depend on those of another."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ DATASET = dg.DynamicPartitionsDefinition(name="dataset")
 def _other_dimension(
     upstream: str, downstream: str, keys: dict[str, set[str]]
 ) -> dg.MultiPartitionMapping:
+    """Partitions of one dataset depend on each other by their other dimension's keys."""
     return dg.MultiPartitionMapping(
         {
             "dataset": dg.DimensionPartitionMapping("dataset", dg.IdentityPartitionMapping()),
@@ -22,7 +23,7 @@ def _other_dimension(
 
 @dataclass(frozen=True)
 class Partitions:
-    """Partition families, made from what ``experiments.yaml`` declares.
+    """The partitions of all families, made from what ``experiments.yaml`` declares.
 
     Attributes:
         dataset: One key a dataset; keys are added when data arrives.
@@ -32,7 +33,7 @@ class Partitions:
         dataset_matchup: Dataset × matchup.
         outside_model: One key an outside model; its answers belong to no dataset.
         selector_to_refined: From a subset to its refinement, where its selector refines.
-        refined_to_selector: From a refinement to what is made of its selector's subset.
+        refined_to_selector: From a refinement to the exports of its selector's subset.
         refined_to_experiment: From a refinement to the experiments that train on it.
         selector_to_experiment: From a subset to the experiments that train on it.
         experiment_to_matchup: From an experiment to the matchups that it is in.
@@ -52,17 +53,18 @@ class Partitions:
 
 
 def build_partitions(experiments: Experiments) -> Partitions:
-    """Make the partition families of the declared selectors, experiments and matchups."""
-    of_selector: dict[str, set[str]] = {name: set() for name in experiments.selectors}
+    """Make the partitions of the declared selectors, experiments and matchups."""
+    experiments_of: dict[str, set[str]] = {name: set() for name in experiments.selectors}
     for name, experiment in experiments.experiments.items():
-        of_selector[experiment.selector].add(name)
-    of_experiment: dict[str, set[str]] = {name: set() for name in experiments.experiments}
+        experiments_of[experiment.selector].add(name)
+    matchups_of: dict[str, set[str]] = {name: set() for name in experiments.experiments}
     for name, matchup in experiments.matchups.items():
         for side in (matchup.model_a, matchup.model_b):
-            if side in of_experiment:
-                of_experiment[side].add(name)
+            if side in matchups_of:
+                matchups_of[side].add(name)
 
     refining = [name for name, selector in experiments.selectors.items() if selector.refine]
+    same_name = {name: {name} for name in refining}
 
     def by(dimension: str, keys: list[str]) -> dg.MultiPartitionsDefinition:
         return dg.MultiPartitionsDefinition(
@@ -76,15 +78,11 @@ def build_partitions(experiments: Experiments) -> Partitions:
         dataset_experiment=by("experiment", list(experiments.experiments)),
         dataset_matchup=by("matchup", list(experiments.matchups)),
         outside_model=dg.StaticPartitionsDefinition(list(experiments.outside_models)),
-        selector_to_refined=_other_dimension(
-            "selector", "refined", {name: {name} for name in refining}
-        ),
-        refined_to_selector=_other_dimension(
-            "refined", "selector", {name: {name} for name in refining}
-        ),
+        selector_to_refined=_other_dimension("selector", "refined", same_name),
+        refined_to_selector=_other_dimension("refined", "selector", same_name),
         refined_to_experiment=_other_dimension(
-            "refined", "experiment", {name: of_selector[name] for name in refining}
+            "refined", "experiment", {name: experiments_of[name] for name in refining}
         ),
-        selector_to_experiment=_other_dimension("selector", "experiment", of_selector),
-        experiment_to_matchup=_other_dimension("experiment", "matchup", of_experiment),
+        selector_to_experiment=_other_dimension("selector", "experiment", experiments_of),
+        experiment_to_matchup=_other_dimension("experiment", "matchup", matchups_of),
     )

@@ -1,4 +1,4 @@
-"""The look that all plots share. What a stage plots is in its own ``plots.py``."""
+"""The look that all plots share; a stage's own plots are in its ``plots.py``."""
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,25 +11,21 @@ SIZE = (7.0, 3.4)
 def figure(
     title: str, *, axes: int = 1, size: tuple[float, float] = SIZE
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure of so many plots side by side, drawn without a display.
-
-    Returns:
-        The figure and its axes, left to right.
-    """
+    """An empty figure that needs no display, and its axes from left to right."""
     drawn = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(drawn)
     drawn.suptitle(title, fontsize=11)
-    made = [drawn.add_subplot(1, axes, place + 1) for place in range(axes)]
-    for each in made:
-        each.spines[["top", "right"]].set_visible(False)
-        each.tick_params(labelsize=8)
-    return drawn, made
+    subplots = [drawn.add_subplot(1, axes, place + 1) for place in range(axes)]
+    for subplot in subplots:
+        subplot.spines[["top", "right"]].set_visible(False)
+        subplot.tick_params(labelsize=8)
+    return drawn, subplots
 
 
 def label(text: str, characters: int) -> str:
-    """A text as a label, cut short."""
+    """A text as a label of at most so many characters."""
     short = text if len(text) <= characters else text[: characters - 1] + "…"
-    # A dollar sign would begin a formula.
+    # Matplotlib reads a dollar sign as the start of a formula.
     return short.replace("$", r"\$")
 
 

@@ -15,14 +15,7 @@ from resources.runs.dead import STARTED_BY_HAND_TAG, note_process
 
 @dataclass(frozen=True)
 class Step:
-    """One run.
-
-    Attributes:
-        family: The partition family.
-        job: Its job.
-        partition: Partition key; ``None`` for an unpartitioned family.
-        assets: Assets to materialize.
-    """
+    """A run of some of a family's assets; an unpartitioned family has no partition key."""
 
     family: str
     job: str
@@ -32,12 +25,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of one run.
+    """A run that has ended.
 
     Attributes:
-        step: The run's step.
-        run_id: Its id in the instance.
-        error: What failed, in one message; ``None`` if all went well.
+        step: The step that was run.
+        run_id: The run's id in the instance.
+        error: The messages of all failures; ``None`` if the run succeeded.
         seconds: Seconds of each asset's computation, by step name, and of all checks together.
     """
 
@@ -48,12 +41,12 @@ class Ran:
 
 
 def register_dataset(instance: dg.DagsterInstance, name: str) -> None:
-    """Make the dataset known as a partition."""
+    """Add the dataset to the dynamic partitions."""
     instance.add_dynamic_partitions(str(DATASET.name), [name])
 
 
 def known_datasets(instance: dg.DagsterInstance) -> list[str]:
-    """The datasets that are known as partitions."""
+    """The datasets that are dynamic partitions."""
     return list(instance.get_dynamic_partitions(str(DATASET.name)))
 
 
@@ -65,17 +58,13 @@ def run(
     limit: int | None = None,
     force: bool = False,
 ) -> Ran:
-    """Run one step in this process.
+    """Run one step in this process and record it in the instance.
 
-    Args:
-        defs: The platform's definitions.
-        instance: The instance that the run is recorded in.
-        step: The step.
-        limit: Rows of the dataset's file to read; only where ``raw_dataset`` is in the step.
-        force: Make again what could be reused.
+    ``raw_dataset`` reads at most ``limit`` rows of its file. With ``force``, assets are made again
+    even where they could be reused.
 
     Raises:
-        KeyboardInterrupt: The run was told to end, by Ctrl-C or SIGTERM, and has ended.
+        KeyboardInterrupt: Ctrl-C or SIGTERM ended the run.
     """
     checks = sorted(check.node_def.name for check in defs.asset_checks or [])
     config: dict[str, Any] = {"loggers": {"terminal": {"config": {"quiet": checks}}}}
@@ -91,7 +80,8 @@ def run(
         job,
         run_id=run_id,
         run_config=config,
-        # From the start, so that a run that is killed before its first step is known as dead.
+        # The process is noted from the start, so that a run that is killed before its first step
+        # is recognized as dead.
         tags={**tags, **note_process(run_id), STARTED_BY_HAND_TAG: "true"},
         asset_selection=frozenset(keys),
     )
@@ -113,7 +103,7 @@ def _was_interrupted(result: dg.JobExecutionResult) -> bool:
         for event in result.all_events
         if event.event_type == dg.DagsterEventType.RUN_FAILURE
     )
-    return any(each.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION for each in failures)
+    return any(data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION for data in failures)
 
 
 def _error(result: dg.JobExecutionResult) -> str:

@@ -1,4 +1,4 @@
-"""The assets that a selection in Dagster's syntax means, and their place in the asset graph."""
+"""Resolves a selection of assets in Dagster's syntax, with their place in the asset graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ class PlanError(MendableError):
 
 @dataclass(frozen=True)
 class SelectedAssets:
-    """Selected assets by name, with the asset graph that they are of.
+    """Selected assets by name, with what the asset graph says of all assets.
 
     Attributes:
         names: The selected assets, and those that are written together with one of them.
-        families: Each family, in the order that data flows, with all its assets.
-        together: All assets that one computation writes, by each of them.
-        readers: The assets that read an asset.
+        families: Each family, in the order in which data flows, with all its assets.
+        together: For each asset, all assets that the same computation writes.
+        readers: For each asset, the assets that read it.
     """
 
     names: frozenset[str]
@@ -34,7 +34,7 @@ def select_assets(defs: dg.Definitions, selection: str) -> SelectedAssets:
     """The assets of a selection in Dagster's syntax, such as ``*selected_subset``.
 
     Raises:
-        PlanError: It is no selection, or selects nothing.
+        PlanError: The text is not a selection, or it selects no asset.
     """
     graph = defs.resolve_asset_graph()
     readers = {

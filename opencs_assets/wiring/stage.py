@@ -1,4 +1,4 @@
-"""What a stage offers, and what it is told: the form of every stage's ``build_stage``."""
+"""The argument and the result of every stage's ``build_stage``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,7 @@ Families = Mapping[str, tuple[Family, frozenset[dg.AssetKey]]]
 
 @dataclass(frozen=True)
 class Declared:
-    """What a home declares.
-
-    Attributes:
-        settings: Its settings as they are when the definitions are loaded.
-        experiments: Its experiments and matchups.
-        partitions: The partition families that are made from them.
-    """
+    """A home's settings, experiments and partitions when the definitions are loaded."""
 
     settings: Settings
     experiments: Experiments
@@ -35,12 +29,10 @@ def _no_sensors(_: Families) -> Sequence[dg.SensorDefinition]:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage offers.
+    """A stage's definitions.
 
-    Attributes:
-        assets: Its assets, each tagged with its family.
-        checks: Its checks.
-        sensors: Makes its sensors, once it is known which assets are in which family.
+    Each asset is tagged with its family. ``sensors`` makes the stage's sensors when all families'
+    assets are known.
     """
 
     assets: Sequence[dg.AssetsDefinition]

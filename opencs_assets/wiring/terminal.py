@@ -1,4 +1,4 @@
-"""What a run says on a terminal: one line an asset, and every warning."""
+"""The logger that writes a run's progress to a terminal: one line an asset, and every warning."""
 
 import logging
 import sys
@@ -13,45 +13,45 @@ class _Lines(logging.Handler):
     def __init__(self, quiet: frozenset[str]) -> None:
         super().__init__()
         self._quiet = quiet
-        self._rows: dict[str, list[str]] = {}
+        self._tables: dict[str, list[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         event = meta.get("dagster_event")
         if event is None:
             message = str(meta.get("orig_message") or record.msg)
-            # That a check was skipped because its asset failed is no news.
+            # A check that is skipped because its asset failed needs no line beside the failure's.
             if record.levelno >= logging.WARNING and not message.startswith("Dependencies for"):
-                _say(f"    {record.levelname.lower()}: {message}")
+                _print(f"    {record.levelname.lower()}: {message}")
             return
         self._event(event)
 
     def _event(self, event: dg.DagsterEvent) -> None:
         kind, step = event.event_type_value, event.step_key or ""
         if kind == "STEP_START" and step not in self._quiet:
-            _say(f"  ▸ {step}")
+            _print(f"  ▸ {step}")
         elif kind == "ASSET_MATERIALIZATION":
-            found = event.step_materialization_data.materialization
-            count = found.metadata.get("dagster/row_count")
-            reused = found.metadata.get("reused")
-            said = f"{found.asset_key.to_user_string()}"
-            said += f" {count.value:,} rows" if count is not None else ""
-            said += " (reused)" if reused is not None and reused.value else ""
-            self._rows.setdefault(step, []).append(said)
+            materialization = event.step_materialization_data.materialization
+            count = materialization.metadata.get("dagster/row_count")
+            reused = materialization.metadata.get("reused")
+            table = materialization.asset_key.to_user_string()
+            table += f" {count.value:,} rows" if count is not None else ""
+            table += " (reused)" if reused is not None and reused.value else ""
+            self._tables.setdefault(step, []).append(table)
         elif kind == "ASSET_CHECK_EVALUATION":
-            found_check = event.asset_check_evaluation_data
-            if not found_check.passed:
-                mark = "✗" if found_check.severity == dg.AssetCheckSeverity.ERROR else "!"
-                _say(
-                    f"    {mark} check {found_check.asset_key.to_user_string()}."
-                    f"{found_check.check_name}: {found_check.description}"
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                mark = "✗" if check.severity == dg.AssetCheckSeverity.ERROR else "!"
+                _print(
+                    f"    {mark} check {check.asset_key.to_user_string()}."
+                    f"{check.check_name}: {check.description}"
                 )
         elif kind == "STEP_SUCCESS" and step not in self._quiet:
             seconds = event.step_success_data.duration_ms / 1000
-            tables = ", ".join(self._rows.pop(step, [])) or step
-            _say(f"  ✓ {tables} in {seconds:.1f} s")
+            tables = ", ".join(self._tables.pop(step, [])) or step
+            _print(f"  ✓ {tables} in {seconds:.1f} s")
         elif kind == "STEP_FAILURE":
-            _say(f"  ✗ {step}")
+            _print(f"  ✗ {step}")
 
 
 @dg.logger(
@@ -65,5 +65,5 @@ def terminal_logger(context: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What an asset's calls took, for its page in the UI."""
+"""The metadata of an asset's LLM calls for its page in the UI."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ EMBEDDED_NOTE = (
 
 
 def usage_metadata(client: LLMClient) -> dict[str, Any]:
-    """Calls, tokens, dollars, latency and the model of a stage, and where its ceilings stand.
+    """Calls, tokens, dollars, latency and model of a stage, and how far its ceilings are spent.
 
-    An embedded model is named as such.
+    A note marks results of the embedded model.
     """
     usage = client.usage
     metadata: dict[str, Any] = {

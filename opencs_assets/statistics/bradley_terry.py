@@ -1,15 +1,13 @@
 """Bradley-Terry: strengths of models from all their matchups, with bootstrap intervals.
 
-The first does better with probability ``1 / (1 + exp(-(a - b)))`` of the strengths ``a`` and ``b``
-(Bradley and Terry 1952); a tie is half a win and half a loss, as Chatbot Arena's ``elo_analysis``
-has it. Verdicts are added up by pair of models first, so that a fit costs the same for a thousand
-as for a million.
+A model of strength ``a`` does better than one of strength ``b`` with probability
+``1 / (1 + exp(-(a - b)))`` (Bradley and Terry 1952); a tie is half a win and half a loss, as in
+Chatbot Arena's ``elo_analysis``. Verdicts are added up by pair of models first, so that a fit costs
+the same for a thousand verdicts as for a million.
 
-``scores.bradley_terry`` ranks tens of thousands of samples that met a few times each: sparse, with
-what being shown first is worth and with an empirical prior, because there the prior is much of what
-is known. Here few models met often, the published number is the likeliest strength without a prior,
-orders were merged before, and thousands of resamples are fitted at once as dense blocks. What the
-two share is a line of ``expit``; one module for both would have to be both.
+``scores.bradley_terry`` is another fit, for tens of thousands of samples that met a few times each:
+it is sparse, estimates the effect of the order and has an empirical prior. Here few models met
+often, there is no prior, orders were merged before, and thousands of resamples are fitted at once.
 """
 
 from dataclasses import dataclass
@@ -34,21 +32,21 @@ from opencs_assets.statistics.bootstrap import (
 )
 
 ELO_SCALE, ELO_MEAN = 400 / np.log(10), 1000.0
-# Enough to keep the strengths of models finite that only won or only lost (they come out some 20
-# apart, which is 3,500 on the Elo scale), and to add nothing that is seen to those of others.
+# This ridge keeps the strengths of models finite that only won or only lost (they come out some 20
+# apart, which is 3,500 on the Elo scale), and does not visibly change those of others.
 RIDGE = 1e-8
 NEWTON_STEPS, LEAST_STEP = 100, 1e-6
-# Twice the rise of the log-likelihood that a step expects: below SETTLED the step is the last one,
-# and below NEAR it can't overshoot.
+# These bound twice the rise of the log-likelihood that a step expects: below SETTLED the step is
+# the last one, and below NEAR it can't overshoot.
 SETTLED, NEAR = 1e-16, 1e-3
 # A rise that is smaller than this share of the log-likelihood is lost in rounding.
 ROUNDING = 1e-12
-# Steps of a resample with the curvature of all verdicts; it is near enough where its own curvature
-# is at least this share of that, and the last step was about to raise the likelihood, twice, by
-# less than this: the step was 1e-5 standard errors, and what is left is less.
+# A resample is fitted in at most SHARED_STEPS steps with the curvature of all verdicts. The result
+# holds where the resample's own curvature is at least the share SHARED of that one and twice the
+# rise that the last step expected is below CLOSE: then the last step was 1e-5 standard errors.
 SHARED_STEPS, SHARED, CLOSE = 10, 0.1, 1e-10
-# How many numbers of resamples are fitted at once, and up to which size questions by pairs of
-# models are a full table.
+# HELD is how many numbers of resamples are in memory at once. A table of questions by pairs of
+# models with at most FULL cells is dense.
 HELD, FULL = 1 << 20, 1 << 24
 
 
@@ -65,15 +63,15 @@ def wins_matrix(
     Args:
         first: Number of the one model, int (m,).
         second: Number of the other, int (m,).
-        share: How far the first did better, float (m,): 1 won, 0.5 tied, 0 lost.
-        weight: How often each row counts, float (m,); once where not given.
+        share: Outcome for the first, float (m,): 1 won, 0.5 tied, 0 lost.
+        weight: How often each row counts, float (m,); by default once.
         models: How many models there are, n.
 
     Returns:
         Float64 (n, n): at ``[i, j]`` how often i did better than j; a tie is half at both.
 
     Raises:
-        ValueError: For a share outside [0, 1], NaN included, or a model that meets itself.
+        ValueError: A share is NaN or outside [0, 1], or a model meets itself.
     """
     first, second = np.asarray(first, np.int64), np.asarray(second, np.int64)
     share = _shares(share)
@@ -89,20 +87,20 @@ def fit(wins: npt.ArrayLike, *, ridge: float = RIDGE) -> Floats:
     """The strengths that make the outcomes likeliest.
 
     Newton's method on ``sum(wins[i, j] * log p(i beats j)) - ridge / 2 * sum(strength ** 2)``.
-    The ridge is so small that it shows only where the likeliest strength is endless: where a
-    model, or a group of models, won all or lost all against the rest (see ``unbounded``).
+    The ridge is so small that it matters only where the likeliest strength is infinite: where a
+    model, or a group of models, won all or lost all against the rest.
 
     Args:
         wins: Float (n, n), see ``wins_matrix``; the diagonal is left out.
         ridge: Weight of the penalty; positive.
 
     Returns:
-        Strengths in log-odds, float64 (n,), with mean 0 in each group of models that hang
-        together (see ``components``): models of different groups can't be compared. NaN for a
-        model that met no other.
+        Strengths in log-odds, float64 (n,), with mean 0 in each group of connected models (see
+        ``components``): models of different groups can't be compared. A model that met no other
+        has NaN.
 
     Raises:
-        ValueError: For a table that is not square, or has negative or missing numbers.
+        ValueError: The table is not square, or has negative or missing numbers.
     """
     table = _table(wins)
     one, other = np.triu_indices(len(table), 1)
@@ -117,7 +115,7 @@ def fit(wins: npt.ArrayLike, *, ridge: float = RIDGE) -> Floats:
 
 
 def components(wins: npt.ArrayLike) -> Ints:
-    """Groups of models that hang together by matchups; only within one can models be ranked.
+    """Groups of models that matchups connect; only models of one group can be ranked.
 
     Args:
         wins: Float (n, n), see ``wins_matrix``.
@@ -129,32 +127,13 @@ def components(wins: npt.ArrayLike) -> Ints:
     met = table + table.T > 0
     _, groups = connected_components(sparse.csr_array(met), directed=False)
     alone = ~met.any(axis=1)
-    found = np.full(len(table), -1, np.int64)
-    found[~alone] = np.unique(groups[~alone], return_inverse=True)[1]
-    return found
-
-
-def unbounded(wins: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which models have an endless strength but for the ridge.
-
-    The likeliest strengths are finite where each model has beaten, over others, each other of its
-    group (Ford 1957): where the group is one strongly connected part.
-
-    Args:
-        wins: Float (n, n), see ``wins_matrix``.
-
-    Returns:
-        Bool (n,): whether the model's group falls into parts of which one never lost to another.
-    """
-    table = _table(wins)
-    _, parts = connected_components(sparse.csr_array(table > 0), directed=True, connection="strong")
-    groups = components(table)
-    several = [len(set(parts[groups == group])) > 1 for group in range(groups.max(initial=-1) + 1)]
-    return np.array([group >= 0 and several[group] for group in groups], bool)
+    numbers = np.full(len(table), -1, np.int64)
+    numbers[~alone] = np.unique(groups[~alone], return_inverse=True)[1]
+    return numbers
 
 
 def elo(strengths: npt.ArrayLike) -> Floats:
-    """Strengths on the Elo scale: 400 are odds of ten to one, and 1000 is the mean."""
+    """Strengths on the Elo scale, where 400 points are odds of ten to one and the mean is 1000."""
     return np.asarray(ELO_SCALE * np.asarray(strengths, np.float64) + ELO_MEAN)
 
 
@@ -172,32 +151,32 @@ def intervals(
 ) -> Interval:
     """Strengths with percentile bootstrap intervals, paired by question.
 
-    A resample draws questions, and all verdicts about a question, of whatever matchup, come with
-    it. Every resample is fitted from the strengths of all verdicts, with their curvature while
-    the resample's is like it and by Newton's method where it is not, as many at once as memory
-    allows. A resample in which a model met no other is left out for that model; one in which it
-    won all gives it what the ridge allows, so that the upper end of a model that hardly ever lost
-    can be far away.
+    A resample draws questions, and a drawn question brings the verdicts of all matchups. The fit of
+    a resample starts at the strengths of all verdicts and takes their curvature where the
+    resample's own is like it, and Newton's method elsewhere. A resample in which a model met no
+    other is left out for that model. One in which it won everything gives it the strength that the
+    ridge allows, so that the upper end of a model that hardly ever lost can be far away.
 
     Args:
         question: Number of the question of each verdict, int (m,), from 0; questions of different
             benchmarks have different numbers.
         first: Number of the one model, int (m,).
         second: Number of the other, int (m,).
-        share: How far the first did better, float (m,): 1 won, 0.5 tied, 0 lost.
+        share: Outcome for the first, float (m,): 1 won, 0.5 tied, 0 lost.
         models: How many models there are, n.
-        resamples: How many.
+        resamples: How many resamples are drawn.
         level: Share of the resamples within the interval.
         seed: Equal seeds draw equally.
-        ridge: As of ``fit``.
+        ridge: Weight of the penalty, see ``fit``.
 
     Returns:
-        Strengths, low and high, each float64 (n,), in log-odds with mean 0 in each group that
-        hangs together; ``elo`` puts them on the Elo scale. NaN without a matchup; low and high
-        are NaN where there is but one question.
+        Strengths, low and high, each float64 (n,), in log-odds with mean 0 in each connected
+        group; ``elo`` puts them on the Elo scale. NaN without a matchup; low and high are NaN where
+        there is only one question.
 
     Raises:
-        ValueError: As of ``wins_matrix``; for fewer than one resample or a level outside (0, 1).
+        ValueError: A share is NaN or outside [0, 1], a model meets itself, there is no resample, or
+            the level is outside (0, 1).
     """
     check_resampling(resamples, level)
     wins = wins_matrix(first, second, share, models=models)
@@ -218,29 +197,27 @@ def intervals(
         for part in range(0, len(block), several):
             weights = block[part : part + several].T
             drawn, better = played.T @ weights, won.T @ weights
-            found, settled = near.fit(better, drawn)
+            fitted, settled = near.fit(better, drawn)
             if len(far := np.flatnonzero(~settled)):
-                found[far] = _maximize(
+                fitted[far] = _maximize(
                     better[:, far].T, drawn[:, far].T, one, other, start, groups, ridge
                 )
             met = (ends @ drawn).T > 0
-            found = np.where(met, _centred(found, groups), np.nan)
-            resampled[:, row + part : row + part + len(found)] = found.T
+            fitted = np.where(met, _centred(fitted, groups), np.nan)
+            resampled[:, row + part : row + part + len(fitted)] = fitted.T
 
     over_blocks(questions, resamples, seed, refit)
     return Interval(strengths, *percentiles(resampled, level))
 
 
 def _shares(share: npt.ArrayLike) -> Floats:
-    found = np.asarray(share, np.float64)
-    wrong = ~((found >= 0) & (found <= 1))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+    shares = np.asarray(share, np.float64)
+    if len(wrong := np.flatnonzero(~((shares >= 0) & (shares <= 1)))):
         raise ValueError(
-            f"row {row}: how far the first did better is {found[row]}, and has to be in [0, 1]; "
-            "leave out verdicts without an outcome"
+            f"row {wrong[0]}: how far the first did better is {shares[wrong[0]]}, and has to be in "
+            "[0, 1]; leave out verdicts without an outcome"
         )
-    return found
+    return shares
 
 
 def _check_different(first: Ints, second: Ints) -> None:
@@ -261,45 +238,42 @@ def _table(wins: npt.ArrayLike) -> Floats:
 def _by_question(
     question: Ints, first: Ints, second: Ints, share: Floats, models: int
 ) -> tuple[Ints, Ints, Any, Any]:
-    """Pairs of models that met, and by question what the one won and how often they met.
+    """Pairs of models that met, and how much the one won and how often they met by question.
 
     Returns:
         The one and the other model of each pair, int64 (pairs,), and two tables (questions,
-        pairs), full ones where they are small or sparse ones.
+        pairs), which are dense where they are small and else sparse.
     """
     turned = first > second
     one, other = np.where(turned, second, first), np.where(turned, first, second)
     pairs, pair = np.unique(one * models + other, return_inverse=True)
     shape = (int(question.max()) + 1, len(pairs))
-    # Whole numbers below 2**24 in sums, twice the halves of ties, are exact in 32 bits.
+    # Sums of halves are exact in 32 bits where twice the sum is below 2**24.
     won = sparse.csr_array((np.where(turned, 1 - share, share), (question, pair)), shape)
     played = sparse.csr_array((np.ones(len(share)), (question, pair)), shape)
-    tables = [each.astype(np.float32 if _halves(share) else np.float64) for each in (won, played)]
+    exact = len(share) < 2**22 and (2 * share == np.rint(2 * share)).all()
+    tables = [table.astype(np.float32 if exact else np.float64) for table in (won, played)]
     if shape[0] * shape[1] <= FULL:
-        tables = [each.toarray() for each in tables]
+        tables = [table.toarray() for table in tables]
     return pairs // models, pairs % models, *tables
 
 
-def _halves(share: Floats) -> bool:
-    return len(share) < 2**22 and bool((2 * share == np.rint(2 * share)).all())
-
-
 def _centred(strengths: Floats, groups: Ints) -> Floats:
-    """Strengths (r, n) with mean 0 in each group; NaN outside of any."""
-    found = np.full(strengths.shape, np.nan)
+    """Strengths (r, n) with mean 0 in each group; models outside of all groups have NaN."""
+    centred = np.full(strengths.shape, np.nan)
     for group in range(groups.max(initial=-1) + 1):
         member = groups == group
-        found[:, member] = strengths[:, member] - strengths[:, member].mean(axis=1, keepdims=True)
-    return found
+        centred[:, member] = strengths[:, member] - strengths[:, member].mean(axis=1, keepdims=True)
+    return centred
 
 
 @dataclass(frozen=True)
 class _Near:
     """Fits of resamples near the strengths of all verdicts, with one curvature for all of them.
 
-    A step is a product where Newton's is a system of equations for each resample. Where each pair's
-    part of a resample's curvature is at least a share ``SHARED`` of its part in all verdicts', the
-    whole curvature is too, and a small step is proof of being near.
+    A step is one product of matrices, where Newton's method solves equations for each resample. If
+    each pair's part of a resample's curvature is at least the share ``SHARED`` of its part in that
+    of all verdicts, so is the whole curvature, and a small step proves that the fit is near.
     """
 
     one: Ints
@@ -314,7 +288,7 @@ class _Near:
     def of(
         cls, one: Ints, other: Ints, played: Floats, start: Floats, groups: Ints, ridge: float
     ) -> "_Near":
-        """From how often each pair met in all, (pairs,), and the strengths of all, (n,)."""
+        """Made from how often each pair met, (pairs,), and the strengths of all verdicts, (n,)."""
         chance = expit(start[one] - start[other])
         weight = np.asarray(played, np.float64) * chance * (1 - chance)
         incidence = _incidence(one, other, len(start))
@@ -327,11 +301,11 @@ class _Near:
     def fit(
         self, won: npt.NDArray[Any], played: npt.NDArray[Any]
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Strengths (r, n) of resamples, tables of (pairs, r), and which of them hold."""
+        """Strengths (r, n) of resamples from tables (pairs, r), and which of the fits hold."""
         won, played = np.asarray(won, np.float64), np.asarray(played, np.float64)
         at = self.start[:, None]
         last, moving = np.full(won.shape[1], np.inf), np.ones(won.shape[1], bool)
-        # A resample stays where it has settled, so that what it is fitted with does not matter.
+        # A settled resample no longer moves, so that its fit does not depend on others' steps.
         for _ in range(SHARED_STEPS):
             slope = self.to_models @ (won - played * self._chance(at)) - self.ridge * at
             step = self.inverse @ slope
@@ -346,13 +320,13 @@ class _Near:
         return np.ascontiguousarray(at.T), (last <= CLOSE) & alike
 
     def _chance(self, at: Floats) -> Floats:
-        """How likely the one of each pair is to do better, (pairs, r), by strengths (n, r)."""
+        """How likely the one model of each pair does better, (pairs, r), by strengths (n, r)."""
         with np.errstate(over="ignore"):
             return np.asarray(1 / (1 + np.exp(at[self.other] - at[self.one])))
 
 
 def _incidence(one: Ints, other: Ints, models: int) -> Any:
-    """1 at the one and -1 at the other model of each pair, sparse (pairs, n)."""
+    """Sparse (pairs, n) with 1 at the one and -1 at the other model of each pair."""
     ends = np.repeat(np.arange(len(one)), 2)
     places = np.stack([one, other], axis=1).ravel()
     return sparse.csr_array((np.tile([1.0, -1.0], len(one)), (ends, places)), (len(one), models))
@@ -367,16 +341,10 @@ def _maximize(
     groups: Ints,
     ridge: float,
 ) -> Floats:
-    """Likeliest strengths (r, n) of r tables at once.
+    """Likeliest strengths (r, n) of r tables at once, by Newton's method.
 
-    Args:
-        won: How often the one of each pair did better, (r, pairs).
-        played: How often they met, (r, pairs).
-        one: Number of the one model of each pair, int64 (pairs,).
-        other: Number of the other.
-        start: Where to begin, (n,), with mean 0 in each group.
-        groups: Number of each model's group, int64 (n,).
-        ridge: Weight of the penalty.
+    The models ``one`` and ``other`` of each pair (pairs,) met as often as ``played`` and the one
+    did better as often as ``won``, both (r, pairs). ``start`` (n,) has mean 0 in each group.
     """
     models = len(start)
     values = np.tile(start, (len(won), 1))
@@ -385,11 +353,11 @@ def _maximize(
     won, played = np.asarray(won, np.float64), np.asarray(played, np.float64)
     incidence = _incidence(one, other, models)
     diagonal = np.arange(models)
-    # Moving a whole group changes nothing; without this, rounding would move it.
+    # A group's mean does not change the likelihood; this term keeps rounding from moving it.
     together = (groups[:, None] == groups).astype(np.float64)
 
     def objective(at: Floats, won: Floats, played: Floats) -> Floats:
-        # All terms have one sign, so that rounding is small beside the sum.
+        # All terms have the same sign, so that rounding is small beside the sum.
         odds = at[:, one] - at[:, other]
         surprise = won * np.maximum(-odds, 0) + (played - won) * np.maximum(odds, 0)
         surprise += played * np.log1p(np.exp(-np.abs(odds)))

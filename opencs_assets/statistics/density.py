@@ -9,11 +9,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-# Rows and columns of a block of inner products: 4096 x 4096 float32 are 64 MB.
+# A block of inner products has so many rows and columns: 4096 x 4096 float32 are 64 MB.
 BLOCK = 4096
 # Inner products this near to the limit are computed again in double precision.
 MARGIN = 1e-5
-# Neighbours that a graph may hold, at 12 bytes each; a pair is two.
+# A graph may hold so many neighbours, at 12 bytes each; a pair of points makes two.
 MOST_NEIGHBOURS = 100_000_000
 
 
@@ -36,7 +36,7 @@ def dbscan(
         distance: Largest distance of neighbours.
         neighbours: Fewest points within the distance, itself among them, that make a point a core.
         metric: ``cosine`` (1 - inner product) or ``euclidean``.
-        weights: How many points each row stands for, (n,); unset: one.
+        weights: How many points each row stands for, (n,); by default one.
 
     Returns:
         Cluster of each point, int64 (n,), numbered by first appearance; -1 is noise: no cluster.
@@ -63,7 +63,7 @@ def dbscan(
     lower = np.concatenate([rows for rows, _ in parts])
     upper = np.concatenate([columns for _, columns in parts])
     rows, columns = np.concatenate([lower, upper, own]), np.concatenate([upper, lower, own])
-    # DBSCAN only asks which entries are there: any distance within the limit will do.
+    # DBSCAN only reads which entries there are, so that any distance within the limit will do.
     within = np.full(len(rows), distance / 2, np.float32)
     graph = sparse.csr_matrix((within, (rows, columns)), shape=(len(unique), len(unique)))
     model = DBSCAN(eps=max(distance, 1e-12), min_samples=neighbours, metric="precomputed")
@@ -80,8 +80,8 @@ def _near_pairs(points: Floats, least: float, distance: float) -> Iterator[tuple
             products = rows @ points[left : left + BLOCK].T
             i, j = np.nonzero(products >= least - MARGIN)
             near, i, j = products[i, j], i + top, j + left
-            kept = i < j
-            near, i, j = near[kept], i[kept], j[kept]
+            upper = i < j
+            near, i, j = near[upper], i[upper], j[upper]
             unsure = np.flatnonzero(near < least + MARGIN)
             exact = np.einsum("ij,ij->i", points[i[unsure]], points[j[unsure]], dtype=np.float64)
             keep = np.ones(len(i), bool)
@@ -98,9 +98,7 @@ def _near_pairs(points: Floats, least: float, distance: float) -> Iterator[tuple
 
 def _by_first_appearance(labels: Ints) -> Ints:
     clustered = labels[labels >= 0]
-    found, first = np.unique(clustered, return_index=True)
-    number = np.full(len(found), -1)
-    number[np.argsort(first)] = np.arange(len(found))
+    _, first, place = np.unique(clustered, return_index=True, return_inverse=True)
     renumbered = labels.copy()
-    renumbered[labels >= 0] = number[np.searchsorted(found, clustered)]
+    renumbered[labels >= 0] = np.argsort(np.argsort(first))[place]
     return renumbered

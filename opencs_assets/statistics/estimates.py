@@ -1,12 +1,10 @@
-"""Statistics of many results at once, over Arrow: what the warehouse's Python models call.
+"""Statistics of many results at once, from Arrow to Arrow, for the warehouse's Python models.
 
-Each takes the rows of those results that are new, as SQL has counted them, and gives one row a
-result. How they are reckoned stands in ``bootstrap``, ``bradley_terry``, ``length_control``,
-``agreement`` and ``sequential``. A result's row depends on its own verdicts and its benchmark's
-questions alone, so that it stays valid whatever other results there are.
+Each function takes the counted rows of the results that are new and gives one row a result. The
+formulas are in ``bootstrap``, ``bradley_terry``, ``length_control``, ``agreement`` and
+``sequential``. A result's row depends only on its own verdicts and its benchmark's questions, so
+that it stays valid whatever other results there are.
 """
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,42 +18,53 @@ VOTES = (-1, 0, 1)
 
 
 def result_intervals(values: pa.Table, questions: pa.Table) -> pa.Table:
-    """Means of results with 95 % intervals, by bootstrap paired by question.
+    """95 % intervals of results' means, by bootstrap paired by question.
 
     Where judging stopped early because the result had become clear, an ordinary interval is too
-    narrow; these get the one that holds at every look (``sequential``).
+    narrow, and the one that holds at every look (``sequential``) stands in its place.
 
     Args:
         values: ``result_id``, ``rule``, ``benchmark``, ``question_id``, ``total`` and ``count`` of
-            the values of a question's turns, and ``low`` and ``high`` that a value can have;
-            ``stopped``: whether judging stopped early.
-        questions: ``benchmark`` and ``question_id`` of all there are, so that all results of a
-            benchmark are measured on the same drawn ones.
+            the values of a question's turns, the ``low`` and ``high`` that a value can have, and
+            ``stopped``, whether judging stopped early.
+        questions: ``benchmark`` and ``question_id`` of every question, so that all results of a
+            benchmark are measured on the same drawn questions.
 
     Returns:
         ``result_id``, ``rule``, ``ci_low`` and ``ci_high`` in units of the values; null where
-        there is none.
+        there is no interval.
     """
-    rows, known = _frame(values), _frame(questions)
-    numbered = known.sort("benchmark", "question_id").with_columns(
-        number=pl.int_range(pl.len()).over("benchmark")
+    rows = _frame(values)
+    numbered = (
+        _frame(questions)
+        .sort("benchmark", "question_id")
+        .with_columns(number=pl.int_range(pl.len()).over("benchmark"))
     )
-    found = [_nothing()]
     drawn = rows.filter(~pl.col("stopped")).join(numbered, on=["benchmark", "question_id"])
-    for part in drawn.partition_by("benchmark"):
-        size = int((numbered["benchmark"] == part["benchmark"][0]).sum())
-        names = part.select("result_id", "rule").unique().sort("result_id", "rule")
-        place = part.join(names.with_row_index("column"), on=["result_id", "rule"])
-        shape = (size, names.height)
-        sums, counts = np.zeros(shape), np.zeros(shape)
-        cells = (place["number"].to_numpy(), place["column"].to_numpy())
-        np.add.at(sums, cells, place["total"].to_numpy())
-        np.add.at(counts, cells, place["count"].to_numpy())
-        _, low, high = bootstrap.mean_intervals(sums, counts)
-        found.append(names.with_columns(ci_low=_known(low), ci_high=_known(high)))
+    sizes = dict(numbered.group_by("benchmark").len().iter_rows())
+    of_benchmarks = [
+        _drawn_intervals(part, sizes[part["benchmark"][0]])
+        for part in drawn.partition_by("benchmark")
+    ]
+    return pl.concat([*of_benchmarks, _stopped_intervals(rows.filter("stopped"))]).to_arrow()
+
+
+def _drawn_intervals(rows: pl.DataFrame, questions: int) -> pl.DataFrame:
+    """Bootstrap intervals of the results of a benchmark with so many questions."""
+    results = rows.select("result_id", "rule").unique().sort("result_id", "rule")
+    place = rows.join(results.with_row_index("column"), on=["result_id", "rule"])
+    sums, counts = np.zeros((2, questions, results.height))
+    cells = (place["number"].to_numpy(), place["column"].to_numpy())
+    np.add.at(sums, cells, place["total"].to_numpy())
+    np.add.at(counts, cells, place["count"].to_numpy())
+    _, low, high = bootstrap.mean_intervals(sums, counts)
+    return results.with_columns(ci_low=_nan_to_null(low), ci_high=_nan_to_null(high))
+
+
+def _stopped_intervals(rows: pl.DataFrame) -> pl.DataFrame:
+    """Confidence sequences of results whose judging stopped early."""
     means = (
-        rows.filter("stopped")
-        .group_by("result_id", "rule")
+        rows.group_by("result_id", "rule")
         .agg(
             mean=(pl.col("total") / pl.col("count")).mean(),
             n=pl.len(),
@@ -71,15 +80,12 @@ def result_intervals(values: pa.Table, questions: pa.Table) -> pa.Table:
         ]
         for row in means.iter_rows(named=True)
     ]
-    found.append(
-        means.select(
-            "result_id",
-            "rule",
-            ci_low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
-            ci_high=pl.Series([high for _, high in ends], dtype=pl.Float64),
-        )
+    return means.select(
+        "result_id",
+        "rule",
+        ci_low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
+        ci_high=pl.Series([high for _, high in ends], dtype=pl.Float64),
     )
-    return pl.concat(found).to_arrow()
 
 
 def ratings(outcomes: pa.Table) -> pa.Table:
@@ -87,11 +93,11 @@ def ratings(outcomes: pa.Table) -> pa.Table:
 
     Args:
         outcomes: ``board`` (which leaderboard), ``question_id``, ``model_a``, ``model_b`` and
-            ``share``: 1 where model a won, 0.5 of a tie, 0 where it lost.
+            ``share``: 1 where model a won, 0.5 for a tie, 0 where it lost.
 
     Returns:
-        ``board``, ``model``, ``rating``, ``ci_low``, ``ci_high``, ``component`` (only models of
-        one component can be compared) and ``questions`` of each model.
+        ``board``, ``model``, ``rating``, ``ci_low``, ``ci_high`` and ``component`` (only models of
+        one component can be compared).
     """
     rows = _frame(outcomes)
     schema = {
@@ -102,7 +108,7 @@ def ratings(outcomes: pa.Table) -> pa.Table:
         "ci_high": pl.Float64(),
         "component": pl.Int64(),
     }
-    found = [pl.DataFrame(schema=schema)]
+    boards = [pl.DataFrame(schema=schema)]
     for part in rows.partition_by("board"):
         models = pl.concat([part["model_a"], part["model_b"]]).unique().sort()
         first, second = (
@@ -113,8 +119,8 @@ def ratings(outcomes: pa.Table) -> pa.Table:
         share = part["share"].to_numpy()
         strengths = bradley_terry.intervals(question, first, second, share, models=len(models))
         wins = bradley_terry.wins_matrix(first, second, share, models=len(models))
-        rating, low, high = (_known(bradley_terry.elo(each)) for each in strengths)
-        found.append(
+        rating, low, high = (_nan_to_null(bradley_terry.elo(end)) for end in strengths)
+        boards.append(
             pl.DataFrame(
                 {
                     "board": pl.repeat(part["board"][0], len(models), eager=True),
@@ -127,23 +133,24 @@ def ratings(outcomes: pa.Table) -> pa.Table:
                 schema=schema,
             )
         )
-    return pl.concat(found).to_arrow()
+    return pl.concat(boards).to_arrow()
 
 
 def length_controlled(outcomes: pa.Table) -> pa.Table:
     """How often the longer answer won, and win rates at equal lengths.
 
-    Where the benchmark has a difficulty of every instruction it is AlpacaEval 2's formula, with
-    model b as the baseline that they were measured for; otherwise it goes without.
+    Where the benchmark has a difficulty of every instruction, the formula is AlpacaEval 2's, with
+    model b as the baseline that they were measured for, and otherwise the one without difficulties.
 
     Args:
         outcomes: ``result_id``, ``share`` that model a won (1, 0.5, 0), the characters of both
             answers, ``length_a`` and ``length_b``, and ``difficulty``, null where there is none.
 
     Returns:
-        ``result_id``; ``questions``; ``decided`` of them, won by one of two answers of different
-        length; ``longer_wins`` of these; ``lc_win_pct`` (null where nothing can tell the model
-        from its length), ``lc_method`` and ``lc_questions``.
+        ``result_id``; ``questions``; ``decided``, how many of them one of two answers of different
+        length won; ``longer_wins``, how many of these the longer one won; ``lc_win_pct`` (null
+        where the verdicts can't tell the model from its length), ``lc_method`` and
+        ``lc_questions``.
     """
     rows = _frame(outcomes)
     longer = (pl.col("length_a") - pl.col("length_b")).sign()
@@ -163,7 +170,7 @@ def length_controlled(outcomes: pa.Table) -> pa.Table:
         .agg(pl.col("difficulty").is_not_null().all())
         .filter("difficulty")["result_id"]
     )
-    found = (
+    controlled = (
         length_control.no_difficulty_by(
             rows["result_id"].replace_strict(names, np.arange(len(names))).to_numpy(),
             rows["share"].to_numpy(),
@@ -174,16 +181,17 @@ def length_controlled(outcomes: pa.Table) -> pa.Table:
         else []
     )
     for place, name in enumerate(names):
-        mine = rows.filter(pl.col("result_id") == name) if name in measured else None
-        if mine is not None:
+        if name in measured:
+            own_rows = rows.filter(pl.col("result_id") == name)
             share, length_a, length_b, difficulty = (
-                mine[each].to_numpy() for each in ("share", "length_a", "length_b", "difficulty")
+                own_rows[column].to_numpy()
+                for column in ("share", "length_a", "length_b", "difficulty")
             )
-            found[place] = length_control.alpaca_eval2(share, length_a, length_b, difficulty)
+            controlled[place] = length_control.alpaca_eval2(share, length_a, length_b, difficulty)
     return counted.with_columns(
-        lc_win_pct=_known(np.array([100 * each.rate for each in found], np.float64)),
-        lc_method=pl.Series([each.method for each in found], dtype=pl.String),
-        lc_questions=pl.Series([each.questions for each in found], dtype=pl.Int64),
+        lc_win_pct=_nan_to_null(np.array([100 * row.rate for row in controlled], np.float64)),
+        lc_method=pl.Series([row.method for row in controlled], dtype=pl.String),
+        lc_questions=pl.Series([row.questions for row in controlled], dtype=pl.Int64),
     ).to_arrow()
 
 
@@ -192,7 +200,7 @@ def agreements(cells: pa.Table) -> pa.Table:
 
     Args:
         cells: ``benchmark``, ``judge_a``, ``judge_b``, ``turn``, the votes of both (``vote_a``,
-            ``vote_b``: -1, 0 of a tie, 1) and how ``often`` these met.
+            ``vote_b``: -1, 0 for a tie, 1) and how ``often`` these met.
 
     Returns:
         ``benchmark``, ``judge_a``, ``judge_b``, ``turn``, ``with_ties``, ``votes``, ``agree``,
@@ -200,22 +208,22 @@ def agreements(cells: pa.Table) -> pa.Table:
     """
     rows = _frame(cells)
     keys = ["benchmark", "judge_a", "judge_b", "turn"]
-    made: list[dict[str, Any]] = []
+    shares: list[dict[str, object]] = []
     for part in rows.partition_by(keys, maintain_order=True):
         table = np.zeros((len(VOTES), len(VOTES)), np.int64)
         place = tuple(part[name].to_numpy().astype(np.int64) + 1 for name in ("vote_a", "vote_b"))
         np.add.at(table, place, part["often"].to_numpy())
         for with_ties in (True, False):
-            found = agreement.agreement(table, ties=with_ties)
-            if found.votes:
-                made.append(
+            agreed = agreement.agreement(table, ties=with_ties)
+            if agreed.votes:
+                shares.append(
                     {
                         **dict(zip(keys, part.select(keys).row(0), strict=True)),
                         "with_ties": with_ties,
-                        "votes": found.votes,
-                        "agree": found.agree,
-                        "agree_pct": 100 * found.share,
-                        "kappa": None if np.isnan(found.kappa) else found.kappa,
+                        "votes": agreed.votes,
+                        "agree": agreed.agree,
+                        "agree_pct": 100 * agreed.share,
+                        "kappa": None if np.isnan(agreed.kappa) else agreed.kappa,
                     }
                 )
     schema = {
@@ -227,24 +235,12 @@ def agreements(cells: pa.Table) -> pa.Table:
         "agree_pct": pl.Float64,
         "kappa": pl.Float64,
     }
-    return pl.DataFrame(made, schema=schema).to_arrow()
+    return pl.DataFrame(shares, schema=schema).to_arrow()
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table))
 
 
-def _nothing() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={
-            "result_id": pl.String,
-            "rule": pl.String,
-            "ci_low": pl.Float64,
-            "ci_high": pl.Float64,
-        }
-    )
-
-
-def _known(values: npt.NDArray[np.float64]) -> pl.Series:
-    """The values with null for NaN."""
+def _nan_to_null(values: npt.NDArray[np.float64]) -> pl.Series:
     return pl.Series(values).fill_nan(None)

@@ -1,13 +1,13 @@
 """Length-controlled win rates: how often a model would win if answers were of equal length.
 
-A logistic regression of preferences on who answered and on how the answers' lengths differ; the
-rate is what it predicts with the length term at zero (Dubois et al. 2024, arXiv 2404.04475).
-Two of these, which are not to be mixed in one table without their names:
+A logistic regression explains preferences by who answered and by how the answers' lengths differ;
+the rate is what it predicts with the length term at zero (Dubois et al. 2024, arXiv 2404.04475).
+There are two methods, whose rates should not stand in one table without the method's name:
 
-- ``lc_alpaca_eval2``: AlpacaEval 2's ``length_controlled_v1`` (``metrics/glm_winrate.py``), with a
-  term for how difficult each instruction is for the baseline. Needs its difficulties, which are
-  published for its own 805 instructions.
-- ``lc_no_difficulty``: a model and a length term, where there are no difficulties.
+- ``lc_alpaca_eval2`` is AlpacaEval 2's ``length_controlled_v1`` (``metrics/glm_winrate.py``), which
+  has a term for how difficult each instruction is for the baseline. These difficulties are
+  published for AlpacaEval's own 805 instructions.
+- ``lc_no_difficulty`` has a model and a length term, for instructions without difficulties.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from scipy.special import expit
 Floats = npt.NDArray[np.float64]
 
 ALPACA_EVAL2, NO_DIFFICULTY = "lc_alpaca_eval2", "lc_no_difficulty"
-# As in ``length_controlled_v1``: the weight of verdicts on gamed answers, the folds, the penalties
-# that are tried (scikit-learn's grid), and the solver's seed.
+# These are as in ``length_controlled_v1``: the weight of verdicts on gamed answers, the folds, the
+# penalties that are tried (scikit-learn's grid), and the solver's seed.
 GAMED_WEIGHT, FOLDS, PENALTIES, SEED = 0.2, 5, np.logspace(-4, 4, 10), 123
-# The length's weight is expected to be 2 on either side of 0: those published for AlpacaEval 2 are
-# 0.2 to 3.0. The model's is kept finite where all was won.
+# The length's ridge expects weights within some 2 of 0, as those published for AlpacaEval 2 are 0.2
+# to 3.0. The model's ridge keeps its weight finite where it won everything.
 LENGTH_RIDGE, MODEL_RIDGE = 1 / 2**2, 1e-6
 NEWTON_STEPS, TOLERANCE = 100, 1e-10
 
@@ -36,7 +36,7 @@ class Gamed:
     They are AlpacaEval's ``df_gamed.csv``: a baseline against its own concise and verbose answers.
 
     Attributes:
-        preference: How far the second was preferred, float (g,) in [0, 1].
+        preference: How far the second answer was preferred, float (g,) in [0, 1].
         length_difference: Standardized difference of lengths (column ``std_delta_len``), (g,).
         difficulty: Difficulty of each instruction, (g,).
     """
@@ -52,14 +52,14 @@ class LengthControlled:
 
     Attributes:
         rate: Share in [0, 1] that the model would win at equal lengths; NaN where there are no
-            questions, or where all lengths differ by the same, so that nothing can tell the
-            model from its length.
-        questions: How many verdicts it comes from.
+            questions, or where all lengths differ by the same number of characters, so that the
+            verdicts can't tell the model from its length.
+        questions: How many verdicts the rate comes from.
         method: ``lc_alpaca_eval2`` or ``lc_no_difficulty``.
-        length_weight: What a longer answer is worth, in log-odds a standard deviation of the
+        length_weight: What a longer answer gains, in log-odds a standard deviation of the
             difference, for small differences.
-        extrapolated: Whether the model's answer was longer, or shorter, every time, so that equal
-            length is outside of what was seen.
+        extrapolated: Whether the model's answer was always the longer one, or always the shorter
+            one, so that no verdict is about answers of equal length.
     """
 
     rate: float
@@ -97,8 +97,8 @@ def alpaca_eval2(
         The rate over all instructions, as published: also those without a preference.
 
     Raises:
-        ValueError: For arrays of different lengths, preferences outside [0, 1], or missing
-            lengths or difficulties.
+        ValueError: The arrays differ in length, a preference is outside [0, 1], or a length or a
+            difficulty is missing.
     """
     preferred, longer = _checked(preference, length, baseline_length)
     hard = np.asarray(difficulty, np.float64)
@@ -112,14 +112,15 @@ def alpaca_eval2(
         return LengthControlled(
             float("nan"), questions, ALPACA_EVAL2, float("nan"), _one_sided(seen)
         )
-    # The baseline's less the model's, as published.
+    # The term is the baseline's length less the model's, as published.
     term = np.tanh(-longer / spread) if spread else np.zeros(len(longer))
     design = np.stack([term, hard, np.ones(len(term))], axis=1)
     rows, labels, weight = design[judged], preferred[judged], np.ones(questions)
     if gamed is not None:
         of_length = np.tanh(np.asarray(gamed.length_difference, np.float64))
         count = len(of_length)
-        # Half, as there are two gamed baselines; they come first, as the folds go by row.
+        # The weight is halved because there are two gamed baselines. Their rows come first, as
+        # published, because the folds depend on the order of rows.
         extra = np.stack([of_length, np.asarray(gamed.difficulty), np.zeros(count)], axis=1)
         rows = np.concatenate([extra, rows])
         labels = np.concatenate([np.asarray(gamed.preference, np.float64), labels])
@@ -132,9 +133,9 @@ def alpaca_eval2(
 
 
 def _cross_validated(rows: Floats, labels: Floats, weight: Floats) -> Floats:
-    """Weights of the columns with an L1 penalty, the best of the grid by log loss.
+    """Weights of the columns with the L1 penalty of the grid that has the lowest log loss.
 
-    Each row is there twice, as a win with its preference as weight and as a loss with the rest.
+    Each row is fitted twice: as a win, weighted by its preference, and as a loss with the rest.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold
@@ -161,35 +162,11 @@ def _cross_validated(rows: Floats, labels: Floats, weight: Floats) -> Floats:
                 weights = lasso(train, penalty)
                 chance = np.clip(expit(twice[test] @ weights), 1e-15, 1 - 1e-15)
                 label = np.where(outcome[test] == 1, true[test], 1 - true[test])
-                each = label * np.log(chance) + (1 - label) * np.log(1 - chance)
-                loss.append(-(each * own[test]).mean())
+                likelihood = label * np.log(chance) + (1 - label) * np.log(1 - chance)
+                loss.append(-(likelihood * own[test]).mean())
             losses.append(np.mean(loss))
         penalty = PENALTIES[int(np.argmin(losses))]
     return lasso(np.arange(len(outcome)), penalty)
-
-
-def no_difficulty(
-    preference: npt.ArrayLike, length: npt.ArrayLike, baseline_length: npt.ArrayLike
-) -> LengthControlled:
-    """A length-controlled win rate from a model and a length term.
-
-    The log-odds of a win are ``model + length * tanh(standardized difference)``; the length term
-    has a ridge, so that few verdicts keep it near nothing and the rate near the plain one. Who is
-    called the model does not matter: with the sides swapped the rate is one less this one.
-
-    Args:
-        preference: How far the model was preferred, float (q,) in [0, 1]; NaN is left out.
-        length: Characters of the model's answers, (q,).
-        baseline_length: Characters of the other's, (q,).
-
-    Raises:
-        ValueError: For arrays of different lengths, preferences outside [0, 1], or missing
-            lengths.
-    """
-    preferred = np.asarray(preference, np.float64)
-    return no_difficulty_by(
-        np.zeros(preferred.shape, np.int64), preferred, length, baseline_length
-    )[0]
 
 
 def no_difficulty_by(
@@ -198,19 +175,24 @@ def no_difficulty_by(
     length: npt.ArrayLike,
     baseline_length: npt.ArrayLike,
 ) -> list[LengthControlled]:
-    """``no_difficulty`` of many matchups at once.
+    """Length-controlled win rates of many matchups from a model and a length term.
+
+    The log-odds of a win are ``model + length * tanh(standardized difference)``. The length term
+    has a ridge, so that with few verdicts it stays small and the rate near the plain one. With the
+    two models swapped, the rate is one less this one.
 
     Args:
         group: Number of the matchup of each verdict, int (q,), from 0 without a gap.
-        preference: As of ``no_difficulty``.
-        length: Likewise.
-        baseline_length: Likewise.
+        preference: How far the model was preferred, float (q,) in [0, 1]; NaN is left out.
+        length: Characters of the model's answers, (q,).
+        baseline_length: Characters of the other model's answers, (q,).
 
     Returns:
-        One for each matchup, in order.
+        The rate of each matchup, in order.
 
     Raises:
-        ValueError: As of ``no_difficulty``.
+        ValueError: The arrays differ in length, a preference is outside [0, 1], or a length is
+            missing.
     """
     preferred, longer = _checked(preference, length, baseline_length)
     group = np.asarray(group, np.int64)
@@ -229,7 +211,7 @@ def no_difficulty_by(
     spread = np.sqrt(variance)
     term = np.tanh(longer / np.where(spread > 0, spread, np.inf)[group])
     model, weight = np.zeros(groups), np.zeros(groups)
-    # A matchup that has settled stays, so that its rate does not depend on what else is reckoned.
+    # A settled matchup no longer moves, so that its rate does not depend on the other matchups.
     moving = np.ones(groups, bool)
     for _ in range(NEWTON_STEPS):
         chance = expit(model[group] + weight[group] * term)
@@ -240,7 +222,7 @@ def no_difficulty_by(
         both = by_group(unsure * term)
         curve_length = by_group(unsure * term**2) + LENGTH_RIDGE
         determinant = curve * curve_length - both**2
-        # Far from the top, a whole step of Newton's may overshoot; none of these is far.
+        # Far from the maximum, a whole Newton step may overshoot, so steps are at most 1 long.
         step = np.clip((curve_length * slope - both * slope_length) / determinant, -1, 1)
         step_length = np.clip((curve * slope_length - both * slope) / determinant, -1, 1)
         model = np.where(moving, model + step, model)
@@ -253,13 +235,13 @@ def no_difficulty_by(
     known = (count > 0) & ((spread > 0) | (by_group(np.abs(longer)) == 0))
     return [
         LengthControlled(
-            float(expit(model[each])) if known[each] else float("nan"),
-            int(count[each]),
+            float(expit(model[matchup])) if known[matchup] else float("nan"),
+            int(count[matchup]),
             NO_DIFFICULTY,
-            float(weight[each]) if known[each] else float("nan"),
-            bool(count[each]) and not (shorter_too[each] and longer_too[each]),
+            float(weight[matchup]) if known[matchup] else float("nan"),
+            bool(count[matchup]) and not (shorter_too[matchup] and longer_too[matchup]),
         )
-        for each in range(groups)
+        for matchup in range(groups)
     ]
 
 

@@ -1,10 +1,9 @@
-"""Before judging: how many questions are needed to see a difference, and what so many can show.
+"""How many questions it takes to see a difference, and which difference so many can show.
 
-The mean of independent outcomes, one a question, is nearly normal; a difference is seen where a
-two-sided test at the level finds it, which it does with the given power (Chow, Shao and Wang 2008,
-chapter 3). Outcomes are of one question: the share that a model won of it (1, 0.5, 0, or between
-where it has several turns), or the difference of two models' scores. The tests check it by
-simulation.
+The mean of independent outcomes, one a question, is nearly normal, and a two-sided test at the
+level sees a difference with the given power (Chow, Shao and Wang 2008, chapter 3). A question's
+outcome is the share that a model won of it (1, 0.5, 0, or between where it has several turns), or
+the difference of two models' scores. The tests check the formulas by simulation.
 """
 
 import math
@@ -34,15 +33,15 @@ def questions_needed(
             an adjusted win rate of 55 %), of scores from 0. Its sign does not matter.
         deviation: Standard deviation of a question's outcome, see ``win_deviation`` and
             ``measured_deviation``; in units of the effect.
-        level: Of the interval that is to leave out no difference.
-        power: How often it is to be seen.
+        level: Level of the interval that should leave out no difference.
+        power: How often the effect should be seen, in (0, 1).
         lost: Share of the questions whose judgments are expected to be unparsable or missing.
 
     Returns:
-        Questions, 2 at least, for without two of them nothing tells how they differ.
+        Questions, 2 at least, as a single one does not show how questions differ.
 
     Raises:
-        ValueError: For an effect of 0, or a level, power or share that is none.
+        ValueError: The effect is 0, or the level, power or share is out of its range.
     """
     _check(deviation, level, power, lost)
     if not effect or not math.isfinite(effect):
@@ -63,16 +62,16 @@ def detectable_effect(
 
     Args:
         questions: How many are asked.
-        deviation: As of ``questions_needed``.
-        level: Likewise.
-        power: Likewise.
-        lost: Likewise.
+        deviation: Standard deviation of a question's outcome.
+        level: Level of the interval that should leave out no difference.
+        power: How often the effect should be seen, in (0, 1).
+        lost: Share of the questions whose judgments are expected to be unparsable or missing.
 
     Returns:
         The effect, in units of the deviation.
 
     Raises:
-        ValueError: For no questions, or as of ``questions_needed``.
+        ValueError: There is no question, or the level, power or share is out of its range.
     """
     _check(deviation, level, power, lost)
     if questions < 1:
@@ -81,38 +80,13 @@ def detectable_effect(
     return (_z(level) + float(norm.ppf(power))) * spread
 
 
-def power_of(
-    questions: int, effect: float, deviation: float, *, level: float = LEVEL, lost: float = 0.0
-) -> float:
-    """How often so many questions show an effect, in [0, 1].
-
-    Args:
-        questions: How many are asked.
-        effect: As of ``questions_needed``; at 0 it is how often a difference is seen that is none.
-        deviation: Likewise; 0 shows every effect.
-        level: Likewise.
-        lost: Likewise.
-
-    Raises:
-        ValueError: As of ``detectable_effect``.
-    """
-    _check(deviation, level, POWER, lost)
-    if questions < 1:
-        raise ValueError(f"{questions} questions show no effect: at least one is needed")
-    if not deviation:
-        return float(effect != 0)
-    away = abs(effect) * math.sqrt(questions * (1 - lost)) / deviation
-    return float(norm.cdf(away - _z(level)) + norm.cdf(-away - _z(level)))
-
-
 def win_deviation(
     win_rate: float = 0.5, *, tie_rate: float = 0.0, orders_disagree: float = 0.0
 ) -> float:
-    """Standard deviation of a question's outcome, 1 won, 0.5 tied, 0 lost, before any is judged.
+    """Expected standard deviation of a question's outcome: 1 won, 0.5 tied, 0 lost.
 
-    Where both orders have to agree, a question whose orders disagree is a tie: its outcome says
-    nothing, but spreads less than a win or a loss does, and the effect shrinks with it. Compare
-    with the adjusted win rate that is expected after that.
+    Where both orders have to agree, a question whose orders disagree is a tie. Such ties lower both
+    the deviation and the effect, so that ``win_rate`` has to be the one expected with them.
 
     Args:
         win_rate: Expected adjusted win rate, ties as half a win, in [0, 1].
@@ -121,10 +95,10 @@ def win_deviation(
             pairs (Zheng et al. 2023, their published verdicts).
 
     Returns:
-        In shares, 0.5 at most.
+        The deviation as a share, 0.5 at most.
 
     Raises:
-        ValueError: Where the shares can't be had together.
+        ValueError: The shares contradict each other.
     """
     tied = tie_rate + orders_disagree
     won = win_rate - tied / 2
@@ -140,22 +114,22 @@ def win_deviation(
 def measured_deviation(
     question: npt.ArrayLike, outcomes: npt.ArrayLike
 ) -> tuple[float, int, float]:
-    """Standard deviation of questions' outcomes that were judged before.
+    """Standard deviation of the outcomes of questions that were judged before.
 
-    Turns of a question go together: a question's outcome is the mean of its judged turns. The
-    judge's own noise, disagreement of orders and ties are in it as they are.
+    A question's outcome is the mean of its judged turns. The deviation includes the judge's own
+    noise, ties and orders that disagree.
 
     Args:
-        question: Number of the question of each judged turn, int (m,).
-        outcomes: Share that was won (1, 0.5, 0) or difference of scores, float (m,); NaN for what
-            is unparsable or missing.
+        question: Number of the question of each turn, int (m,).
+        outcomes: Share that was won (1, 0.5, 0) or difference of scores, float (m,); NaN where the
+            judgment is unparsable or missing.
 
     Returns:
         Standard deviation (NaN with fewer than two judged questions), how many questions were
-        judged, and which share of them was lost.
+        judged, and the share of questions that was lost.
 
     Raises:
-        ValueError: For arrays of different lengths.
+        ValueError: The arrays differ in length.
     """
     question, values = np.asarray(question), np.asarray(outcomes, np.float64)
     if question.shape != values.shape or question.ndim != 1:
@@ -164,12 +138,12 @@ def measured_deviation(
         )
     _, place = np.unique(question, return_inverse=True)
     judged = ~np.isnan(values)
-    asked = int(place.max(initial=-1)) + 1
-    counts = np.bincount(place[judged], minlength=asked)
-    sums = np.bincount(place[judged], values[judged], asked)
+    questions = int(place.max(initial=-1)) + 1
+    counts = np.bincount(place[judged], minlength=questions)
+    sums = np.bincount(place[judged], values[judged], questions)
     means = sums[counts > 0] / counts[counts > 0]
     deviation = float(means.std(ddof=1)) if len(means) > 1 else float("nan")
-    return deviation, len(means), 1 - len(means) / asked if asked else 0.0
+    return deviation, len(means), 1 - len(means) / questions if questions else 0.0
 
 
 def _z(level: float) -> float:

@@ -1,13 +1,13 @@
 """Intervals that hold however often they are looked at, for stopping as soon as a result is clear.
 
-An ordinary 95 % interval that is looked at after every batch leaves out the truth far more often
-than in 5 % of all runs. This one is a confidence sequence: the chance that it ever leaves it out,
-at any of its looks, is at most 5 %.
+An ordinary 95 % interval that is looked at after every batch leaves out the truth in far more than
+5 % of all runs. This one is a confidence sequence: the chance that it leaves out the truth at any
+look is at most 5 %.
 """
 
 import math
 
-# Number of values at which the interval is made to be narrow; it holds at any number.
+# The interval holds at any number of values and is tuned to be narrow at this one.
 _NARROW_AT = 100
 # Variance of the widest distribution in [0, 1], by Hoeffding's lemma.
 _MOST_VARIANCE = 0.25

@@ -10,13 +10,7 @@ import pytest
 from scipy import stats
 
 from opencs_assets.statistics import bootstrap
-from opencs_assets.statistics.bootstrap import (
-    difference_intervals,
-    mean_intervals,
-    rate_intervals,
-    resample_weights,
-    totals,
-)
+from opencs_assets.statistics.bootstrap import mean_intervals, resample_weights
 
 SINGLE = "judgments/mt_bench_single"
 PAIR = "judgments/mt_bench_pair/WHATMAKESGOOD_1k_sharegpt-score.jsonl"
@@ -111,52 +105,6 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
     assert 0.90 < held < 0.98
 
 
-def test_differences_are_paired():
-    rng = np.random.default_rng(2)
-    hard = rng.normal(0, 3, (200, 1))
-    scores = hard + rng.normal(0, 0.3, (200, 2)) + [5, 5.2]
-    counts = np.ones_like(scores)
-    means = mean_intervals(scores, counts, resamples=2_000)
-    found = difference_intervals(scores, counts, [1], [0], resamples=2_000)
-    np.testing.assert_allclose(found.estimate, means.estimate[1] - means.estimate[0])
-    assert found.low[0] > 0
-    assert means.low[1] < means.high[0]
-    # What SciPy says of the differences themselves.
-    own = stats.bootstrap(
-        (scores[:, 1] - scores[:, 0],),
-        np.mean,
-        method="percentile",
-        n_resamples=9_999,
-        rng=np.random.default_rng(0),
-    )
-    low, high = own.confidence_interval
-    np.testing.assert_allclose([found.low[0], found.high[0]], [low, high], atol=0.01)
-
-
-def test_differences_in_parts(monkeypatch):
-    sums, counts = made(50, 5)
-    first, second = np.triu_indices(5, 1)
-    expected = difference_intervals(sums, counts, first, second, resamples=200)
-    monkeypatch.setattr(bootstrap, "HELD", 400)
-    found = difference_intervals(sums, counts, first, second, resamples=200)
-    np.testing.assert_array_equal(found, expected)
-    swapped = difference_intervals(sums, counts, second, first, resamples=200)
-    np.testing.assert_allclose(swapped.low, -expected.high, atol=1e-12)
-
-
-def test_rates_add_up_and_a_tie_is_half_a_win():
-    rng = np.random.default_rng(0)
-    outcome = rng.integers(0, 3, (90, 4))
-    wins, ties, losses = ((outcome == each).astype(int) for each in range(3))
-    rates = rate_intervals(wins, ties, losses, resamples=500)
-    np.testing.assert_allclose(rates.win.estimate + rates.tie.estimate + rates.lose.estimate, 1)
-    np.testing.assert_allclose(rates.adjusted.estimate, rates.win.estimate + rates.tie.estimate / 2)
-    expected = mean_intervals(wins + ties / 2, np.ones((90, 4)), resamples=500)
-    np.testing.assert_allclose(np.array(rates.adjusted), np.array(expected), rtol=1e-12)
-    turned = rate_intervals(losses, ties, wins, resamples=500)
-    np.testing.assert_allclose(turned.adjusted.low, 1 - rates.adjusted.high)
-
-
 def test_equal_scores_have_an_interval_of_no_width():
     found = mean_intervals(np.full((20, 1), 7.1), np.ones((20, 1)), resamples=100)
     assert found.low == found.high
@@ -170,9 +118,6 @@ def test_one_question_has_an_estimate_and_no_interval():
     # The same where others were judged on more.
     found = mean_intervals([[6.0, 1.0], [0.0, 2.0]], [[2, 1], [0, 1]], resamples=100)
     assert np.isnan(found.low).tolist() == [True, False]
-    differ = difference_intervals([[6.0, 1], [0, 2]], [[2, 1], [0, 1]], [0], [1], resamples=100)
-    assert differ.estimate[0] == 1.5
-    assert np.isnan(differ.low[0])
 
 
 def test_resamples_without_a_judged_turn_are_left_out():
@@ -187,8 +132,6 @@ def test_nothing_judged(shape):
     found = mean_intervals(np.zeros(shape), np.zeros(shape), resamples=10)
     assert all(bound.shape == (shape[1],) for bound in found)
     assert np.isnan(found).all()
-    rates = rate_intervals(np.zeros(shape), np.zeros(shape), np.zeros(shape), resamples=10)
-    assert np.isnan(rates.adjusted).all()
 
 
 def test_what_is_refused():
@@ -200,14 +143,6 @@ def test_what_is_refused():
         mean_intervals([[1.0]], [[1]], resamples=0)
     with pytest.raises(ValueError, match="level"):
         mean_intervals([[1.0]], [[1]], level=95)
-
-
-def test_totals_leave_out_what_is_not_judged():
-    sums, counts = totals(
-        np.array([0, 0, 2, 2]), np.array([1, 1, 0, 1]), np.array([3, 4, np.nan, 1.5]), 3, 2
-    )
-    assert sums.tolist() == [[0, 7], [0, 0], [0, 1.5]]
-    assert counts.tolist() == [[0, 2], [0, 0], [0, 1]]
 
 
 def test_memory_is_bounded():
@@ -225,8 +160,8 @@ def test_published_means_and_rates(shared_data: Path):
     for path in sorted((shared_data / SINGLE).glob("*.jsonl")):
         rows = pl.read_ndjson(path).filter(pl.col("score") != -1)
         _, question = np.unique(rows["question_id"], return_inverse=True)
-        zeros = np.zeros(len(rows), int)
-        found = mean_intervals(*totals(question, zeros, rows["score"].to_numpy(), 80, 1))
+        sums = np.bincount(question, rows["score"].to_numpy(), 80)[:, None]
+        found = mean_intervals(sums, np.bincount(question, minlength=80)[:, None])
         assert found.low[0] < found.estimate[0] < found.high[0]
         means[path.name.split("_")[0] + path.name.split("_")[1]] = f"{found.estimate[0]:.4f}"
     assert sorted(means.values()) == ["2.2579", "5.4688", "5.4748"]
@@ -240,6 +175,7 @@ def test_published_means_and_rates(shared_data: Path):
         for each in ("model_1", "tie", "model_2")
     ]
     assert [table.sum() for table in tables] == [25, 85, 50]
-    rates = rate_intervals(*tables)
-    assert rates.adjusted.estimate[0] == (25 + 85 / 2) / 160
-    assert rates.adjusted.low[0] < rates.adjusted.estimate[0] < rates.adjusted.high[0] < 0.5
+    won, tied, _ = tables
+    adjusted = mean_intervals(won + tied / 2, sum(tables))
+    assert adjusted.estimate[0] == (25 + 85 / 2) / 160
+    assert adjusted.low[0] < adjusted.estimate[0] < adjusted.high[0] < 0.5

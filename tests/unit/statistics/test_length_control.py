@@ -15,9 +15,14 @@ from opencs_assets.statistics.length_control import (
     LENGTH_RIDGE,
     Gamed,
     alpaca_eval2,
-    no_difficulty,
     no_difficulty_by,
 )
+
+
+def no_difficulty(preference, length, baseline_length):
+    """The rate of a single matchup."""
+    group = np.zeros(len(preference), int)
+    return no_difficulty_by(group, preference, length, baseline_length)[0]
 
 
 def made(questions=500, model=0.0, length=2.0, seed=0):

@@ -15,7 +15,6 @@ from opencs_assets.statistics.bradley_terry import (
     elo,
     fit,
     intervals,
-    unbounded,
     wins_matrix,
 )
 
@@ -97,8 +96,6 @@ def test_a_model_that_won_all_stays_finite_and_is_told():
     assert strengths[0] > 10 + strengths[1]
     # The others are as they are without it.
     np.testing.assert_allclose(strengths[1] - strengths[2], np.log(5 / 4), atol=1e-5)
-    assert unbounded(wins).tolist() == [True, True, True]
-    assert not unbounded(wins + wins.T).any()
 
 
 def test_models_that_never_met_are_groups_of_their_own():
@@ -112,7 +109,6 @@ def test_models_that_never_met_are_groups_of_their_own():
     np.testing.assert_allclose(strengths[[0, 1]], [np.log(3) / 2, -np.log(3) / 2], atol=1e-7)
     np.testing.assert_allclose(strengths[[2, 4, 5]].sum(), 0, atol=1e-12)
     np.testing.assert_allclose(strengths[2] - strengths[5], np.log(4), atol=1e-7)
-    assert unbounded(wins).tolist() == [False] * 6
 
 
 def test_the_elo_scale():

@@ -1,25 +1,26 @@
 """The benchmarks that the platform knows: files, where they are from, and how they are answered.
 
-A new one is one entry here. Files are not part of the project (licences and size): they are fetched
-by ``opencs benchmarks fetch``, or put into ``<home>/benchmarks`` as they were published. Each is
-known by its hash, so that a result under a published name is one on the published questions.
+A new benchmark is one entry here. Because of licences and size, files are not part of the project:
+``opencs benchmarks fetch`` fetches them, or people put them into ``<home>/benchmarks`` as they were
+published. Files are recognized by their hashes, so that a result under a published name is one on
+the published questions.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-# Raw files at a fixed commit each, compared byte for byte with the hashes below.
-# The benchmarks' own project; the test sets as OpenCS answered them.
+# Files come from fixed commits, and their bytes must have the hashes below.
+# OpenCS's repository has the test sets as OpenCS answered them.
 _OPENCS = (
     "https://raw.githubusercontent.com/hexixiang/OpenCS/"
     "e711447e1d62112e72768970deb71caaced6934c/data/test"
 )
-# The test sets in one place; where those of OpenCS are from. Its LIMA file differs in form.
+# OpenCS took its test sets from Cherry LLM's repository, whose LIMA file differs in form.
 _CHERRY = (
     "https://raw.githubusercontent.com/tianyi-lab/Cherry_LLM/"
     "01fac8d2febb51dbd1501ec594a20e499b51fe7d/evaluation/test_data"
 )
-# MT-Bench's own project.
+# FastChat is MT-Bench's own project.
 _FASTCHAT = (
     "https://raw.githubusercontent.com/lm-sys/FastChat/"
     "0e6d3e4beaab66f4d3f93db72541a4abab8af28d/fastchat/llm_judge/data/mt_bench"
@@ -37,9 +38,10 @@ MT_BENCH_TEMPERATURES: Mapping[str, float] = {
     "stem": 0.1,
     "humanities": 0.1,
 }
-# FastChat's for any other category, and the published one for the test sets.
+# FastChat answers any other category, and OpenCS the test sets, at this temperature.
 OTHER_TEMPERATURE = 0.7
-# The published comparisons allow so many tokens (OpenCS, infer/fastchat/llm_judge/gen_answer.sh).
+# The published comparisons allow an answer so many tokens (OpenCS,
+# infer/fastchat/llm_judge/gen_answer.sh).
 MAX_NEW_TOKENS = 512
 
 
@@ -62,11 +64,11 @@ class BenchmarkSampling:
         return self.temperatures.get(category, self.other_temperature)
 
     def by_category(self, categories: Iterable[str]) -> dict[str, float]:
-        """Temperature of each of the categories."""
+        """Sampling temperature by category."""
         return {name: self.temperature(name) for name in sorted(set(categories))}
 
 
-# FastChat's way, for benchmarks in MT-Bench's form and the user's own.
+# Benchmarks in MT-Bench's form and the user's own are answered as FastChat does.
 BY_CATEGORY = BenchmarkSampling()
 # The test sets' categories are topics: Vicuna's ``coding`` is answered at 0.7 like all else of it.
 TEST_SET = BenchmarkSampling(temperatures={})
@@ -98,10 +100,10 @@ class DeclaredBenchmark:
         turns: Turns of a question.
         file: Its questions; ``None`` where the package brings them.
         prompt: Field of the file that holds the prompt (``turns``: all turns).
-        question_id: Field that holds the question's id; ``None``: made from what is asked.
+        question_id: Field that holds the question's id; ``None``: it is made from the question.
         category: Field that holds the category; ``None``: it has none.
         references: Its reference answers, where they are a file of their own.
-        other_names: Names by which the file of questions is found too.
+        other_names: Further names that the file of questions may have.
         repeats: Whether the published file asks something twice, under different ids.
         sampling: How it is answered.
     """
@@ -130,8 +132,8 @@ def _test_set(name: str, sha256: str, *urls: str) -> File:
 
 
 DECLARED: Mapping[str, DeclaredBenchmark] = {
-    each.name: each
-    for each in (
+    benchmark.name: benchmark
+    for benchmark in (
         DeclaredBenchmark(
             name="smoke",
             title="Twelve questions in MT-Bench's form, of this project",
@@ -242,6 +244,6 @@ DECLARED: Mapping[str, DeclaredBenchmark] = {
 
 
 def sampling_of(name: str) -> BenchmarkSampling:
-    """How a benchmark is answered; the user's own in FastChat's way, by category."""
+    """How a benchmark is answered; those of users are answered as FastChat does, by category."""
     declared = DECLARED.get(name)
     return declared.sampling if declared else BY_CATEGORY

@@ -3,10 +3,10 @@
 Outside models, endpoints that serve checkpoints and the benchmarks to answer are declared there
 too.
 
-The package's own file is overlaid by the files of ``experiments.d`` in the home, in the order of
-their names, and these by the user's ``experiments.yaml`` there: entries with new names are added,
-entries with the same name replaced, and removed where nothing stands after the name. Each is typed
-and checked before anything runs; a new one is one entry in one place.
+The files of ``experiments.d`` in the home, in the order of their names, and then the user's
+``experiments.yaml`` there are laid over the package's own file: an entry with a new name is added,
+one with a known name replaces the entry before, and an empty one removes it. Every entry is typed
+and checked before anything runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ PACKAGED = Path(__file__).parent / "experiments.yaml"
 OWN = "experiments.yaml"
 FURTHER = "experiments.d"
 BUDGETS = frozenset({"epochs", "steps", "tokens"})
-# Lists of benchmarks' names; all else is entries by name.
+# These are lists of benchmarks' names; everything else is entries by name.
 LISTS = frozenset({"benchmarks", "judged_alone"})
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.@-]*$"
 
@@ -49,17 +49,18 @@ class Selector(_Entry):
 
     Attributes:
         method: Name in the selector registry.
-        k: Samples to choose; unset: the method settings' or the profile's.
-        quota: Samples from one cluster; unset likewise.
-        seed: Seed; unset: the method settings'.
-        profile: Profile whose rules of choice it follows (k, quota, refilling, what of a sample's
-            clusters count); unset: the settings'. What is scored is the dataset's.
-        refine: Refine what was chosen: a better response, then a better instruction for it.
+        k: Samples to choose; by default the method settings' or else the profile's.
+        quota: Samples from one cluster; by default the method settings' or else the profile's.
+        seed: Seed; by default the method settings'.
+        profile: Profile whose rules of choice it follows (k, quota, refilling, which of a sample's
+            clusters count); by default the settings'. It does not change which samples are scored.
+        refine: Whether the chosen samples are refined: a better response, then a better
+            instruction for it.
         file: The set that was chosen elsewhere, for method ``fixed``; relative to the home.
         criterion: Which single score ``alpagasus`` and ``no_contrast`` read.
         length: What ``longest`` counts a response in; tokens are those of GPT-4.
-        export: Folder that its files are written to, in ``exports/<dataset>`` of the home; unset:
-            the selector's name.
+        export: Folder that its files are written to, in ``exports/<dataset>`` of the home; by
+            default the selector's name.
     """
 
     method: str
@@ -89,8 +90,8 @@ class BaseModelEntry(_Entry):
 
     Attributes:
         source: ``embedded`` (SmolLM2-135M), or a Hugging Face name or folder.
-        chat_template: The template to train with: a name of the package's, or a file relative to
-            the home; unset: the model's own.
+        chat_template: The template to train with: one of the package's by name, or a file relative
+            to the home; by default the model's own.
         recipe: Recipe of experiments that name none.
     """
 
@@ -100,7 +101,7 @@ class BaseModelEntry(_Entry):
 
 
 class Experiment(_Entry):
-    """A selector's subset trained into a base model by a recipe; unset: the base model's."""
+    """A base model that is trained on a selector's subset by a recipe."""
 
     selector: str
     base_model: str
@@ -108,12 +109,9 @@ class Experiment(_Entry):
 
 
 class Matrix(_Entry):
-    """Experiments by the block: every selector with every base model, named selector@base_model.
+    """A block of experiments: every selector with every base model, named selector@base_model.
 
-    Attributes:
-        selectors: Selectors.
-        base_models: Base models.
-        recipe: Recipe of all of them; unset: each base model's.
+    All have the ``recipe``, or else each that of its base model.
     """
 
     selectors: tuple[str, ...]
@@ -131,7 +129,7 @@ class DeclaredEndpoint(_Entry):
         base_url: Base URL, such as ``http://vllm:8000/v1``.
         model: Name that it knows the checkpoint by; ``{dataset}`` and ``{experiment}`` stand for
             those of the partition.
-        api_key_env: Environment variable that holds its key; unset: it needs none.
+        api_key_env: Environment variable that holds its key, if it needs one.
         concurrency: Most requests in flight at once.
         timeout_s: Deadline of one request, in seconds.
     """
@@ -144,18 +142,18 @@ class DeclaredEndpoint(_Entry):
 
 
 class OutsideModel(Role):
-    """A model that is not trained here, such as GPT-4 as a baseline; set like a role.
+    """A model that is not trained here, such as GPT-4 as a baseline; it is configured like a role.
 
-    How long its answers are, and at which temperature, is the benchmark's.
+    The benchmark decides the temperature and the length of its answers.
     """
 
     @model_validator(mode="before")
     @classmethod
-    def _sampling_is_the_benchmarks(cls, given: Any) -> Any:
+    def _sampling_is_the_benchmarks(cls, fields: Any) -> Any:
         for name in ("temperature", "max_tokens", "reading", "structured"):
-            if isinstance(given, Mapping) and name in given:
+            if isinstance(fields, Mapping) and name in fields:
                 raise ValueError(f"{name} can't be set: how it answers is the benchmark's")
-        return given
+        return fields
 
 
 class Matchup(_Entry):
@@ -163,12 +161,12 @@ class Matchup(_Entry):
 
     Attributes:
         model_a: An experiment, or an outside model.
-        model_b: Another; one of the two must be an experiment.
+        model_b: Another one; one of the two must be an experiment.
         benchmark: Benchmark whose questions both answer.
         parity: Budget in which the two are equal: both recipes must give the same number of
-            ``epochs``, ``steps`` or ``tokens``. ``declared``: each side has the budget of its own
-            recipe, as the whole set has, and results say so.
-        block: The block that made it; not to be written.
+            ``epochs``, ``steps`` or ``tokens``. With ``declared``, each side has the budget of its
+            own recipe, as for the whole set, and results say so.
+        block: The block that made it; people do not write it.
     """
 
     model_a: str
@@ -185,15 +183,16 @@ class Experiments(_Entry):
         selectors: Ways to choose a subset.
         base_models: Models to fine-tune.
         recipes: How checkpoints are trained.
-        matrix: Experiments by the block.
-        experiments: What is trained.
-        matchups: What is compared; those that blocks make are among them.
-        matchup_blocks: Matchups by the block.
+        matrix: Blocks of experiments.
+        experiments: Models that are trained, those of the matrix among them.
+        matchups: Comparisons of two models, those of blocks among them.
+        matchup_blocks: Blocks of matchups.
         outside_models: Models that are not trained here.
-        endpoints: Where checkpoints are served, by experiment; the answers of any other are
-            generated from its checkpoint's files.
-        benchmarks: Benchmarks that models answer; unset: all that are there.
-        judged_alone: Of these, the ones whose answers are judged alone, too; unset: all.
+        endpoints: Servers of checkpoints by experiment; an experiment without one answers from its
+            checkpoint's files.
+        benchmarks: Benchmarks that models answer; by default all that the home has.
+        judged_alone: Those of these benchmarks whose answers are judged alone as well; by default
+            all.
     """
 
     selectors: dict[str, Selector]
@@ -218,7 +217,7 @@ class Experiments(_Entry):
                     raise ValueError(
                         f"{kind}.{name}: a name has lower-case letters, digits and _ . @ - only"
                     )
-        wanted = [
+        references = [
             (f"experiments.{name}.{attribute}", getattr(entry, attribute), table)
             for name, entry in self.experiments.items()
             for attribute, table in (
@@ -231,8 +230,8 @@ class Experiments(_Entry):
             for name, entry in self.matchups.items()
             for attribute in ("model_a", "model_b")
         ]
-        wanted += [(f"endpoints.{name}", name, self.experiments) for name in self.endpoints]
-        for where, name, table in wanted:
+        references += [(f"endpoints.{name}", name, self.experiments) for name in self.endpoints]
+        for where, name, table in references:
             if name not in table:
                 raise ValueError(f"{where}: there is no {name!r}; known: {', '.join(table)}")
         folders: dict[str, str] = {}
@@ -268,7 +267,7 @@ class Experiments(_Entry):
 
     @property
     def sides(self) -> Mapping[str, Experiment | OutsideModel]:
-        """What may be a side of a matchup, by name."""
+        """The experiments and outside models that may be sides of a matchup."""
         return {**self.experiments, **self.outside_models}
 
     def judges_alone(self, benchmark: str) -> bool:
@@ -276,13 +275,9 @@ class Experiments(_Entry):
         return self.judged_alone is None or benchmark in self.judged_alone
 
     def asked_of(self, outside_model: str) -> tuple[str, ...] | None:
-        """Benchmarks that an outside model answers: those of its matchups, and no more is paid.
+        """Benchmarks that an outside model answers: those of its matchups, as answers cost money.
 
-        Args:
-            outside_model: Its name.
-
-        Returns:
-            Names; all that experiments answer where it is in no matchup (``None``: all there are).
+        A model in no matchup answers those that experiments answer (``None``: all of the home).
         """
         of_matchups = [
             entry.benchmark
@@ -297,7 +292,7 @@ class Experiments(_Entry):
             for model in (matchup.model_a, matchup.model_b)
             if model in self.experiments
         ]
-        # An outside model's training is not ours to compare.
+        # The training of an outside model is unknown.
         if matchup.parity == "declared" or len(budgets) < 2:
             return
         if budgets[0] != budgets[1] or budgets[0][0] != matchup.parity:
@@ -314,7 +309,7 @@ class Experiments(_Entry):
 
 
 def _place(name: str, matchup: Matchup) -> str:
-    """Where a matchup is declared, for messages."""
+    """The place of a matchup's declaration, for messages."""
     return f"matchup_blocks.{matchup.block} ({name})" if matchup.block else f"matchups.{name}"
 
 
@@ -323,11 +318,11 @@ def load_experiments(home: Path, further: Sequence[Path] = ()) -> Experiments:
 
     Args:
         home: The home; its ``experiments.yaml`` and ``experiments.d`` may be absent.
-        further: Files to read as if they were in ``experiments.d``, in place of one that has the
-            same name there.
+        further: Files to read as if they were in ``experiments.d``; they replace files of the same
+            name there.
 
     Raises:
-        ExperimentsError: Not YAML, or an entry that is unknown, invalid or refers to nothing.
+        ExperimentsError: A file is not YAML, or an entry is unknown, invalid or refers to nothing.
     """
     laid = {path.name: path for path in (*(home / FURTHER).glob("*.yaml"), *further)}
     own = home / OWN
@@ -351,29 +346,29 @@ def load_experiments(home: Path, further: Sequence[Path] = ()) -> Experiments:
 
 
 def _lay_over(merged: dict[str, Any], path: Path, *, adding: bool) -> None:
-    """Add a file's entries to those so far; one that is empty removes the entry of its name.
+    """Lay a file's entries over the merged ones; an empty entry removes the one of its name.
 
-    Lists of benchmarks are added to one another, or replaced: what several files of
-    ``experiments.d`` need is all needed, and what the user writes is what is wanted.
+    A list of benchmarks extends the list before it with ``adding``, for ``experiments.d``, and
+    else replaces it, for the user's own file.
     """
     for kind, entries in _read(path).items():
         if kind in LISTS:
             before = merged.get(kind, ()) if adding else ()
-            merged[kind] = [*before, *(each for each in entries if each not in before)]
+            merged[kind] = [*before, *(name for name in entries if name not in before)]
             continue
-        kept = {**merged.get(kind, {})}
+        merged_entries = {**merged.get(kind, {})}
         for name, entry in entries.items():
-            if entry is None and kept.pop(name, None) is None:
+            if entry is None and merged_entries.pop(name, None) is None:
                 raise ExperimentsError(
                     f"{path}: {kind}.{name} is empty, which removes an entry, but there is none"
                 )
             if entry is not None:
-                kept[name] = entry
-        merged[kind] = kept
+                merged_entries[name] = entry
+        merged[kind] = merged_entries
 
 
 def _expanded(merged: dict[str, Any]) -> dict[str, Any]:
-    """Entries with what they leave to others filled in; what does not fit is left to validation.
+    """Complete entries from others; values of a wrong form are left for validation to report.
 
     A recipe's ``like`` names another one whose values it takes where it has none; ``matrix`` makes
     the experiments of all its selectors with all its base models, unless they are declared; an

@@ -1,7 +1,7 @@
-"""Matchups by the block: who is compared with whom, from names and patterns.
+"""Blocks of matchups, which say by names and patterns who is compared with whom.
 
 A block names either experiments and the baselines that each of them is compared with, or a list of
-which all are compared with all; each on each of its benchmarks.
+models that are all compared with each other. Each pair is compared on all benchmarks of the block.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,23 +19,24 @@ _Key = tuple[frozenset[str], Any]
 
 
 class BlockError(MendableError):
-    """A block can't be followed; the message names block, field and reason."""
+    """A block is not valid; the message names block, field and reason."""
 
 
 class MatchupBlock(BaseModel):
-    """Matchups by the block, named ``a_vs_b@base_model.benchmark``.
+    """A block of matchups, which are named ``a_vs_b@base_model.benchmark``.
 
     A name may be a pattern of experiments with ``*`` and ``?``, such as ``opencs@*`` (in YAML
     within quotation marks where it begins with a star).
 
     Attributes:
         experiments: Experiments that are compared with each of the baselines.
-        baselines: Experiments and outside models; of the experiment's own base model only, unless
-            ``across_base_models``. One that is the experiment itself is passed over.
-        round_robin: Instead of both: experiments and outside models, all against all.
+        baselines: Experiments and outside models; without ``across_base_models``, an experiment is
+            compared only with those of its base model. It is never compared with itself.
+        round_robin: Experiments and outside models that are all compared with each other, in place
+            of ``experiments`` and ``baselines``.
         benchmarks: Benchmarks that each pair is compared on.
         parity: Budget in which both sides of each matchup are equal, as in a matchup.
-        across_base_models: Compare experiments of different base models, too.
+        across_base_models: Whether experiments of different base models are compared as well.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,11 +64,11 @@ def expand_blocks(
 ) -> dict[str, dict[str, Any]]:
     """The matchups that blocks make beside those that are declared.
 
-    A declared matchup wins over one of a block that has its name, or compares the same two on the
-    same benchmark. Two blocks may make the same matchup, if by the same parity.
+    A declared matchup replaces one of a block that has its name, or compares the same two models on
+    the same benchmark. Two blocks may make the same matchup if both give it the same parity.
 
     Args:
-        blocks: Blocks by name, as read from YAML; one that is not valid makes nothing here.
+        blocks: Blocks by name, as read from YAML; one that is not valid makes no matchup here.
         base_models: Base model of each experiment, by the experiment's name.
         outside_models: Names of the outside models.
         declared: Declared matchups by name, as read from YAML.
@@ -86,9 +87,9 @@ def expand_blocks(
     }
     made: dict[str, dict[str, Any]] = {}
     by_key: dict[tuple[frozenset[Any], Any], str] = {}
-    for name, given in blocks.items():
+    for name, fields in blocks.items():
         try:
-            block = MatchupBlock.model_validate(given)
+            block = MatchupBlock.model_validate(fields)
         except ValidationError:
             continue
         for model_a, model_b in _pairs(
@@ -131,7 +132,8 @@ def matchup_name(
 ) -> str:
     """Name of a block's matchup, such as ``opencs_vs_random@llama2-7b.koala``.
 
-    What both sides have after ``@`` stands once; so does the experiment's beside an outside model.
+    A base model after ``@`` that both sides have stands once, as does the experiment's where the
+    other side is an outside model.
     """
     (stem_a, _, tail_a), (stem_b, _, tail_b) = model_a.partition("@"), model_b.partition("@")
     if tail_a and model_b in outside_models:
@@ -142,7 +144,7 @@ def matchup_name(
 
 
 def _key(model_a: Any, model_b: Any, benchmark: Any) -> _Key:
-    """What a matchup compares, whichever side is which."""
+    """The models and the benchmark of a matchup, equal for both orders of its sides."""
     return frozenset((str(model_a), str(model_b))), benchmark
 
 
@@ -152,7 +154,7 @@ def _pairs(
     base_models: Mapping[str, str | None],
     outside_models: Collection[str],
 ) -> list[tuple[str, str]]:
-    """Pairs of a block in the order of its lists; none stands twice, whichever side is which."""
+    """Pairs of a block in the order of its lists; a pair in the other order is the same pair."""
 
     def named(field: str) -> list[str]:
         return _named(f"{where}.{field}", getattr(block, field), base_models, outside_models)
@@ -162,7 +164,7 @@ def _pairs(
             return not (model_a in outside_models and model_b in outside_models)
         return block.across_base_models or base_models[model_a] == base_models[model_b]
 
-    wanted: Iterable[tuple[str, str]]
+    candidates: Iterable[tuple[str, str]]
     if block.round_robin:
         sides = named("round_robin")
         if len(sides) == 1:
@@ -172,7 +174,7 @@ def _pairs(
             )
         # An outside model stands second, as in other matchups.
         sides.sort(key=lambda side: side in outside_models)
-        wanted = combinations(sides, 2)
+        candidates = combinations(sides, 2)
     else:
         experiments, baselines = named("experiments"), named("baselines")
         for side in experiments:
@@ -180,13 +182,13 @@ def _pairs(
                 raise BlockError(
                     f"{where}.experiments: {side!r} is an outside model; name it among `baselines`"
                 )
-        wanted = ((side, other) for side in experiments for other in baselines)
-    found: dict[frozenset[str], tuple[str, str]] = {}
-    for model_a, model_b in wanted:
+        candidates = ((side, other) for side in experiments for other in baselines)
+    pairs: dict[frozenset[str], tuple[str, str]] = {}
+    for model_a, model_b in candidates:
         if model_a != model_b and fit(model_a, model_b):
-            found.setdefault(frozenset((model_a, model_b)), (model_a, model_b))
-    met = {side for pair in found.values() for side in pair}
-    # A pattern may well take in more than is compared; what is named is meant.
+            pairs.setdefault(frozenset((model_a, model_b)), (model_a, model_b))
+    met = {side for pair in pairs.values() for side in pair}
+    # A pattern may fit more experiments than are compared, but a name must be compared.
     for field in ("experiments", "baselines", "round_robin"):
         for side in getattr(block, field):
             if not _is_pattern(side) and side not in met:
@@ -194,12 +196,12 @@ def _pairs(
                     f"{where}.{field}: {side!r} has nobody to be compared with: no other side has "
                     "its base model; name one, or write `across_base_models: true`"
                 )
-    if not found:
+    if not pairs:
         raise BlockError(
             f"{where} makes no matchup: no two of its sides are different and of one base model; "
             "name others, or write `across_base_models: true`"
         )
-    return list(found.values())
+    return list(pairs.values())
 
 
 def _named(
@@ -208,11 +210,11 @@ def _named(
     base_models: Mapping[str, str | None],
     outside_models: Collection[str],
 ) -> list[str]:
-    """What names and patterns stand for, each once, in their order."""
-    found: dict[str, None] = {}
+    """The models that names and patterns stand for, without repeats, in their order."""
+    models: list[str] = []
     for name in names:
         fits = (
-            [each for each in base_models if fnmatchcase(each, name)]
+            [model for model in base_models if fnmatchcase(model, name)]
             if _is_pattern(name)
             else [name] * (name in base_models or name in outside_models)
         )
@@ -220,8 +222,8 @@ def _named(
             known = ", ".join([*base_models, *outside_models])
             problem = "fits no experiment" if _is_pattern(name) else "is not there"
             raise BlockError(f"{where}: {name!r} {problem}; known: {known}")
-        found.update(dict.fromkeys(fits))
-    return list(found)
+        models += fits
+    return list(dict.fromkeys(models))
 
 
 def _is_pattern(name: str) -> bool:

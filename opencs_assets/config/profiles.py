@@ -52,7 +52,7 @@ class Constants:
         semantic_neighbours: Tags within it, itself among them, that make a cluster grow.
         clusterer: How tags are clustered.
         clusters: Number of clusters, K; ``corrected`` never takes more than unique tags.
-        automatic_clusters: Find K in the tags; ``clusters`` is only what quotas are reckoned with.
+        automatic_clusters: Find K in the tags; quotas are still computed from ``clusters``.
         cluster_distance: DBSCAN's Euclidean distance between unit vectors.
         cluster_neighbours: DBSCAN's fewest tags within it, itself among them.
         k: Samples in a subset.
@@ -125,19 +125,14 @@ class Constants:
 
 
 def resolve_constants(profile: Profile, method: Method, samples: int) -> Constants:
-    """The constants for a dataset of so many samples.
+    """The constants for a dataset of so many samples; settings in ``method`` override them.
 
     ``corrected`` scales with n = samples / 52,000, the size that the published values were set
-    at: α with n, so that it is the same share of the samples (0.04 %) and small data do not lose
-    most of their tags; the support of a merge likewise, and never under 10; K and quota each with
-    the cube root of n, and so k = K · quota with n^(2/3).
+    at. α grows with n, so that it is the same share of the samples (0.04 %) and small data do not
+    lose most of their tags. So does the support of a merge, which is never under 10. K and quota
+    each grow with the cube root of n, and so k = K · quota with n^(2/3).
     K follows the rule of thumb for k-means, K ∝ √(points): the points are unique tags, whose
     number grows like n^(2/3) (Heaps' law). At 52,000 samples all are the published values.
-
-    Args:
-        profile: ``corrected`` or ``faithful``.
-        method: Settings that override single constants.
-        samples: Samples in the dataset, at least 1.
     """
     ratio = samples / PUBLISHED_SAMPLES
 
@@ -152,7 +147,6 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
 
     alpha = constant(method.alpha, PUBLISHED_ALPHA, 1, 1)
     support = constant(method.support, PUBLISHED_SUPPORT, 1, LEAST_SUPPORT)
-    automatic = method.clusters == "auto"
     clusters = constant(
         None if method.clusters == "auto" else method.clusters, PUBLISHED_CLUSTERS, 1 / 3, 2
     )
@@ -176,7 +170,7 @@ def resolve_constants(profile: Profile, method: Method, samples: int) -> Constan
         semantic_neighbours=method.semantic_neighbours,
         clusterer=method.clustering,
         clusters=clusters,
-        automatic_clusters=automatic,
+        automatic_clusters=method.clusters == "auto",
         cluster_distance=method.cluster_distance,
         cluster_neighbours=method.cluster_neighbours,
         k=k,

@@ -1,6 +1,6 @@
 """Recipes: how a base model is fine-tuned, and how the result answers.
 
-A recipe says nothing of machines: ``batch_size`` is the number of samples of an optimizer step
+A recipe does not depend on machines: ``batch_size`` is the number of samples of an optimizer step
 however many devices share it, so that one recipe means the same steps on two CPU cores and on
 eight GPUs. Every value is typed and checked when it is read; an unknown key is an error.
 """
@@ -13,17 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from resources.errors import MendableError
 
 Budget = Literal["epochs", "steps", "tokens"]
-# The published runs: 15 passes over 1,000 samples.
+# The published runs made 15 passes over 1,000 samples.
 PUBLISHED_EPOCHS = 15.0
 
 
 class RecipeError(MendableError):
-    """A recipe can't be followed; the message says which value and what to change."""
+    """A recipe does not fit the machines; the message says which value and what to change."""
 
 
 class _Strict(BaseModel):
-    # Defaults too: a default 15 of a float must be the 15.0 that a job file gives back, for both
-    # are hashed.
+    # Defaults are validated because recipes are hashed: a float's default 15 must become the 15.0
+    # that a job file gives back.
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
@@ -68,8 +68,9 @@ class Recipe(_Strict):
         overlong: What becomes of a longer one: ``cut`` at the end of the conversation, or
             ``drop``; both are counted.
         packing: Put the samples of a forward pass one after the other instead of padding them to
-            one length. Steps and losses stay the same: samples do not see each other, which is
-            tried with the model before training; where they would, it is off and said so.
+            one length. Steps and losses stay the same, as samples do not see each other. This is
+            tried with the model before training; if samples would see each other, packing is off
+            and the log says so.
         held_out: Share of the subset that is not trained on but evaluated in the end; 0 is none.
         adapter: Train low-rank adapters; unset: all weights.
         zero: DeepSpeed's ZeRO stage; 0 is plain data parallelism.
@@ -114,13 +115,13 @@ class Recipe(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_budget(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        named = [name for name in ("epochs", "steps", "tokens") if given.get(name) is not None]
+    def _one_budget(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        named = [name for name in ("epochs", "steps", "tokens") if fields.get(name) is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are both budgets; give one")
-        return given if named else {**given, "epochs": PUBLISHED_EPOCHS}
+        return fields if named else {**fields, "epochs": PUBLISHED_EPOCHS}
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Recipe":
@@ -149,11 +150,7 @@ class Recipe(_Strict):
 
 
 def accumulation(recipe: Recipe, devices: int) -> int:
-    """Forward passes that each device adds up to one optimizer step.
-
-    Args:
-        recipe: The recipe.
-        devices: Devices that share a step, over all nodes.
+    """Forward passes of each device in one optimizer step, which all nodes' devices share.
 
     Raises:
         RecipeError: The batch can't be shared evenly.
@@ -174,24 +171,15 @@ def held_out_rows(recipe: Recipe, rows: int) -> int:
 
 
 def steps_an_epoch(recipe: Recipe, rows: int) -> int:
-    """Optimizer steps of one pass.
-
-    Args:
-        recipe: The recipe.
-        rows: Samples in the subset, before any is dropped.
-    """
+    """Optimizer steps of one pass over a subset of so many samples, before any is dropped."""
     return math.ceil((rows - held_out_rows(recipe, rows)) / recipe.batch_size)
 
 
 def optimizer_steps(recipe: Recipe, rows: int) -> int | None:
-    """Optimizer steps for a subset; nothing where the budget is in tokens.
+    """Optimizer steps for a subset of so many samples; ``None`` where the budget is in tokens.
 
-    Depends on nothing but recipe and size: two subsets of one size are trained for the same number
-    of steps, even where one of them has samples that must be dropped.
-
-    Args:
-        recipe: The recipe.
-        rows: Samples in the subset, before any is dropped.
+    Samples that must be dropped still count, so that two subsets of one size are trained for the
+    same number of steps.
     """
     if recipe.steps is not None:
         return recipe.steps

@@ -1,4 +1,4 @@
-"""Tables of what models answer to the benchmarks."""
+"""Tables of the models' answers to the benchmarks."""
 
 import polars as pl
 
@@ -17,10 +17,10 @@ MODEL_ANSWERS = Table(
         "question_id": QUESTION_ID,
         "category": Column(pl.String, "Category of the question"),
         "turn": Column(pl.Int64, "1-based turn"),
-        "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
+        "answer": Column(pl.String, "The model's answer; empty where the model answered nothing"),
         "finish_reason": Column(
             pl.String,
-            "stop, length, what else an endpoint says, or too_long where it was not asked",
+            "stop, length, another reason of the endpoint, or too_long where it was not called",
         ),
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
         "answer_tokens": Column(pl.Int64, "Tokens of the answer"),
@@ -40,7 +40,7 @@ OUTSIDE_ANSWERS = Table(
         "question_id": QUESTION_ID,
         "category": Column(pl.String, "Category of the question"),
         "turn": Column(pl.Int64, "1-based turn"),
-        "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
+        "answer": Column(pl.String, "The model's answer; empty where the model answered nothing"),
         "finish_reason": Column(
             pl.String,
             "stop or length, or why there is no answer: refused, garbled, failed, too_long",

@@ -21,14 +21,18 @@ CHECKPOINT = Table(
         "dropped_samples": Column(
             pl.Int64, "Samples without a response token in the limit, or dropped as too long"
         ),
-        "held_out_samples": Column(pl.Int64, "Samples that were evaluated instead"),
+        "held_out_samples": Column(pl.Int64, "Samples that were evaluated and not trained on"),
         "held_out_loss": Column(
-            pl.Float64, "Loss on these in the end; null where there are none", nullable=True
+            pl.Float64,
+            "Loss on the held-out samples in the end; null without such samples",
+            nullable=True,
         ),
         "epochs": Column(pl.Float64, "Passes over the subset"),
         "steps": Column(pl.Int64, "Optimizer steps"),
         "tokens": Column(pl.Int64, "Tokens seen, padding left out"),
-        "packed": Column(pl.Boolean, "Samples of a forward pass stood one after the other"),
+        "packed": Column(
+            pl.Boolean, "Whether the samples of a forward pass stood one after the other"
+        ),
         "first_loss": Column(pl.Float64, "Loss of the first logged step"),
         "final_loss": Column(pl.Float64, "Loss of the last logged step"),
         "train_seconds": Column(pl.Float64, "Seconds of training, those before a stop included"),
@@ -46,7 +50,9 @@ CHECKPOINT = Table(
         ),
         "peak_memory_mb": Column(pl.Float64, "Peak memory of a GPU, else of the process, in MB"),
         "resumed_from_step": Column(
-            pl.Int64, "Step of the kept state that it went on from; null: none", nullable=True
+            pl.Int64,
+            "Step of the saved state that training resumed from; null where it did not resume",
+            nullable=True,
         ),
         "packages": Column(
             pl.List(pl.Struct({"name": pl.String, "version": pl.String})),

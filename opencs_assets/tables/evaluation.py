@@ -51,12 +51,15 @@ JUDGE_PROTOCOLS = Table(
         "by_turn": Column(pl.Boolean, "Each turn is judged, and not the whole conversation"),
         "default_rule": Column(
             pl.String,
-            "Rule that merges the verdicts of two orders where no other is asked for; null of "
-            "single answers",
+            "Rule that merges the verdicts of two orders by default; null for single answers",
             nullable=True,
         ),
-        "low": Column(pl.Float64, "Lowest score; null where none is given", nullable=True),
-        "high": Column(pl.Float64, "Highest score; null where none is given", nullable=True),
+        "low": Column(
+            pl.Float64, "Lowest score; null where the protocol gives no score", nullable=True
+        ),
+        "high": Column(
+            pl.Float64, "Highest score; null where the protocol gives no score", nullable=True
+        ),
         "unanswered": Column(
             pl.List(pl.String), "Finish reasons of turns without an answer, which are not judged"
         ),

@@ -38,7 +38,7 @@ IMPORTED_VERDICTS = Table(
             "Score of model_a in [1, 10], or 0 where the judge gave that",
             nullable=True,
         ),
-        "score_b": Column(pl.Float64, "Score of model_b, likewise", nullable=True),
+        "score_b": Column(pl.Float64, "Score of model_b, as score_a", nullable=True),
         "orders_disagree": Column(
             pl.Boolean, "The two orders behind a merged outcome disagreed", nullable=True
         ),
@@ -92,7 +92,7 @@ IMPORTED_ANSWERS = Table(
         "question_id": QUESTION_ID,
         "category": Column(pl.String, "Category of the question"),
         "turn": Column(pl.Int64, "1-based turn"),
-        "answer": Column(pl.String, "The model's answer; empty where it said nothing"),
+        "answer": Column(pl.String, "The model's answer; empty where the model answered nothing"),
         "file": _FILE,
         "file_name": _FILE_NAME,
         "row": _FILE_ROW,

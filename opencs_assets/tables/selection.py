@@ -12,7 +12,7 @@ _CUT = Column(
     nullable=True,
 )
 
-_LEFT = "was left as it was: unparsable, truncated, refused, failed, too_long, several_turns"
+_UNREFINED = "was left as it was: unparsable, truncated, refused, failed, too_long, several_turns"
 
 SELECTED_SUBSET = Table(
     "selected_subset",
@@ -30,7 +30,7 @@ SELECTED_SUBSET = Table(
             pl.String, "Table that the score is from, where a model gave it", nullable=True
         ),
         "reason": Column(pl.String, "Why it was chosen, for a person"),
-        "pinned": Column(pl.Boolean, "Kept by pins.csv"),
+        "pinned": Column(pl.Boolean, "Whether pins.csv keeps the sample"),
     },
 )
 
@@ -74,10 +74,10 @@ REFINED_SAMPLES = Table(
         "instruction": Column(pl.String, "The instruction to train on"),
         "response_before": Column(pl.String, "The response as it was"),
         "response": Column(pl.String, "The response to train on"),
-        "response_status": Column(pl.String, f"ok, or why the response {_LEFT}"),
-        "response_detail": Column(pl.String, f"Why the response {_LEFT}", nullable=True),
-        "instruction_status": Column(pl.String, f"ok, or why the instruction {_LEFT}"),
-        "instruction_detail": Column(pl.String, f"Why the instruction {_LEFT}", nullable=True),
+        "response_status": Column(pl.String, f"ok, or why the response {_UNREFINED}"),
+        "response_detail": Column(pl.String, f"Why the response {_UNREFINED}", nullable=True),
+        "instruction_status": Column(pl.String, f"ok, or why the instruction {_UNREFINED}"),
+        "instruction_detail": Column(pl.String, f"Why the instruction {_UNREFINED}", nullable=True),
         "response_reply_id": REPLY_ID,
         "instruction_reply_id": REPLY_ID,
         "model": MODEL,
@@ -91,11 +91,11 @@ SUBSET_EXPORTS = Table(
     ("file",),
     {
         "file": Column(pl.String, "Name of the file"),
-        "path": Column(pl.String, "Where it is"),
+        "path": Column(pl.String, "Path of the file"),
         "rows": Column(
-            pl.Int64, "Samples in it; null of the card and the description", nullable=True
+            pl.Int64, "Samples in it; null for the card and the description", nullable=True
         ),
-        "bytes": Column(pl.Int64, "Its size"),
+        "bytes": Column(pl.Int64, "Size of the file in bytes"),
         "sha256": Column(pl.String, "Hex SHA-256 of its bytes"),
     },
 )
@@ -119,19 +119,19 @@ STABILITY_RUNS = Table(
     ("run",),
     {
         "run": Column(pl.Int64, "Number of the run"),
-        "factor": Column(pl.String, "What it varies: seed, clusters, alpha or quota"),
-        "seed": Column(pl.Int64, "Its seed"),
-        "alpha": Column(pl.Int64, "Its α"),
-        "clusters": Column(pl.Int64, "Its K"),
-        "quota": Column(pl.Int64, "Its quota"),
-        "chosen": Column(pl.Int64, "Samples that it chose"),
-        "candidates": Column(pl.Int64, "Candidates that it chose from"),
-        "unscored": Column(pl.Int64, "Of these, without a kept comparison in their cluster"),
+        "factor": Column(pl.String, "What the run varies: seed, clusters, alpha or quota"),
+        "seed": Column(pl.Int64, "Seed of the run"),
+        "alpha": Column(pl.Int64, "α of the run"),
+        "clusters": Column(pl.Int64, "K of the run"),
+        "quota": Column(pl.Int64, "Quota of the run"),
+        "chosen": Column(pl.Int64, "Samples that the run chose"),
+        "candidates": Column(pl.Int64, "Candidates that the run chose from"),
+        "unscored": Column(pl.Int64, "Candidates without a stored comparison in their cluster"),
         "jaccard": Column(
             pl.Float64,
-            "Jaccard index with the subset as it is; null where it failed",
+            "Jaccard index with the subset of the settings; null where the run failed",
             nullable=True,
         ),
-        "failed": Column(pl.String, "Why it chose nothing", nullable=True),
+        "failed": Column(pl.String, "Why the run chose nothing", nullable=True),
     },
 )

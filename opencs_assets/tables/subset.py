@@ -1,7 +1,7 @@
-"""What a model is trained on: a subset's conversations, wherever their text comes from.
+"""The conversations of a subset, which training and exports both read.
 
-From the dataset; from the file of a set that was chosen elsewhere; or refined. Training and exports
-read the same.
+Their text comes from the dataset, from the file of a set that was chosen elsewhere, or from
+refinement.
 """
 
 import polars as pl
@@ -35,7 +35,7 @@ def subset_content(
         ``sample_id``, ``system``, ``messages``, ``instruction`` and ``response``.
 
     Raises:
-        SubsetError: The subset names samples that are nowhere, or that were not refined.
+        SubsetError: Samples of the subset are in neither table, or were not refined.
     """
     known = pl.concat([samples.select(CONTENT), outside.select(CONTENT)]).unique(
         "sample_id", keep="first"
@@ -47,17 +47,17 @@ def subset_content(
             f"first {lost['sample_id'][0]}: it was chosen from an older version; materialize "
             "selected_subset again"
         )
-    found = (
+    content = (
         subset.select("rank", "sample_id")
         .join(known, on="sample_id", how="left")
         .sort("rank")
         .select(CONTENT)
     )
-    return found if refined is None else _refined(found, refined)
+    return content if refined is None else _refined(content, refined)
 
 
 def _refined(content: pl.DataFrame, refined: pl.DataFrame) -> pl.DataFrame:
-    """The conversations with the first turn replaced by what refinement made of it."""
+    """The conversations with their first turn replaced by the refined one."""
     lost = content.join(refined, on="sample_id", how="anti")
     if lost.height:
         raise SubsetError(
@@ -92,15 +92,7 @@ def subset_of(
     *,
     refines: bool,
 ) -> pl.DataFrame:
-    """The subset's conversations, what is not in the dataset read from the lake.
-
-    Args:
-        lake: The lake.
-        dataset: Name of the dataset.
-        selector: Name of the selector.
-        subset: Rows of ``selected_subset``.
-        samples: Rows of ``raw_dataset``.
-        refines: Whether the selector refines.
+    """The subset's conversations as in ``subset_content``, with outside and refined samples read.
 
     Raises:
         LakeError: The samples have not been refined yet.

@@ -155,7 +155,6 @@ class TestFormat:
             lambda lake: lake.ensure_schemas(),
             lambda lake: lake.partitions("raw_dataset"),
             lambda lake: lake.read("clusters", {"dataset": "d"}),
-            lambda lake: lake.files("clusters"),
             lambda lake: lake.write("declared_models", TABLES["declared_models"].empty(), {}),
         )
         for use in tries:

@@ -28,13 +28,13 @@ def times(estimate: Estimate, count: float) -> Estimate:
 
 def total(parts: Sequence[Estimate]) -> Estimate:
     """The sum of estimates; with an unknown part it is unknown."""
-    costs = [each.cost_usd for each in parts if each.calls]
-    seconds = [each.seconds for each in parts if each.calls]
+    costs = [part.cost_usd for part in parts if part.calls]
+    seconds = [part.seconds for part in parts if part.calls]
     return Estimate(
-        sum(each.calls for each in parts),
-        sum(each.stored for each in parts),
-        sum(each.prompt_tokens for each in parts),
-        sum(each.completion_tokens for each in parts),
+        sum(part.calls for part in parts),
+        sum(part.stored for part in parts),
+        sum(part.prompt_tokens for part in parts),
+        sum(part.completion_tokens for part in parts),
         None if None in costs else sum(filter(None, costs)),
         None if None in seconds else sum(filter(None, seconds)),
     )

@@ -116,9 +116,9 @@ class Need:
     """Something that the grid needs.
 
     Attributes:
-        what: What it is.
-        is_here: Whether it is there; ``None``: not looked at, or no condition.
-        remedy: How to get it, or what to know of it.
+        what: Name of the thing.
+        is_here: Whether it is there; ``None`` where this is not checked, or is no condition.
+        remedy: How to get it, or a note on it.
     """
 
     what: str
@@ -132,16 +132,16 @@ class Need:
 
 
 def load_grid(home: Path, scale: Scale = "published", base_models: Sequence[str] = ()) -> Grid:
-    """The grid as it is declared in the home, or would be.
+    """The grid as the home declares it, or as the package would declare it there.
 
     Args:
         home: The home.
-        scale: ``published``, or ``small``: what the embedded models can do.
-        base_models: Take only these of its base models; none: all.
+        scale: ``published``, or ``small``, which the embedded models can run.
+        base_models: The base models to take; by default all of the grid.
 
     Raises:
-        ExperimentsError: What is declared in the home does not fit together with it.
-        ReproductionError: It has no such base model.
+        ExperimentsError: The home's own declarations contradict the grid's.
+        ReproductionError: The grid has no such base model.
     """
     target = home / FURTHER / f"{scale}.yaml"
     source = target if target.exists() else FOLDER / f"{scale}.yaml"
@@ -155,7 +155,7 @@ def load_grid(home: Path, scale: Scale = "published", base_models: Sequence[str]
     ] + list(content.get("experiments", {}))
     of_model: dict[str, list[str]] = {}
     for name in declared:
-        # What the user's own file removed is not run.
+        # Experiments that the user's own file removed are not run.
         if name in experiments.experiments:
             of_model.setdefault(experiments.experiments[name].base_model, []).append(name)
     for model in base_models:
@@ -186,13 +186,13 @@ def declare(grid: Grid) -> None:
 
 
 def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | None) -> list[Need]:
-    """What must be there before the grid can be run, and what to know.
+    """The things that must be there before the grid can be run, and notes.
 
-    ``name`` is that of the published dataset, ``dataset`` its name here.
+    ``name`` is that of the published dataset, ``dataset`` its name in the home.
     """
     home = settings.home
     known = DATASETS[name]
-    found = [
+    needs_of_grid = [
         Need(
             f"dataset {dataset}",
             source_of(home, dataset) is not None,
@@ -202,7 +202,7 @@ def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | 
     for selector in grid.selectors.values():
         if selector.file is not None:
             path = home / selector.file.expanduser()
-            found.append(
+            needs_of_grid.append(
                 Need(
                     f"file {selector.file}",
                     path.is_file(),
@@ -217,10 +217,10 @@ def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | 
             if benchmark in DECLARED
             else f"put its questions into {home / 'benchmarks' / benchmark}.jsonl"
         )
-        found.append(Need(f"benchmark {benchmark}", benchmark in there, remedy))
+        needs_of_grid.append(Need(f"benchmark {benchmark}", benchmark in there, remedy))
     rows = _rows_there(settings, dataset)
     if limit is not None and rows > limit:
-        found.append(
+        needs_of_grid.append(
             Need(
                 f"a home of its own for {limit} rows",
                 False,
@@ -228,11 +228,11 @@ def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | 
                 "would replace: set OPENCS_HOME to another folder, or give another --dataset",
             )
         )
-    models = {grid.experiments.experiments[each].base_model for each in grid.names}
+    models = {grid.experiments.experiments[experiment].base_model for experiment in grid.names}
     for base_model in sorted(models):
         source = grid.experiments.base_models[base_model].source
         if source != "embedded":
-            found.append(
+            needs_of_grid.append(
                 Need(
                     f"base model {base_model}",
                     None,
@@ -243,14 +243,14 @@ def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | 
         for role, published in PUBLISHED_MODELS.items():
             model = getattr(settings.roles, role).model_label
             if model != published:
-                found.append(
+                needs_of_grid.append(
                     Need(f"role {role}", None, f"is {model}; the published runs asked {published}")
                 )
-    return found
+    return needs_of_grid
 
 
 def source_of(home: Path, dataset: str) -> catalog.Source | None:
-    """The dataset's file; nothing where it has not been added."""
+    """The dataset's file; ``None`` where it has not been added."""
     catalog.check_name(dataset)
     try:
         return catalog.current_source(home, dataset)

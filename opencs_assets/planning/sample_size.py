@@ -199,8 +199,8 @@ def _prices(
     prices = {}
     for name in questions["benchmark"].unique(maintain_order=True):
         both_there = answers and all(name in frame["benchmark"] for frame in answers.values())
-        given = answers if answers and both_there else stand_ins
-        prices[name] = [client.estimate(_calls(client, settings, kind, questions, given, name))]
+        judged = answers if answers and both_there else stand_ins
+        prices[name] = [client.estimate(_calls(client, settings, kind, questions, judged, name))]
     return prices
 
 
@@ -230,8 +230,7 @@ def _noise(
             _, number = np.unique(np.asarray(ids, dtype=str), return_inverse=True)
             deviation, judged, lost = measured_deviation(number, np.asarray(outcome, np.float64))
             if deviation > 0 and lost < 1:
-                said = f"measured on {judged} questions of {matchup}"
-                return Noise(deviation, lost, said)
+                return Noise(deviation, lost, f"measured on {judged} questions of {matchup}")
     if kind == "pair":
         return Noise(
             win_deviation(orders_disagree=ORDERS_DISAGREE),
@@ -284,19 +283,19 @@ def _imported(lake: Lake, matchup: str) -> Values | None:
     if rows is None:
         return None
     model_a, _, model_b = matchup.partition(" vs ")
-    # Which of the two is which changes no deviation.
-    found = rows.filter(
+    # The order of the two models does not change the deviation.
+    pair_rows = rows.filter(
         (pl.col("kind") == "pair")
         & (pl.col("state") == "used")
         & ~pl.col("is_human")
         & pl.col("model_a").is_in([model_a, model_b])
         & pl.col("model_b").is_in([model_a, model_b])
     )
-    if not found.height:
+    if not pair_rows.height:
         return None
     won = pl.col("winner").replace_strict({"a": 1.0, "b": 0.0, "tie": 0.5}, default=None)
     merged = (
-        found.with_columns(won=won)
+        pair_rows.with_columns(won=won)
         .group_by("benchmark", "question_id", "turn", maintain_order=True)
         .agg(
             same=pl.col("won").n_unique() == 1,
@@ -325,33 +324,33 @@ def _answers(
     answers = {}
     for side, model in (("a", declared.model_a), ("b", declared.model_b)):
         if model in experiments.outside_models:
-            kept = lake.find("outside_answers", {"outside_model": model})
+            model_answers = lake.find("outside_answers", {"outside_model": model})
         else:
             where = _partition(lake, "model_answers", "experiment", model, dataset)
-            kept = lake.read("model_answers", where) if where else None
-        if kept is None:
+            model_answers = lake.read("model_answers", where) if where else None
+        if model_answers is None:
             return None
-        answers[side] = kept
+        answers[side] = model_answers
     return answers
 
 
 def _partition(
     lake: Lake, table: str, dimension: str, key: str, dataset: str | None
 ) -> dict[str, str] | None:
-    """The partition of a table; nothing where there is none.
+    """The partition of a table with this key; ``None`` where there is none.
 
     Raises:
-        SampleSizeError: Several datasets have one, and none is named.
+        SampleSizeError: Several datasets have such a partition, and ``dataset`` is ``None``.
     """
-    found = [
-        dict(each)
-        for each in lake.partitions(table)
-        if each[dimension] == key and dataset in (None, each["dataset"])
+    partitions = [
+        partition
+        for partition in lake.partitions(table)
+        if partition[dimension] == key and dataset in (None, partition["dataset"])
     ]
-    if len(found) > 1:
-        names = ", ".join(sorted(each["dataset"] for each in found))
+    if len(partitions) > 1:
+        names = ", ".join(sorted(partition["dataset"] for partition in partitions))
         raise SampleSizeError(f"{key} is there for several datasets; say which: {names}")
-    return found[0] if found else None
+    return partitions[0] if partitions else None
 
 
 def _calls(
@@ -364,13 +363,15 @@ def _calls(
 ) -> list[Call]:
     """Calls for one benchmark, as new ones: both orders of a pair, or each model's answers."""
     of_benchmark = pl.col("benchmark") == benchmark
-    asked = questions.filter(of_benchmark)
-    only = {side: frame.filter(of_benchmark) for side, frame in answers.items()}
+    own_questions = questions.filter(of_benchmark)
+    own_answers = {side: frame.filter(of_benchmark) for side, frame in answers.items()}
     if kind == "pair":
-        calls = pair_calls(client, settings, asked, only, benchmark)
+        calls = pair_calls(client, settings, own_questions, own_answers, benchmark)
     else:
         calls = [
-            call for frame in only.values() for call in single_calls(client, settings, asked, frame)
+            call
+            for frame in own_answers.values()
+            for call in single_calls(client, settings, own_questions, frame)
         ]
     return [replace(call, sample_index=_NEW) for call in calls]
 

@@ -57,7 +57,7 @@ def variants(base: Constants, runs: int = RUNS) -> Iterator[Variant]:
     """Constants of the runs, drawn with the base's seed.
 
     K, α and quota take few values, evenly spaced on a logarithmic scale, each with several seeds,
-    so that what they move is told from what the seed moves.
+    so that their effect can be told from that of the seed.
     """
     counts = {factor: round(share * runs) for factor, share in FACTORS.items()}
     times = SPAN ** np.linspace(-1, 1, VALUES)
@@ -80,7 +80,7 @@ def measure(
     choose: Callable[[Constants], RerunOutcome],
     seed: int,
 ) -> Stability:
-    """Choose anew with each variant; ``base`` is the subset as it is."""
+    """Choose anew with each variant; ``base`` is the subset of the settings as they are."""
 
     def attempt(variant: Variant) -> RerunOutcome | MethodError:
         try:
@@ -88,10 +88,10 @@ def measure(
         except MethodError as error:
             return error
 
-    # A run is many short steps, of which each uses a core or none.
+    # A run is many short steps that each use one core at most.
     with threadpool_limits(1), ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
-        found = list(pool.map(attempt, tried))
-    subsets = [each.chosen for each in found if not isinstance(each, MethodError)]
+        runs = list(pool.map(attempt, tried))
+    subsets = [run.chosen for run in runs if not isinstance(run, MethodError)]
     rows = [
         {
             "run": number,
@@ -100,9 +100,9 @@ def measure(
             "alpha": variant.constants.alpha.value,
             "clusters": variant.constants.clusters.value,
             "quota": variant.constants.quota.value,
-            **_told(outcome, base),
+            **_outcome_columns(outcome, base),
         }
-        for number, (variant, outcome) in enumerate(zip(tried, found, strict=True))
+        for number, (variant, outcome) in enumerate(zip(tried, runs, strict=True))
     ]
     names = sorted(base.union(*subsets)) if subsets else sorted(base)
     places = {name: place for place, name in enumerate(names)}
@@ -125,7 +125,7 @@ def measure(
     )
 
 
-def _told(outcome: RerunOutcome | MethodError, base: frozenset[str]) -> dict[str, Any]:
+def _outcome_columns(outcome: RerunOutcome | MethodError, base: frozenset[str]) -> dict[str, Any]:
     if isinstance(outcome, MethodError):
         return {"chosen": 0, "candidates": 0, "unscored": 0, "failed": str(outcome)}
     return {
@@ -158,7 +158,7 @@ def between_runs(chosen: np.ndarray, seed: int) -> tuple[float, float, float]:
     means = []
     for _ in range(RESAMPLES):
         drawn = rng.integers(runs, size=runs)
-        # A run is drawn several times; beside itself it says nothing.
+        # A run may be drawn several times, but is not compared with itself.
         apart = drawn[:, None] != drawn[None, :]
         if apart.any():
             means.append(float(index[np.ix_(drawn, drawn)][apart].mean()))

@@ -30,31 +30,33 @@ def plan(
     Args:
         selected: The selected assets.
         known: The datasets that there are.
-        experiments: What is declared.
-        datasets: Datasets; unset: the only one, or with ``everything`` all.
-        selectors: Selectors; unset: those of the experiments, or with ``everything`` all.
-        chosen_experiments: Experiments; unset: with ``everything`` all.
-        chosen_matchups: Matchups; unset: all between the experiments, and with outside models.
-        everything: Take every partition that is not narrowed down.
+        experiments: The declared selectors, experiments and matchups.
+        datasets: Datasets; by default the only one, or with ``everything`` all.
+        selectors: Selectors; by default those of the experiments, or with ``everything`` all.
+        chosen_experiments: Experiments; by default none, or with ``everything`` all.
+        chosen_matchups: Matchups; by default all between the experiments, and with outside models.
+        everything: Take every partition that the other arguments do not leave out.
 
     Raises:
-        PlanError: A name is unknown, or it is unclear which partitions.
+        PlanError: A name is unknown, or the partitions can't be told from the arguments.
     """
     declare = "declare it in experiments.yaml"
     _check_known("dataset", datasets, known, "add it with `opencs add FILE`")
     _check_known("selector", selectors, list(experiments.selectors), declare)
     _check_known("experiment", chosen_experiments, list(experiments.experiments), declare)
-    wanted = _wanted(experiments, selectors, chosen_experiments, chosen_matchups, everything)
-    methods = {experiments.selectors[name].method for name in wanted["selector"]}
+    keys_of = _keys_by_dimension(
+        experiments, selectors, chosen_experiments, chosen_matchups, everything
+    )
+    methods = {experiments.selectors[name].method for name in keys_of["selector"]}
     names = selected.names - _scores_for_nothing(selected, methods)
     steps = []
     for family, members in selected.families:
         assets = tuple(sorted(names & members))
         if not assets:
             continue
-        keys = wanted[family.dimension] if family.dimension else [""]
+        keys = keys_of[family.dimension] if family.dimension else [""]
         of_datasets = _datasets(datasets, known, everything) if family.by_dataset else ()
-        if not keys and not everything and (lacking := _lacking(family, wanted, experiments)):
+        if not keys and not everything and (lacking := _lacking(family, keys_of, experiments)):
             raise PlanError(f"{', '.join(assets)}: {lacking}")
         if family.by_dataset:
             keys = [f"{name}|{key}" if key else name for name in of_datasets for key in keys]
@@ -62,7 +64,7 @@ def plan(
     return steps
 
 
-def _wanted(
+def _keys_by_dimension(
     experiments: Experiments,
     selectors: Sequence[str],
     chosen: Sequence[str],
@@ -70,16 +72,18 @@ def _wanted(
     everything: bool,
 ) -> dict[str, list[str]]:
     """The partitions of each dimension beside ``dataset``."""
-    wanted = {
+    keys_of = {
         "selector": list(selectors)
         or list(dict.fromkeys(experiments.experiments[name].selector for name in chosen))
         or (list(experiments.selectors) if everything else []),
         "experiment": list(chosen) or (list(experiments.experiments) if everything else []),
     }
-    wanted["refined"] = [name for name in wanted["selector"] if experiments.selectors[name].refine]
-    sides = {*wanted["experiment"], *experiments.outside_models}
+    keys_of["refined"] = [
+        name for name in keys_of["selector"] if experiments.selectors[name].refine
+    ]
+    sides = {*keys_of["experiment"], *experiments.outside_models}
     among = frozenset(experiments.matchups if matchups is None else matchups)
-    wanted["matchup"] = [
+    keys_of["matchup"] = [
         name
         for name, matchup in experiments.matchups.items()
         if {matchup.model_a, matchup.model_b} <= sides and name in among
@@ -87,30 +91,30 @@ def _wanted(
     # Only the outside models that the matchups compare with answer: each answer is paid for.
     compared = {
         side
-        for name in wanted["matchup"]
+        for name in keys_of["matchup"]
         for side in (experiments.matchups[name].model_a, experiments.matchups[name].model_b)
     }
-    wanted["outside_model"] = [
+    keys_of["outside_model"] = [
         name for name in experiments.outside_models if everything or name in compared
     ]
-    return wanted
+    return keys_of
 
 
 def _lacking(
-    family: Family, wanted: Mapping[str, Sequence[str]], experiments: Experiments
+    family: Family, keys_of: Mapping[str, Sequence[str]], experiments: Experiments
 ) -> str | None:
     """What to say so that a family has partitions; ``None`` where it rightly has none."""
     if not family.by_dataset:
-        if wanted["experiment"]:
+        if keys_of["experiment"]:
             return None
         return (
             "say for which experiments' matchups with --experiment, or --all; outside models are "
             "declared under `outside_models` of experiments.yaml"
         )
-    if family.dimension == "refined" and wanted["selector"]:
+    if family.dimension == "refined" and keys_of["selector"]:
         return None
-    if family.dimension == "matchup" and wanted["experiment"]:
-        return _other_sides(experiments, wanted["experiment"])
+    if family.dimension == "matchup" and keys_of["experiment"]:
+        return _other_sides(experiments, keys_of["experiment"])
     option = {"matchup": "experiment", "refined": "selector"}.get(
         family.dimension or "", family.dimension
     )
@@ -141,9 +145,9 @@ def _check_known(kind: str, names: Sequence[str], known: Sequence[str], remedy: 
             )
 
 
-def _datasets(given: Sequence[str], known: Sequence[str], everything: bool) -> Sequence[str]:
-    if given:
-        return given
+def _datasets(chosen: Sequence[str], known: Sequence[str], everything: bool) -> Sequence[str]:
+    if chosen:
+        return chosen
     if not known:
         raise PlanError("there is no dataset yet; add one with `opencs add FILE`")
     if len(known) > 1 and not everything:
@@ -152,20 +156,15 @@ def _datasets(given: Sequence[str], known: Sequence[str], everything: bool) -> S
 
 
 def _scores_for_nothing(selected: SelectedAssets, methods: AbstractSet[str]) -> set[str]:
-    """Scores that only stand before subsets whose selectors read others; each costs calls.
-
-    Args:
-        selected: The selected assets.
-        methods: Methods of the selectors whose subsets are wanted.
-    """
+    """Selected scores, which cost calls, that no selector of the planned ``methods`` reads."""
     subset = "selected_subset"
-    # The warehouse shows what there is; it needs none of it.
+    # The warehouse reads every table that exists, but needs none of these.
     shows = next(members for family, members in selected.families if family == WAREHOUSE)
     needed = {name for method in methods & METHODS.keys() for name in METHODS[method].needs}
     unread: set[str] = set()
     for scores in {method.scores for method in METHODS.values() if method.scores} - needed:
         written = selected.together[scores]
-        readers = {name for each in written for name in selected.readers[each]} & selected.names
+        readers = {name for table in written for name in selected.readers[table]} & selected.names
         if subset in readers and readers - shows <= selected.together[subset]:
             unread |= written
     return unread

@@ -55,8 +55,8 @@ def _estimate(partitions: Partitions) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 "estimate": dg.MetadataValue.md(estimate_table(costs)),
-                "calls": sum(each.estimate.calls for each in costs),
-                "stored": sum(each.estimate.stored for each in costs),
+                "calls": sum(cost.estimate.calls for cost in costs),
+                "stored": sum(cost.estimate.stored for cost in costs),
             }
         )
 

@@ -1,6 +1,6 @@
-"""What work costs, counted in one way by all that plans: calls, tokens, dollars and GPU hours.
+"""The cost of work in calls, tokens, dollars and GPU hours, counted in one way for all plans.
 
-What is not known stays visible: an unknown price or size is ``None`` in numbers, a word in rows.
+An unknown price or size stays visible: it is ``None`` as a number and a word in a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ ON_GPU = "GPU hours"
 
 
 def times(estimate: Estimate, count: float) -> Estimate:
-    """An estimate so many times."""
+    """An estimate multiplied by a count."""
     return Estimate(
         round(estimate.calls * count),
         round(estimate.stored * count),
@@ -27,7 +27,7 @@ def times(estimate: Estimate, count: float) -> Estimate:
 
 
 def total(parts: Sequence[Estimate]) -> Estimate:
-    """The sum of estimates; with an unknown part it is unknown."""
+    """The sum of estimates; a price or time is unknown if that of a part with calls is."""
     costs = [part.cost_usd for part in parts if part.calls]
     seconds = [part.seconds for part in parts if part.calls]
     return Estimate(
@@ -41,7 +41,7 @@ def total(parts: Sequence[Estimate]) -> Estimate:
 
 
 def dollars(amount: float | None) -> float | str:
-    """Dollars for a row, to the cent."""
+    """Dollars for a row, rounded to cents."""
     return UNKNOWN_PRICE if amount is None else round(amount, 2)
 
 
@@ -50,11 +50,11 @@ class StageCost:
     """What one stage's calls would take.
 
     Attributes:
-        stage: Asset that asks.
-        role: Role that is asked; empty for what checkpoints answer.
-        model: Its model.
-        estimate: Calls, tokens, dollars, seconds.
-        assumed: What of it is assumed, for a person; empty where all is counted.
+        stage: Asset that makes the calls.
+        role: Role that is called; empty for the answers of checkpoints.
+        model: Model of the role.
+        estimate: Calls, tokens, dollars and seconds.
+        assumed: Assumptions of the estimate, for a person; empty where everything is counted.
     """
 
     stage: str
@@ -89,11 +89,11 @@ class GpuHours:
 
     Attributes:
         base_model: The base model.
-        trainings: Trainings to be made.
-        training_hours: Their GPU hours; ``None`` where the model's size is not known.
-        answered: Models that answer.
-        answering_hours: Their GPU hours, likewise.
-        basis: Where the hours are from.
+        trainings: How many trainings are to be made.
+        training_hours: GPU hours of the trainings; ``None`` where the model's size is unknown.
+        answered: How many of the models are to answer.
+        answering_hours: GPU hours of answering; ``None`` where the model's size is unknown.
+        basis: Source of the hours.
     """
 
     base_model: str
@@ -142,7 +142,7 @@ class GridCost:
         runs: Runs by family.
         calls: Calls by stage.
         hours: GPU hours by base model.
-        assumptions: What was assumed, a sentence each.
+        assumptions: The assumptions, as sentences.
         usd_per_hour: Price of a GPU hour, where it is set.
     """
 
@@ -153,27 +153,25 @@ class GridCost:
     usd_per_hour: float | None
 
     def totals(self) -> dict[str, Any]:
-        """Sums; a sum with an unknown part is that of the known ones, and says of what it is."""
-        paid = [each for each in self.calls if each.role]
-        hours = sum(each.total for each in self.hours if each.total is not None)
+        """Sums of the known parts, with the models whose price or size is unknown."""
+        paid = [stage for stage in self.calls if stage.role]
+        hours = sum(row.total for row in self.hours if row.total is not None)
         price = gpu_dollars(hours, self.usd_per_hour)
         return {
             "runs": sum(self.runs.values()),
-            "calls": sum(each.estimate.calls for each in paid),
-            "stored": sum(each.estimate.stored for each in paid),
-            "call_dollars": round(sum(each.estimate.cost_usd or 0.0 for each in paid), 2),
+            "calls": sum(stage.estimate.calls for stage in paid),
+            "stored": sum(stage.estimate.stored for stage in paid),
+            "call_dollars": round(sum(stage.estimate.cost_usd or 0.0 for stage in paid), 2),
             "models_of_unknown_price": sorted(
-                {each.model for each in paid if each.estimate.cost_usd is None}
+                {stage.model for stage in paid if stage.estimate.cost_usd is None}
             ),
             "gpu_hours": round(hours, 1),
-            "models_of_unknown_size": [
-                each.base_model for each in self.hours if each.total is None
-            ],
+            "models_of_unknown_size": [row.base_model for row in self.hours if row.total is None],
             "gpu_dollars": None if price is None else round(price, 2),
         }
 
     def summary(self) -> str:
-        """All of it in one line for a person; what is unknown is said to be."""
+        """All totals in one line for a person, unknown prices and sizes included."""
         sums = self.totals()
         calls = f"{sums['calls']:,} calls ({sums['stored']:,} stored) for "
         paid = f"${sums['call_dollars']:,.2f}"

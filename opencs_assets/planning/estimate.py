@@ -1,4 +1,4 @@
-"""What tagging and scoring a dataset would take, before anything is paid for."""
+"""Estimates of the calls of tagging and scoring a dataset, made before anything is paid for."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from resources.settings import Settings
 
 # Gives the client of a role for a stage.
 Client = Callable[[str, str], LLMClient]
-# Role that is asked by each stage.
+# The role that each stage calls.
 STAGES: Mapping[str, str] = {
     "open_tags": "tagger",
     "contrastive_scores": "scorer",
@@ -48,18 +48,18 @@ def estimate_dataset(
 ) -> list[StageCost]:
     """Estimate the calls of tagging and scoring from the prompts that would be sent.
 
-    Tagging, single scoring and comparing the whole set are exact in number; so are the comparisons
-    within clusters, where the clusters are known. Otherwise as many candidates as five a choice,
-    the longest samples, are taken: an upper estimate. With a budget for comparisons, it is the
-    number. Retries of unreadable replies are not counted.
+    The numbers of calls for tagging, single scoring and comparing the whole set are exact, and so
+    are those for comparisons within clusters, where the clusters are known. Without clusters, five
+    candidates a choice, the longest samples, give an upper estimate. A budget for comparisons
+    replaces these numbers. Retries of unreadable replies are not counted.
 
     Args:
         samples: Rows of ``raw_dataset``.
         settings: The home's settings.
         client: Gives the client of a role for a stage.
         dataset: The dataset, whose clusters and comparisons may be in the lake.
-        is_whole: Whether these are all its samples, so that its clusters are those of them.
-        stages: Assets whose calls are estimated; of those in ``STAGES``.
+        is_whole: Whether these are all its samples, so that the clusters in the lake are theirs.
+        stages: Assets of ``STAGES`` whose calls are estimated.
     """
     constants = resolve_constants(settings.profile, settings.method, samples.height)
     lake = Lake(settings.lake)
@@ -81,13 +81,13 @@ def estimate_dataset(
                 estimate = opened.estimate(score_calls(opened, samples, criteria))
             else:
                 scored, cut = compared[stage]
-                asked = pairing.comparisons(scored, samples, constants)
-                estimate = opened.estimate(comparison_calls(opened, samples, asked))
-                kept = kept_comparisons(lake, dataset, stage)
-                # A budget that is too small is refused by the run, before it asks anything; what
-                # comparing takes without it is still worth knowing.
+                planned = pairing.comparisons(scored, samples, constants)
+                estimate = opened.estimate(comparison_calls(opened, samples, planned))
+                stored = kept_comparisons(lake, dataset, stage)
+                # A run refuses a budget that is too small before its first call. The estimate then
+                # is that of comparing without a budget.
                 with contextlib.suppress(MethodError):
-                    estimate = within_budget(estimate, constants, scored, cut, kept)
+                    estimate = within_budget(estimate, constants, scored, cut, stored)
             is_assumed = stage == "contrastive_scores" and clustered is None
             assumed = "as many candidates as five a choice" if is_assumed else ""
             costs.append(StageCost.of(opened, estimate, assumed))
@@ -95,7 +95,7 @@ def estimate_dataset(
 
 
 def _longest(samples: pl.DataFrame, constants: Constants) -> pl.DataFrame:
-    """As many candidates as five a choice, the longest samples, in clusters of one size."""
+    """Five candidates a choice, which are the longest samples, in clusters of equal size."""
     return (
         samples.sort(pl.col("response").str.len_chars(), descending=True)
         .head(CANDIDATES_PER_CHOICE * constants.k.value)
@@ -109,24 +109,24 @@ def _longest(samples: pl.DataFrame, constants: Constants) -> pl.DataFrame:
 
 
 def kept_comparisons(lake: Lake, dataset: str, stage: str = "contrastive_scores") -> pl.DataFrame:
-    """The comparisons that a stage has made of a dataset; none before it was materialized."""
-    kept = lake.find(COMPARISONS_OF[stage], {"dataset": dataset})
-    return SCORE_COMPARISONS.empty() if kept is None else kept
+    """The stored comparisons of a dataset's stage; none before it was materialized."""
+    comparisons = lake.find(COMPARISONS_OF[stage], {"dataset": dataset})
+    return SCORE_COMPARISONS.empty() if comparisons is None else comparisons
 
 
 def within_budget(
     unlimited: Estimate, constants: Constants, scored: pl.DataFrame, cut: int, kept: pl.DataFrame
 ) -> Estimate:
-    """The comparisons that a budget lets be made, at the size and price of those estimated.
+    """The estimate of the comparisons that the budget of the constants, if any, allows.
 
-    New calls are at most so many, since rounds end early where cuts are stable.
+    The result is an upper bound, since rounds end early where cuts are stable.
 
     Args:
-        unlimited: What comparing each candidate with two others would take.
-        constants: What the budget is, if there is any.
+        unlimited: The estimate of comparing each candidate with two others.
+        constants: The constants, with the budget in calls or dollars.
         scored: ``cluster`` and ``sample_id`` of the candidates.
-        cut: How many of a cluster are to be chosen.
-        kept: Rows of ``score_comparisons`` that are kept.
+        cut: How many samples of a cluster are to be chosen.
+        kept: The stored rows of ``score_comparisons``.
 
     Raises:
         MethodError: The budget is less than the first round takes.
@@ -142,23 +142,23 @@ def within_budget(
     if is_all:
         return Estimate(stored, stored, 0, 0, 0.0, 0.0)
     if not new:
-        # Without a new call among those estimated there is nothing to tell the price from.
+        # The price of a call is unknown where the estimate has no new call.
         return Estimate(most, stored, 0, 0, None, None)
     return replace(times(unlimited, (most - stored) / new), calls=most, stored=stored)
 
 
 def estimate_table(costs: Sequence[StageCost]) -> str:
-    """The estimate as a Markdown table, unknown prices and times said to be unknown."""
+    """The estimate as a Markdown table, in which unknown prices and times are marked."""
     lines = [
         "| stage | model | calls | stored | tokens in | tokens out | dollars | minutes |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for each in costs:
-        took = each.estimate
-        dollars = UNKNOWN_PRICE if took.cost_usd is None else f"{took.cost_usd:.2f}"
-        minutes = "unknown" if took.seconds is None else f"{took.seconds / 60:.1f}"
+    for cost in costs:
+        estimate = cost.estimate
+        dollars = UNKNOWN_PRICE if estimate.cost_usd is None else f"{estimate.cost_usd:.2f}"
+        minutes = "unknown" if estimate.seconds is None else f"{estimate.seconds / 60:.1f}"
         lines.append(
-            f"| {each.stage} | {each.model} | {took.calls:,} | {took.stored:,} | "
-            f"{took.prompt_tokens:,} | {took.completion_tokens:,} | {dollars} | {minutes} |"
+            f"| {cost.stage} | {cost.model} | {estimate.calls:,} | {estimate.stored:,} | "
+            f"{estimate.prompt_tokens:,} | {estimate.completion_tokens:,} | {dollars} | {minutes} |"
         )
     return "\n".join(lines)

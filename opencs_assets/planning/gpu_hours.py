@@ -1,6 +1,6 @@
-"""GPU hours of trainings and answerings, told before any of them: arithmetic on stated assumptions.
+"""GPU hours of trainings and answers before they start, by arithmetic on stated assumptions.
 
-What loading a model, writing a checkpoint and waiting for a node take is left out.
+The time of loading a model, writing a checkpoint and waiting for a node is left out.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from opencs_assets.checkpoints.metering import PEAK_TFLOPS, flops_a_token
 from opencs_assets.config.recipes import Recipe
 
-# Memory bandwidth in TB/s, from the vendors' data sheets (of the larger of two memories).
+# Memory bandwidth in TB/s, from the vendors' data sheets; that of the larger memory where a GPU is
+# sold with two.
 BANDWIDTH = {
     "A100": 2.0,
     "A10G": 0.6,
@@ -22,8 +23,8 @@ BANDWIDTH = {
     "T4": 0.32,
 }
 DEVICES = tuple(sorted(PEAK_TFLOPS.keys() & BANDWIDTH.keys()))
-# What is assumed where nothing was measured: of a device's peak in training (ZeRO-3 with offload
-# waits for the CPU's memory), and of its memory bandwidth where tokens are generated.
+# Without a measurement, training is assumed to use this share of a device's peak (ZeRO-3 with
+# offload waits for the CPU's memory), and generation this share of its memory bandwidth.
 UTILIZATION = 0.25
 BANDWIDTH_USED = 0.3
 BYTES_A_WEIGHT = 2
@@ -31,14 +32,7 @@ BYTES_A_WEIGHT = 2
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a model's work follows from.
-
-    Attributes:
-        parameters: Parameters without the input embeddings.
-        layers: Layers.
-        heads: Attention heads.
-        head_size: Size of a head.
-    """
+    """The sizes that a model's work depends on; ``parameters`` leave out the input embeddings."""
 
     parameters: int
     layers: int
@@ -46,7 +40,7 @@ class ModelSize:
     head_size: int
 
 
-# From the models' published configurations.
+# The numbers are from the models' published configurations.
 SIZES: Mapping[str, ModelSize] = {
     "meta-llama/Llama-2-7b-hf": ModelSize(6_607_000_000, 32, 32, 128),
     "meta-llama/Llama-2-13b-hf": ModelSize(12_852_000_000, 40, 40, 128),
@@ -83,15 +77,9 @@ def answering_hours(
 ) -> float:
     """Hours of one GPU for generating answers in batches from a checkpoint's files.
 
-    Each token of a batch reads all weights once, and a batch goes on to its longest answer: an
-    upper estimate.
-
-    Args:
-        recipe: The recipe, which says how many are generated at once.
-        size: The base model's size.
-        turns: Answers to be generated.
-        max_new_tokens: Most tokens of an answer, where the recipe does not say otherwise.
-        bandwidth: Memory bandwidth of the GPU in TB/s.
+    This is an upper estimate: all weights are read once for each token of a batch, and every batch
+    has as many tokens as an answer may have, ``max_new_tokens`` unless the recipe sets another
+    limit. The GPU's memory ``bandwidth`` is in TB/s.
     """
     steps = -(-turns // recipe.generation_batch_size) * (recipe.max_new_tokens or max_new_tokens)
     read = size.parameters * BYTES_A_WEIGHT

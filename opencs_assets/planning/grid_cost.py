@@ -1,7 +1,7 @@
-"""What a grid takes: runs, calls by stage, dollars and GPU hours, told before any of it.
+"""What a grid takes: runs, calls by stage, dollars and GPU hours, estimated before it starts.
 
 Calls are rendered as they would be sent where their texts are there; elsewhere a text of an assumed
-length stands in their place, and it is said so.
+length stands in their place, and the assumptions say so.
 """
 
 from collections import Counter
@@ -44,24 +44,24 @@ def what_it_takes(
     runs: Mapping[str, int],
     stages: Iterable[str],
 ) -> GridCost:
-    """Runs, calls, dollars and GPU hours of a grid; makes no call.
+    """Estimate runs, calls, dollars and GPU hours of a grid, without a call.
 
-    What is stored costs nothing. ``runs`` by family and ``stages``, the assets, are as planned;
-    ``name`` is that of the published dataset, ``dataset`` its name here.
+    Stored replies cost nothing. ``runs`` by family and ``stages``, the assets, are as planned;
+    ``name`` is that of the published dataset, ``dataset`` its name in the home.
     """
     samples, assumed_samples = _samples(settings, name, dataset, limit)
     planned = STAGES.keys() & set(stages)
     is_whole = not (assumed_samples or limit)
     costs = [
-        replace(each, assumed="; ".join(filter(None, [assumed_samples, each.assumed])))
-        for each in estimate_dataset(
+        replace(cost, assumed="; ".join(filter(None, [assumed_samples, cost.assumed])))
+        for cost in estimate_dataset(
             samples, settings, client, dataset, is_whole=is_whole, stages=[*planned]
         )
     ]
     costs += _refining(grid, settings, samples, client, assumed_samples)
     costs += _judged(grid, settings, dataset, client)
     hours, about_hours = grid_hours.hours_of(grid, settings, dataset, samples, device)
-    assumptions = [f"{each.stage}: {each.assumed}." for each in costs if each.assumed]
+    assumptions = [f"{cost.stage}: {cost.assumed}." for cost in costs if cost.assumed]
     price = settings.training.gpu_usd_per_hour
     return GridCost(dict(runs), tuple(costs), tuple(hours), (*assumptions, *about_hours), price)
 
@@ -69,7 +69,7 @@ def what_it_takes(
 def _samples(
     settings: Settings, name: str, dataset: str, limit: int | None
 ) -> tuple[pl.DataFrame, str]:
-    """The dataset's samples, or stand-ins; and what of them is assumed."""
+    """The dataset's samples, or stand-ins with a note on what is assumed of them."""
     source = source_of(settings.home, dataset)
     if source is not None:
         return read_dataset(source.path, limit=limit).samples, ""
@@ -91,14 +91,14 @@ def _samples(
             pl.struct(role=pl.lit("assistant"), content="response"),
         )
     )
-    columns = [each for each in RAW_DATASET.columns if each in frame.columns]
+    columns = [name for name in RAW_DATASET.columns if name in frame.columns]
     return frame.select(columns), f"{known.title}'s {count:,} samples"
 
 
 def _refining(
     grid: Grid, settings: Settings, samples: pl.DataFrame, client: Client, assumed_samples: str
 ) -> list[StageCost]:
-    """Both calls for each sample of the subsets that are refined, of the longest samples."""
+    """Both calls for each sample of the refined subsets, assumed to be the longest samples."""
     sizes = [
         grid_hours.subset_size(settings, selector, samples.height)
         for selector in grid.selectors.values()
@@ -108,7 +108,7 @@ def _refining(
         return []
     longest = samples.sort(pl.col("response").str.len_chars(), descending=True).head(max(sizes))
     with client("refiner", "refined_samples") as opened:
-        # Each selector's subset is its own; that some samples are in both is not known yet.
+        # Subsets are counted as disjoint, since it is unknown which samples they will share.
         once = opened.estimate(refinement_calls(opened, longest))
         estimate = times(once, sum(sizes) / (longest.height or 1))
         return [StageCost.of(opened, estimate, assumed_samples, "the longest samples")]
@@ -120,13 +120,15 @@ def _judged(grid: Grid, settings: Settings, dataset: str, client: Client) -> lis
     lake = Lake(settings.lake)
     answers = {}
     for name in grid.names:
-        kept = lake.find("model_answers", {"dataset": dataset, "experiment": name})
-        if kept is not None:
-            answers[name] = kept
+        model_answers = lake.find("model_answers", {"dataset": dataset, "experiment": name})
+        if model_answers is not None:
+            answers[name] = model_answers
     unanswered = len(grid.names) - len(answers)
-    asked = f"questions of {', '.join(missing)} of {ASSUMED_QUESTION} characters" if missing else ""
+    assumed_questions = (
+        f"questions of {', '.join(missing)} of {ASSUMED_QUESTION} characters" if missing else ""
+    )
     texts = f"answers of {ASSUMED_ANSWER:,} characters"
-    assumed = [asked, texts if unanswered else ""]
+    assumed = [assumed_questions, texts if unanswered else ""]
     stand_ins = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
     costs = [_answering(grid, questions, len(answers), "; ".join(filter(None, assumed)))]
     alone = pl.col("benchmark").is_in(
@@ -135,9 +137,9 @@ def _judged(grid: Grid, settings: Settings, dataset: str, client: Client) -> lis
     with client("judge", "single_verdicts") as opened:
         *parts, once = [
             opened.estimate(
-                single_calls(opened, settings, questions.filter(alone), given.filter(alone))
+                single_calls(opened, settings, questions.filter(alone), frame.filter(alone))
             )
-            for given in [*answers.values(), stand_ins["a"]]
+            for frame in [*answers.values(), stand_ins["a"]]
         ]
         costs.append(StageCost.of(opened, total([*parts, times(once, unanswered)]), *assumed))
     with client("judge", "pairwise_verdicts") as opened:
@@ -154,13 +156,13 @@ def _judged(grid: Grid, settings: Settings, dataset: str, client: Client) -> lis
             if count := unanswered_on[benchmark]:
                 calls = pair_calls(opened, settings, questions, stand_ins, benchmark)
                 parts.append(times(opened.estimate(calls), count))
-        assumed = [asked, texts if unanswered_on else ""]
+        assumed = [assumed_questions, texts if unanswered_on else ""]
         costs.append(StageCost.of(opened, total(parts), *assumed))
     return costs
 
 
 def _answering(grid: Grid, questions: pl.DataFrame, answered: int, assumed: str) -> StageCost:
-    """Turns that the checkpoints answer, so many of which have answered."""
+    """Turns that the checkpoints answer, of which so many have ``answered`` already."""
     turns = int(questions["turns"].list.len().sum())
     new = turns * (len(grid.names) - answered)
     most = max((sampling_of(name).max_new_tokens for name in grid.benchmarks), default=0)

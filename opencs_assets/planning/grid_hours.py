@@ -1,4 +1,4 @@
-"""GPU hours of a grid's trainings and answerings, as measured here or as assumed."""
+"""GPU hours of a grid's trainings and answers, as measured in the home or as assumed."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from opencs_assets.tables.lake import Lake
 from resources.settings import Settings
 
 TOKENS_A_CHARACTER = 0.27
-# The chat template's, and the end of the conversation.
+# Tokens of the chat template and of the end of the conversation.
 TEMPLATE_TOKENS = 40
 # Mean characters of a sample of LIMA's training set.
 LIMA_CHARACTERS = 2_911
@@ -25,7 +25,7 @@ def check_device(device: str) -> None:
     """Accept a GPU whose speed is known.
 
     Raises:
-        ReproductionError: It is not; the message names those that are.
+        ReproductionError: The speed is unknown; the message names the known GPUs.
     """
     if device not in gpu_hours.DEVICES:
         raise ReproductionError(
@@ -34,7 +34,7 @@ def check_device(device: str) -> None:
 
 
 def subset_size(settings: Settings, selector: Selector, samples: int) -> int:
-    """Samples of a selector's subset of so many."""
+    """How many of so many samples a selector chooses."""
     if selector.k is not None:
         return min(selector.k, samples) if selector.method != "fixed" else selector.k
     if selector.method == "full":
@@ -46,14 +46,14 @@ def subset_size(settings: Settings, selector: Selector, samples: int) -> int:
 def hours_of(
     grid: Grid, settings: Settings, dataset: str, samples: pl.DataFrame, device: str
 ) -> tuple[list[GpuHours], list[str]]:
-    """GPU hours by base model of what has not been made, and what they assume."""
+    """GPU hours by base model of missing checkpoints and answers, and their assumptions."""
     lake = Lake(settings.lake)
     tflops = settings.training.peak_tflops or PEAK_TFLOPS[device]
     lengths, measured = _tokens_a_sample(samples), _measured(lake)
 
     def unmade(table: str, names: Sequence[str]) -> list[str]:
         partitions = ({"dataset": dataset, "experiment": name} for name in names)
-        return [each["experiment"] for each in partitions if not lake.exists(table, each)]
+        return [keys["experiment"] for keys in partitions if not lake.exists(table, keys)]
 
     of_model: dict[str, list[str]] = {}
     for name in grid.names:
@@ -87,7 +87,7 @@ def hours_of(
         "Replies are as long as they may be, or as the model's were so far. Repeated attempts are "
         "not counted."
     )
-    return rows, [*(of_hours if any(each.total for each in rows) else []), of_replies]
+    return rows, [*(of_hours if any(row.total for row in rows) else []), of_replies]
 
 
 def _answering(grid: Grid, names: Sequence[str], size: gpu_hours.ModelSize, device: str) -> float:
@@ -124,10 +124,10 @@ def _training(
     if selector.method == "fixed":
         length = LIMA_CHARACTERS * TOKENS_A_CHARACTER + TEMPLATE_TOKENS
     else:
-        # Longest samples first; OpenCS's candidates are the longest of their label sets.
+        # Lengths are in descending order; OpenCS's candidates are the longest of their label sets.
         among = {"longest": k, "opencs": CANDIDATES_PER_CHOICE * k}.get(selector.method)
-        taken = lengths[:among]
-        length = sum(taken) / (len(taken) or 1)
+        candidate_lengths = lengths[:among]
+        length = sum(candidate_lengths) / (len(candidate_lengths) or 1)
     tokens = gpu_hours.training_tokens(recipe, k, length)
     if hours_a_token is not None:
         return tokens * hours_a_token

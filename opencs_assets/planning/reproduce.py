@@ -1,11 +1,10 @@
-"""The published grid: what it consists of, and what must be there before it can be run.
+"""The published grid of experiments, and what must be there before it can be run.
 
-Published (OpenCS, arXiv 2507.03673): subsets of 1,000 samples by OpenCS, Longest (both refined,
-too), AlpaGasus, LIMA, random and k-center, and the whole set, trained into three base models. On
-five test sets OpenCS is compared with four baselines (the whole set, LIMA, AlpaGasus and Longest,
-those of its table), and refined OpenCS with refined Longest; on MT-Bench each model is judged
-alone. The ablations are not among them: comparing the whole set costs many times what all else
-does.
+OpenCS (arXiv 2507.03673) trained three base models on the whole set and on subsets of 1,000 samples
+by OpenCS and Longest (also refined), AlpaGasus, LIMA, random and k-center. On five test sets it was
+compared with the four baselines of its table (the whole set, LIMA, AlpaGasus and Longest), and
+refined OpenCS with refined Longest; on MT-Bench each model is judged alone. The grid leaves out the
+ablations, as comparing the whole set costs many times as much as everything else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +27,9 @@ from resources.settings import Settings
 FOLDER = Path(__file__).parent / "reproductions"
 Scale = Literal["published", "small"]
 SMALL_ROWS = 200
-# All assets, but for what only the ablation without clusters reads.
+# This selects all assets but those that only the ablation without clusters reads.
 SELECTION = "not (key:whole_set_scores or key:whole_set_comparisons)"
-# Models that the published runs asked.
+# The models of the published runs.
 PUBLISHED_MODELS = {
     "tagger": "gpt-4o-mini",
     "scorer": "gpt-4o",
@@ -48,11 +47,11 @@ class Published:
     """A dataset of the published grid.
 
     Attributes:
-        title: What it is called.
-        samples: Its samples.
-        instruction: Characters of an instruction, on average.
-        response: Characters of a response, on average.
-        source: Where it is published.
+        title: Name for a person.
+        samples: Number of samples.
+        instruction: Mean characters of an instruction.
+        response: Mean characters of a response.
+        source: Where the dataset is published.
     """
 
     title: str
@@ -75,14 +74,14 @@ DATASETS: Mapping[str, Published] = {
 
 @dataclass(frozen=True)
 class Grid:
-    """What is run.
+    """The experiments and matchups of a grid.
 
     Attributes:
-        declared_in: The file that declares it: the home's where there is one, else the package's.
-        target: Where it has to be in the home, so that runs and UI see the same partitions.
-        experiments: Everything that is declared, with the grid.
-        names: Experiments of the grid.
-        matchups: Matchups between them.
+        declared_in: The file that declares the grid: the home's, or else the package's.
+        target: Where the file must be in the home, so that runs and UI see the same partitions.
+        experiments: All declarations of the home and the grid.
+        names: Names of the grid's experiments.
+        matchups: Names of the matchups between them.
     """
 
     declared_in: Path
@@ -93,7 +92,7 @@ class Grid:
 
     @property
     def is_declared(self) -> bool:
-        """Whether it is in the home."""
+        """Whether the home has the grid's file."""
         return self.declared_in == self.target
 
     @property

@@ -1,7 +1,7 @@
-"""The way from tags to a subset under other settings, from what is kept: no model is asked.
+"""The way from tags to a subset under other settings, from stored tables and without a call.
 
-What a change would choose, and which comparisons it would have to pay for. Where the scorer was
-never asked about two samples of a cluster, that comparison is missing, and is counted.
+It shows which samples a change would choose and which comparisons it would have to pay for. A
+comparison of two samples of a cluster that was never made is missing, and is counted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,20 +22,20 @@ from opencs_assets.selection.registry import Subset, select
 from opencs_assets.tables.lake import Lake
 from resources.settings import Settings
 
-# What normalization and clustering read of the constants: where these are equal, so is the result.
+# Normalization and clustering read these constants; equal ones give equal results.
 _TAGGING = ("steps", "alpha", "support", "confidence", "semantic_distance", "semantic_neighbours")
 _CLUSTERING = (*_TAGGING, "clusterer", "clusters", "cluster_distance", "cluster_neighbours", "seed")
 
 
 @dataclass(frozen=True)
 class KeptScores:
-    """What is kept of a dataset.
+    """The stored tables and settings of a dataset that a rerun needs.
 
     Attributes:
         samples: Rows of ``raw_dataset``.
         open_tags: Rows of ``open_tags``.
-        comparisons: Rows of ``score_comparisons``, in whatever clusters they were made.
-        contaminated: Samples that are left out.
+        comparisons: Rows of ``score_comparisons``, of any clusters.
+        contaminated: Samples that are left out because they match a benchmark.
         pins: The dataset's pins.
         embed: Gives texts their embeddings, (n, d).
     """
@@ -57,7 +57,7 @@ class KeptScores:
         comparisons: pl.DataFrame,
         embed: Callable[[Sequence[str]], Floats],
     ) -> "KeptScores":
-        """What is kept of a dataset, with what its home leaves out and pins."""
+        """Made from a dataset's tables, with the contaminated samples and pins of its home."""
         contaminated: Iterable[str] = ()
         if settings.method.exclude_contaminated:
             lake = Lake(settings.lake)
@@ -68,12 +68,12 @@ class KeptScores:
 
 @dataclass(frozen=True)
 class RerunOutcome:
-    """What other settings lead to.
+    """The result of other settings.
 
     Attributes:
         subset: The subset that they choose.
         scored: ``cluster`` and ``sample_id`` of the candidates.
-        missing: Candidates that no kept comparison tells anything of.
+        missing: How many candidates are in no stored comparison of their cluster.
     """
 
     subset: Subset
@@ -88,13 +88,9 @@ class RerunOutcome:
 
 @dataclass
 class Reruns:
-    """Reruns of one dataset; what two of them have in common is done once.
+    """Reruns of one dataset, which share the steps that they have in common."""
 
-    Attributes:
-        kept: What is kept of the dataset.
-    """
-
-    kept: KeptScores
+    kept_scores: KeptScores
     _tags: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict)
     _clusters: dict[tuple[object, ...], Clustering] = field(default_factory=dict)
     _vectors: dict[tuple[str, ...], Floats] = field(default_factory=dict)
@@ -107,10 +103,10 @@ class Reruns:
         """
         clustering = self.clustering(constants)
         scored = pairing.candidates(clustering.samples, constants)
-        comparisons = _in_clusters(self.kept.comparisons, scored)
+        comparisons = _in_clusters(self.kept_scores.comparisons, scored)
         scores = contrastive_scores(comparisons, scored, constants.aggregate, intervals=False).table
         tables: Mapping[str, pl.DataFrame] = {
-            "raw_dataset": self.kept.samples,
+            "raw_dataset": self.kept_scores.samples,
             "contrastive_scores": scores,
             "clusters": clustering.clusters,
             "sample_clusters": clustering.samples,
@@ -119,19 +115,19 @@ class Reruns:
         subset = select(
             "opencs",
             tables.__getitem__,
-            self.kept.pins,
+            self.kept_scores.pins,
             SelectorOptions.of(constants),
-            self.kept.contaminated,
+            self.kept_scores.contaminated,
         )
         return RerunOutcome(subset, scored, scores.filter(pl.col("comparisons") == 0).height)
 
     def clustering(self, constants: Constants) -> Clustering:
-        """Clusters with these constants."""
+        """The clusters that these constants lead to."""
         key = _of(constants, _CLUSTERING)
         if key not in self._clusters:
             self._clusters[key] = cluster_samples(
                 self._normalized(constants),
-                self.kept.samples.select(
+                self.kept_scores.samples.select(
                     "sample_id", "row", length=pl.col("response").str.len_chars()
                 ),
                 self._embed,
@@ -140,20 +136,20 @@ class Reruns:
         return self._clusters[key]
 
     def comparisons(self, constants: Constants) -> list[Comparison]:
-        """The comparisons that scoring with these constants would ask for first."""
+        """The comparisons that scoring with these constants would make first."""
         scored = pairing.candidates(self.clustering(constants).samples, constants)
-        return pairing.comparisons(scored, self.kept.samples, constants)
+        return pairing.comparisons(scored, self.kept_scores.samples, constants)
 
     def _normalized(self, constants: Constants) -> pl.DataFrame:
         key = _of(constants, _TAGGING)
         if key not in self._tags:
-            self._tags[key] = normalize(self.kept.open_tags, constants, self._embed).tags
+            self._tags[key] = normalize(self.kept_scores.open_tags, constants, self._embed).tags
         return self._tags[key]
 
     def _embed(self, texts: Sequence[str]) -> Floats:
         key = tuple(texts)
         if key not in self._vectors:
-            self._vectors[key] = self.kept.embed(texts)
+            self._vectors[key] = self.kept_scores.embed(texts)
         return self._vectors[key]
 
 
@@ -162,7 +158,7 @@ def _of(constants: Constants, names: Sequence[str]) -> tuple[object, ...]:
 
 
 def _in_clusters(comparisons: pl.DataFrame, scored: pl.DataFrame) -> pl.DataFrame:
-    """The comparisons of two samples that are in one cluster now, in that cluster."""
+    """The comparisons of two samples that share a cluster now, moved to that cluster."""
     places = scored.select("cluster", "sample_id")
     return (
         comparisons.drop("cluster")

@@ -1,7 +1,8 @@
-"""Before judging: how many questions show an effect, what they cost, and what a benchmark can show.
+"""How many questions show an effect, what they cost, and which effect a benchmark can show.
 
-An effect in pairs is how far the adjusted win rate is from 50 %; alone, a difference of two models'
-mean scores. The judge's noise is measured on verdicts that are kept, or stated as an assumption.
+For pairs, an effect is how far the adjusted win rate is from 50 %; for answers judged alone, it is
+the difference of two models' mean scores. The judge's noise is measured on stored verdicts, or
+stated as an assumption.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ from resources.llm.types import Call, Estimate
 from resources.settings import Settings
 
 Kind = Literal["pair", "single"]
-# Points of the adjusted win rate, and of the mean score, that are asked for by default.
+# The default effects, in points of the adjusted win rate and of the mean score.
 EFFECTS: Mapping[Kind, tuple[float, ...]] = {
     "pair": (2.5, 5.0, 10.0, 15.0, 20.0),
     "single": (0.1, 0.25, 0.5, 1.0),
@@ -47,17 +48,17 @@ EFFECTS: Mapping[Kind, tuple[float, ...]] = {
 MOST: Mapping[Kind, float] = {"pair": 50.0, "single": 9.0}
 # GPT-4's two orders disagree on 380 of 2,400 MT-Bench pairs (Zheng et al. 2023).
 ORDERS_DISAGREE = 380 / 2400
-# Standard deviation of the difference of two models' scores of a question (the mean of its turns):
-# GPT-4 on the 80 questions of MT-Bench, for two LLaMA2-13B models of OpenCS's published judgments.
+# Standard deviation of the difference of two models' scores of a question (the mean of its turns),
+# by GPT-4 on MT-Bench's 80 questions, for two LLaMA2-13B models of OpenCS's published judgments.
 SCORE_DEVIATION = 1.82
-# A sample index that no stage uses, so that a call is priced as if it were not stored.
+# No stage uses this sample index, so that a call is priced as if it were not stored.
 _NEW = 1_000_000_007
 ALL = "all together"
 OUTCOMES = {"win": 1.0, "tie": 0.5, "lose": 0.0}
 
 
 class SampleSizeError(MendableError):
-    """The question can't be answered; the message says what to give."""
+    """The sample size can't be computed; the message says what to give."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Noise:
     Attributes:
         deviation: Standard deviation of a question's outcome, in shares or in score points.
         lost: Share of the questions without a readable verdict.
-        source: Where it is from, for a person.
+        source: Where the numbers are from, for a person.
     """
 
     deviation: float
@@ -77,13 +78,13 @@ class Noise:
 
 @dataclass(frozen=True)
 class SampleSizeAnswer:
-    """What is needed, and what can be had.
+    """The questions that effects need, and the effects that benchmarks can show.
 
     Attributes:
-        needed: A row an effect: questions, calls, dollars, and the benchmarks that have as many.
-        benchmarks: A row a benchmark that is here: questions, calls, dollars, smallest effect.
+        needed: One row an effect: questions, calls, dollars, and the benchmarks that have as many.
+        benchmarks: One row a benchmark of the home: questions, calls, dollars, smallest effect.
         noise: The judge's noise.
-        notes: What else was assumed, a sentence each.
+        notes: Further assumptions, as sentences.
     """
 
     needed: list[dict[str, Any]]
@@ -104,25 +105,24 @@ def sample_size(
     level: float = LEVEL,
     power: float = POWER,
 ) -> SampleSizeAnswer:
-    """How many questions it takes to see effects, and what that costs; makes no call.
+    """How many questions it takes to see effects, and what they cost, without a call.
 
-    Calls are those that judging would make: of the matchup's answers where they are there, else of
-    answers of an assumed length. They are priced as new ones.
+    The counted calls are those that judging would make, all of them as new ones: on the matchup's
+    answers where both models have answered, and else on answers of an assumed length.
 
     Args:
         settings: The home's settings.
-        experiments: What is declared.
+        experiments: The declared experiments and matchups.
         client: Gives the client of a role for a stage.
-        kind: Two models compared, or two models' scores of answers judged alone.
+        kind: ``pair`` for two models compared, ``single`` for scores of answers judged alone.
         effects: Points of the adjusted win rate away from 50 %, or of the mean score.
-        matchup: The matchup whose verdicts and answers are taken; or an imported one, as
-            ``A vs B``.
-        dataset: Its dataset; unset: the only one that has its verdicts or answers.
-        level: Of the interval that is to leave out no difference.
-        power: How often the effect is to be seen.
+        matchup: The matchup whose verdicts and answers are taken; an imported one as ``A vs B``.
+        dataset: The matchup's dataset; by default the only one with its verdicts or answers.
+        level: Level of the interval that should leave out no difference.
+        power: How often the effect should be seen.
 
     Raises:
-        SampleSizeError: An effect, level or power is none, or the matchup is unknown.
+        SampleSizeError: An effect, level or power is out of its range, or the matchup is unknown.
     """
     effects = tuple(effects) or EFFECTS[kind]
     _check(kind, effects, level, power)
@@ -144,7 +144,7 @@ def sample_size(
         f"Dollars are those of {judge.model_label}, for both models' answers to a question as "
         f"those of {of_matchup or 'all benchmarks that are here'} are on average.",
     )
-    # The last one is all of them together, or the only one.
+    # The last entry is all benchmarks together, or the only benchmark.
     typical = of_matchup or [*price][-1]
     design = {"level": level, "power": power, "lost": noise.lost}
     unit = 100.0 if kind == "pair" else 1.0
@@ -194,7 +194,7 @@ def _prices(
     questions: pl.DataFrame,
     answers: Mapping[str, pl.DataFrame] | None,
 ) -> dict[str, list[Estimate]]:
-    """What judging takes on each benchmark, by answers where both models have answered it."""
+    """The cost of judging each benchmark, on answers where both models have answered it."""
     stand_ins = {side: assumed_answers(questions, f"model {side}") for side in ("a", "b")}
     prices = {}
     for name in questions["benchmark"].unique(maintain_order=True):
@@ -317,7 +317,7 @@ def _imported(lake: Lake, matchup: str) -> Values | None:
 def _answers(
     lake: Lake, experiments: Experiments, matchup: str | None, dataset: str | None
 ) -> dict[str, pl.DataFrame] | None:
-    """Answers of a matchup's two models, where both are there."""
+    """The answers of a matchup's two models; ``None`` where one has none."""
     if matchup not in experiments.matchups:
         return None
     declared = experiments.matchups[matchup]
@@ -361,7 +361,7 @@ def _calls(
     answers: Mapping[str, pl.DataFrame],
     benchmark: str,
 ) -> list[Call]:
-    """Calls for one benchmark, as new ones: both orders of a pair, or each model's answers."""
+    """Calls for one benchmark, priced as new: both orders of a pair, or each model's answers."""
     of_benchmark = pl.col("benchmark") == benchmark
     own_questions = questions.filter(of_benchmark)
     own_answers = {side: frame.filter(of_benchmark) for side, frame in answers.items()}

@@ -1,4 +1,4 @@
-"""Stability: how much of a subset other seeds, K, α and quotas would choose too."""
+"""The stability of a subset: how much of it other seeds, K, α and quotas would choose too."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +15,9 @@ from opencs_assets.planning.rerun import RerunOutcome
 from opencs_assets.tables.selection import STABILITY_RUNS, STABILITY_SAMPLES
 
 RUNS = 100
-# Shares of the runs, by what they vary; each varies the seed too.
+# Share of the runs that vary each factor; every run varies the seed too.
 FACTORS = {"seed": 0.4, "clusters": 0.2, "alpha": 0.2, "quota": 0.2}
-# K, α and quota are drawn between so many times less and more.
+# K, α and quota are at most so many times smaller or larger.
 SPAN = 1.5
 VALUES = 5
 RESAMPLES = 1_000
@@ -27,12 +27,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Variant:
-    """One run's constants.
-
-    Attributes:
-        factor: What it varies besides the seed.
-        constants: The constants.
-    """
+    """One run's constants, and the factor that they vary besides the seed."""
 
     factor: str
     constants: Constants
@@ -40,7 +35,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Stability:
-    """What the runs say.
+    """The result of all runs.
 
     Attributes:
         samples: One row a sample that any run chose (schema ``STABILITY_SAMPLES``).

@@ -1,6 +1,6 @@
-"""The calls of each stage as they would be sent: from the texts that are there, or assumed ones.
+"""The calls of each stage as they would be sent.
 
-Where a benchmark or an answer is not there yet, a text of the assumed length stands in its place.
+A text of an assumed length stands in the place of a benchmark or an answer that is not there yet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,32 +23,27 @@ from resources.llm.client import LLMClient
 from resources.llm.types import Call
 from resources.settings import Criterion, Settings
 
-# Characters of an answer: between the 330 and the 1,150 of the MT-Bench answers of six published
-# models.
+# Characters of an answer; the MT-Bench answers of six published models have means of 330 to 1,150.
 ASSUMED_ANSWER = 1_000
-# Characters of a question's turn; the published test sets have 105 to 747.
+# Characters of a question's turn; those of the published test sets have 105 to 747.
 ASSUMED_QUESTION = 300
 _SENTENCE = "This text stands in the place of one that is not there yet, and is about as long. "
 
 
 def stand_in(what: str, characters: int) -> str:
-    """A text of so many characters that begins with what it stands for."""
+    """A text of so many characters that begins with the name of what it stands for."""
     repeated = _SENTENCE * (characters // len(_SENTENCE) + 1)
     return f"{what} {repeated}"[: max(characters, len(what))]
 
 
 def benchmark_frame(home: Path, names: Sequence[str]) -> tuple[pl.DataFrame, list[str]]:
-    """Questions of benchmarks, with stand-ins for those that are not there.
-
-    Args:
-        home: The home.
-        names: Benchmarks.
+    """Questions of benchmarks, with stand-ins for benchmarks that are not in the home.
 
     Returns:
-        Rows in the schema of ``benchmark_questions``, and the names of those not there.
+        Rows in the schema of ``benchmark_questions``, and the names of the missing benchmarks.
 
     Raises:
-        BenchmarkError: One is neither there nor known, or its file is not usable.
+        BenchmarkError: A benchmark is neither there nor known, or its file is not usable.
     """
     there = find_benchmarks(home)
     frames, missing = [], []
@@ -90,15 +85,15 @@ def assumed_answers(questions: pl.DataFrame, model: str) -> pl.DataFrame:
 def tag_calls(client: LLMClient, samples: pl.DataFrame) -> list[Call]:
     """The tagger's calls for samples."""
     form = tagging.form_of(client.structured)
-    return [tagging.build_call(each, 0, None, form) for each in tagging.queries(samples)]
+    return [tagging.build_call(query, 0, None, form) for query in tagging.queries(samples)]
 
 
 def comparison_calls(
-    client: LLMClient, samples: pl.DataFrame, asked: Sequence[Comparison]
+    client: LLMClient, samples: pl.DataFrame, comparisons: Sequence[Comparison]
 ) -> list[Call]:
     """The scorer's calls for comparisons of samples."""
     texts = contrast.texts_of(samples)
-    return [contrast.build_call(each, texts, client.reading, 0, None) for each in asked]
+    return [contrast.build_call(pair, texts, client.reading, 0, None) for pair in comparisons]
 
 
 def score_calls(

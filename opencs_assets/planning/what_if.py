@@ -1,4 +1,4 @@
-"""What other settings would choose, and what they would cost, before anything is paid for."""
+"""Which samples other settings would choose, and what they would cost, without a call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from resources.settings import Method, Settings, SettingsError
 
 @dataclass(frozen=True)
 class WhatIf:
-    """What a change of settings leads to.
+    """The result of a change of settings.
 
     Attributes:
         constants: The constants with the change.
-        candidates: Candidates that would be compared.
-        estimate: The comparisons that scoring would ask for; ``stored`` ones cost nothing.
-        uncompared: Candidates that no kept comparison tells anything of.
-        now: The subset as the settings are, chosen anew from what is kept.
-        then: The subset with the change, from what is kept.
+        candidates: How many candidates would be compared.
+        estimate: The comparisons that scoring would make; ``stored`` ones cost nothing.
+        uncompared: How many candidates are in no stored comparison of their cluster.
+        now: The subset of the present settings, chosen anew from the stored tables.
+        then: The subset with the change, chosen from the stored tables.
     """
 
     constants: Constants
@@ -64,9 +64,9 @@ def what_if(
     embed: Callable[[Sequence[str]], Floats],
     client: Client,
 ) -> WhatIf:
-    """Choose anew with other settings of ``method``, from the tags and comparisons that are kept.
+    """Choose anew with other settings of ``method``, from the stored tags and comparisons.
 
-    The dataset's ``open_tags`` must be there, its comparisons need not.
+    The dataset must have its ``open_tags``, but need not have comparisons.
 
     Raises:
         LakeError: The dataset has no tags yet.
@@ -100,7 +100,7 @@ def what_if(
         constants=then,
         candidates=chosen.scored.height,
         estimate=within_budget(
-            unlimited, then, chosen.scored, then.quota.value, reruns.kept.comparisons
+            unlimited, then, chosen.scored, then.quota.value, reruns.kept_scores.comparisons
         ),
         uncompared=chosen.missing,
         now=reruns.run(now).chosen,

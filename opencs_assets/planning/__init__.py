@@ -1,4 +1,4 @@
-"""What something would take before it is started, and what other settings would choose.
+"""Planning: the cost of work before it starts, and what other settings would choose.
 
 Calls, dollars, hours and questions are counted here, and subsets are chosen anew from what is kept;
 no model is asked. Running does not belong here: ``wiring.running`` runs what ``walk`` has planned.

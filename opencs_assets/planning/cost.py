@@ -47,7 +47,7 @@ def dollars(amount: float | None) -> float | str:
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage's calls would take.
+    """The cost of one stage's calls.
 
     Attributes:
         stage: Asset that makes the calls.
@@ -65,12 +65,12 @@ class StageCost:
 
     @classmethod
     def of(cls, client: LLMClient, estimate: Estimate, *assumed: str) -> "StageCost":
-        """What a client's stage would take."""
+        """The cost of a client's stage."""
         reasons = "; ".join(filter(None, assumed))
         return cls(client.stage, client.role_name, client.model_label, estimate, reasons)
 
     def row(self) -> dict[str, Any]:
-        """As a flat record, dollars to the cent."""
+        """A flat record with dollars rounded to cents."""
         return {
             "stage": self.stage,
             "model": self.model,
@@ -111,7 +111,7 @@ class GpuHours:
         return self.training_hours + self.answering_hours
 
     def row(self, usd_per_hour: float | None) -> dict[str, Any]:
-        """As a flat record; dollars where a GPU hour has a price."""
+        """A flat record, with dollars where a GPU hour has a price."""
 
         def hours(amount: float | None) -> float | str:
             return "unknown" if amount is None else round(amount, 1)

@@ -1,4 +1,4 @@
-"""What a grid takes: runs, calls by stage, dollars and GPU hours, estimated before it starts.
+"""The cost of a grid: runs, calls by stage, dollars and GPU hours, estimated before it starts.
 
 Calls are rendered as they would be sent where their texts are there; elsewhere a text of an assumed
 length stands in their place, and the assumptions say so.

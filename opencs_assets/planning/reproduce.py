@@ -125,7 +125,7 @@ class Need:
     remedy: str
 
     def row(self) -> dict[str, str]:
-        """As a flat record."""
+        """A flat record for a table."""
         state = {True: "here", False: "missing", None: "note"}[self.is_here]
         return {"what": self.what, "state": state, "how": "" if self.is_here else self.remedy}
 

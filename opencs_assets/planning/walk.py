@@ -103,7 +103,7 @@ def _keys_by_dimension(
 def _lacking(
     family: Family, keys_of: Mapping[str, Sequence[str]], experiments: Experiments
 ) -> str | None:
-    """What to say so that a family has partitions; ``None`` where it rightly has none."""
+    """The advice that gives a family partitions; ``None`` where it rightly has none."""
     if not family.by_dataset:
         if keys_of["experiment"]:
             return None
@@ -122,7 +122,7 @@ def _lacking(
 
 
 def _other_sides(experiments: Experiments, chosen: Sequence[str]) -> str:
-    """What to write where no matchup has both sides among the chosen experiments."""
+    """The advice where no matchup has both sides among the chosen experiments."""
     lacking = {
         side: name
         for name, matchup in experiments.matchups.items()

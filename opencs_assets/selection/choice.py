@@ -1,4 +1,4 @@
-"""What a selector gets, its options and tables, and what it gives back."""
+"""The options, the request and the answer of a selector."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ class Request:
 
 @dataclass(frozen=True)
 class SelectorAnswer:
-    """What a selector chose.
+    """The samples that a selector considered and chose.
 
     Attributes:
         considered: One row a sample that it considered (schema ``CONSIDERED``).

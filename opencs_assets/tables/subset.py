@@ -96,7 +96,7 @@ def subset_of(
 
     Raises:
         LakeError: The samples have not been refined yet.
-        SubsetError: As in ``subset_content``.
+        SubsetError: The subset does not fit the samples, see ``subset_content``.
     """
     outside = lake.read("outside_samples", {"dataset": dataset, "selector": selector})
     refined = read_refined(lake, dataset, selector) if refines else None

@@ -125,6 +125,17 @@ def end_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def runs(pid: int) -> bool:
+    """Whether this machine has a process of that id now; whichever process that is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _is_hidden(pid: int) -> bool:
     """Whether there is a process that the system shows to its owner only."""
     try:

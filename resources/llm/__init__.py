@@ -1,5 +1,5 @@
 """Calls to language models: one client for every role, its reply store and the embedded server.
 
-Here belong how a call is made, kept, counted and read (text, token probabilities). What is asked
-and what a reply means belong to the stage that asks.
+This package makes, keeps, counts and reads calls (their text and token probabilities). Prompts, and
+what a reply means, belong to the stage that asks.
 """

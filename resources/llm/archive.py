@@ -1,8 +1,8 @@
-"""Kept replies as files: out of a store, and into one.
+"""Exports replies from a store to a file, and imports them from one.
 
 An archive is a Parquet or JSONL file with one row a reply: the store's columns and, as
-``reading_*``, what the row's own prompt version read from it. Rows go through in pieces, so that
-memory does not grow with their number. What else is done to a store stands in ``upkeep``.
+``reading_*``, the reading by the row's own prompt version. Rows go through in pieces, so that
+memory does not grow with their number. Other work on a store belongs to ``upkeep``.
 """
 
 import gzip
@@ -29,13 +29,14 @@ from resources.llm.database import Database
 from resources.llm.errors import LLMError
 from resources.llm.store import CHUNK, OWN_READING, READING_PARTS, READINGS, REPLIES, ReplyStore
 from resources.llm.types import KEPT, Status
+from resources.llm.upkeep import Size
 
-# Rows that are fetched at once, and what goes into one row group, or one transaction. Replies with
-# token probabilities have a megabyte each, so bytes count too.
+# So many rows are fetched at once, and so many bytes go into one row group or transaction: a reply
+# with token probabilities may have a megabyte.
 _FETCHED_ROWS = 200
 _PIECE_BYTES = 16 << 20
 _FIRST_REASONS = 5
-# The highest takes four times as long for a few hundredths.
+# The highest level takes four times as long and saves a few hundredths.
 _GZIP_LEVEL = 5
 _KEY = re.compile(r"[0-9a-f]{64}")
 _READ = frozenset(get_args(Status)) | {"unparsable"}
@@ -54,22 +55,14 @@ class ArchiveError(LLMError):
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written: rows, and the file's bytes."""
-
-    replies: int
-    bytes: int
-
-
-@dataclass(frozen=True)
 class ImportedReplies:
-    """What became of an archive's rows.
+    """Counts of an archive's rows after their import.
 
     Attributes:
         new: Replies that the store did not have.
-        already_there: Replies whose call has one in the store, which stays.
-        rejected: Rows that do not fit.
-        reasons: The first of them: where, and why.
+        already_there: Replies to calls that have one in the store, which stays.
+        rejected: Rows that do not fit the store.
+        reasons: Place and reason of the first rejected rows.
         unknown_columns: Columns that the store does not have; they were left out.
     """
 
@@ -88,16 +81,11 @@ def export_replies(
     stage: str | None = None,
     since: datetime | None = None,
     with_requests: bool = True,
-) -> Exported:
-    """Write replies to a file; it is there whole or not at all.
+) -> Size:
+    """Write a store's replies to a Parquet or JSONL file, which is there whole or not at all.
 
-    Args:
-        store: The store.
-        file: Parquet or JSONL, by its suffix.
-        dataset: Of this dataset only.
-        stage: That this asset asked for only.
-        since: Stored at this moment or later only.
-        with_requests: Whether to write the requests, which hold the prompts.
+    Only replies are written that ``stage`` asked for, for ``dataset`` and at ``since`` or later,
+    where these are given. Their requests, which hold the prompts, can be left out.
 
     Raises:
         ArchiveError: The file can't be written.
@@ -116,18 +104,16 @@ def export_replies(
         for piece in _pieces(_rows(store.database, conditions, with_requests=with_requests)):
             write(piece)
             written += len(piece)
-    return Exported(written, file.stat().st_size)
+    return Size(written, file.stat().st_size)
 
 
 def import_replies(store: ReplyStore, source: str) -> ImportedReplies:
-    """Take replies from an archive or another store; doing so again changes nothing.
+    """Add the replies of a source that a store does not have.
 
-    Args:
-        store: The store that gets them. What it has stays.
-        source: An archive, the file of a SQLite store, or another store's SQLAlchemy URL.
+    The source is an archive, the file of a SQLite store, or another store's SQLAlchemy URL.
 
     Raises:
-        ArchiveError: The source can't be read; what was read before is kept.
+        ArchiveError: The source can't be read; replies that were read before are kept.
         StoreError: A store can't be read or written.
     """
     tally = _Tally()
@@ -135,7 +121,7 @@ def import_replies(store: ReplyStore, source: str) -> ImportedReplies:
         _take(store.database, piece, tally)
     return ImportedReplies(
         tally.new,
-        tally.there,
+        tally.already_there,
         tally.rejected,
         tuple(tally.reasons),
         tuple(sorted(tally.unknown)),
@@ -144,10 +130,10 @@ def import_replies(store: ReplyStore, source: str) -> ImportedReplies:
 
 @dataclass
 class _Tally:
-    """What became of rows so far."""
+    """Counts of the rows that were read so far."""
 
     new: int = 0
-    there: int = 0
+    already_there: int = 0
     rejected: int = 0
     reasons: list[str] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
@@ -159,12 +145,12 @@ class _Tally:
 
 
 class _Misfit(InternalError):  # noqa: N818 (a verdict on a row, not a fault)
-    """A row does not fit the store; the message says why and quotes no reply."""
+    """A row does not fit the store; the message names the reason and quotes no reply."""
 
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[Write]:
-    """A Parquet file with one row group a piece."""
+    """Write a Parquet file with one row group for each piece."""
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in _kinds().items()])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         yield lambda rows: writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
@@ -172,7 +158,7 @@ def _parquet(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _lines(path: Path, *, gzipped: bool) -> Iterator[Write]:
-    """A file with one JSON object a line."""
+    """Write a file with one JSON object a line."""
     with gzip.open(path, "wb", _GZIP_LEVEL) if gzipped else path.open("wb") as file:
         yield lambda rows: file.write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
@@ -188,7 +174,7 @@ def _opener(file: Path) -> Callable[[Path], AbstractContextManager[Write]]:
 
 @contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
-    """A name to write to, moved into place once all is written."""
+    """A temporary path, which is moved into the file's place once all is written."""
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -202,14 +188,14 @@ def _replacing(file: Path) -> Iterator[Path]:
             "folder may be written and that the disk has room"
         ) from None
     finally:
-        # Where there could be no file, there is none to remove.
+        # There is nothing to remove where the file could not even be made.
         with suppress(OSError):
             temporary.unlink()
 
 
 def _kinds() -> dict[str, type[Any]]:
     """An archive's columns and their types."""
-    # SQLAlchemy's names are texts with more to them, which JSON does not take as keys.
+    # JSON takes no keys of SQLAlchemy's own text type.
     kinds = {str(column.name): column.type.python_type for column in REPLIES.c}
     return kinds | {f"reading_{name}": str for name in READING_PARTS}
 
@@ -220,53 +206,51 @@ def _rows(
     *,
     with_requests: bool = True,
 ) -> Iterator[Row]:
-    """All rows of a store in the order in which they came, columns that it lacks left out.
+    """All rows of a store in the order in which they came.
 
-    An older store has fewer columns; it is read as it is, and not brought up to date.
+    An older store has fewer columns; it is read as it is and not brought up to date.
     """
     with database.reading() as connection:
-        there = sa.inspect(connection)
-        if not there.has_table(REPLIES.name):
+        tables = sa.inspect(connection)
+        if not tables.has_table(REPLIES.name):
             raise ArchiveError(f"{database.name} is no reply store: it has no table of replies")
-        has = {column["name"] for column in there.get_columns(REPLIES.name)}
+        names = {column["name"] for column in tables.get_columns(REPLIES.name)}
         columns: list[sa.ColumnElement[Any]] = [
-            sa.literal("").label(each.name)
-            if each.name == "request" and not with_requests
-            else each
-            for each in REPLIES.c
-            if each.name in has
+            column if with_requests or column.name != "request" else sa.literal("").label("request")
+            for column in REPLIES.c
+            if column.name in names
         ]
         source: sa.FromClause = REPLIES
-        if there.has_table(READINGS.name):
+        if tables.has_table(READINGS.name):
             columns += [READINGS.c[name].label(f"reading_{name}") for name in READING_PARTS]
             source = REPLIES.outerjoin(READINGS, OWN_READING)
-        asked = (
+        replies = (
             sa.select(*columns)
             .select_from(source)
             .where(*conditions)
             .order_by(REPLIES.c.created_at, REPLIES.c.reply_id)
         )
         in_pieces = connection.execution_options(stream_results=True, yield_per=_FETCHED_ROWS)
-        for row in in_pieces.execute(asked).mappings():
+        for row in in_pieces.execute(replies).mappings():
             yield {str(name): value for name, value in row.items()}
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows in pieces that fit well into memory."""
+    """Split rows into pieces that fit well into memory."""
     piece: list[Row] = []
-    taken = 0
+    characters = 0
     for row in rows:
         piece.append(row)
-        taken += sum(len(value) for value in row.values() if isinstance(value, str))
-        if len(piece) == CHUNK or taken >= _PIECE_BYTES:
+        characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(piece) == CHUNK or characters >= _PIECE_BYTES:
             yield piece
-            piece, taken = [], 0
+            piece, characters = [], 0
     if piece:
         yield piece
 
 
 def _source_rows(source: str) -> Iterator[tuple[str, Any]]:
-    """Where each row of a source stands, and the row; what can't be read comes as its misfit."""
+    """Each row of a source after its place; a row that can't be read comes as its misfit."""
     if "://" in source:
         url = sa.make_url(source)
         if url.get_backend_name() == "sqlite":
@@ -308,7 +292,7 @@ def _rows_of_store(url: str) -> Iterator[tuple[str, Any]]:
 def _rows_of_parquet(path: Path) -> Iterator[tuple[str, Any]]:
     number = 0
     with pq.ParquetFile(path) as file:
-        # One row group after another: over the whole file, Arrow keeps more and more of it.
+        # Arrow would keep more and more of the file if it read all row groups in one go.
         for group in range(file.num_row_groups):
             for batch in file.iter_batches(_FETCHED_ROWS, row_groups=[group]):
                 for row in batch.to_pylist():
@@ -340,7 +324,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _fitting(rows: Iterable[tuple[str, Any]], tally: _Tally) -> Iterator[Row]:
-    """The rows that fit; the others are counted."""
+    """Yield the rows that fit the store, and count the others."""
     kinds = _kinds()
     for where, row in rows:
         try:
@@ -371,7 +355,7 @@ def _fitted(row: Mapping[str, Any], kinds: Mapping[str, type[Any]]) -> Row:
 
 
 def _value(value: Any, name: str, kind: type[Any]) -> Any:
-    """The value of one column in its type; missing ones with the store's default, if any."""
+    """A column's value in the column's type; the store's default where the value is missing."""
     if value is None:
         column = REPLIES.c.get(name)
         if column is None or column.nullable:
@@ -420,23 +404,23 @@ def _are_alternatives(value: Any) -> bool:
 
 
 def _take(database: Database, piece: Sequence[Row], tally: _Tally) -> None:
-    """Put rows into a store, where it has none for their calls."""
+    """Put rows into a store that has no reply to their calls."""
     columns = [str(column.name) for column in REPLIES.c]
-    keys = {"keys": database.among_values([row["reply_id"] for row in piece])}
-    asked = sa.select(REPLIES.c.reply_id).where(database.among(REPLIES.c.reply_id))
+    keys = database.bound_keys(row["reply_id"] for row in piece)
+    stored = sa.select(REPLIES.c.reply_id).where(database.among(REPLIES.c.reply_id))
     with database.reading() as connection:
-        there: set[str] = set(connection.scalars(asked, keys))
+        stored_keys: set[str] = set(connection.scalars(stored, keys))
     first: dict[str, Row] = {}
     for row in piece:
-        if row["reply_id"] not in there:
+        if row["reply_id"] not in stored_keys:
             first.setdefault(row["reply_id"], row)
-    tally.there += len(piece) - len(first)
+    tally.already_there += len(piece) - len(first)
     if not first:
         return
     with database.writing() as connection:
         replies = [{name: row[name] for name in columns} for row in first.values()]
         new = database.insert_new(connection, REPLIES, replies)
-        # A reading belongs to its reply's text, and a reply that was there may have another.
+        # A reading belongs to its reply's text, and a reply of the store may have another text.
         readings = [
             {
                 "reply_id": key,
@@ -448,4 +432,4 @@ def _take(database: Database, piece: Sequence[Row], tally: _Tally) -> None:
         ]
         database.insert_new(connection, READINGS, readings)
     tally.new += len(new)
-    tally.there += len(first) - len(new)
+    tally.already_there += len(first) - len(new)

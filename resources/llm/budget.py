@@ -1,4 +1,4 @@
-"""Stops before the call that would exceed a budget, over all processes that share one."""
+"""Stops before the call that would exceed a budget, which several processes may share."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ class Budget:
     Args:
         limits: Most dollars by scope (this run, an asset, the month).
         spent: Gives the dollars spent so far in a scope.
-        shared: What processes share.
-        lost: Gives the part of these that is of calls in flight when their process was killed.
+        shared: Coordinates this process with the others.
+        lost: Gives the dollars among ``spent`` for calls that their process's end left in flight.
     """
 
     def __init__(
@@ -35,16 +35,16 @@ class Budget:
         self._spent_in = spent
         self._lost_in = lost
         self._shared = shared
-        # Calls are reserved and settled in one thread while another waits for the database.
+        # One thread reserves and settles calls while another waits for the database.
         self._lock = threading.Lock()
         self._booked = 0.0
         self._spent = 0.0
         self._reserved = 0.0
-        # The part of what was spent that the store never tells, since the endpoint did not.
-        self._untold = 0.0
+        # Dollars that the store does not know of, because the endpoint did not say what calls cost.
+        self._unstored = 0.0
 
     def reserve(self, most: float) -> bool:
-        """Reserve the most that a call can cost, in dollars; whether that much is booked."""
+        """Reserve the most that a call can cost, in dollars; ``False`` if less is booked."""
         with self._lock:
             if not self._has(most):
                 return False
@@ -52,14 +52,14 @@ class Budget:
             return True
 
     def settle(self, reserved: float, cost: float | None) -> None:
-        """Replace a reservation by the call's cost; all of it where the cost was not told."""
+        """Replace a reservation by the call's cost, or spend all of it where that is unknown."""
         with self._lock:
             self._reserved = max(self._reserved - reserved, 0.0)
             self._spent += reserved if cost is None else cost
-            self._untold += reserved if cost is None else 0.0
+            self._unstored += reserved if cost is None else 0.0
 
     def book(self, most: float) -> bool:
-        """Book enough for a call, and where it fits for more; blocks on the database.
+        """Book enough for a call, and for more where that fits; waits for the database.
 
         Returns:
             Whether the call may be sent now.
@@ -67,32 +67,32 @@ class Budget:
         for portion in _PORTIONS:
             with self._lock:
                 if self._has(most):
-                    # Calls came to less than was reserved for them.
+                    # Earlier calls cost less than was reserved for them.
                     return True
-                spent, wanted = self._spent, self._reserved + most * portion
-                limits = {scope: usd - self._untold for scope, usd in self._limits.items()}
-            if self._shared.book(dict.fromkeys(limits, wanted), limits, self._spent_in):
-                self._book(wanted, spent)
+                spent, booked = self._spent, self._reserved + most * portion
+                limits = {scope: usd - self._unstored for scope, usd in self._limits.items()}
+            if self._shared.book(dict.fromkeys(limits, booked), limits, self._spent_in):
+                self._book(booked, spent)
                 return True
         return False
 
     def release(self) -> None:
         """Book no more than what is reserved, so that others may have the rest."""
         with self._lock:
-            spent, wanted = self._spent, self._reserved
+            spent, booked = self._spent, self._reserved
             # From here on nothing is reserved beyond that.
-            self._booked = spent + wanted
-        self._shared.book_less(dict.fromkeys(self._limits, wanted))
-        self._book(wanted, spent)
+            self._booked = spent + booked
+        self._shared.book_less(dict.fromkeys(self._limits, booked))
+        self._book(booked, spent)
 
     def _has(self, most: float) -> bool:
         return self._spent + self._reserved + most <= self._booked + 1e-12
 
     def _book(self, booked: float, stored: float) -> None:
-        """So much is booked, and so much of what was spent is in the store and all owners' sums.
+        """Note how much is booked, and how much of what was spent the store's sums hold.
 
-        What calls cost that were settled since stays in this one's own sum: the store's may have
-        been read before they were kept.
+        The cost of calls that were settled since stays in this process's own sum, because the
+        store's sums may have been read before those calls were kept.
         """
         with self._lock:
             self._booked = booked
@@ -103,15 +103,10 @@ class Budget:
         return self._shared.others_book(list(self._limits))
 
     def reached(self, most: float, remaining: int) -> BudgetError:
-        """The error that says where the budget stands.
-
-        Args:
-            most: Dollars that the next call may cost.
-            remaining: Calls that were not made.
-        """
+        """The error that says how much is spent, what the next call may cost and what remains."""
         scope, limit, spent = min(
             ((name, limit, self._spent_in(name)) for name, limit in self._limits.items()),
-            key=lambda found: found[1] - found[2],
+            key=lambda scope_limit_spent: scope_limit_spent[1] - scope_limit_spent[2],
         )
         what, setting = _SETTINGS[scope.split(" ")[0]]
         return BudgetError(
@@ -125,7 +120,7 @@ class Budget:
 
 
 def lost_part(usd: float) -> str:
-    """What a message says of lost calls after the dollars spent; nothing where there are none."""
+    """The words about lost calls that follow the dollars spent; empty where no call was lost."""
     if not usd:
         return ""
     return f" (${usd:,.4g} of it for calls that were in flight when their process was killed)"

@@ -1,7 +1,7 @@
-"""What an endpoint can do beyond plain chat: found out once, remembered, told to a person.
+"""Finds out once what an endpoint can do beyond plain chat, remembers it and tells a person.
 
 An endpoint that refuses a field of a request by name is asked again without it. One that accepts
-and ignores a field is found out by a small question whose right answer only the field brings.
+and ignores a field shows that at a small question whose right answer only the field brings.
 """
 
 import asyncio
@@ -42,21 +42,16 @@ _INSTEAD = {
     "max_tokens": "max_completion_tokens is sent",
     "max_completion_tokens": "max_tokens is sent",
 }
-# A server may have been updated since.
+# A server may be updated, so what it can do is not remembered for longer.
 _REMEMBERED_S = 30 * 86_400.0
 # An endpoint whose answers tell nothing is not asked before every call.
-_MOST_ASKED = 3
+_MOST_PROBES = 3
 
 
 class Capabilities:
-    """What one endpoint has for one model.
+    """The features that one endpoint has for one model, named as the endpoint knows it.
 
-    Args:
-        shared: Where it is remembered.
-        base_url: The endpoint's base URL.
-        model: The name that it knows the model by.
-        say: Takes a line for a person.
-        embedded: The embedded server, which is known and never asked.
+    ``say`` takes a line for a person. The embedded server's features are known from the start.
     """
 
     def __init__(
@@ -75,7 +70,7 @@ class Capabilities:
         self._say = say
         self._asking = asyncio.Lock()
         self._has: dict[str, bool] = {}
-        self._asked: Counter[str] = Counter()
+        self._probes: Counter[str] = Counter()
         if embedded:
             self._has = dict.fromkeys(_INSTEAD, True)
         elif is_openai(base_url):
@@ -90,11 +85,11 @@ class Capabilities:
 
     @property
     def has(self) -> Mapping[str, bool]:
-        """What is known so far: features, and whether the endpoint has them."""
+        """Whether the endpoint has each feature that is known so far."""
         return dict(self._has)
 
     def forget(self) -> None:
-        """Have all users that begin from now on ask again."""
+        """Forget the features, so that users that begin from now on ask again."""
         self._shared.forget_endpoint(self._name)
 
     async def learn_forms(self, ask: Ask, *, schema: bool, grammar: bool) -> None:
@@ -112,22 +107,22 @@ class Capabilities:
         return self._has.get("logprobs", True)
 
     async def miss(self, feature: str) -> None:
-        """The endpoint said that it does not have a feature."""
+        """Note that the endpoint refused a feature."""
         await self._know(feature, False)
 
     async def _learn(self, feature: str, ask: Ask) -> None:
         if feature in self._has:
             return
         async with self._asking:
-            if feature not in self._has and self._asked[feature] < _MOST_ASKED:
-                self._asked[feature] += 1
+            if feature not in self._has and self._probes[feature] < _MOST_PROBES:
+                self._probes[feature] += 1
                 has = await self._probe(feature, ask)
                 if has is not None:
                     await self._know(feature, has)
 
     async def _probe(self, feature: str, ask: Ask) -> bool | None:
         """Whether the endpoint has a feature; ``None`` where its answer does not tell."""
-        # Nothing but the feature: models differ in what else they take, a limit of tokens too.
+        # The request asks for nothing else, not even a limit of tokens: models differ in that.
         body = {
             "model": self._model,
             "messages": [{"role": "user", "content": "Name an animal, in one word."}],
@@ -142,14 +137,14 @@ class Capabilities:
         if answer.status != 200:
             return None
         try:
-            said = read_completion(
+            completion = read_completion(
                 orjson.loads(answer.body), max_tokens=0, wants_logprobs=feature == "logprobs"
             )
         except ValueError:
             return None
         if feature == "logprobs":
-            return bool(said.logprobs)
-        return _WORD in said.text
+            return bool(completion.logprobs)
+        return _WORD in completion.text
 
     async def _know(self, feature: str, has: bool) -> None:
         is_news = not has and self._has.get(feature) is not False

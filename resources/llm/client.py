@@ -1,8 +1,8 @@
-"""The client that every stage asks its model through.
+"""The client through which every stage asks its model.
 
 Calls are looked up in the reply store, each missing one is sent once, and each reply is in the
 store before it is returned. So a stage that is run again, after a crash or on purpose, pays only
-for what is new. Calls stream in and replies stream out: memory does not grow with their number.
+for new calls. Calls stream in and replies stream out: memory does not grow with their number.
 """
 
 import itertools
@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import orjson
@@ -22,12 +21,12 @@ from resources.llm.batch.ledger import open_batches_hold
 from resources.llm.batch.runner import BatchRunner
 from resources.llm.batch.stage import BatchStage
 from resources.llm.budget import Budget
-from resources.llm.concurrency import FIRST
 from resources.llm.coordination import Coordination
-from resources.llm.embedded import SLOTS, EmbeddedServer
+from resources.llm.embedded import EmbeddedServer
 from resources.llm.endpoint import Endpoint, Sent
 from resources.llm.engine import Engine, QueuedCall
 from resources.llm.errors import BudgetError, LLMError, Unparsable
+from resources.llm.plan import Plan
 from resources.llm.prices import price_of
 from resources.llm.report import CallReport
 from resources.llm.request import (
@@ -47,21 +46,17 @@ from resources.settings import BudgetSettings, Reading, Role, Structured
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-# What another attempt may mend; a prompt that is too long stays so, a failed call was retried.
+# Another attempt may mend these; a prompt that is too long stays so, a failed call was retried.
 TRIED_AGAIN = frozenset({"unparsable", "truncated", "refused", "garbled"})
-# Prompt tokens by byte before any reply was measured; English has about a quarter.
-_TOKENS_PER_BYTE = 0.27
-# Calls that are looked up at once, and that may be on their way at once.
+# So many calls are looked up at once, and so many may be on their way at once.
 _CHUNK = 2_048
 _WINDOW = 8_192
 _READINGS_AT_ONCE = 1_000
-# Prompts that are counted by the model's own tokenizer for an estimate; the rest by their ratio.
-_TOKENIZED_CALLS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Ticket:
-    """A call and what it was asked for: the number of its item, and the attempt."""
+    """A call, with the number of the item that it asks about and the attempt."""
 
     number: int
     call: Call
@@ -72,34 +67,30 @@ class _Feed:
     """Calls still to be asked for: those to be tried again first, then the source."""
 
     def __init__(self, source: Iterable[_Ticket] = ()) -> None:
-        self._source = iter(source)
+        self.source = iter(source)
         self.again: deque[_Ticket] = deque()
 
-    def then(self, source: Iterable[_Ticket]) -> None:
-        """Go on with another source."""
-        self._source = itertools.chain(self._source, source)
-
     def take(self, most: int) -> list[_Ticket]:
-        found = [self.again.popleft() for _ in range(min(most, len(self.again)))]
-        found += itertools.islice(self._source, most - len(found))
-        return found
+        tickets = [self.again.popleft() for _ in range(min(most, len(self.again)))]
+        tickets += itertools.islice(self.source, most - len(tickets))
+        return tickets
 
 
 class LLMClient:
     """Calls of one stage to one role's model.
 
     Args:
-        role_name: tagger, scorer, refiner or judge.
+        role_name: tagger, scorer, refiner, judge, or ``outside_models.NAME``.
         role: The role's settings.
-        store: Replies; the client closes it.
+        store: The reply store, which the client closes.
         home: The home.
         models: Folder of the embedded models.
-        stage: Asset that asks; kept with each reply.
-        dataset: Dataset that it asks for; kept with each reply.
+        stage: Asset that asks; the store keeps it with each reply.
+        dataset: Dataset of the calls; the store keeps it with each reply.
         budget: Most dollars of a run, an asset and a month.
         run: The run that pays.
-        reporter: Makes the progress report of a batch from its label and size.
-        say: Takes a line for a person: what the calls will take, what an endpoint lacks.
+        reporter: Makes the progress report of a number of calls from its label and that number.
+        say: Takes a line for a person, about the cost of calls or an endpoint's lacks.
         ask_endpoints: Whether endpoints may be asked what they can do; for estimates they are not.
     """
 
@@ -127,7 +118,7 @@ class LLMClient:
         self.stage = stage
         self._dataset = dataset
         self._budget = budget or BudgetSettings()
-        # What one client spends is limited too where it is in no run.
+        # A client outside of any run has a limit for itself.
         self._run = run or f"no-run-{uuid.uuid4().hex[:12]}"
         self._reporter = reporter
         self._say = say or (lambda line: None)
@@ -143,20 +134,16 @@ class LLMClient:
     def __enter__(self) -> "LLMClient":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with ExitStack() as closing:
-            closing.callback(self._store.close)
+    def __exit__(self, *_: object) -> None:
+        try:
             if self._shared_or_none is not None:
-                closing.callback(self._shared_or_none.close)
+                self._shared_or_none.close()
+        finally:
+            self._store.close()
 
     @property
     def reading(self) -> Reading:
-        """How judgements are read from replies: as set, where the endpoint can do it."""
+        """How replies are read: as set, or from the text where an endpoint lacks probabilities."""
         if self._reading is None:
             self._reading = self.role.resolved_reading
             if self._reading == "logprobs" and self._ask_endpoints and not self.role.embedded:
@@ -167,7 +154,7 @@ class LLMClient:
 
     @property
     def structured(self) -> Structured:
-        """How replies are asked to be held to their form."""
+        """How the endpoint is asked to hold replies to their form."""
         return asked_form(self.role)
 
     @property
@@ -183,7 +170,7 @@ class LLMClient:
     def ceilings(self) -> Mapping[str, tuple[float, float]]:
         """Dollars spent so far and the ceiling, of run, asset and month where one is set.
 
-        May be asked for after the client was closed.
+        The ceilings can be read after the client was closed, too.
         """
         scopes = self._scopes()
         if not scopes:
@@ -197,15 +184,12 @@ class LLMClient:
     def stream(
         self, calls: Iterable[Call], *, label: str, total: int | None = None
     ) -> Iterator[tuple[int, Reply]]:
-        """Have a reply for each of any number of calls, one after another as they come.
+        """Yield each call's position and reply as the replies come; a fault is a reply's status.
 
         Args:
-            calls: The calls; read as replies are taken. Equal ones are sent once.
-            label: What is being done, for the progress report.
-            total: How many calls there are, where known; for the progress report.
-
-        Yields:
-            A call's position and its reply. What went wrong with one call is its reply's status.
+            calls: The calls; they are read as replies are taken. Equal ones are sent once.
+            label: Names the work in the progress report.
+            total: How many calls there are, where that is known, for the progress report.
 
         Raises:
             LLMError: No call can succeed (key, model, address, store); replies so far are kept.
@@ -218,7 +202,7 @@ class LLMClient:
                 yield ticket.number, reply
 
     def complete(self, calls: Sequence[Call], *, label: str) -> list[Reply]:
-        """Have a reply for each call, in the calls' order; raises as ``stream`` does."""
+        """Get a reply for each call, in the calls' order; raises as ``stream`` does."""
         replies: dict[int, Reply] = {}
 
         def keep(ticket: _Ticket, reply: Reply) -> bool:
@@ -237,21 +221,18 @@ class LLMClient:
         label: str,
         max_attempts: int,
     ) -> list[Outcome[T]]:
-        """Have a parsed value for each item, asking again where a reply can't be used.
+        """Get a parsed value for each item, asking again where a reply can't be used.
 
         Args:
-            items: What to ask about.
+            items: The items, in whose order the outcomes are returned.
             build: Makes the call from item, attempt (0-based, which it must set in the call) and
                 the reason why the attempt before had no value (``None`` at first).
             parse: Reads a reply; raises ``Unparsable`` where it says nothing usable.
-            label: What is being done, for the progress report.
+            label: Names the work in the progress report.
             max_attempts: Most calls an item.
 
-        Returns:
-            Outcomes in the items' order.
-
         Raises:
-            LLMError: As in ``stream``.
+            LLMError: No call can succeed or the budget is reached, as in ``stream``.
             ValueError: ``build`` did not set the attempt.
         """
         return self.complete_read(
@@ -271,38 +252,27 @@ class LLMClient:
         label: str,
         max_attempts: int,
     ) -> list[Outcome[T]]:
-        """As ``complete_parsed``, where a reply is read knowing what was asked.
-
-        Args:
-            items: What to ask about.
-            build: Makes a call from item, attempt and the reason before, as in ``complete_parsed``.
-            read: Reads a call's reply; raises ``Unparsable`` where it says nothing usable.
-            label: What is being done, for the progress report.
-            max_attempts: Most calls an item.
-        """
+        """Do as ``complete_parsed`` does, where ``read`` needs the call beside its reply."""
         outcomes: dict[int, Outcome[T]] = {}
         feed = _Feed()
 
-        def settled(ticket: _Ticket, reply: Reply) -> bool:
+        def settles(ticket: _Ticket, reply: Reply) -> bool:
+            attempt = ticket.attempt + 1
             earlier = outcomes[ticket.number].unusable if ticket.attempt else ()
-            outcome = outcome_of(reply, ticket.call, read, ticket.attempt + 1, earlier)
+            outcome = outcome_of(reply, ticket.call, read, attempt, earlier)
             outcomes[ticket.number] = outcome
             self._note(ticket.call, outcome)
-            attempt = ticket.attempt + 1
             if outcome.status not in TRIED_AGAIN or attempt >= max_attempts:
                 return True
             call = _built(build, items[ticket.number], attempt, outcome.detail)
             feed.again.append(_Ticket(ticket.number, call, attempt))
             return False
 
+        def first_call(number: int) -> Call:
+            return _built(build, items[number], 0, None)
+
         try:
-            self._settle(
-                len(items),
-                lambda number: _built(build, items[number], 0, None),
-                settled,
-                feed,
-                label,
-            )
+            self._settle(len(items), first_call, settles, feed, label)
         finally:
             self._write_readings()
         return [outcomes[number] for number in range(len(items))]
@@ -313,40 +283,39 @@ class LLMClient:
         return sampling_of(request_body(prepared, self.role, self.role.model))
 
     def sampled(self, reply_ids: Collection[str]) -> dict[str, dict[str, Any]]:
-        """How stored replies were sampled, by id: what their requests really held.
+        """How the requests of stored replies asked for them to be sampled, by the replies' ids.
 
         A reply whose request was not kept is left out.
         """
-        bodies = self._store.requests(sorted(set(reply_ids)))
-        found = {key: orjson.loads(body or "{}") for key, body in bodies.items()}
-        return {key: sampling_of(body) for key, body in found.items() if body}
+        requests = self._store.requests(sorted(set(reply_ids)))
+        bodies = {key: orjson.loads(request or "{}") for key, request in requests.items()}
+        return {key: sampling_of(body) for key, body in bodies.items() if body}
 
     def estimate(self, calls: Iterable[Call]) -> Estimate:
-        """What the calls would take; makes none and starts no server."""
-        plan = _Plan()
+        """Estimate what the calls would take, without making any or starting a server."""
+        plan = self._plan()
         for _ in self._look_up(enumerate(calls), plan):
             pass
         return self._estimated(plan)
+
+    def _plan(self) -> Plan:
+        return Plan(self.role, self._price, self._tokens)
 
     def _settle(
         self,
         count: int,
         call_of: Callable[[int], Call],
-        settles: Callable[["_Ticket", Reply], bool],
-        feed: "_Feed",
+        settles: Callable[[_Ticket, Reply], bool],
+        feed: _Feed,
         label: str,
     ) -> None:
-        """Have each of a known number of items settled: stored ones first, then the others.
+        """Settle each of a known number of items: first those with stored replies, then the others.
 
-        Args:
-            count: How many items.
-            call_of: Makes an item's first call; asked again for those that are to be sent, so
-                that not all prompts are held at once.
-            settles: Takes a reply; whether its item is settled by it.
-            feed: Calls to be tried again, which ``settles`` may add to.
-            label: What is being done.
+        ``call_of`` makes an item's first call. It makes the calls that are to be sent anew, so that
+        not all prompts are held at once. ``settles`` takes a reply and says whether it settles its
+        item; where not, it may add another call to the feed.
         """
-        plan = _Plan()
+        plan = self._plan()
         with self._progress(label, count) as bar:
 
             def settle(ticket: _Ticket, reply: Reply) -> None:
@@ -359,52 +328,51 @@ class LLMClient:
                 settle(ticket, reply)
             if plan.missing:
                 self._announce(plan)
-                self._have_made_in_batches(plan, call_of)
-            feed.then(_Ticket(number, call_of(number)) for number in plan.missing)
+                self._run_batches(plan, call_of)
+            feed.source = (_Ticket(number, call_of(number)) for number in plan.missing)
             for ticket, reply in self._replies(feed, plan):
                 settle(ticket, reply)
 
     def _look_up(
-        self, numbered: Iterable[tuple[int, Call]], plan: "_Plan"
-    ) -> Iterator[tuple["_Ticket", Reply]]:
-        """Yield what is stored, and note what is not in the plan."""
+        self, numbered: Iterable[tuple[int, Call]], plan: Plan
+    ) -> Iterator[tuple[_Ticket, Reply]]:
+        """Yield the calls with stored replies, and note the others in the plan."""
         for chunk in chunked(numbered, _CHUNK):
-            prepared = [prepare(call, self.role) for _, call in chunk]
-            found = self._store.get_many(list({each.key for each in prepared}))
-            for (number, call), each in zip(chunk, prepared, strict=True):
+            prepared_calls = [prepare(call, self.role) for _, call in chunk]
+            stored = self._store.get_many(list({prepared.key for prepared in prepared_calls}))
+            for (number, call), prepared in zip(chunk, prepared_calls, strict=True):
                 plan.calls += 1
-                reply = found.get(each.key)
+                reply = stored.get(prepared.key)
                 if reply is not None:
                     yield _Ticket(number, call), reply
                 else:
-                    plan.note(number, each, self._tokens)
+                    plan.note(number, prepared)
 
-    def _replies(
-        self, feed: "_Feed", plan: "_Plan | None" = None
-    ) -> Iterator[tuple["_Ticket", Reply]]:
+    def _replies(self, feed: _Feed, plan: Plan | None = None) -> Iterator[tuple[_Ticket, Reply]]:
         """Yield a reply for each call of the feed; whoever takes them may add to the feed."""
+        plan = plan or self._plan()
         pending: dict[str, list[_Ticket]] = {}
         engine: Engine | None = None
         with ExitStack() as opened:
             while True:
                 while len(pending) < _WINDOW and (tickets := feed.take(_CHUNK)):
-                    prepared = [prepare(ticket.call, self.role) for ticket in tickets]
-                    found = self._store.get_many([each.key for each in prepared])
-                    new = []
-                    for ticket, each in zip(tickets, prepared, strict=True):
-                        reply = found.get(each.key)
+                    prepared_calls = [prepare(ticket.call, self.role) for ticket in tickets]
+                    stored = self._store.get_many([prepared.key for prepared in prepared_calls])
+                    new: list[QueuedCall] = []
+                    for ticket, prepared in zip(tickets, prepared_calls, strict=True):
+                        reply = stored.get(prepared.key)
                         if reply is not None:
                             self._count(reply, now=False)
                             yield ticket, reply
-                        elif each.key in pending:
-                            pending[each.key].append(ticket)
+                        elif prepared.key in pending:
+                            pending[prepared.key].append(ticket)
                         else:
-                            pending[each.key] = [ticket]
-                            new.append(each)
+                            pending[prepared.key] = [ticket]
+                            new.append(self._queued(prepared, plan))
                     if new:
                         if engine is None:
                             engine = opened.enter_context(self._engine(self._opened_budget()))
-                        engine.submit([self._work(each, plan) for each in new])
+                        engine.submit(new)
                 if not pending or engine is None:
                     return
                 for done in engine.take():
@@ -415,16 +383,11 @@ class LLMClient:
                         # A repeated call was not paid for again.
                         reply = replace(done.reply, stored=True) if done.completed else reply
 
-    def _work(self, prepared: PreparedCall, plan: "_Plan | None") -> QueuedCall:
-        prompt = round(prepared.prompt_bytes * (plan.tokens_per_byte if plan else _TOKENS_PER_BYTE))
-        expected = plan.completion_tokens if plan else None
-        completion = min(expected or prepared.max_tokens, prepared.max_tokens)
-        most = (
-            self._price.cost(prepared.most_prompt_tokens, prepared.max_tokens)
-            if self._price
-            else 0.0
-        )
-        return QueuedCall(prepared, prompt + round(completion), most)
+    def _queued(self, prepared: PreparedCall, plan: Plan) -> QueuedCall:
+        most_usd = 0.0
+        if self._price:
+            most_usd = self._price.cost(prepared.most_prompt_tokens, prepared.max_tokens)
+        return QueuedCall(prepared, plan.expected_tokens(prepared), most_usd)
 
     def _engine(self, budget: Budget | None) -> Engine:
         return Engine(
@@ -446,7 +409,7 @@ class LLMClient:
 
     @property
     def _shared(self) -> Coordination:
-        """What processes share; opened where something is to be sent."""
+        """The coordination with other processes, which is opened before the first call is sent."""
         if self._shared_or_none is None:
             self._shared_or_none = Coordination(self._store.url)
         return self._shared_or_none
@@ -454,36 +417,35 @@ class LLMClient:
     def _record(self, prepared: PreparedCall, sent: Sent, endpoint: Endpoint) -> Record:
         return Record(
             reply=sent.reply,
-            role=self.role_name,
-            stage=self.stage,
-            dataset=self._dataset,
-            run=self._run,
-            model=self.role.model_label,
-            provider=provider_of(endpoint.base_url),
-            endpoint=endpoint.base_url,
-            prompt_version=prepared.call.prompt_version,
             request=sent.request,
             prompt_bytes=prepared.prompt_bytes,
             raw=sent.raw,
+            **self._origin(prepared, endpoint),
         )
 
     def _sent_call(self, work: QueuedCall, endpoint: Endpoint) -> SentCall:
         return SentCall(
             reply_id=work.prepared.key,
             owner=self._shared.owner,
-            role=self.role_name,
-            stage=self.stage,
-            dataset=self._dataset,
-            run=self._run,
-            model=self.role.model_label,
-            provider=provider_of(endpoint.base_url),
-            endpoint=endpoint.base_url,
-            prompt_version=work.prepared.call.prompt_version,
             most_usd=work.most_usd if self._price else None,
+            **self._origin(work.prepared, endpoint),
         )
 
+    def _origin(self, prepared: PreparedCall, endpoint: Endpoint) -> dict[str, Any]:
+        """The values of a call's ``CallOrigin``."""
+        return {
+            "role": self.role_name,
+            "stage": self.stage,
+            "dataset": self._dataset,
+            "run": self._run,
+            "model": self.role.model_label,
+            "provider": provider_of(endpoint.base_url),
+            "endpoint": endpoint.base_url,
+            "prompt_version": prepared.call.prompt_version,
+        }
+
     def _opened_budget(self) -> Budget | None:
-        """What may be spent; nothing where the price is not known."""
+        """The budget of the calls; ``None`` where they have no ceiling or cost nothing."""
         scopes = self._scopes()
         limits = {scope: most for scope, (most, _) in scopes.items()}
         if not limits or (self._price and self._price.is_free):
@@ -510,7 +472,7 @@ class LLMClient:
         """Each scope that has a ceiling: its dollars, and which calls ``spent`` is to count."""
         run, stage, month = self._run, self.stage, month_start()
         budget = self._budget
-        known: dict[str, tuple[float | None, dict[str, Any]]] = {
+        ceilings: dict[str, tuple[float | None, dict[str, Any]]] = {
             f"run {run}": (budget.max_cost_usd, {"run": run}),
             f"asset {run} {stage}": (
                 budget.max_cost_usd_per_asset.get(stage),
@@ -518,7 +480,9 @@ class LLMClient:
             ),
             f"month {month:%Y-%m}": (budget.max_cost_usd_per_month, {"since": month}),
         }
-        return {scope: (most, which) for scope, (most, which) in known.items() if most is not None}
+        return {
+            scope: (most, which) for scope, (most, which) in ceilings.items() if most is not None
+        }
 
     def _server(self) -> EmbeddedServer | None:
         """The embedded server, for an embedded role."""
@@ -529,15 +493,16 @@ class LLMClient:
         except ModelError as error:
             raise LLMError(f"{self.role_name}: {error}") from error
 
-    def _have_made_in_batches(self, plan: "_Plan", call_of: Callable[[int], Call]) -> None:
-        """Have missing calls made by the provider's Batch API, where that is set.
+    def _run_batches(self, plan: Plan, call_of: Callable[[int], Call]) -> None:
+        """Have the provider's Batch API make missing calls, where that is set.
 
-        Also where some of them stand in batches that a process left open or takes forward.
+        Batches that hold some of the calls already, left open by this or another process, are
+        followed in any case.
         """
         role = self.role
         if role.embedded:
             return
-        submit = self._goes_in_batches(len(plan.keys))
+        submit = plan.goes_in_batches
         if not submit and not open_batches_hold(self._store, role.model_label, plan.keys):
             return
         stage = BatchStage(
@@ -556,53 +521,17 @@ class LLMClient:
         finally:
             self._usage += runner.usage
 
-    def _goes_in_batches(self, new: int) -> bool:
-        """Whether so many new calls go to the provider's Batch API."""
-        return self.role.batch_from is not None and new >= self.role.batch_from
+    def _estimated(self, plan: Plan) -> Estimate:
+        return plan.estimate(self._store.measured(self.role.model_label, self.role_name))
 
-    def _estimated(self, plan: "_Plan") -> Estimate:
-        measured = self._store.measured(self.role.model_label, self.role_name)
-        new = len(plan.keys)
-        if plan.tokenized_bytes:
-            plan.tokens_per_byte = plan.tokenized / plan.tokenized_bytes
-        elif measured:
-            plan.tokens_per_byte = measured.tokens_per_byte
-        plan.completion_tokens = measured.completion_tokens if measured else None
-        batched = self._goes_in_batches(new)
-        prompt = round(plan.tokens_per_byte * plan.prompt_bytes)
-        completion = plan.most_completion_tokens
-        if measured:
-            completion = min(completion, round(measured.completion_tokens * new))
-        seconds: float | None = 0.0
-        if new:
-            at_once = self.role.concurrency or (2 * SLOTS if self.role.embedded else FIRST)
-            seconds = measured.latency_s * new / min(at_once, new) if measured else None
-        return Estimate(
-            calls=plan.calls,
-            stored=plan.calls - len(plan.missing),
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            cost_usd=self._price.cost(prompt, completion, batch=batched) if self._price else None,
-            seconds=seconds,
-        )
-
-    def _announce(self, plan: "_Plan") -> None:
+    def _announce(self, plan: Plan) -> None:
         """Say what the calls will take, before the first is sent."""
-        found = self._estimated(plan)
-        self.report.expect(len(plan.keys), found.cost_usd)
-        if self._price is None or found.cost_usd is None:
-            cost = f"at an unknown price ({self.role.model_label} is not in prices.toml)"
-        elif found.cost_usd == 0:
-            cost = "at no cost"
-        else:
-            cost = f"about ${found.cost_usd:.4g} (prices of {self._price.source})"
-        self._say(
-            f"{found.calls:,} calls: {found.stored:,} stored, {len(plan.keys):,} to send, about "
-            f"{found.prompt_tokens:,} tokens in and {found.completion_tokens:,} out, {cost}"
-        )
+        estimate = self._estimated(plan)
+        self.report.expect(len(plan.keys), estimate.cost_usd)
+        self._say(plan.announcement(estimate))
 
     def _note(self, call: Call, outcome: Outcome[Any]) -> None:
-        """Note what was read from a reply that is in the store."""
+        """Note the reading of a reply that is in the store."""
         if outcome.reply.status not in KEPT:
             return
         value: str | None = None
@@ -645,32 +574,6 @@ class LLMClient:
         )
 
 
-class _Plan:
-    """What is missing of a known number of calls."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.missing: list[int] = []
-        self.keys: set[str] = set()
-        self.prompt_bytes = 0
-        self.most_completion_tokens = 0
-        self.tokenized = self.tokenized_bytes = 0
-        self.tokens_per_byte = _TOKENS_PER_BYTE
-        self.completion_tokens: float | None = None
-
-    def note(self, number: int, prepared: PreparedCall, tokens: TokenCounter) -> None:
-        """A call is not stored."""
-        self.missing.append(number)
-        if prepared.key in self.keys:
-            return
-        self.keys.add(prepared.key)
-        self.prompt_bytes += prepared.prompt_bytes
-        self.most_completion_tokens += prepared.max_tokens
-        if tokens.known and len(self.keys) <= _TOKENIZED_CALLS:
-            self.tokenized += tokens.count([each["content"] for each in prepared.call.messages])
-            self.tokenized_bytes += prepared.prompt_bytes
-
-
 def _built(
     build: Callable[[Item, int, str | None], Call], item: Item, attempt: int, reason: str | None
 ) -> Call:
@@ -687,14 +590,10 @@ def outcome_of(
     attempts: int,
     earlier: tuple[UnusableReply, ...],
 ) -> Outcome[T]:
-    """What came of an item by one more reply.
+    """An item's outcome after one more reply.
 
-    Args:
-        reply: The reply.
-        call: The call.
-        read: Reads the reply; raises ``Unparsable`` where it says nothing usable.
-        attempts: Calls made for the item, this one included.
-        earlier: Attempts before that had no value.
+    ``read`` reads a call's reply and raises ``Unparsable`` where it says nothing usable;
+    ``attempts`` counts this call, too.
     """
     status, detail = str(reply.status), reply.detail
     if reply.status == "ok":

@@ -1,6 +1,6 @@
-"""What a chat completion says: from the decoded JSON of an endpoint's answer to a reply's parts.
+"""Reads a reply's parts from the decoded JSON of an endpoint's answer.
 
-Plain dicts are read, not a client library's types: thousands of answers a second come through
+It reads plain dicts and not a client library's types: thousands of answers a second come through
 here, and building typed objects of each would take longer than all else that is done with it.
 """
 
@@ -16,31 +16,30 @@ from resources.llm.types import Reply, Status
 
 Alternatives = tuple[tuple[tuple[str, float], ...], ...]
 
-# So many characters are kept of an answer that is no completion.
+# An answer that is no completion is kept up to so many characters.
 RAW_CHARACTERS = 100_000
-_NOT_ONE = "the endpoint's answer is not a chat completion"
-# Larger numbers are no counts of tokens, and not every file could hold them.
+_NO_COMPLETION = "the endpoint's answer is not a chat completion"
+# A larger number is no count of tokens, and not every file could hold it.
 _MOST_TOKENS = 2**53
-# Smaller numbers are no float's.
+# A float can't be smaller.
 _LEAST_LOGPROB = -1e300
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a reply needs of a chat completion.
+    """The parts of a chat completion that a reply needs.
 
     Attributes:
         status: ``ok``, ``truncated`` or ``refused``.
-        detail: Why the status is not ``ok``, for a person; never holds what was said.
-        text: What was said; always has a UTF-8 encoding.
+        detail: Why the status is not ``ok``, for a person; never holds the completion's text.
+        text: Always has a UTF-8 encoding.
         logprobs: For each generated token the alternatives as (token, log-probability), the
             token itself among them; natural logarithms, at most 0. Empty unless asked for.
-        finish_reason: As the provider gave it.
-        prompt_tokens: Tokens of the prompt; 0 where the provider did not say.
-        completion_tokens: Tokens of the reply; 0 where the provider did not say.
+        prompt_tokens: 0 where the provider did not say.
+        completion_tokens: 0 where the provider did not say.
         has_usage: Whether the provider said how many tokens there were.
         provider_id: The provider's id of the completion.
-        cached_tokens: Of the prompt's tokens, those that the provider had in its cache.
+        cached_tokens: How many of the prompt's tokens the provider had in its cache.
     """
 
     status: Status
@@ -63,14 +62,9 @@ class Completion:
         latency_s: float = 0.0,
         batch: bool = False,
     ) -> Reply:
-        """The reply that is kept of it.
+        """The reply that is kept under a key, priced as a batch's where it was made in one.
 
-        Args:
-            key: Key of the call.
-            price: Price of the model, where known.
-            request_id: The provider's id of the request; without one, that of the completion.
-            latency_s: Seconds from request to answer.
-            batch: Whether it was made in a batch, at that price.
+        Its request id is the completion's id where the provider gave none for the request.
         """
         cost: float | None = None
         if price and self.has_usage:
@@ -103,7 +97,7 @@ def decode(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        # Half a character in JSON's escapes is an error to orjson; the reply is good nonetheless.
+        # orjson refuses half a character in JSON's escapes; the reply is good nonetheless.
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
@@ -122,23 +116,23 @@ def read_completion(body: Any, *, max_tokens: int, wants_logprobs: bool) -> Comp
 
     Args:
         body: The endpoint's answer, decoded from JSON.
-        max_tokens: The limit of the reply's tokens that was asked for; for the message.
-        wants_logprobs: Whether token probabilities were asked for. They are read at the first
-            tokens, so with them a reply may be cut or blank.
+        max_tokens: The limit that the request set, for the message about a reply that was cut.
+        wants_logprobs: Whether the request asked for token probabilities. They are read at the
+            first tokens, so with them a reply may be cut or blank.
 
     Raises:
         ValueError: The answer is not a chat completion; the message quotes nothing of it.
     """
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list):
-        raise ValueError(_NOT_ONE)
+        raise ValueError(_NO_COMPLETION)
     finish_reason: str | None = None
     logprobs: Alternatives = ()
     if choices:
         choice = choices[0]
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
-            raise ValueError(_NOT_ONE)
+            raise ValueError(_NO_COMPLETION)
         finish_reason = _string(choice.get("finish_reason"))
         if wants_logprobs:
             logprobs = _alternatives(choice.get("logprobs"))
@@ -169,11 +163,7 @@ def read_completion(body: Any, *, max_tokens: int, wants_logprobs: bool) -> Comp
 
 
 def encodable(text: str) -> str:
-    """The text with ``?`` for each half character: JSON can spell them, but no file can hold them.
-
-    Args:
-        text: Any text.
-    """
+    """Replace each half character by ``?``: JSON can spell them, but no file can hold them."""
     if text.isascii():
         return text
     try:
@@ -187,13 +177,13 @@ def _judged(
     message: dict[str, Any], finish_reason: str | None, max_tokens: int, has_logprobs: bool
 ) -> tuple[Status, str | None, str]:
     """Status, detail and text of a completed call."""
-    text = encodable(_said(message))
+    text = encodable(_text_of(message))
     if finish_reason == "content_filter":
         return "refused", "the provider's content filter stopped the reply", text
     refusal = message.get("refusal")
     if refusal:
         if not isinstance(refusal, str):
-            raise ValueError(_NOT_ONE)
+            raise ValueError(_NO_COMPLETION)
         return "refused", "the model refused", encodable(refusal)
     if not has_logprobs:
         if finish_reason == "length":
@@ -203,62 +193,60 @@ def _judged(
     return "ok", None, text
 
 
-def _said(message: dict[str, Any]) -> str:
+def _text_of(message: dict[str, Any]) -> str:
     """Arguments of the first function called, else the content, its parts joined."""
     calls = message.get("tool_calls")
     if calls:
         first = calls[0] if isinstance(calls, list) else None
         function = first.get("function") if isinstance(first, dict) else None
-        said = function.get("arguments") if isinstance(function, dict) else None
+        text = function.get("arguments") if isinstance(function, dict) else None
     else:
-        said = message.get("content") or ""
-        if isinstance(said, list):
-            said = "".join(map(_part, said))
-    if not isinstance(said, str):
-        raise ValueError(_NOT_ONE)
-    return said
+        text = message.get("content") or ""
+        if isinstance(text, list):
+            text = "".join(map(_part, text))
+    if not isinstance(text, str):
+        raise ValueError(_NO_COMPLETION)
+    return text
 
 
 def _part(part: Any) -> str:
     """Text of a part of the content; empty for parts of other types, such as thoughts."""
     if not isinstance(part, dict):
-        raise ValueError(_NOT_ONE)
+        raise ValueError(_NO_COMPLETION)
     if part.get("type") != "text":
         return ""
     text = part.get("text")
     if not isinstance(text, str):
-        raise ValueError(_NOT_ONE)
+        raise ValueError(_NO_COMPLETION)
     return text
 
 
 def _alternatives(logprobs: Any) -> Alternatives:
-    """For each token its alternatives, the chosen one included; none of what is malformed.
+    """For each token its alternatives, the chosen one included, as far as they are well-formed.
 
     A reply without them can still be read as text, so here nothing is raised.
     """
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    return tuple(map(_listed, content)) if isinstance(content, list) else ()
+    return tuple(map(_alternatives_at, content)) if isinstance(content, list) else ()
 
 
-def _listed(position: Any) -> tuple[tuple[str, float], ...]:
+def _alternatives_at(position: Any) -> tuple[tuple[str, float], ...]:
     if not isinstance(position, dict):
         return ()
     chosen = position.get("token")
     top = position.get("top_logprobs")
-    entries = [each for each in top if isinstance(each, dict)] if isinstance(top, list) else []
-    tokens = [entry.get("token") for entry in entries]
-    if chosen not in tokens:
-        tokens.append(chosen)
+    entries = [entry for entry in top if isinstance(entry, dict)] if isinstance(top, list) else []
+    if all(entry.get("token") != chosen for entry in entries):
         entries.append(position)
-    found = []
-    for token, entry in zip(tokens, entries, strict=True):
-        logprob = _logprob(entry.get("logprob"))
-        if isinstance(token, str) and logprob is not None:
-            found.append((encodable(token), logprob))
-    return tuple(found)
+    return tuple(
+        (encodable(token), logprob)
+        for entry in entries
+        if isinstance(token := entry.get("token"), str)
+        and (logprob := _logprob(entry.get("logprob"))) is not None
+    )
 
 
-# JSON's truth values are ints to isinstance; the exact types tell them apart at no cost.
+# isinstance takes JSON's truth values for ints; the exact types tell them apart at no cost.
 def _logprob(value: Any) -> float | None:
     is_number = type(value) is float or type(value) is int
     if not is_number or not _LEAST_LOGPROB < value < math.inf:

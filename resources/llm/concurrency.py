@@ -1,8 +1,8 @@
-"""How many requests an endpoint gets at once: found while running instead of guessed.
+"""Finds out while running how many requests an endpoint serves well at once.
 
-The limit doubles as long as replies do not get slower by it, and goes back where they do: more
-requests would only wait in the endpoint's queue. An overload (503, a closed connection, no reply
-within the deadline) makes it smaller at once. Every few rounds it tries a little more.
+The limit doubles as long as replies do not get slower by it, and goes back where they do, since
+more requests would only wait in the endpoint's queue. An overload (503, a closed connection, no
+reply within the deadline) makes it smaller at once. Every few rounds it tries a little more.
 """
 
 import statistics
@@ -17,21 +17,19 @@ _SHRINK = 0.7
 _WORTH = 0.5
 _ROUNDS_BETWEEN_PROBES = 4
 _FEWEST_REPLIES = 8
-# The first round has none to be compared with, but waiting in a queue shows within it: the mean
-# is then several times the shortest.
+# The first round can't be compared with an earlier one, but waiting in a queue shows within it: the
+# mean latency is then several times the shortest.
 _QUEUED = 4.0
 
 
 class AdaptiveLimit:
     """Requests that may be in flight at one endpoint.
 
-    A round ends when as many replies came as the limit allows, of requests that began in it. It
-    says something only if the limit was in the way.
+    A round ends when as many requests that began in it were answered as the limit allows. It says
+    something about the limit only if a request had to wait for it.
 
-    Args:
-        most: Never more than this; unset: 1,024.
-        first: Where to begin; unset: 64.
-        fixed: Whether ``most`` is the limit from the start, without any search.
+    The greatest limit is 1,024 and the first 64, where these are unset. A fixed limit is the
+    greatest one from the start, without any search.
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class AdaptiveLimit:
         self.limit = self._most if fixed else min(first or FIRST, self._most)
         self.round = 0
         self._growth = _SEARCH
-        # Limit and mean latency before it was raised; none while it is not being tried.
+        # Limit and mean latency before the limit was raised; ``None`` while no raise is tried.
         self._before: tuple[int, float] | None = None
         self._latencies: list[float] = []
         self._was_full = False
@@ -52,11 +50,11 @@ class AdaptiveLimit:
         self._shrunk_in = -1
 
     def full(self) -> None:
-        """A request had to wait for the limit."""
+        """Note that a request had to wait for the limit."""
         self._was_full = True
 
     def replied(self, began_in: int, latency_s: float) -> None:
-        """A request that began in a round was answered well after so many seconds."""
+        """Count a request that began in a round and was answered well after some seconds."""
         if self._fixed or began_in != self.round:
             return
         self._latencies.append(latency_s)
@@ -64,7 +62,7 @@ class AdaptiveLimit:
             self._end_round()
 
     def overloaded(self, began_in: int) -> None:
-        """The endpoint could not serve a request that began in a round; many in one count once."""
+        """Lower the limit, once a round, because a request of the round could not be served."""
         if self._fixed or began_in <= self._shrunk_in:
             return
         self._shrunk_in = self.round

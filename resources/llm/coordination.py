@@ -1,11 +1,11 @@
-"""What processes that share a reply store tell each other, so that they act as one.
+"""Lets processes that share a reply store act as one.
 
-Who is asking for which call (each is sent once), how much of a key's rate limit is taken, who may
-spend what is left of a budget, and what an endpoint was found to be able to do. Nothing here is
-worth anything after a restart of all of them: the replies are in ``store``, with notes of the calls
-that are in flight. What an owner has booked is forgotten only after its calls in flight count as
-lost there, so that a budget always has one or the other. The store is locked while ``owners`` is,
-and never the other way round.
+They share which of them asks for a call (each call is sent once), how much of a key's rate limit is
+taken, who may spend the rest of a budget, and what an endpoint can do. All of it loses its worth
+when all of them restart: the replies are in ``store``, with notes of the calls that are in flight.
+An owner's bookings are forgotten only after its calls in flight count as lost there, so that a
+budget always has one or the other. Whoever locks ``owners`` may then lock the store, but never the
+other way round.
 """
 
 import os
@@ -23,11 +23,12 @@ from sqlalchemy.engine import Connection, make_url
 
 from resources.llm.database import Database
 from resources.llm.store import ReplyStore
+from resources.processes import runs
 
 HEARTBEAT_S = 5.0
 # An owner that was not seen for so long is gone, whatever machine it is on.
 _GONE_S = 30.0
-# One lock for all that owners hold, so that no two of them ever wait for each other.
+# One lock guards all that owners hold, so that no two of them ever wait for each other.
 _OWNERS_LOCK = 7216
 _METADATA = sa.MetaData()
 
@@ -52,11 +53,11 @@ BUCKETS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("requests_per_s", sa.Double),
     sa.Column("tokens_per_s", sa.Double),
-    # Moments up to which the limit is used up; they move by 1/rate a request or token.
+    # The limits are used up until these moments, which move by 1/rate a request or token.
     sa.Column("requests_at", sa.Double, nullable=False),
     sa.Column("tokens_at", sa.Double, nullable=False),
     sa.Column("resume_at", sa.Double, nullable=False),
-    # Whether the limit of requests is still searched for.
+    # This is 1 while the limit of requests is only searched for.
     sa.Column("searching", sa.Integer, nullable=False),
 )
 BUCKET_USERS = sa.Table(
@@ -81,28 +82,28 @@ ENDPOINTS = sa.Table(
     sa.Column("known_at", sa.Double, nullable=False),
 )
 
-# Seconds of a limit that may be used at once; less than the shallowest bucket that providers have.
+# So many seconds of a limit may be used at once: less than providers' shallowest buckets hold.
 DEPTH_S = 0.25
-# What is let through and taken by nobody for so long goes to whoever asks, fair or not.
+# A part of a limit that nobody took for so long goes to whoever asks, fair or not.
 _IDLE_S = 0.05
-# Limits that nobody has used or told for so long may have changed, and are not kept to.
+# A limit that nobody has used or learned for so long may have changed, and is not kept to.
 _FORGOTTEN_S = 3_600.0
-# A user of a bucket that asked within so many seconds counts when it is shared out; those who
-# wait ask at least every second.
+# A bucket is shared out among the users that asked within so many seconds; a user that waits asks
+# at least every second.
 _USING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a limit lets through now.
+    """The calls that a limit lets through now.
 
     Attributes:
-        calls: How many of the calls that were asked for, in their order.
+        calls: How many of the requested calls are let through, in their order.
         wait_s: Seconds after which to ask again for the rest; 0 where all were granted.
-        requests_per_s: The limit of requests; ``None`` where there is none known.
-        tokens_per_s: The limit of tokens, likewise.
-        users: How many ask for calls at this time.
-        measured: Whether the limit of requests is not still searched for.
+        requests_per_s: The limit of requests; ``None`` where none is known.
+        tokens_per_s: The limit of tokens; ``None`` where none is known.
+        users: How many processes ask for calls at this time.
+        measured: Whether the limit of requests is not merely searched for.
     """
 
     calls: int
@@ -114,13 +115,11 @@ class Grant:
 
 
 class Coordination:
-    """One user's view of what is shared.
+    """One process's view of what all processes share.
 
-    Opening it counts the calls as lost that were in flight when their owner went, also of owners of
-    whom nothing is known any more.
-
-    Args:
-        replies_url: URL of the reply store; a SQLite store is coordinated by a file beside it.
+    Opening it counts the calls of owners that are gone as lost, where they are still noted as in
+    flight, even if nothing else is known of the owner any more. A SQLite reply store is coordinated
+    by a file beside it, a Postgres one by tables in the same database.
 
     Raises:
         StoreError: The database can't be used; all methods raise it too.
@@ -131,18 +130,18 @@ class Coordination:
         self.database = Database(_beside(replies_url), durable=False)
         self.owner = uuid.uuid4().hex
         self._host = _host()
-        # Seconds that the database's clock is ahead of this machine's: one clock counts for all.
+        # The database's clock counts for all; it is so many seconds ahead of this machine's.
         self._ahead = 0.0
         self._seen_at: float | None = None
         self._patient_until = 0.0
-        # Until when this owner has had its share of each limit.
+        # This owner has used its share of each limit until these moments.
         self._served_until: dict[str, float] = {}
         try:
             with self.database.preparing() as connection:
                 _METADATA.create_all(connection)
             with ReplyStore(replies_url) as store:
-                # An owner is known before it sends anything. So whoever is not known afterwards is
-                # gone, however short ago the others began.
+                # An owner is known before it sends anything. So an owner of calls in flight that
+                # is not known afterwards is gone.
                 owners = store.owners_in_flight()
                 self.beat()
                 store.lose_calls(owners - self._owners())
@@ -151,7 +150,7 @@ class Coordination:
             raise
 
     def close(self) -> None:
-        """Give back what this owner has, and close."""
+        """Give back this owner's claims and bookings, and close the database."""
         try:
             with self.database.writing() as connection:
                 self._lock(connection)
@@ -176,14 +175,12 @@ class Coordination:
             self._bury(connection)
 
     def claim(self, keys: Sequence[str], release: Sequence[str] = ()) -> set[str]:
-        """Claim calls, so that no other process sends them.
+        """Claim calls by their keys, so that no other process sends them.
 
-        Args:
-            keys: Calls to claim.
-            release: Calls of this owner that are done, to be given back in the same step.
+        Calls of this owner that are done are released in the same step.
 
         Returns:
-            The calls that are this owner's now; the others are being asked for by somebody else.
+            The calls that are this owner's now; other processes are asking for the rest.
         """
         database = self.database
         with database.writing() as connection:
@@ -191,20 +188,19 @@ class Coordination:
             self._be_seen(connection)
             if release:
                 own = sa.and_(database.among(CLAIMS.c.reply_id), CLAIMS.c.owner == self.owner)
-                listed = {"keys": database.among_values(list(release))}
-                connection.execute(CLAIMS.delete().where(own), listed)
+                connection.execute(CLAIMS.delete().where(own), database.bound_keys(release))
             if not keys:
                 return set()
-            listed = {"keys": database.among_values(list(keys))}
-            asked = sa.select(CLAIMS.c.reply_id, CLAIMS.c.owner).where(
+            claimed = database.bound_keys(keys)
+            claims = sa.select(CLAIMS.c.reply_id, CLAIMS.c.owner).where(
                 database.among(CLAIMS.c.reply_id)
             )
-            taken: dict[str, str] = dict(connection.execute(asked, listed).tuples().all())
-            if set(taken.values()) - {self.owner} and self._bury(connection):
-                taken = dict(connection.execute(asked, listed).tuples().all())
-            rows = [{"reply_id": key, "owner": self.owner} for key in set(keys) - taken.keys()]
+            owner_of: dict[str, str] = dict(connection.execute(claims, claimed).tuples().all())
+            if set(owner_of.values()) - {self.owner} and self._bury(connection):
+                owner_of = dict(connection.execute(claims, claimed).tuples().all())
+            rows = [{"reply_id": key, "owner": self.owner} for key in set(keys) - owner_of.keys()]
             database.insert_new(connection, CLAIMS, rows)
-            return {key for key in keys if taken.get(key, self.owner) == self.owner}
+            return {key for key in keys if owner_of.get(key, self.owner) == self.owner}
 
     def take(
         self,
@@ -216,14 +212,14 @@ class Coordination:
         """Take calls out of a key's rate limit.
 
         The limit is a bucket that is ``DEPTH_S`` deep (or one call, where that is more). Users
-        that ask at the same time get equal shares of what flows through it, however often each
-        asks; what one leaves the others take.
+        that ask at the same time get equal shares of its flow, however often each asks; the others
+        take what one of them leaves.
 
         Args:
             name: Name of the limit, the same for all processes that share it.
             tokens: Tokens of each call, prompt and reply together.
-            limits: Requests and tokens per second where they are set; ``None``: what is stored.
-            owed: Tokens that earlier calls had beyond what was taken for them; less: negative.
+            limits: Requests and tokens per second; ``None`` where the stored limit holds.
+            owed: Tokens that earlier calls had beyond those taken for them, which may be negative.
         """
         now = self._now()
         database = self.database
@@ -233,10 +229,10 @@ class Coordination:
                 database.upsert(BUCKET_USERS, "used_at"),
                 {"name": name, "owner": self.owner, "used_at": now},
             )
-            asking = sa.select(sa.func.count()).where(
+            user_count = sa.select(sa.func.count()).where(
                 BUCKET_USERS.c.name == name, BUCKET_USERS.c.used_at > now - _USING_S
             )
-            users = max(connection.scalar(asking) or 1, 1)
+            users = max(connection.scalar(user_count) or 1, 1)
             stored = _stored_limits(row, now)
             requests_rate, tokens_rate = limits[0] or stored[0], limits[1] or stored[1]
             tokens_at = row["tokens_at"] + _takes(owed, tokens_rate)
@@ -275,10 +271,10 @@ class Coordination:
             return Grant(granted, wait, requests_rate, tokens_rate, users, measured)
 
     def limits(self, name: str) -> tuple[float | None, float | None]:
-        """Requests and tokens per second that were learned of a limit, where there are any."""
-        asked = sa.select(BUCKETS).where(BUCKETS.c.name == name)
+        """Requests and tokens per second that were learned of a limit; ``None`` where unknown."""
+        bucket = sa.select(BUCKETS).where(BUCKETS.c.name == name)
         with self.database.reading() as connection:
-            row = connection.execute(asked).mappings().first()
+            row = connection.execute(bucket).mappings().first()
         return (None, None) if row is None else _stored_limits(dict(row), self._now())
 
     def learn(
@@ -291,15 +287,11 @@ class Coordination:
         measured: bool = True,
         emptied: bool = False,
     ) -> None:
-        """Tell all users of a limit what was learned of it.
+        """Share with all users of a limit what this one learned of it; ``None`` changes nothing.
 
-        Args:
-            name: The limit.
-            requests_per_s: Requests per second; ``None``: unchanged.
-            tokens_per_s: Tokens per second; ``None``: unchanged.
-            resume_at: Unix time before which nothing may be sent; never moved to the past.
-            measured: Whether the limit of requests is not still searched for.
-            emptied: Whether a call was refused, so that no more than one is let through at once.
+        Nothing may be sent before ``resume_at``, a Unix time that is never moved to the past. A
+        limit that is not ``measured`` is searched for. Where a refused call shows that the bucket
+        is ``emptied``, no more than one call is let through at once.
         """
         now = self._now()
         with self.database.writing() as connection:
@@ -319,25 +311,22 @@ class Coordination:
 
     def book(
         self,
-        wanted: Mapping[str, float],
+        bookings: Mapping[str, float],
         limits: Mapping[str, float],
         spent: Callable[[str], float],
     ) -> bool:
-        """Set what this owner may still spend in each scope, if it fits beside the others.
+        """Replace this owner's bookings, in dollars by scope, if they fit beside the others'.
 
-        Args:
-            wanted: Dollars to book by scope, in place of what this owner had booked.
-            limits: Dollars that all owners may spend in a scope.
-            spent: Gives the dollars already spent in a scope.
+        Bookings and dollars spent of all owners stay within a scope's limit.
 
         Returns:
-            Whether all fitted; where not, nothing changed.
+            Whether all bookings fitted; where not, nothing changed.
         """
         with self.database.writing() as connection:
             self._lock(connection)
             self._be_seen(connection)
             self._bury(connection)
-            for scope, usd in wanted.items():
+            for scope, usd in bookings.items():
                 others = connection.scalar(
                     sa.select(sa.func.coalesce(sa.func.sum(BOOKINGS.c.usd), 0.0)).where(
                         BOOKINGS.c.scope == scope, BOOKINGS.c.owner != self.owner
@@ -345,57 +334,51 @@ class Coordination:
                 )
                 if spent(scope) + float(others or 0.0) + usd > limits[scope]:
                     return False
-            rows = [
-                {"scope": scope, "owner": self.owner, "usd": usd} for scope, usd in wanted.items()
-            ]
-            connection.execute(self.database.upsert(BOOKINGS, "usd"), rows)
+            self._write_bookings(connection, bookings)
             return True
 
-    def book_less(self, booked: Mapping[str, float]) -> None:
-        """Lower what this owner has booked; unlike ``book`` it is never refused.
-
-        Args:
-            booked: Dollars by scope, no more than what this owner has booked.
-        """
-        rows = [{"scope": scope, "owner": self.owner, "usd": usd} for scope, usd in booked.items()]
+    def book_less(self, bookings: Mapping[str, float]) -> None:
+        """Lower this owner's bookings, given in dollars by scope; that is never refused."""
         with self.database.writing() as connection:
             self._lock(connection)
             self._be_seen(connection)
-            connection.execute(self.database.upsert(BOOKINGS, "usd"), rows)
+            self._write_bookings(connection, bookings)
+
+    def _write_bookings(self, connection: Connection, bookings: Mapping[str, float]) -> None:
+        own = [{"scope": scope, "owner": self.owner, "usd": bookings[scope]} for scope in bookings]
+        connection.execute(self.database.upsert(BOOKINGS, "usd"), own)
 
     def others_book(self, scopes: Sequence[str]) -> bool:
         """Whether another living owner has something booked in one of the scopes."""
         with self.database.writing() as connection:
             self._lock(connection)
             self._bury(connection)
-            found = connection.scalar(
-                sa.select(sa.func.count()).where(
-                    BOOKINGS.c.scope.in_(list(scopes)),
-                    BOOKINGS.c.owner != self.owner,
-                    BOOKINGS.c.usd > 0,
-                )
+            other_bookings = sa.select(sa.func.count()).where(
+                BOOKINGS.c.scope.in_(list(scopes)),
+                BOOKINGS.c.owner != self.owner,
+                BOOKINGS.c.usd > 0,
             )
-        return bool(found)
+            return bool(connection.scalar(other_bookings))
 
-    def remember(self, name: str, known: Mapping[str, Any]) -> None:
-        """Keep what was found out about an endpoint; entries replace those of the same name."""
+    def remember(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Keep facts about an endpoint; they replace earlier ones of the same names."""
         with self.database.writing() as connection:
             self._lock(connection)
-            before = self._known(connection, name)
+            earlier = self._known(connection, name)
             row = {
                 "name": name,
-                "known": orjson.dumps({**before, **known}).decode(),
+                "known": orjson.dumps({**earlier, **facts}).decode(),
                 "known_at": time.time(),
             }
             connection.execute(self.database.upsert(ENDPOINTS, "known", "known_at"), row)
 
     def known(self, name: str) -> dict[str, Any]:
-        """What was found out about an endpoint."""
+        """The facts that are remembered about an endpoint."""
         with self.database.reading() as connection:
             return self._known(connection, name)
 
     def forget_endpoint(self, name: str) -> None:
-        """Forget what was found out about an endpoint, so that it is asked again."""
+        """Forget the facts about an endpoint, so that it is asked again."""
         with self.database.writing() as connection:
             connection.execute(ENDPOINTS.delete().where(ENDPOINTS.c.name == name))
 
@@ -404,38 +387,39 @@ class Coordination:
         return dict(orjson.loads(text)) if text else {}
 
     def _bucket(self, connection: Connection, name: str) -> Mapping[str, Any]:
-        asked = sa.select(BUCKETS).where(BUCKETS.c.name == name).with_for_update()
-        row = connection.execute(asked).mappings().first()
+        bucket = sa.select(BUCKETS).where(BUCKETS.c.name == name).with_for_update()
+        row = connection.execute(bucket).mappings().first()
         if row is None:
-            fresh: dict[str, Any] = dict.fromkeys(("requests_at", "tokens_at", "resume_at"), 0.0)
-            fresh |= {"name": name, "searching": 0}
+            moments = dict.fromkeys(("requests_at", "tokens_at", "resume_at"), 0.0)
+            fresh = {"name": name, "searching": 0, **moments}
             self.database.insert_new(connection, BUCKETS, [fresh])
-            row = connection.execute(asked).mappings().one()
+            row = connection.execute(bucket).mappings().one()
         return dict(row)
 
     def _now(self) -> float:
         return time.time() + self._ahead
 
     def _lock(self, connection: Connection) -> None:
-        """One writer at a time; SQLite has no more anyway."""
+        """Let one process write at a time; SQLite does so anyway."""
         if not self.database.sqlite:
             lock = sa.text("select pg_advisory_xact_lock(:number)")
             connection.execute(lock, {"number": _OWNERS_LOCK})
 
     def _be_seen(self, connection: Connection) -> None:
-        """See to it that this owner is known as a living one, if nothing else does."""
+        """Note that this owner lives, unless it was noted a short time ago."""
         now, before = self._now(), self._seen_at
         if before is not None and 0 <= now - before < HEARTBEAT_S / 2:
             return
         if before is not None and now - before > _GONE_S / 2:
-            # It was not seen itself, as after a machine's sleep; so the others may live as well.
+            # This process did not run for a while, as in a machine's sleep, so other owners that
+            # were not seen may live as well.
             self._patient_until = now + 2 * HEARTBEAT_S
         row = {"owner": self.owner, "host": self._host, "pid": os.getpid(), "seen_at": now}
         connection.execute(self.database.upsert(OWNERS, "seen_at"), row)
         self._seen_at = now
 
     def _bury(self, connection: Connection) -> bool:
-        """Forget owners that are gone; whether there were any."""
+        """Forget the owners that are gone; ``False`` where none is."""
         gone = [
             row.owner
             for row in connection.execute(sa.select(OWNERS))
@@ -446,7 +430,7 @@ class Coordination:
         return bool(gone)
 
     def _forget(self, connection: Connection, owners: Sequence[str]) -> None:
-        """Forget what owners have, once their calls that are still in flight count as lost."""
+        """Forget what owners hold, after their calls in flight were counted as lost."""
         with ReplyStore(self._replies_url) as store:
             store.lose_calls(owners)
         for table in (CLAIMS, BUCKET_USERS, BOOKINGS, OWNERS):
@@ -457,20 +441,10 @@ class Coordination:
             return set(connection.scalars(sa.select(OWNERS.c.owner)))
 
     def _lives(self, owner: Any) -> bool:
-        if owner.host == self._host and not _runs(owner.pid):
+        if owner.host == self._host and not runs(owner.pid):
             return False
         now = self._now()
         return now - owner.seen_at <= _GONE_S or now < self._patient_until
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _stored_limits(row: Mapping[str, Any], now: float) -> tuple[float | None, float | None]:
@@ -493,14 +467,14 @@ def _wait(
 
 
 def _takes(amount: float, rate: float | None) -> float:
-    """Seconds in which a limit lets so much through; 0 without one."""
+    """Seconds in which a limit lets an amount through; 0 without a limit."""
     return amount / rate if rate else 0.0
 
 
 def _left_over(share: float, most: float, rate: float | None) -> float:
-    """Seconds back from which what was left is still there.
+    """Seconds of a limit that nobody used and that may still be used now.
 
-    With several users, the share that one may have leaves room for that in the bucket.
+    The share of one user among several leaves room in the bucket for them.
     """
     if not rate:
         return 0.0
@@ -516,7 +490,7 @@ def _beside(replies_url: str) -> str:
 
 
 def _host() -> str:
-    """This machine since its last start: a pid means something only there."""
+    """Name of this machine's boot and pid namespace: a pid means something only there."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
     try:

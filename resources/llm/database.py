@@ -1,13 +1,12 @@
 """The databases behind the language models' calls: SQLite on one machine, Postgres on a cluster.
 
-Here belong opening them and turning every fault of theirs into one clear error. What is kept in
-them belongs to the modules that keep it: ``store`` (replies, for good) and ``coordination`` (what
-processes tell each other, for now).
+This module opens them and turns every fault of theirs into one clear error. Their tables belong to
+``store`` (replies, kept for good) and ``coordination`` (what processes share while they run).
 """
 
 import errno
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import orjson
 import sqlalchemy as sa
 from filelock import FileLock
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
 
 from resources.llm.completion import encodable
@@ -30,11 +30,11 @@ class Database:
 
     Args:
         url: SQLAlchemy URL; the file of a SQLite URL is made with its folder where missing.
-        durable: Whether a commit must survive a power cut, not only this process. ``False`` is
-            for what is worth nothing after one.
+        durable: Whether a commit must survive a power cut and not only this process; ``False``
+            suits data that is worth nothing after a power cut.
 
     Raises:
-        StoreError: The URL is not usable. All uses raise it too where the database can't be
+        StoreError: The URL is not usable. All methods raise it too where the database can't be
             opened, read or written.
     """
 
@@ -43,7 +43,7 @@ class Database:
             parsed = make_url(url)
             self.sqlite = parsed.get_backend_name() == "sqlite"
             self.path = Path(parsed.database) if self.sqlite and parsed.database else None
-            # A password is never shown, wherever it stands; what follows an @ in one is the host.
+            # A password is never shown. An unquoted @ in one would make its rest part of the host.
             if "@" in (parsed.host or ""):
                 raise ValueError
             shown = parsed.difference_update_query(_SECRET)
@@ -53,7 +53,7 @@ class Database:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.engine = _engine(parsed, self.sqlite, durable)
         except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError) as error:
-            # A ValueError quotes what it took for the port, which may be of a password.
+            # A ValueError quotes the text taken for the port, which may be part of a password.
             reason = "it can't be read" if isinstance(error, ValueError) else _first_line(error)
             raise StoreError(
                 f"replies_url is not usable: {reason}; give an SQLAlchemy URL such as "
@@ -75,7 +75,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A connection whose transaction is committed at the end of the block, or not at all."""
+        """A connection whose transaction is committed at the end of the block, unless it fails."""
         with self.guard(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITE: True})
             with connection.begin():
@@ -83,7 +83,7 @@ class Database:
 
     @contextmanager
     def preparing(self) -> Iterator[Connection]:
-        """As ``writing``, one process at a time: for making and changing tables."""
+        """A writing connection for making and changing tables, in one process at a time."""
         with self.writing() as connection:
             if not self.sqlite:
                 connection.execute(sa.text("select pg_advisory_xact_lock(7215)"))
@@ -92,24 +92,20 @@ class Database:
     def insert_new(
         self, connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
     ) -> list[Any]:
-        """Insert rows, and leave those alone whose key is there already.
+        """Insert the rows whose keys the table does not have.
 
         All rows go in one statement, as one JSON value: SQLite's driver gives up Python's lock
-        with each statement, and where other threads are busy it waits long to get it back.
-
-        Args:
-            connection: A connection that writes.
-            table: The table.
-            rows: Values by column, all with the same columns; of JSON's types.
+        with each statement, and where other threads are busy it waits long to get it back. So the
+        rows, which all have the same columns, hold values of JSON's types only.
 
         Returns:
-            Of each row that was inserted, the value of the key's first column.
+            The value of the key's first column in each row that was inserted.
         """
         if not rows:
             return []
         names = list(rows[0])
         keys = [column.name for column in table.primary_key.columns]
-        # In one order everywhere: two that insert the same keys must not wait for each other.
+        # All processes insert in one order, lest two with the same keys wait for each other.
         rows = sorted(rows, key=lambda row: [row[key] for key in keys])
         if self.sqlite:
             values = ", ".join(f"json_extract(value, '$.{name}')" for name in names)
@@ -134,34 +130,28 @@ class Database:
 
     def upsert(self, table: sa.Table, *changed: str) -> Any:
         """An insert that replaces the named columns of a row whose key is there already."""
-        statement: Any
-        if self.sqlite:
-            from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-            statement = sqlite_insert(table)
-        else:
-            from sqlalchemy.dialects.postgresql import insert as postgres_insert
-
-            statement = postgres_insert(table)
+        dialect: Any = sqlite if self.sqlite else postgresql
+        statement = dialect.insert(table)
         return statement.on_conflict_do_update(
             index_elements=list(table.primary_key.columns),
             set_={name: statement.excluded[name] for name in changed},
         )
 
-    def among(self, column: sa.Column[str], name: str = "keys") -> sa.ColumnElement[bool]:
-        """Whether a text column is one of a list, given at execution as ``among_values`` of it."""
+    def among(self, column: sa.Column[str]) -> sa.ColumnElement[bool]:
+        """Whether a text column is one of the keys that ``bound_keys`` binds at execution."""
         if self.sqlite:
-            listed = sa.func.json_each(sa.bindparam(name, type_=sa.String)).table_valued("value")
+            listed = sa.func.json_each(sa.bindparam("keys", type_=sa.String)).table_valued("value")
             return column.in_(sa.select(listed.c.value))
-        return column == sa.any_(sa.bindparam(name, type_=sa.ARRAY(sa.String)))
+        return column == sa.any_(sa.bindparam("keys", type_=sa.ARRAY(sa.String)))
 
-    def among_values(self, values: list[str]) -> Any:
-        """The list for ``among``, as the database takes it."""
-        return orjson.dumps(values).decode() if self.sqlite else values
+    def bound_keys(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The parameters that bind the keys of ``among``."""
+        listed = list(keys)
+        return {"keys": orjson.dumps(listed).decode() if self.sqlite else listed}
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Every fault of the database as one clear error."""
+        """Raise every fault of the database as one clear error."""
         try:
             yield
         except (sa.exc.DBAPIError, sqlite3.Error) as error:
@@ -190,15 +180,14 @@ class Database:
 
 
 def storable(text: str) -> str:
-    """The text as every database keeps it: Postgres has no NUL, and nothing has half characters."""
+    """The text in a form that every database keeps: without NULs and half characters."""
     return encodable(text.replace("\x00", "\N{REPLACEMENT CHARACTER}") if "\x00" in text else text)
 
 
 def _engine(url: sa.URL, sqlite: bool, durable: bool) -> Engine:
     if not sqlite:
-        # The pool checks a connection before use: a server that was restarted is no failure.
-        settings: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 4}
-        engine = sa.create_engine(url, **settings)
+        # The pool checks a connection before use, so that a server's restart is no failure.
+        engine = sa.create_engine(url, pool_pre_ping=True, pool_size=4)
         if not durable:
 
             @sa.event.listens_for(engine, "begin")
@@ -211,7 +200,7 @@ def _engine(url: sa.URL, sqlite: bool, durable: bool) -> Engine:
 
     @sa.event.listens_for(engine, "connect")
     def opened(connection: sqlite3.Connection, _: Any) -> None:
-        # Transactions are begun by hand below: Python's own rules would begin them late.
+        # Python's own rules would begin transactions late, so they are begun by hand below.
         connection.isolation_level = None
         connection.execute(f"pragma busy_timeout = {int(BUSY_S * 1000)}")
         if connection.execute("pragma journal_mode").fetchone() != ("wal",):
@@ -229,4 +218,5 @@ def _engine(url: sa.URL, sqlite: bool, durable: bool) -> Engine:
 
 
 def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,8 +1,8 @@
-"""The embedded model's server: one a home, shared by its processes, started on first use.
+"""The embedded model's server, which a home's processes share and start on first use.
 
-A process that needs it holds a lease: a file named after its pid, touched while in use. The
-server ends when no lease was fresh for the idle timeout. Start, restart and the question whether
-it lives are decided under a file lock, so that processes never start two.
+A process that needs the server holds a lease: a file named after its pid, touched while in use. The
+server ends when no lease was fresh for the idle timeout. A process checks, starts or restarts the
+server under a file lock, so that two processes never start two.
 """
 
 import atexit
@@ -23,10 +23,11 @@ import httpx
 from filelock import FileLock
 
 from resources.llm.errors import LLMError
+from resources.processes import runs
 
 SLOTS = 4
-# 1,024 tokens a slot are no faster than 4,096, so one server serves all roles; a role's own,
-# shorter context is enforced by the client.
+# 1,024 tokens a slot are no faster than 4,096, so one server serves all roles; the client holds a
+# role to its own, shorter context.
 CONTEXT_PER_SLOT = 4096
 
 IDLE_VARIABLE = "OPENCS_EMBEDDED_IDLE_S"
@@ -40,7 +41,7 @@ _MODULE = "resources.llm.embedded_server"
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What ``server.json`` says: process, URL, model file, idle timeout in s, start (Unix time)."""
+    """The entries of ``server.json``; ``started_at`` is a Unix time."""
 
     pid: int
     url: str
@@ -53,10 +54,10 @@ class EmbeddedServer:
     """The server of one home, as one of its users sees it.
 
     Args:
-        home: The home; files are in ``<home>/llm/server``.
+        home: The home, whose folder ``llm/server`` holds the server's files.
         model: The GGUF file to serve.
-        idle_s: Seconds without a user after which the server ends. Unset: the environment
-            variable ``OPENCS_EMBEDDED_IDLE_S``, else 300.
+        idle_s: Seconds without a user after which the server ends; where unset, those of the
+            environment variable ``OPENCS_EMBEDDED_IDLE_S``, else 300.
     """
 
     def __init__(self, home: Path, model: Path, idle_s: float | None = None) -> None:
@@ -89,10 +90,7 @@ class EmbeddedServer:
                     _end(info.pid)
                 return self._start()
         except OSError as error:
-            raise LLMError(
-                f"{self.folder} can't be written: {error.strerror or error}; make it writable or "
-                "set OPENCS_HOME to a folder that is"
-            ) from None
+            raise _unwritable(self.folder, error) from None
 
     def stop(self) -> None:
         """End the server if it runs, and wait until it is gone."""
@@ -129,8 +127,15 @@ class EmbeddedServer:
         raise LLMError(f"the embedded server did not start: {_last_line(log)} (log: {log})")
 
 
+def _unwritable(folder: Path, error: OSError) -> LLMError:
+    return LLMError(
+        f"{folder} can't be written: {error.strerror or error}; make it writable or set "
+        "OPENCS_HOME to a folder that is"
+    )
+
+
 def read_info(folder: Path) -> ServerInfo | None:
-    """What ``server.json`` in the folder says; ``None`` where there is none that can be read."""
+    """The entries of the folder's ``server.json``; ``None`` where it can't be read."""
     try:
         return ServerInfo(**json.loads((folder / "server.json").read_text("utf-8")))
     except (OSError, ValueError, TypeError):
@@ -145,7 +150,7 @@ def write_info(folder: Path, info: ServerInfo) -> None:
 
 
 def live_leases(folder: Path) -> int:
-    """Leases that are fresh and whose process lives."""
+    """The number of leases that are fresh and whose process lives."""
     now = time.time()
     return sum(_is_live(lease, now) for lease in (folder / "leases").glob("[0-9]*"))
 
@@ -172,10 +177,7 @@ class _Leases:
                 (folder / "leases").mkdir(parents=True, exist_ok=True)
                 _lease(folder).touch()
             except OSError as error:
-                raise LLMError(
-                    f"{folder} can't be written: {error.strerror}; make it writable or set "
-                    "OPENCS_HOME to a folder that is"
-                ) from None
+                raise _unwritable(folder, error) from None
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, daemon=True)
                 self._thread.start()
@@ -213,15 +215,15 @@ def _drop(folder: Path) -> None:
 
 _LEASES = _Leases()
 atexit.register(_LEASES.release_all)
-# Servers that this process started: kept so that their end is noticed (no zombies).
+# This process reaps the servers that it started, so that none stays as a zombie.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def _environment(environment: "os._Environ[str]") -> dict[str, str]:
-    """The server's environment: this package importable wherever it runs, and patient threads.
+    """The server's environment, in which this package can be imported and OpenMP's threads sleep.
 
-    OpenMP's threads spin at barriers by default. Beside anything else that computes (training,
-    tests, another home's server) that made replies 4 to 5 times slower; sleeping does not.
+    By default these threads spin at barriers, which made replies 4 to 5 times slower beside other
+    work of the machine (training, tests, another home's server).
     """
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, [environment.get("PYTHONPATH")])]
@@ -233,7 +235,7 @@ def _environment(environment: "os._Environ[str]") -> dict[str, str]:
 
 
 def _answers(info: ServerInfo) -> bool:
-    """Whether the server lives; one that is only slow to answer gets time."""
+    """Whether the server lives and answers within some time."""
     deadline = time.monotonic() + _HUNG_S
     while _exists(info.pid):
         if _healthy(info.url):
@@ -252,21 +254,13 @@ def _healthy(url: str) -> bool:
 
 
 def _exists(pid: int) -> bool:
-    """Whether a process lives; a child of ours that has ended is reaped on the way."""
+    """Whether a process lives; a child of this process that has ended is reaped."""
     child = _CHILDREN.get(pid)
-    if child is not None:
-        return child.poll() is None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return runs(pid) if child is None else child.poll() is None
 
 
 def _end(pid: int) -> None:
-    """End a server of ours and wait until it is gone; another process of that pid is left alone."""
+    """End a server and wait until it is gone; another program's process of that pid stays."""
     for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         if not _exists(pid) or not _is_server(pid):
             return

@@ -1,8 +1,8 @@
 """The embedded server's process: llama.cpp's OpenAI-compatible server until nobody needs it.
 
-Run by ``resources.llm.embedded`` as ``python -m resources.llm.embedded_server``, never by hand.
-It ends when no lease was fresh for the idle timeout, or when ``server.json`` no longer names it
-(its home was removed, or another server took its place).
+``resources.llm.embedded`` runs it as ``python -m resources.llm.embedded_server``. It ends when no
+lease was fresh for the idle timeout, or when ``server.json`` no longer names it (its home was
+removed, or another server took its place).
 """
 
 import argparse
@@ -57,12 +57,12 @@ def _serve(model: Path) -> Any:
     params.n_batch = 2048
     params.n_ubatch = 512
     params.cache_prompt = True
-    # Prompts that left their slot; llama.cpp's default is 8 GB, which training has a use for.
+    # This cache holds prompts that left their slot; training needs the 8 GB of llama.cpp's default.
     params.cache_ram_mib = 512
     params.cpuparams.n_threads = cores()
     params.cpuparams_batch.n_threads = cores()
     params.ui = False
-    # Slots would show what is being asked; the log says warnings only.
+    # Slots would show prompts; the log holds warnings only.
     params.endpoint_slots = False
     params.verbosity = _WARNINGS
     return xllamacpp.Server(params)

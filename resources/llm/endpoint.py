@@ -1,4 +1,4 @@
-"""One endpoint of a role: its connection, its limits, what it can do, and whether it is well."""
+"""One endpoint of a role: its connection, its limits, its features and its health."""
 
 import asyncio
 import contextlib
@@ -33,25 +33,25 @@ from resources.llm.transport import LeanTransport, SdkTransport, is_loopback, op
 from resources.llm.types import Reply
 from resources.settings import FurtherEndpoint, Role
 
-# So many requests refused or garbled before any was answered well: the settings are at fault.
+# The settings are at fault where so many requests are refused or garbled before a good answer.
 _WRONG_AT_ONCE = 8
-# Before the first good answer few requests are sent at once: a wrong key or address shows at once.
+# Few requests are sent at once before a first good answer shows that key and URL are right.
 _FIRST_CONTACT = 4
 _CONTACT_S = 0.2
-# So many faults one after another: other endpoints get the calls for a while.
+# After so many faults one after another, other endpoints get the calls for a while.
 _FAULTS_IN_A_ROW = 5
 _FIRST_REST_S, _MOST_REST_S = 1.0, 60.0
-# One waiting request a slot, so that no slot is ever without work.
+# One request waits at each slot, so that no slot is ever without work.
 _EMBEDDED_IN_FLIGHT = 2 * SLOTS
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of a request.
+    """A request that needs no retry.
 
     Attributes:
-        reply: The reply, or why the call came to nothing.
-        completed: Whether the provider completed the call, so that it is kept.
+        reply: The reply, or the reason why the call was not sent.
+        completed: Whether the provider completed the call, so that the reply is kept.
         request: Body of the request as JSON.
         raw: The answer's body.
     """
@@ -65,14 +65,8 @@ class Sent:
 class Endpoint:
     """One endpoint that serves a role's model; used in one event loop.
 
-    Args:
-        role_name: tagger, scorer, refiner, judge, or ``outside_models.NAME``; for messages.
-        role: The role's settings.
-        place: Where it is, how it knows the model, and its limits.
-        price: Price of the model, where known.
-        shared: What processes share.
-        say: Takes a line for a person.
-        server: The embedded server, for an embedded role.
+    ``place`` holds its URL, its name of the model and its limits; ``say`` takes a line for a
+    person; ``server`` is the embedded server of an embedded role.
 
     Raises:
         LLMError: Its key or URL can't be used.
@@ -132,14 +126,14 @@ class Endpoint:
 
     @property
     def load(self) -> float:
-        """Share of its requests in flight that are taken; 1 and more: full."""
+        """Share of the requests that it may have in flight; from 1 on it is full."""
         if self._answered or self._contact_over():
             return self.in_flight / self.limit.limit
         return self.in_flight / min(self.limit.limit, _FIRST_CONTACT)
 
     @property
     def contact_s(self) -> float:
-        """Seconds until more than a few requests may be sent though none was answered yet."""
+        """Seconds until it gets more than a few requests even if none was answered yet."""
         if self._answered or self._faulted or self._first_at is None:
             return 0.0
         return max(self._first_at + _CONTACT_S - time.monotonic(), 0.0)
@@ -179,9 +173,9 @@ class Endpoint:
 
         A fault that every call would meet leaves the endpoint ``dead`` with the reason.
         """
-        misfit = self._hopeless(prepared)
-        if misfit is not None:
-            return _misfit(prepared, misfit)
+        excess = self._sure_excess(prepared)
+        if excess is not None:
+            return _not_sent(prepared, excess)
         if self._first_at is None:
             self._first_at = time.monotonic()
         call = prepared.call
@@ -198,9 +192,9 @@ class Endpoint:
             try:
                 async with asyncio.timeout(self.deadline_s):
                     if self._server is not None:
-                        misfit = await self._too_long(prepared)
-                        if misfit is not None:
-                            return _misfit(prepared, misfit)
+                        excess = await self._embedded_excess(prepared)
+                        if excess is not None:
+                            return _not_sent(prepared, excess)
                     self.rate.sent(began)
                     answer = await self._chat(body)
             except (TimeoutError, NoConnection, ConnectionLost) as error:
@@ -214,7 +208,7 @@ class Endpoint:
                     await self.rate.observe(answer.headers)
                     return self._sent(prepared, body, answer, decoded, latency)
                 fault = fault_of_answer(
-                    _with_told_status(answer, decoded),
+                    _with_true_status(answer, decoded),
                     decoded,
                     key=self._key,
                     messages=call.messages,
@@ -223,11 +217,11 @@ class Endpoint:
             if fault.lacks is not None and fault.lacks not in lacks:
                 await self.capabilities.miss(fault.lacks)
                 continue
-            await self._take_note(fault, began_in, began, url, answer)
+            await self._learn_from(fault, began_in, began, url, answer)
             return fault
 
     async def _chat(self, body: dict[str, Any]) -> HttpAnswer:
-        """One request, or where hedging is on and it takes long, the first of two."""
+        """The answer to one request or, where hedging is on, to the faster of two."""
         after = self._role.hedge_after_s
         if after is None:
             return await self._transport.chat(body)
@@ -240,16 +234,16 @@ class Endpoint:
             waiting = set(tasks)
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                well = [each for each in done if each.exception() is None]
-                if well:
-                    return well[0].result()
+                for task in done:
+                    if task.exception() is None:
+                        return task.result()
             return first.result()
         finally:
             for task in tasks:
                 task.cancel()
 
     async def _ask(self, body: dict[str, Any]) -> HttpAnswer:
-        """A request of the platform's own, to see what the endpoint can do."""
+        """Send a request that finds out what the endpoint can do."""
         async with asyncio.timeout(self.deadline_s):
             return await self._transport.chat(body)
 
@@ -258,7 +252,7 @@ class Endpoint:
         return await self.capabilities.learn_logprobs(self._ask)
 
     async def learn_all(self) -> Mapping[str, bool]:
-        """Find out all that it can do; features, and whether it has them."""
+        """Whether it has each feature that can be asked for."""
         await self.capabilities.learn_forms(self._ask, schema=True, grammar=True)
         await self.capabilities.learn_logprobs(self._ask)
         return self.capabilities.has
@@ -280,7 +274,7 @@ class Endpoint:
         request = orjson.dumps(body).decode()
         request_id = answer.headers.get("x-request-id") or answer.headers.get("apim-request-id")
         try:
-            said = read_completion(
+            completion = read_completion(
                 decoded,
                 max_tokens=prepared.max_tokens,
                 wants_logprobs=prepared.call.top_logprobs is not None,
@@ -293,13 +287,15 @@ class Endpoint:
             )
             return Sent(reply, True, request, raw[:RAW_CHARACTERS])
         self._answered, self._wrong = True, -1
-        reply = said.reply(prepared.key, self._price, request_id=request_id, latency_s=latency)
+        reply = completion.reply(
+            prepared.key, self._price, request_id=request_id, latency_s=latency
+        )
         return Sent(reply, True, request, raw)
 
-    async def _take_note(
+    async def _learn_from(
         self, fault: Fault, began_in: int, began: float, url: str, answer: HttpAnswer | None
     ) -> None:
-        """Learn from a fault: the limits, the endpoint's health, whether to go on at all."""
+        """Learn from a fault about limits and health; it may end the endpoint's use."""
         self._faulted = True
         if answer is not None:
             self._reached = True
@@ -335,7 +331,7 @@ class Endpoint:
                     self.dead = error
 
     def _count_wrong(self, detail: str, advice: str) -> None:
-        """Give up on an endpoint whose first answers were all unusable; one good one ends that."""
+        """Give up on the endpoint where its first answers are all unusable."""
         if self._wrong < 0:
             return
         self._wrong += 1
@@ -354,19 +350,19 @@ class Endpoint:
         role = self._set_at
         return f"check {role}.model ({self.model}) and {role}.base_url ({self.base_url})"
 
-    def _hopeless(self, prepared: PreparedCall) -> str | None:
-        """Why a prompt surely does not fit, where only its size is known.
+    def _sure_excess(self, prepared: PreparedCall) -> str | None:
+        """Why a prompt of this size surely does not fit; ``None`` where it may fit.
 
-        The embedded model's tokens are counted (``_too_long``). Elsewhere what is refused here
-        would not have fitted, and the endpoint itself refuses the rest.
+        An endpoint itself refuses the prompts that turn out too long. The embedded server counts
+        their tokens before (``_embedded_excess``).
         """
         if self._server is not None:
             return None
         least = prepared.least_prompt_tokens
-        return self._too_much(prepared, f"at least {least}", least, self._role.context)
+        return self._excess(prepared, f"at least {least}", least, self._role.context)
 
-    async def _too_long(self, prepared: PreparedCall) -> str | None:
-        """Why a prompt does not fit the embedded model; counted by the server where it is close."""
+    async def _embedded_excess(self, prepared: PreparedCall) -> str | None:
+        """Why a prompt does not fit the embedded model, whose server counts where it is close."""
         context = min(self._role.context, CONTEXT_PER_SLOT)
         # A token is at least one byte; the frame is the chat template's.
         frame = 8 * len(prepared.call.messages) + 40
@@ -381,13 +377,13 @@ class Endpoint:
         if answer.status != 200 or not isinstance(counted, dict):
             raise ConnectionLost("tokens not counted")
         tokens = int(counted["input_tokens"])
-        return self._too_much(prepared, str(tokens), tokens, context)
+        return self._excess(prepared, str(tokens), tokens, context)
 
-    def _too_much(self, prepared: PreparedCall, said: str, tokens: int, context: int) -> str | None:
+    def _excess(self, prepared: PreparedCall, shown: str, tokens: int, context: int) -> str | None:
         if tokens + prepared.max_tokens <= context:
             return None
         return (
-            f"the prompt has {said} tokens and the reply may have {prepared.max_tokens}, but the "
+            f"the prompt has {shown} tokens and the reply may have {prepared.max_tokens}, but the "
             f"{self._role_name}'s context is {context}; it was not sent"
         )
 
@@ -397,23 +393,23 @@ class Endpoint:
         return f"{await asyncio.to_thread(self._server.url)}/v1"
 
     async def _revive(self, url: str) -> None:
-        """Restart the embedded server if it died; one call does, the others find it living."""
+        """Restart the embedded server if it died and no other call has restarted it."""
         async with self._restarting:
             if self._transport.base_url == url:
                 self._transport.base_url = await self._server_url()
 
 
 def _set_at(role_name: str) -> str:
-    """Where the settings stand: a role's among the roles; an outside model's name says so."""
+    """The settings' key: a role is one of ``roles``, an outside model's name is its key."""
     return role_name if "." in role_name else f"roles.{role_name}"
 
 
-def _misfit(prepared: PreparedCall, reason: str) -> Sent:
+def _not_sent(prepared: PreparedCall, reason: str) -> Sent:
     return Sent(Reply(prepared.key, "too_long", detail=reason), completed=False)
 
 
-def _with_told_status(answer: HttpAnswer, decoded: Any) -> HttpAnswer:
-    """The answer with the status that its error tells, where it came with 200."""
+def _with_true_status(answer: HttpAnswer, decoded: Any) -> HttpAnswer:
+    """The answer with the status of the error in its body, where it came with 200."""
     if answer.status != 200:
         return answer
     error = decoded.get("error")
@@ -423,7 +419,7 @@ def _with_told_status(answer: HttpAnswer, decoded: Any) -> HttpAnswer:
 
 
 def _api_key(role_name: str, base_url: str, variable: str) -> str:
-    """The key of an endpoint, read now; empty where it is on this machine and needs none."""
+    """The key in the environment; empty for an endpoint on this machine that needs none."""
     if urlsplit(base_url).scheme not in ("http", "https"):
         raise LLMError(
             f"{_set_at(role_name)}.base_url must begin with http:// or https://: {base_url!r}"

@@ -1,9 +1,9 @@
 """Sends calls as fast as the endpoints allow, each once, and keeps every reply before it is seen.
 
-A call's way: claimed (no other process sends it) → permitted by the rate limit → within the budget
-→ noted on a free place of a healthy endpoint → sent → kept → delivered. The note stands as long as
-the call is in flight, and its reply takes its place; one that is left behind counts as lost. A
-fault that a retry can mend puts the call back in the queue. All of it runs in one event loop in a
+Each call passes these steps: claimed (no other process sends it) → permitted by the rate limit →
+within the budget → noted for an endpoint that is up → sent → kept → delivered. The note stands as
+long as the call is in flight, and the reply replaces it; a note that is left behind is a lost call.
+A fault that a retry can mend puts the call back in the queue. All of it runs in one event loop in a
 thread of its own; the stage's thread hands calls in and takes replies out in portions.
 """
 
@@ -30,13 +30,13 @@ from resources.llm.store import Flights, Record, ReplyStore, SentCall
 from resources.llm.types import Reply
 
 RETRIES = 6
-# A reached limit only costs time, so it is waited for longer than a fault.
+# A reached limit only costs time, so the engine waits longer for it than for a fault's end.
 _RATE_RETRIES = 60
 _FIRST_WAIT_S = 0.5
 _MOST_BACKOFF_S = 20.0
 _CLAIMED_AT_ONCE = 64
 _ASKED_FOR_AT_ONCE = 256
-# How often to look whether another process has the reply to a call that both want.
+# A call that another process has claimed is looked up in the store this often.
 _LOOK_EVERY_S = 0.3
 _WAKE_S = 0.5
 
@@ -46,11 +46,10 @@ class QueuedCall:
     """A call on its way.
 
     Attributes:
-        prepared: The call.
-        tokens: About how many tokens prompt and reply will have, for the rate limit.
+        tokens: Expected tokens of prompt and reply together, for the rate limit.
         most_usd: The most that it can cost, in dollars.
-        faults: Faults so far that a retry may mend.
-        waits: Refusals so far for the rate.
+        faults: How many faults that a retry may mend it has met.
+        waits: How often it was refused for the rate.
     """
 
     prepared: PreparedCall
@@ -62,13 +61,7 @@ class QueuedCall:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A call's reply.
-
-    Attributes:
-        work: The call.
-        reply: What came of it.
-        completed: Whether the provider completed it now, so that it was paid for.
-    """
+    """A call with its reply; ``completed`` if the provider made and priced the reply now."""
 
     work: QueuedCall
     reply: Reply
@@ -78,14 +71,8 @@ class Done:
 class Engine:
     """Sends calls to a role's endpoints; use it as a context manager.
 
-    Args:
-        open_endpoints: Makes the endpoints; called in the engine's event loop.
-        store: Where replies are kept.
-        shared: What processes share.
-        record: Makes what is kept of a completed call.
-        sent_call: Makes what is noted of a call before it is sent.
-        budget: What may be spent; ``None`` where there is no limit or no price.
-        report: Counts what happens.
+    It makes the endpoints in its event loop. ``record`` and ``sent_call`` make what the store keeps
+    of a completed call and of one that is about to be sent.
     """
 
     def __init__(
@@ -106,12 +93,12 @@ class Engine:
         self._sent_call = sent_call
         self._budget = budget
         self._report = report
-        # Shared by both threads, under the condition.
+        # Both threads share these, under the condition.
         self._turn = threading.Condition()
         self._done: list[Done] = []
         self._error: BaseException | None = None
         self._ended = False
-        # The event loop's own.
+        # Only the event loop uses these.
         self._loop: asyncio.AbstractEventLoop
         self._endpoints: Sequence[Endpoint] = ()
         self._incoming: deque[QueuedCall] = deque()
@@ -139,8 +126,8 @@ class Engine:
 
     @property
     def capacity(self) -> int:
-        """Calls that may be in flight at once as things stand."""
-        return sum(each.limit.limit for each in self._endpoints) or 1
+        """Calls that may be in flight at once by the endpoints' present limits."""
+        return sum(endpoint.limit.limit for endpoint in self._endpoints) or 1
 
     def submit(self, works: Sequence[QueuedCall]) -> None:
         """Hand in calls; their replies come out of ``take`` in any order."""
@@ -155,26 +142,26 @@ class Engine:
         if self._ended:
             raise self._error or LLMError("the engine has ended")
         learned = [
-            asyncio.run_coroutine_threadsafe(each.learn_logprobs(), self._loop).result()
-            for each in self._endpoints
+            asyncio.run_coroutine_threadsafe(endpoint.learn_logprobs(), self._loop).result()
+            for endpoint in self._endpoints
         ]
         return all(learned)
 
     def take(self) -> list[Done]:
-        """Wait for replies, and return all that are there.
+        """Wait for replies, and return all that have come.
 
         Raises:
-            LLMError: No further call can succeed. All calls in flight have ended and were kept
-                by then, and what they brought was returned before.
+            LLMError: No further call can succeed. All calls in flight have ended by then, and
+                their replies were kept and returned before.
         """
         with self._turn:
-            # A wait without end is not woken where another thread gets the signal.
+            # A wait without a timeout is not woken by a signal that another thread gets.
             while not self._done and not self._ended:
                 self._turn.wait(_WAKE_S)
-            found, self._done = self._done, []
-            if not found and self._error is not None:
+            done, self._done = self._done, []
+            if not done and self._error is not None:
                 raise self._error
-            return found
+            return done
 
     # What follows runs in the engine's thread.
 
@@ -191,7 +178,7 @@ class Engine:
             self._started.set()
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        """Have a function called in the event loop; nothing where that has ended."""
+        """Have the event loop call a function, unless the loop has ended."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
@@ -227,7 +214,7 @@ class Engine:
         self._quiet.set()
 
     def _pump(self) -> None:
-        """Start all that can be started now; called whenever something has changed."""
+        """Start all calls that can be started now, since something has changed."""
         if self._stopping:
             if not self._in_flight:
                 self._quiet.set()
@@ -256,11 +243,10 @@ class Engine:
         best: Endpoint | None = None
         # A single endpoint never rests: each call that failed waits by itself.
         alone = len(self._endpoints) == 1
-        up = [each for each in self._endpoints if alone or each.is_up(now)]
+        up = [endpoint for endpoint in self._endpoints if alone or endpoint.is_up(now)]
         if not up:
-            rested = min(
-                (each.resting_until for each in self._endpoints if each.dead is None), default=now
-            )
+            living = [endpoint for endpoint in self._endpoints if endpoint.dead is None]
+            rested = min((endpoint.resting_until for endpoint in living), default=now)
             self._wake_in(rested - now)
             return None
         for endpoint in up:
@@ -278,40 +264,35 @@ class Engine:
 
     async def _send(self, work: QueuedCall, endpoint: Endpoint, taken: float) -> None:
         cost: float | None = 0.0
-        # Until its reply is kept, a completed call stays noted and within what is booked.
-        completed = kept = False
+        # Until its reply is kept, a completed call stays noted, and its dollars stay reserved.
+        is_completed = is_kept = False
         try:
             await self._keeper.note(self._sent_call(work, endpoint))
-            came = await endpoint.attempt(work.prepared)
-            if isinstance(came, Sent):
-                completed = came.completed
-                if completed:
-                    cost = came.reply.cost_usd
-                    endpoint.rate.replied(
-                        work.tokens,
-                        taken,
-                        came.reply.prompt_tokens + came.reply.completion_tokens,
-                    )
-                    # The place stays taken until the reply is on disk, so that what a crash loses
-                    # is never more than what is in flight.
-                    record = self._record(work.prepared, came, endpoint)
-                    reply = await self._keeper.keep(record)
-                    kept = True
-                    self._report.replied(came.reply)
-                    reply = replace(reply, stored=False) if reply.stored else reply
-                    self._deliver(Done(work, reply, completed=True))
-                else:
-                    self._deliver(Done(work, came.reply))
+            result = await endpoint.attempt(work.prepared)
+            if isinstance(result, Fault):
+                self._retry(work, endpoint, result)
+            elif result.completed:
+                is_completed = True
+                cost = result.reply.cost_usd
+                tokens = result.reply.prompt_tokens + result.reply.completion_tokens
+                endpoint.rate.replied(work.tokens, taken, tokens)
+                # The call stays in flight until its reply is on disk, so that a crash never loses
+                # more replies than there are calls in flight.
+                reply = await self._keeper.keep(self._record(work.prepared, result, endpoint))
+                is_kept = True
+                self._report.replied(result.reply)
+                reply = replace(reply, stored=False) if reply.stored else reply
+                self._deliver(Done(work, reply, completed=True))
             else:
-                self._retry(work, endpoint, came)
+                self._deliver(Done(work, result.reply))
         except Exception as error:  # whatever it is, the stage's thread must hear it
             self._stop(error)
         finally:
-            if not completed:
+            if not is_completed:
                 self._keeper.end(work.prepared.key)
-            if self._budget and (kept or not completed):
+            if self._budget and (is_kept or not is_completed):
                 self._budget.settle(work.most_usd, cost)
-            if endpoint.dead is not None and all(each.dead for each in self._endpoints):
+            if endpoint.dead is not None and all(place.dead for place in self._endpoints):
                 self._stop(endpoint.dead)
             self._in_flight -= 1
             endpoint.in_flight -= 1
@@ -321,13 +302,12 @@ class Engine:
         """Put a call back after a fault, or give it up."""
         self._report.faulted(fault)
         if endpoint.dead is not None:
-            # Another endpoint gets it, if there is one left.
+            # Another endpoint gets the call, if one is left.
             self._ready.appendleft(work)
             return
         work.waits += fault.then == "wait"
         work.faults += fault.then == "retry"
-        given_up = fault.then == "call" or work.faults > RETRIES or work.waits > _RATE_RETRIES
-        if given_up:
+        if fault.then == "call" or work.faults > RETRIES or work.waits > _RATE_RETRIES:
             reply = Reply(work.prepared.key, fault.status, detail=fault.detail)
             self._deliver(Done(work, reply))
             return
@@ -338,7 +318,7 @@ class Engine:
 
     def _put_back(self, work: QueuedCall) -> None:
         self._delayed -= 1
-        # It has waited longest.
+        # The call goes first, since it has waited longest.
         self._ready.appendleft(work)
         self._pump()
 
@@ -350,25 +330,25 @@ class Engine:
                 self._turn.notify_all()
 
     def _stop(self, error: Exception) -> None:
-        """Begin no further call; those in flight end and are kept, since they are paid for."""
+        """Send no further call; those in flight end and are kept, since they are paid for."""
         if self._error is None:
             self._error = error
         self._stopping = True
 
     async def _claim(self) -> None:
-        """Make calls ready that no other process is asking for, and deliver what others have."""
-        wanted = max(_CLAIMED_AT_ONCE, self.capacity)
+        """Make calls ready that no other process asks for, and deliver replies that others got."""
         if not self._incoming:
             await asyncio.sleep(_LOOK_EVERY_S)
+        most = min(max(_CLAIMED_AT_ONCE, self.capacity), len(self._incoming))
         works = [self._elsewhere.popleft() for _ in range(len(self._elsewhere))]
-        works += [self._incoming.popleft() for _ in range(min(wanted, len(self._incoming)))]
+        works += [self._incoming.popleft() for _ in range(most)]
         keys = [work.prepared.key for work in works]
         release, self._release = self._release, []
         mine = await asyncio.to_thread(self._shared.claim, keys, release)
-        # Looked up again: another process may have had it made since.
-        made = await asyncio.to_thread(self._store.get_many, keys)
+        # Another process may have got a reply since the calls were first looked up.
+        stored_replies = await asyncio.to_thread(self._store.get_many, keys)
         for work in works:
-            reply = made.get(work.prepared.key)
+            reply = stored_replies.get(work.prepared.key)
             if reply is not None:
                 self._deliver(Done(work, reply))
             elif work.prepared.key in mine:
@@ -377,13 +357,13 @@ class Engine:
                 self._elsewhere.append(work)
 
     async def _book(self, work: QueuedCall) -> None:
-        """Book dollars for the next call; where that fails for good, stop."""
+        """Book dollars for the next call, and stop the engine where that can't succeed."""
         assert self._budget is not None  # noqa: S101 (callers have checked; for the type checker)
         while True:
             if await asyncio.to_thread(self._budget.book, work.most_usd):
                 return
             if self._in_flight:
-                # They mostly cost less than was reserved; each that ends comes back here.
+                # Calls mostly cost less than was reserved; when one ends, this is tried again.
                 return
             await asyncio.to_thread(self._budget.release)
             if not await asyncio.to_thread(self._budget.others_wait):
@@ -400,7 +380,7 @@ class Engine:
             await asyncio.to_thread(self._shared.beat)
 
     def _help(self, what: object, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something beside the sending, once at a time, and go on with sending after it."""
+        """Do some work beside the sending, one of its kind at a time, and then send on."""
         if what not in self._helpers:
             self._helpers[what] = self._loop.create_task(self._helped(what, work))
 
@@ -420,7 +400,7 @@ class Engine:
             self._report.limit_share = endpoint.rate.share()
 
     def _wake_in(self, seconds: float) -> None:
-        """Look again after some time, where no reply or fault may come before."""
+        """Pump again after some time, because no reply or fault may come before."""
         at = self._loop.time() + max(seconds, 0.001)
         if self._wake is not None:
             if self._wake.when() <= at:
@@ -434,17 +414,12 @@ class Engine:
 
 
 class _Keeper:
-    """Writes into the store what is sent and what comes back; much of it at once where it is fast.
-
-    Args:
-        store: The store.
-        owner: Who sends the calls.
-    """
+    """Writes an owner's calls and replies into the store, in as few transactions as keep up."""
 
     def __init__(self, store: ReplyStore, owner: str) -> None:
         self._store = store
         self._waiting = _Portion(owner)
-        self._some = asyncio.Event()
+        self._has_waiting = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None]
 
@@ -453,37 +428,37 @@ class _Keeper:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # What came is kept, also where nobody waits for it any more.
+        # Replies that came are kept, even if nobody waits for them any more.
         await _cancel([self._task])
         if self._writing:
             await self._writing
-        if self._some.is_set():
+        if self._has_waiting.is_set():
             await self._write(self._waiting)
 
     async def keep(self, record: Record) -> Reply:
-        """Return what the store holds for the call once it is on disk; its note ends with that."""
-        kept: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.records.append((record, kept))
-        self._some.set()
-        return await kept
+        """Keep a call's reply and end its note; return the reply that the store then holds."""
+        stored: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.records.append((record, stored))
+        self._has_waiting.set()
+        return await stored
 
     async def note(self, call: SentCall) -> None:
-        """Return once it is on disk that a call is in flight."""
+        """Note that a call is in flight; returns once the note is on disk."""
         noted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.sent[call.reply_id] = (call, noted)
-        self._some.set()
+        self._has_waiting.set()
         await noted
 
     def end(self, key: str) -> None:
-        """A call is in flight no longer, and has no reply that is kept."""
+        """End the note of a call that has no reply to keep."""
         self._waiting.sent.pop(key, None)
         self._waiting.ended.add(key)
-        self._some.set()
+        self._has_waiting.set()
 
     async def _work(self) -> None:
         while True:
-            await self._some.wait()
-            self._some.clear()
+            await self._has_waiting.wait()
+            self._has_waiting.clear()
             portion, self._waiting = self._waiting, _Portion(self._waiting.owner)
             # A commit that has begun is finished, whoever asks to stop.
             self._writing = asyncio.create_task(self._write(portion))
@@ -495,13 +470,13 @@ class _Keeper:
                 self._store.put_many, [record for record, _ in portion.records], portion.flights()
             )
         except Exception as error:  # whatever it is, those who wait must hear it
-            for waiting in portion.futures():
-                if not waiting.done():
-                    waiting.set_exception(error)
+            for future in portion.futures():
+                if not future.done():
+                    future.set_exception(error)
             return
-        for (_, kept), reply in zip(portion.records, replies, strict=True):
-            if not kept.done():
-                kept.set_result(reply)
+        for (_, stored), reply in zip(portion.records, replies, strict=True):
+            if not stored.done():
+                stored.set_result(reply)
         for _, noted in portion.sent.values():
             if not noted.done():
                 noted.set_result(None)
@@ -509,13 +484,9 @@ class _Keeper:
 
 @dataclass(slots=True)
 class _Portion:
-    """What is written in one transaction, and who waits for it.
+    """Records and notes that one transaction writes, with the futures that wait for them.
 
-    Attributes:
-        owner: Who sends the calls.
-        records: Completed calls.
-        sent: Calls that are about to be sent, by key.
-        ended: Keys of calls that are in flight no longer.
+    ``sent`` holds calls that are about to be sent, by key; ``ended`` keys of calls whose notes end.
     """
 
     owner: str
@@ -527,7 +498,7 @@ class _Portion:
         return Flights(self.owner, [call for call, _ in self.sent.values()], self.ended)
 
     def futures(self) -> "list[asyncio.Future[Any]]":
-        return [kept for _, kept in self.records] + [noted for _, noted in self.sent.values()]
+        return [stored for _, stored in self.records] + [noted for _, noted in self.sent.values()]
 
 
 async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
@@ -537,7 +508,7 @@ async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """The faster event loop, where the platform has it."""
+    """An event loop, the faster one where the platform has it."""
     try:
         import uvloop
     except ImportError:

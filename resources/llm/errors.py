@@ -1,4 +1,4 @@
-"""What can go wrong with a call; no message ever holds prompt text or a key."""
+"""The errors of the language models' calls; no message ever holds prompt text or a key."""
 
 from resources.errors import InternalError, MendableError
 
@@ -6,18 +6,12 @@ from resources.errors import InternalError, MendableError
 class LLMError(MendableError):
     """The calls of a stage can't go on; replies so far are kept.
 
-    A single call's trouble is not raised: it is the ``status`` and ``detail`` of its reply.
+    A fault of a single call is not raised: it is the ``status`` and ``detail`` of its reply.
     """
 
 
 class BudgetError(LLMError):
-    """The next call would exceed the budget; it was not made.
-
-    Attributes:
-        spent_usd: Dollars spent so far.
-        limit_usd: The budget.
-        remaining: Calls that were not made.
-    """
+    """The next call would exceed the budget; ``remaining`` calls were not made."""
 
     def __init__(self, message: str, *, spent_usd: float, limit_usd: float, remaining: int):
         super().__init__(message)
@@ -31,8 +25,8 @@ class StoreError(LLMError):
 
 
 class Unparsable(InternalError):  # noqa: N818 (it is a verdict on a reply, not a fault)
-    """A reply does not say what was asked for; the message is the reason, for a person.
+    """A reply does not say what was asked for; the message is the reason.
 
-    The reason may be shown to the model in the next attempt and to people in tables, so it never
+    The next attempt may show the reason to the model and tables show it to people, so it never
     quotes the reply.
     """

@@ -1,4 +1,4 @@
-"""What a failed request means: try again, give up on the call, or stop the whole batch."""
+"""Decides what a failed request means: try again, give up on the call, or stop the stage."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from resources.errors import PassingError
-from resources.llm.rate import wait_told
+from resources.llm.rate import requested_wait
 from resources.llm.types import Message, Status
 
-_WORDS = 300
-_QUOTE = 24
+_LONGEST_MESSAGE = 300
+_QUOTED_CHARACTERS = 24
 _KEY = re.compile(r"\b(?:sk|pk|key)-[\w*.-]{4,}|Bearer\s+\S+", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"context.?(?:length|size|window)|maximum context|prompt is too long|too many tokens",
@@ -22,7 +22,7 @@ _UNKNOWN_FIELD = re.compile(
     r"not allowed|not available|not enabled|invalid",
     re.IGNORECASE,
 )
-# What an endpoint may lack, by the fields of a request that ask for it.
+# The features that an endpoint may lack, and the fields of a request that ask for each.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "json_schema": ("response_format", "json_schema"),
     "tool": ("tools", "tool_choice"),
@@ -46,13 +46,7 @@ class ConnectionLost(PassingError, OSError):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What an endpoint answered.
-
-    Attributes:
-        status: HTTP status.
-        headers: Headers; names are found in any case.
-        body: The body as it came.
-    """
+    """What an endpoint answered; its headers may be looked up in any case."""
 
     status: int
     headers: Mapping[str, str]
@@ -65,14 +59,14 @@ class Fault:
 
     Attributes:
         then: ``retry`` it, ``wait`` (a limit was reached) and retry it, give up on this ``call``
-            alone, or ``stop`` the batch because every call would end so.
+            alone, or ``stop`` the stage because every call would end so.
         status: Status of the call's reply if it is given up.
-        detail: For a person; the provider's own words where there are some.
-        reason: In a word or two, for counting.
+        detail: Explains the fault to a person, in the provider's own words where it has some.
+        reason: Names the kind of fault in a word or two, for counting.
         wait_s: Seconds that the provider asked to wait.
-        unreachable: No connection could be made.
-        overload: The endpoint has more requests than it can serve.
-        lacks: What the endpoint does not have (``FIELDS``): ask again without it.
+        unreachable: Whether no connection could be made.
+        overload: Whether the endpoint has more requests than it can serve.
+        lacks: The feature (of ``FIELDS``) that the endpoint does not have; ask again without it.
     """
 
     then: Literal["retry", "wait", "call", "stop"]
@@ -86,7 +80,7 @@ class Fault:
 
 
 def fault_of_error(error: Exception, timeout_s: float) -> Fault:
-    """Classify what a transport or the deadline raised."""
+    """The fault that a transport's error or a missed deadline is."""
     if isinstance(error, TimeoutError):
         detail = f"no reply within {timeout_s:g} s"
         return Fault("retry", "failed", detail, "deadline", overload=True)
@@ -105,14 +99,10 @@ def fault_of_answer(
     messages: Sequence[Message],
     sent: Collection[str],
 ) -> Fault:
-    """Classify an answer that is not a success.
+    """The fault that an answer other than a success is.
 
-    Args:
-        answer: What came.
-        body: Its body decoded; ``None`` where it is no JSON.
-        key: The API key, which must not be in the detail.
-        messages: The prompt, which must not be in the detail.
-        sent: Fields of the request.
+    ``body`` is the answer's body decoded, or ``None`` where it is no JSON; ``sent`` holds the
+    request's fields. Neither the API key nor the prompt's messages get into the fault's detail.
     """
     status = answer.status
     error = body.get("error") if isinstance(body, dict) else None
@@ -121,15 +111,15 @@ def fault_of_answer(
     if not isinstance(error, dict):
         error = body if isinstance(body, dict) else {}
     code = str(error.get("code") or error.get("type") or "")
-    words = error.get("message")
-    detail = f"HTTP {status}{told(words, key, messages)}"
+    message = error.get("message")
+    detail = f"HTTP {status}{shown_message(message, key, messages)}"
     reason = f"HTTP {status}"
     if status == 429:
         if code == "insufficient_quota":
             return Fault("stop", "failed", detail, reason)
-        return Fault("wait", "failed", detail, reason, wait_told(answer.headers))
+        return Fault("wait", "failed", detail, reason, requested_wait(answer.headers))
     if status in (408, 409, 425) or status >= 500:
-        wait_s = wait_told(answer.headers)
+        wait_s = requested_wait(answer.headers)
         overload = status in (408, 503, 504, 529)
         return Fault("retry", "failed", detail, reason, wait_s, overload=overload)
     if status in (401, 403, 404, 405) or 300 <= status < 400:
@@ -138,34 +128,31 @@ def fault_of_answer(
         return Fault("call", "too_long", detail, reason)
     if code == "content_filter" or _FILTERED.search(detail):
         return Fault("call", "refused", detail, reason)
-    lacks = _lacking(str(words or ""), str(error.get("param") or ""), sent)
+    lacks = _lacking(str(message or ""), str(error.get("param") or ""), sent)
     return Fault("call", "refused", detail, reason, lacks=lacks)
 
 
-def _lacking(words: str, param: str, sent: Collection[str]) -> str | None:
+def _lacking(message: str, param: str, sent: Collection[str]) -> str | None:
     """The feature that an endpoint says that it does not have, if the request asked for it."""
     for feature, fields in FIELDS.items():
         if not set(fields) & set(sent):
             continue
         if param.split(".")[0] in fields:
             return feature
-        named = any(re.search(rf"\b{field}\b", words) for field in fields)
-        if named and _UNKNOWN_FIELD.search(words):
+        is_named = any(re.search(rf"\b{field}\b", message) for field in fields)
+        if is_named and _UNKNOWN_FIELD.search(message):
             return feature
     return None
 
 
-def told(words: Any, key: str, messages: Sequence[Message]) -> str:
-    """The provider's own words after a colon; nothing where they can't be shown.
+def shown_message(message: Any, key: str, messages: Sequence[Message]) -> str:
+    """A provider's message after a colon, without the API key; empty where there is none.
 
-    Args:
-        words: What the provider said.
-        key: The API key, which is left out.
-        messages: The prompt, which must not be quoted.
+    A message that quotes the prompt, whose messages are given, is not shown.
     """
-    if not isinstance(words, str) or not words.strip():
+    if not isinstance(message, str) or not message.strip():
         return ""
-    line = " ".join(words.split())[:_WORDS]
+    line = " ".join(message.split())[:_LONGEST_MESSAGE]
     if _quotes(line, messages):
         return " (the provider's message quotes the prompt and is left out)"
     if key:
@@ -176,7 +163,8 @@ def told(words: Any, key: str, messages: Sequence[Message]) -> str:
 def _quotes(line: str, messages: Sequence[Message]) -> bool:
     """Whether a line repeats a stretch of the prompt, or all of a short message."""
     contents = [" ".join(message["content"].split()) for message in messages]
-    windows = {line[start : start + _QUOTE] for start in range(len(line) - _QUOTE + 1)}
+    starts = range(len(line) - _QUOTED_CHARACTERS + 1)
+    windows = {line[start : start + _QUOTED_CHARACTERS] for start in starts}
     return any(
         content and (content in line or any(window in content for window in windows))
         for content in contents

@@ -1,25 +1,25 @@
-"""Learns a rate limit that no one tells, from which calls are refused."""
+"""Learns a rate limit that is stated nowhere, from the calls that are refused."""
 
 import math
 
 
 class LearnedRate:
-    """The limit of requests of an endpoint that tells it neither in headers nor in the settings.
+    """The limit of requests of an endpoint for which neither headers nor settings state one.
 
-    Between two refusals the endpoint's bucket is empty at both ends, so what it let through in
-    between, by the time, is its limit, whatever was sent. Until two refusals are far enough apart
-    to measure that, the rate is halved where it is too high and raised while nothing is refused;
-    never below one call a second, since an endpoint that refuses for another reason must not
-    silence the search: each refused call waits by itself, longer every time. A measured limit is
-    tried upwards now and then, in steps that double for as long as nothing is refused.
+    The endpoint's bucket is empty at each refusal, so the calls that it lets through between two
+    refusals, divided by the time, are its limit, whatever was sent. Until two refusals are far
+    enough apart to measure that, the rate is halved where it is too high and raised while nothing
+    is refused. It never falls below one call a second, since an endpoint that refuses for another
+    reason must not end the search: each refused call waits by itself, longer every time. A measured
+    limit is tried upwards now and then, in steps that double for as long as nothing is refused.
 
     Attributes:
         per_s: Calls per second to keep to; ``None`` while nothing was refused.
-        measured: Whether that was measured; otherwise it is being searched for.
+        measured: Whether that was measured; otherwise the search goes on.
     """
 
     _LEAST = 1.0
-    # Kept to with this little to spare, for clocks that differ.
+    # A measured limit is used up to this share, because clocks differ.
     _SPARE = 0.995
     _MEASURED_S, _MEASURED_CALLS = 1.0, 20
     _SEARCH_S, _SEARCH = 0.5, 1.3
@@ -36,13 +36,13 @@ class LearnedRate:
         self._held = 0.0
 
     def sent(self, now: float) -> None:
-        """A call was sent (``time.monotonic``)."""
+        """Note that a call was sent at a moment (``time.monotonic``)."""
         if self._began_at is None:
             self._began_at = now
         self._let_through += 1
 
     def refused(self, sent_at: float, now: float) -> None:
-        """A call that was sent at a moment was refused for the rate."""
+        """Learn from a call that was sent at a moment and refused for the rate."""
         self._let_through = max(self._let_through - 1, 0)
         self._step = self._TRY
         if self.per_s is None:
@@ -53,8 +53,8 @@ class LearnedRate:
         elapsed = now - self._refused_at
         if elapsed >= self._MEASURED_S and self._let_through >= self._MEASURED_CALLS:
             self.measured = True
-            # A bucket that was full meanwhile let through less than it could have; nothing was
-            # refused at the rate before the last try, so it is no less than that.
+            # A bucket that was full meanwhile let through less than it could have. Nothing was
+            # refused at the rate before the last try, so the limit is no less than that.
             self._change(max(self._let_through / elapsed * self._SPARE, self._held), now)
             self._held = 0.0
             self._measure_from(now)
@@ -62,7 +62,7 @@ class LearnedRate:
             self._change(self.per_s / 2, now)
 
     def tick(self, now: float) -> None:
-        """Time goes by: raise the rate where nothing was refused for long enough."""
+        """Raise the rate where nothing was refused for long enough."""
         if self.per_s is None:
             return
         if self.measured and now - self._changed_at >= self._TRY_S:
@@ -73,7 +73,7 @@ class LearnedRate:
             self._change(self.per_s * self._SEARCH, now)
 
     def follow(self, per_s: float, measured: bool, now: float) -> None:
-        """Keep to what another process has learned, or this one before."""
+        """Keep to a rate that another process has learned, or this one before."""
         if self.per_s is not None and math.isclose(per_s, self.per_s, rel_tol=1e-6):
             return
         if self.per_s is None:

@@ -1,4 +1,4 @@
-"""What a model's tokens cost: by the home's own prices, else by those that genai-prices lists."""
+"""Prices of models' tokens: the home's own prices, else those that genai-prices lists."""
 
 import math
 import re
@@ -15,22 +15,22 @@ from resources.settings import Role
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 _NEEDED = {"input", "output"}
 _OPTIONAL = {"cached_input", "batch"}
-# OpenAI's batch API costs half, for whichever of OpenAI's models.
+# OpenAI's batch API costs half, for all models of OpenAI.
 _OPENAI_BATCH = 0.5
 _NO_DISCOUNT = 1.0
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a model's tokens cost.
+    """A model's price.
 
     Attributes:
         input: Dollars per million tokens of prompt.
         output: Dollars per million tokens of reply.
         cached_input: Dollars per million tokens of prompt that the provider had in its cache;
-            ``None``: they cost as much as the others.
+            ``None`` means that they cost as much as the others.
         batch: Factor in [0, 1] on the price of a call that is sent in a batch.
-        source: Who says so.
+        source: The file or package that lists the price.
     """
 
     input: float
@@ -54,16 +54,11 @@ class Price:
     ) -> float:
         """Dollars for one call.
 
-        Args:
-            prompt_tokens: Tokens of the prompt, the cached ones included.
-            completion_tokens: Tokens of the reply.
-            cached_tokens: Tokens of the prompt that were read from the provider's cache; what is
-                beyond the prompt is not counted.
-            batch: Whether the call was sent in a batch.
+        The prompt's tokens include the cached ones; more cached tokens than these do not count.
         """
         cached = min(cached_tokens, prompt_tokens)
-        each_cached = self.input if self.cached_input is None else self.cached_input
-        prompt = (prompt_tokens - cached) * self.input + cached * each_cached
+        cached_input = self.input if self.cached_input is None else self.cached_input
+        prompt = (prompt_tokens - cached) * self.input + cached * cached_input
         dollars = (prompt + completion_tokens * self.output) / 1e6
         return dollars * self.batch if batch else dollars
 
@@ -81,7 +76,7 @@ def price_of(role: Role, home: Path) -> Price | None:
     if role.embedded:
         return Price(0.0, 0.0)
     own = own_prices(home)
-    if price := own.get(role.model) or own.get(_undated(role.model)):
+    if price := own.get(role.model) or own.get(_DATE.sub("", role.model)):
         return price
     listed = {
         _listed_price(place.model or role.model, place.base_url, role.context)
@@ -94,7 +89,7 @@ def own_prices(home: Path) -> dict[str, Price]:
     """The prices of the home's ``prices.toml``, by the model's name.
 
     Raises:
-        LLMError: The file is not usable; the message says where.
+        LLMError: The file is not usable; the message names the entry.
     """
     path = home / "prices.toml"
     if not path.exists():
@@ -132,8 +127,8 @@ def _is_amount(value: Any) -> bool:
 
 
 def _listed(model: str, **provider: Any) -> Any:
-    """What genai-prices lists of a provider's model; ``None`` where it knows neither."""
-    # Imported late, as the table of all providers' prices takes a quarter of a second to load.
+    """The entry of genai-prices for a provider's model; ``None`` where it has none."""
+    # The package is imported late, as its table takes a quarter of a second to load.
     from genai_prices import Usage, calc_price
 
     try:
@@ -149,7 +144,7 @@ def _listed_price(model: str, url: str, context: int) -> Price | None:
     now = datetime.now(UTC)
     rates, *later = (listed.get_prices(now + timedelta(hours=hour)) for hour in range(24))
     prompt, reply = _flat(rates.input_mtok, context), _flat(rates.output_mtok, context)
-    changes = rates.requests_kcount is not None or any(each != rates for each in later)
+    changes = rates.requests_kcount is not None or any(other != rates for other in later)
     if prompt is None or reply is None or changes:
         return None
     cached = _flat(rates.cache_read_mtok, context)
@@ -167,7 +162,3 @@ def _flat(rate: Any, context: int) -> float | None:
 
 def _batch_factor(model: str) -> float:
     return _OPENAI_BATCH if _listed(model, provider_id="openai") else _NO_DISCOUNT
-
-
-def _undated(model: str) -> str:
-    return _DATE.sub("", model)

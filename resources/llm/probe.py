@@ -1,4 +1,4 @@
-"""What a role's endpoints can do: as it is remembered, or asked anew because a person wants it."""
+"""Tells a person what a role's endpoints can do: as it is remembered, or by asking them anew."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,23 +16,14 @@ _GREETING = Call(({"role": "user", "content": "Say hello."},), "probe", max_toke
 
 
 def remembered(role: Role, place: FurtherEndpoint, shared: Coordination) -> Mapping[str, bool]:
-    """What is known of an endpoint: features, and whether it has them; asks nothing."""
+    """Whether an endpoint has each feature, as far as that is remembered; asks nothing."""
     return _capabilities(role, place, shared).has
 
 
 def ask_anew(
     role_name: str, role: Role, place: FurtherEndpoint, shared: Coordination
 ) -> Mapping[str, bool]:
-    """Forget what is known of an endpoint and ask it: one plain call, then one a feature.
-
-    Args:
-        role_name: tagger, scorer, refiner or judge; for messages.
-        role: The role's settings.
-        place: The endpoint.
-        shared: Where it is remembered.
-
-    Returns:
-        Features, and whether it has them.
+    """Whether an endpoint has each feature, found out anew: by one plain call and one a feature.
 
     Raises:
         LLMError: It does not even answer a plain call, which says nothing of its features.
@@ -45,9 +36,9 @@ def ask_anew(
 async def _ask(endpoint: Endpoint, role: Role) -> Mapping[str, bool]:
     await endpoint.open()
     try:
-        came = await endpoint.attempt(prepare(_GREETING, role))
-        if isinstance(came, Fault):
-            raise endpoint.dead or LLMError(f"{endpoint.base_url}: {came.detail}")
+        result = await endpoint.attempt(prepare(_GREETING, role))
+        if isinstance(result, Fault):
+            raise endpoint.dead or LLMError(f"{endpoint.base_url}: {result.detail}")
         return await endpoint.learn_all()
     finally:
         await endpoint.close()

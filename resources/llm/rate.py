@@ -1,7 +1,7 @@
-"""A key's rate limit as one process sees it: permits in small portions, and learning the limit.
+"""A key's rate limit as one process sees it: it gets permits in portions and learns the limit.
 
-The limit is shared by all processes that use the key (``coordination``). It comes from the
-settings, else from the endpoint's ``x-ratelimit-*`` headers, else it is learned from refusals.
+All processes that use the key share the limit (``coordination``). It comes from the settings, else
+from the endpoint's ``x-ratelimit-*`` headers, else it is learned from refusals.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from resources.llm.learned_rate import LearnedRate
 
 # Portions are asked for no more often than this; the shared bucket is deeper.
 _ASK_EVERY_S = 0.02
-# Over so many seconds it is counted how much of the limit is in use.
+# The share of the limit that is in use is a mean over so many seconds.
 _LATELY_S = 2.0
-# A measured limit is kept to with this little to spare, for clocks that differ.
+# A limit of the headers is used up to this share, because clocks differ.
 _SPARE = 0.995
 _LONGEST_RESET_S = 90.0
-# What a call weighs, a call later, in the ratio of tokens had to tokens thought.
+# Each later call lowers a call's weight in the ratio of actual to expected tokens by this factor.
 _FORGET = 0.98
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
@@ -31,11 +31,7 @@ _DURATION = re.compile(
 class RateLimit:
     """The permits of one process for one key and model.
 
-    Args:
-        shared: What processes share.
-        name: Name of the limit there.
-        requests_per_minute: The limit where it is set.
-        tokens_per_minute: Likewise.
+    All processes know the limit by its name. Limits per minute are those of the settings.
     """
 
     def __init__(
@@ -48,17 +44,17 @@ class RateLimit:
         self._shared = shared
         self._name = name
         self._set = (_per_second(requests_per_minute), _per_second(tokens_per_minute))
-        self._told: tuple[float | None, float | None] = (None, None)
+        self._by_headers: tuple[float | None, float | None] = (None, None)
         self._learned = LearnedRate()
         self._learning = asyncio.Lock()
-        # What was learned before, by whatever process, holds until this one knows better.
+        # What any process learned before holds until this one knows better.
         stored = shared.limits(name)
         self.requests_per_s = self._set[0] or stored[0]
         self.tokens_per_s = self._set[1] or stored[1]
         # Tokens that were taken out of the limit for each permit.
         self._permits: deque[float] = deque()
-        # What calls had, to what they were thought to have: tokenizers are not always known.
-        self._thought, self._had = 0.0, 0.0
+        # Calls' tokens as expected and as they were, since tokenizers are not always known.
+        self._expected, self._actual = 0.0, 0.0
         self.refusals = 0
         self._users = 1
         self._resume_at = 0.0
@@ -74,7 +70,7 @@ class RateLimit:
 
     @property
     def paused_s(self) -> float:
-        """Seconds that the endpoint asked to wait and that are not over; 0 where none."""
+        """Seconds left of the pause that the endpoint asked for; 0 without one."""
         return max(self._resume_at - time.time(), 0.0)
 
     @property
@@ -83,16 +79,16 @@ class RateLimit:
         return len(self._permits)
 
     def use_permit(self) -> float:
-        """A call is about to be sent; the tokens that its permit took (0 where it had none)."""
+        """Use a permit for a call that is sent now; the tokens that it took, 0 without one."""
         return self._permits.popleft() if self._permits else 0.0
 
     def sent(self, now: float) -> None:
-        """A request is sent now (``time.monotonic``)."""
+        """Note that a request is sent at a moment (``time.monotonic``)."""
         self._learned.sent(now)
         self._sent_lately += 1
 
     def share(self) -> float | None:
-        """Share of the limit of requests that this process took lately; ``None`` without one."""
+        """Share of the request limit that this process took lately; ``None`` without a limit."""
         if self.requests_per_s is None:
             return None
         elapsed = time.monotonic() - self._lately_from
@@ -102,52 +98,50 @@ class RateLimit:
         return self._share
 
     async def ask(self, tokens: Sequence[int]) -> None:
-        """Get permits for waiting calls, or find out after some time that there are none.
+        """Get permits for waiting calls, given the expected tokens of each, prompt and reply.
 
-        Args:
-            tokens: Tokens that the calls that wait are thought to have, prompt and reply together,
-                in their order.
+        It returns without permits after some time where the limit lets no call through.
         """
         await asyncio.sleep(max(self._ask_at - time.monotonic(), 0.0))
         owed, self._owed = self._owed, 0.0
-        ratio = self._had / self._thought if self._thought else 1.0
+        ratio = self._actual / self._expected if self._expected else 1.0
         sizes = [size * ratio for size in tokens]
         grant = await asyncio.to_thread(self._shared.take, self._name, sizes, self._set, owed)
         self._permits = deque(sizes[: grant.calls])
-        self._note(grant)
+        self._follow(grant)
         self._ask_at = time.monotonic() + min(max(grant.wait_s, _ASK_EVERY_S), 1.0)
         if self._learns:
             async with self._learning:
                 before = self._learned.per_s
                 self._learned.tick(time.monotonic())
                 if self._learned.per_s != before:
-                    await self._tell(emptied=False)
+                    await self._share_learned(emptied=False)
 
-    def replied(self, thought: int, taken: float, had: int) -> None:
-        """A call was let through, and its tokens are known now.
+    def replied(self, expected: int, taken: float, actual: int) -> None:
+        """Correct what a call took out of the limit once its tokens are known.
 
         Args:
-            thought: Tokens that it was thought to have.
+            expected: Tokens that it was expected to have.
             taken: Tokens that its permit took (``use_permit``).
-            had: Tokens that it had; 0 where that was not told.
+            actual: Tokens that it had; 0 where the endpoint did not say.
         """
-        if not had:
+        if not actual:
             return
-        self._thought = self._thought * _FORGET + thought
-        self._had = self._had * _FORGET + had
+        self._expected = self._expected * _FORGET + expected
+        self._actual = self._actual * _FORGET + actual
         if self.tokens_per_s is not None:
-            self._owed += had - taken
+            self._owed += actual - taken
 
     async def observe(self, headers: Mapping[str, str]) -> None:
-        """Learn the limits that an answer's headers tell, where none are set."""
-        told = (_limit(headers, "requests"), _limit(headers, "tokens"))
+        """Learn the limits that an answer's headers state, where none are set."""
+        stated, before = (_limit(headers, "requests"), _limit(headers, "tokens")), self._by_headers
         news = [
             new if mine is None and new is not None and new != old else None
-            for mine, new, old in zip(self._set, told, self._told, strict=True)
+            for mine, new, old in zip(self._set, stated, before, strict=True)
         ]
         if news == [None, None]:
             return
-        self._told = (told[0] or self._told[0], told[1] or self._told[1])
+        self._by_headers = (stated[0] or before[0], stated[1] or before[1])
         self.requests_per_s = news[0] or self.requests_per_s
         self.tokens_per_s = news[1] or self.tokens_per_s
         await asyncio.to_thread(
@@ -155,11 +149,9 @@ class RateLimit:
         )
 
     async def refused(self, wait_s: float | None, sent_at: float) -> None:
-        """The endpoint refused a call for its rate.
+        """Learn from a call, sent at a moment (``time.monotonic``), that was refused for the rate.
 
-        Args:
-            wait_s: Seconds that it asked to wait, if it did.
-            sent_at: When the call was sent (``time.monotonic``).
+        The endpoint may have asked to wait some seconds.
         """
         self.refusals += 1
         if wait_s:
@@ -169,21 +161,21 @@ class RateLimit:
             return
         async with self._learning:
             if self._learned.per_s is None:
-                # Others may use the key and know already.
+                # Other processes may use the key and know its limit.
                 grant = await asyncio.to_thread(self._shared.take, self._name, (), self._set)
                 if grant.users > 1:
-                    self._note(grant)
+                    self._follow(grant)
             before, now = self._learned.per_s, time.monotonic()
             self._learned.refused(sent_at, now)
             if self._learned.per_s != before:
-                await self._tell(emptied=True)
+                await self._share_learned(emptied=True)
 
     @property
     def _learns(self) -> bool:
-        """Whether the limit of requests is neither set nor told."""
-        return self._set[0] is None and self._told[0] is None
+        """Whether neither settings nor headers state the limit of requests."""
+        return self._set[0] is None and self._by_headers[0] is None
 
-    def _note(self, grant: Grant) -> None:
+    def _follow(self, grant: Grant) -> None:
         self._users = grant.users
         self.requests_per_s, self.tokens_per_s = grant.requests_per_s, grant.tokens_per_s
         if self._learns and grant.requests_per_s is not None:
@@ -191,7 +183,7 @@ class RateLimit:
             share = grant.requests_per_s / grant.users
             self._learned.follow(share, grant.measured, time.monotonic())
 
-    async def _tell(self, *, emptied: bool) -> None:
+    async def _share_learned(self, *, emptied: bool) -> None:
         assert self._learned.per_s is not None  # noqa: S101 (callers have seen to it)
         self.requests_per_s = self._learned.per_s * self._users
         await asyncio.to_thread(
@@ -203,15 +195,14 @@ class RateLimit:
         )
 
 
-def wait_told(headers: Mapping[str, str]) -> float | None:
+def requested_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that an answer asks to wait: ``Retry-After`` (number or date), else the resets.
 
-    Args:
-        headers: The answer's headers, names in lower case.
+    The headers' names are in lower case.
     """
-    asked_s = retry_after(headers)
-    if asked_s is not None:
-        return asked_s
+    wait_s = retry_after(headers)
+    if wait_s is not None:
+        return wait_s
     for kind in ("requests", "tokens"):
         if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
             reset = _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
@@ -226,19 +217,19 @@ def _per_second(per_minute: float | None) -> float | None:
 
 
 def _limit(headers: Mapping[str, str], kind: str) -> float | None:
-    """Requests or tokens per second by the headers, which tell them per minute."""
+    """Requests or tokens per second by the headers, which state them per minute."""
     per_minute = number(headers.get(f"x-ratelimit-limit-{kind}"))
     reset = _duration(headers.get(f"x-ratelimit-reset-{kind}", ""))
     if reset is not None and reset > _LONGEST_RESET_S:
-        # What needs longer to be full again is a limit for a day, as some providers have it.
+        # A limit that takes longer to reset is one for a day, as some providers have it.
         return None
     return per_minute / 60 * _SPARE if per_minute else None
 
 
 def _duration(text: str) -> float | None:
     """Seconds of a duration as OpenAI writes it (``6m0s``, ``1.2s``, ``120ms``), or of a number."""
-    found = _DURATION.fullmatch(text)
-    if not text or found is None:
+    parts = _DURATION.fullmatch(text)
+    if not text or parts is None:
         return number(text)
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in found.groups())
+    hours, minutes, seconds, milliseconds = (float(part or 0) for part in parts.groups())
     return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000

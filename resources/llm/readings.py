@@ -1,7 +1,7 @@
-"""What a reply says: numbers and preferences from token probabilities, scores and lists from text.
+"""Reads replies: numbers and preferences from token probabilities, scores and lists from text.
 
-Pure functions that every stage reads replies with. What can't be read is ``Unparsable`` and
-becomes a missing value; no reading ever guesses a score.
+Every stage reads its replies with these pure functions. A reply that can't be read is
+``Unparsable`` and becomes a missing value; no reading ever guesses a score.
 """
 
 import ast
@@ -14,15 +14,6 @@ from typing import Any
 from resources.llm.errors import Unparsable
 from resources.llm.types import Reply
 
-__all__ = [
-    "Unparsable",
-    "expected_number",
-    "parse_json_list",
-    "parse_score",
-    "parse_score_pair",
-    "preference",
-]
-
 _NUMBER = r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?![\w]|\.\d)"
 _OUT_OF = r"\s*(?:/|out of)\s*(\d+(?:\.\d+)?)"
 _SCORE_WORD = r"(?:score|rating)"
@@ -33,49 +24,46 @@ _NAMED = re.compile(
 _WHOLE_LINE = re.compile(rf"[\s*\"'(\[]*({_NUMBER})(?:{_OUT_OF})?[\s*\"')\].]*")
 _NUMBERS = re.compile(_NUMBER)
 _DENOMINATOR = re.compile(_OUT_OF)
+_OPENS = re.compile(r"[\[{]")
 _CLOSES = {"[": "]", "{": "}"}
 _DIGITS = "0123456789"
-# Tokens that need not show in the text: blanks, and marks such as <|im_end|>, </s> and [EOS].
+# These tokens need not show in the text: blanks, and marks such as <|im_end|>, </s> and [EOS].
 _UNSEEN = re.compile(r"\s*|<[^<>]*>|\[[^\[\]]*\]")
-# Most doubt that a reading may leave, as a share of the range: half the distance between the least
-# and the greatest expected value.
+# A reading may leave this much doubt, as a share of the range: half the distance between the least
+# and the greatest value that the expected value may have.
 _MOST_DOUBT = 0.05
 
 
 def preference(reply: Reply, labels: tuple[str, str] = ("A", "B")) -> float:
     """Log-odds of the first label against the second: log p(first) - log p(second).
 
-    Read from the first token's alternatives, whose probabilities are summed over the variants of
-    a label ("A", " A"). Where that token begins both labels ("Sample" of "Sample A" and "Sample
-    B"), they are read at the first token that tells them apart. A label that is not listed is at
-    most as likely as the least likely alternative that is, and gets that probability: the
-    magnitude is then a lower bound.
-
-    Args:
-        reply: The reply with its token probabilities.
-        labels: The labels, neither of them empty.
+    The first token's alternatives give the labels' probabilities, which are summed over the
+    variants of a label ("A", " A"). Where that token begins both labels ("Sample" of "Sample A" and
+    "Sample B"), the first token that tells them apart does. A label that is not listed is at most
+    as likely as the least likely alternative that is, and gets that probability: the magnitude is
+    then a lower bound. Neither label may be empty.
 
     Raises:
         Unparsable: No alternatives, neither label is among them, or the tokens end before they
             tell the labels apart.
     """
     _need_probabilities(reply)
-    for written, alternatives, came in _steps(reply):
+    for written, alternatives, chosen in _steps(reply):
         meant = _labels_by_token(written, [token for token, _ in alternatives], labels)
         by_label: dict[str, list[float]] = {label: [] for label in labels}
         for token, logprob in alternatives:
             if len(meant[token]) == 1:
                 by_label[meant[token][0]].append(logprob)
-        found = [_log_sum(logprobs) for logprobs in by_label.values()]
-        is_listed = found != [None, None]
-        if came is not None and meant[came] == labels and (came.strip() or not is_listed):
+        sums = [_log_sum(logprobs) for logprobs in by_label.values()]
+        is_listed = sums != [None, None]
+        if chosen is not None and meant[chosen] == labels and (chosen.strip() or not is_listed):
             continue
         if not is_listed:
             raise Unparsable(
                 f"neither {labels[0]} nor {labels[1]} is among the likely first tokens"
             )
         least = min(logprob for _, logprob in alternatives)
-        first, second = (least if value is None else value for value in found)
+        first, second = (least if value is None else value for value in sums)
         return first - second
     raise Unparsable(
         f"the tokens do not tell {labels[0]} from {labels[1]}; labels that begin differently do, "
@@ -86,15 +74,11 @@ def preference(reply: Reply, labels: tuple[str, str] = ("A", "B")) -> float:
 def expected_number(reply: Reply, low: int, high: int) -> float:
     """Expected value over the whole numbers in [low, high] that the reply may begin with.
 
-    Probabilities are renormalized over what is listed. Where numbers are of several tokens, the
-    generated tokens are followed: each token's alternatives tell how likely the number goes on in
-    which way, or ends. A number that begins otherwise ("9", which 90 begins with too) is spread
-    over all that it may become. With ranges of single digits the first token tells all.
-
-    Args:
-        reply: The reply with its token probabilities.
-        low: Least number, at least 0.
-        high: Greatest number.
+    Probabilities are renormalized over the listed alternatives. Where numbers have several tokens,
+    the generated tokens are followed: each token's alternatives tell how likely the number goes on
+    in which way, or ends. The probability of another beginning ("9", with which 90 begins too) is
+    spread over all numbers that it may become. In a range of single digits the first token tells
+    all. The least number is at least 0.
 
     Raises:
         Unparsable: No alternatives, no number of the range among them, or the expected value is
@@ -113,14 +97,15 @@ def expected_number(reply: Reply, low: int, high: int) -> float:
             f"the token probabilities do not tell the numbers from {low} to {high} apart; the "
             "reading 'generated' does, or a range of single digits"
         )
-    expected = sum(_mean(numbers) * weight for numbers, weight in weights.items()) / total
+    means = (sum(numbers) / len(numbers) * weight for numbers, weight in weights.items())
+    expected = sum(means) / total
     return min(max(expected, low), high)
 
 
 def parse_score(text: str, low: float, high: float) -> float:
     """One score in [low, high] that was written as text.
 
-    Read as, in this order: ``[[7]]``; JSON with ``score`` or ``rating``; ``Score: 7`` or
+    It is read, in this order, as ``[[7]]``; JSON with ``score`` or ``rating``; ``Score: 7`` or
     ``Rating: 7/10``; the first line that holds a number alone (``7``, ``7/10``). A number within a
     sentence is not a score.
 
@@ -133,19 +118,20 @@ def parse_score(text: str, low: float, high: float) -> float:
     from_json = _json_score(text)
     if from_json is not None:
         return _in_range(from_json, low, high)
-    found = _NAMED.search(text) or _number_line(text)
-    if found is None:
+    match = _NAMED.search(text) or _number_line(text)
+    if match is None:
         raise Unparsable("the reply has no score")
-    if found[2] is not None and float(found[2]) != high:
-        raise Unparsable(f"the score is out of {found[2]}, not out of {high:g}")
-    return _in_range(float(found[1]), low, high)
+    score, maximum = match.groups()
+    if maximum is not None and float(maximum) != high:
+        raise Unparsable(f"the score is out of {maximum}, not out of {high:g}")
+    return _in_range(float(score), low, high)
 
 
 def parse_score_pair(text: str, low: float, high: float) -> tuple[float, float]:
-    """Two scores in [low, high]: the first line that holds exactly two numbers.
+    """Two scores in [low, high], of the first line that holds exactly two numbers.
 
-    Numbers that stand after a colon are preferred, so that ``Sample 1: 80, Sample 2: 65`` is read
-    as 80 and 65; a denominator (``8/10 7/10``) is passed over where it is the range's end.
+    In a line with other numbers, those after a colon count, so that ``Sample 1: 80, Sample 2: 65``
+    is read as 80 and 65. A denominator (``8/10 7/10``) is passed over where it is the range's end.
 
     Raises:
         Unparsable: No such line, or a score out of range or out of another maximum.
@@ -186,25 +172,25 @@ def _need_probabilities(reply: Reply) -> None:
 
 
 def _steps(reply: Reply) -> Iterator[tuple[str, Sequence[tuple[str, float]], str | None]]:
-    """Along the generated tokens: what is written before, the alternatives, and which one came.
+    """Along the generated tokens: the text before, the alternatives, and the one that came.
 
-    Ends after the first token of which is not known which one came.
+    The steps end after the first token of which the text does not show which alternative came.
     """
     path = _generated(reply)
     written = ""
     for position, alternatives in enumerate(reply.logprobs):
-        came = path[position] if position < len(path) else None
-        yield written, alternatives, came
-        if came is None:
+        chosen = path[position] if position < len(path) else None
+        yield written, alternatives, chosen
+        if chosen is None:
             return
-        written = _joined(written, came)
+        written = _joined(written, chosen)
 
 
 def _generated(reply: Reply) -> tuple[str, ...]:
-    """The generated tokens, as far as the text tells: the alternatives are not marked.
+    """The generated tokens, as far as the text shows which alternatives came.
 
     Where the text can be made of the listed tokens in several ways ("10" of one token and an end
-    mark, or of "1" and "0"), it is the likeliest.
+    mark, or of "1" and "0"), the likeliest way counts.
     """
     text = reply.text.lstrip()
     # The likeliest tokens so far, by the length of the text that they make.
@@ -238,22 +224,22 @@ def _joined(written: str, token: str) -> str:
 def _labels_by_token(
     written: str, tokens: Sequence[str], labels: tuple[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """By token the labels that it completes or that may come of it, after what is written."""
+    """By token the labels that it completes or may lead to, after the text before it."""
     texts = [_joined(written, token) for token in tokens]
     stripped = [text.strip() for text in texts]
-    # No part of a label that is listed as one token is a beginning of it: the tokenizer would have
-    # used that token.
+    # A label that is listed as one token does not begin with a part of it: the tokenizer would have
+    # used the whole token.
     begun = [label for label in labels if label not in stripped]
     initials = {label[0] for label in labels}
     meant: dict[str, tuple[str, ...]] = dict.fromkeys(tokens, ())
     for token, text, word in zip(tokens, texts, stripped, strict=True):
         if not text:
-            # Blank before the first word: any label may come.
+            # Any label may follow a blank before the first word.
             meant[token] = labels
             continue
         if text[0] not in initials:
             continue
-        # An end mark without text adds nothing to what is written, but ends it.
+        # An end mark without text adds nothing to the text before it, but ends it.
         fitting = [label for label in begun if label.startswith(text)] if token else []
         if token and word in labels:
             fitting.append(word)
@@ -264,18 +250,18 @@ def _labels_by_token(
 
 
 def _numbers(reply: Reply, low: int, high: int) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Shares of probability, each with the numbers (ascending) that it may belong to."""
+    """Shares of probability, each after the numbers (ascending) to which it may belong."""
     steps = _steps(reply) if high > 9 else iter([("", reply.logprobs[0], None)])
     share, digits = 1.0, ""
     numbers: tuple[int, ...] = ()
-    for position, (written, alternatives, came) in enumerate(steps):
-        # Later tokens' probabilities are shares of what is left after the tokens before.
+    for position, (written, alternatives, chosen) in enumerate(steps):
+        # A later token's probabilities are shares of the probability that the tokens before left.
         listed = sum(math.exp(logprob) for _, logprob in alternatives) if position else 1.0
         if listed <= 0:
             break
         weights = _weights(written, alternatives)
         whole = {spelled for spelled, _ in weights}
-        followed = None if came is None else _digits(written, came)
+        followed = None if chosen is None else _digits(written, chosen)
         goes_on: tuple[float, str, tuple[int, ...]] | None = None
         for (spelled, ended), weight in weights.items():
             part = share * weight / listed
@@ -288,10 +274,10 @@ def _numbers(reply: Reply, low: int, high: int) -> Iterator[tuple[tuple[int, ...
         if goes_on is None:
             return
         share, digits, numbers = goes_on
-    # No later token tells how likely the number ended here; the text may tell that it did.
+    # No later token tells how likely the number ended here, but the text may show that it did.
     rest = reply.text.lstrip()[len(digits) :]
-    over = not rest[0].isdigit() if rest else reply.finish_reason == "stop"
-    if over:
+    has_ended = not rest[0].isdigit() if rest else reply.finish_reason == "stop"
+    if has_ended:
         numbers = _may_become(digits, low, high, ended=True)
     if numbers:
         yield numbers, share
@@ -300,25 +286,21 @@ def _numbers(reply: Reply, low: int, high: int) -> Iterator[tuple[tuple[int, ...
 def _weights(
     written: str, alternatives: Sequence[tuple[str, float]]
 ) -> dict[tuple[str, bool], float]:
-    """Probability by the digits so far and whether they end there."""
+    """Probability of the digits so far, by whether the number ends with them."""
     weights: dict[tuple[str, bool], float] = {}
     for token, logprob in alternatives:
         number = _digits(written, token)
         if number is not None:
-            # Variants of a token (" 1", "1") are taken to go on alike.
+            # Variants of a token (" 1", "1") count as one, as if they went on alike.
             weights[number] = weights.get(number, 0.0) + math.exp(logprob)
     return weights
 
 
 def _digits(written: str, token: str) -> tuple[str, bool] | None:
-    """The number's digits with a token added, and whether it ends there.
+    """The number's digits with a token added, and whether the number ends there.
 
-    Args:
-        written: The digits before the token.
-        token: The token; blank before the first digit adds nothing.
-
-    Returns:
-        ``None`` where no number begins with the token.
+    A blank before the first digit adds nothing. ``None`` means that no number begins with the
+    token.
     """
     if written:
         rest = token.lstrip(_DIGITS)
@@ -336,38 +318,28 @@ def _may_become(
     """Numbers in [low, high], ascending, that begin with the digits.
 
     A tokenizer that has "10" as one token does not spell it "1" and "0", but one that has "10"
-    need not have "11": of the longer numbers only those are left out that stand in ``whole``, the
-    numbers made by single tokens of the same list.
-
-    Args:
-        digits: Decimal digits; none begin no number.
-        low: Least number.
-        high: Greatest number.
-        ended: Whether no digit follows.
-        whole: Numbers that the digits surely don't go on to.
+    need not have "11". So the longer numbers leave out only those in ``whole``, which single tokens
+    of the same list make. No number begins with an empty text, and ``ended`` says that no further
+    digit follows.
     """
     value = digits.lstrip("0") or digits[:1]
     if not value or len(value) > len(str(high)):
         return ()
     number = int(value)
-    found = [number] if low <= number <= high else []
-    # After a leading zero no number is spelled.
+    numbers = [number] if low <= number <= high else []
+    # A leading zero is followed by no longer number.
     if ended or digits.startswith("0"):
-        return tuple(found)
+        return tuple(numbers)
     least, most = number * 10, number * 10 + 9
     while least <= high:
         longer = range(max(least, low), min(most, high) + 1)
-        found += [each for each in longer if str(each) not in whole]
+        numbers += [number for number in longer if str(number) not in whole]
         least, most = least * 10, most * 10 + 9
-    return tuple(found)
-
-
-def _mean(numbers: Sequence[int]) -> float:
-    return sum(numbers) / len(numbers)
+    return tuple(numbers)
 
 
 def _log_sum(logprobs: Sequence[float]) -> float | None:
-    """Logarithm of the summed probabilities; ``None`` of none."""
+    """Logarithm of the summed probabilities; ``None`` where there are none."""
     if not logprobs:
         return None
     most = max(logprobs)
@@ -399,21 +371,20 @@ def _number_line(text: str) -> re.Match[str] | None:
 
 
 def _without_denominators(line: str, high: float) -> str:
-    for found in _DENOMINATOR.findall(line):
-        if float(found) != high:
-            raise Unparsable(f"a score is out of {found}, not out of {high:g}")
+    for maximum in _DENOMINATOR.findall(line):
+        if float(maximum) != high:
+            raise Unparsable(f"a score is out of {maximum}, not out of {high:g}")
     return _DENOMINATOR.sub("", line)
 
 
 def _bracketed_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Outermost bracketed stretches, left to right; nothing after one that never closes."""
+    """Outermost bracketed spans, left to right, up to one that never closes."""
     position = 0
-    while True:
-        found = re.compile(r"[\[{]").search(text, position)
-        end = _matching_end(text, found.start()) if found else None
-        if found is None or end is None:
+    while bracket := _OPENS.search(text, position):
+        end = _matching_end(text, bracket.start())
+        if end is None:
             return
-        yield found.start(), end
+        yield bracket.start(), end
         position = end
 
 

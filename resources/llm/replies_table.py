@@ -1,4 +1,4 @@
-"""The table of all kept replies: what each call was, without texts."""
+"""The schema of the table of all kept replies, which has no texts."""
 
 import polars as pl
 
@@ -16,8 +16,8 @@ LLM_REPLIES = Table(
             pl.String, "Key of the reply in the reply store; lost:… of a call without a reply"
         ),
         "role": Column(pl.String, "tagger, scorer, refiner, judge, or outside_models.NAME"),
-        "stage": Column(pl.String, "Asset that asked"),
-        "dataset": Column(pl.String, "Dataset that it was asked for first", nullable=True),
+        "stage": Column(pl.String, "Asset that made the call"),
+        "dataset": Column(pl.String, "Dataset that the call was first made for", nullable=True),
         "model": MODEL,
         "provider": Column(pl.String, "Host of the endpoint, or embedded"),
         "prompt_version": PROMPT_VERSION,
@@ -34,9 +34,13 @@ LLM_REPLIES = Table(
         ),
         "via": Column(pl.String, "call, or batch for the provider's Batch API"),
         "request_id": Column(pl.String, "The provider's id of the request", nullable=True),
-        "finish_reason": Column(pl.String, "As the provider gave it", nullable=True),
+        "finish_reason": Column(
+            pl.String, "The provider's reason for the end of the reply", nullable=True
+        ),
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
-        "cached_tokens": Column(pl.Int64, "Of these, from the provider's prompt cache"),
+        "cached_tokens": Column(
+            pl.Int64, "Tokens of the prompt that the provider had in its cache"
+        ),
         "completion_tokens": Column(pl.Int64, "Tokens of the reply"),
         "cost_usd": Column(
             pl.Float64,

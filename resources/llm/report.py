@@ -1,4 +1,4 @@
-"""What a stage's calls took beyond tokens and dollars: latency, retries and why."""
+"""Counts how long a stage's calls took, and how often and why they were sent again."""
 
 import math
 from collections import Counter
@@ -8,19 +8,19 @@ from typing import Any
 from resources.llm.faults import Fault
 from resources.llm.types import Reply, Usage
 
-# Twelve buckets a doubling: a percentile is right within 3 %, however many calls there were.
+# With twelve buckets a doubling, a percentile is right within 3 %, however many calls there were.
 _PER_DOUBLING = 12
 _PERCENTILES = (50, 95, 99)
 
 
 class CallReport:
-    """Counts of one stage, flat in the number of calls.
+    """Counts of one stage's calls; its size does not grow with their number.
 
     Attributes:
-        retries: Requests that had to be sent again, or given up, by reason.
+        retries: Requests that had to be sent again or given up, by reason.
         replies: Replies that came now.
-        new_calls: Calls that were to be sent when the stage began; ``None`` where not counted.
-        expected_usd: Dollars that they were to cost; ``None`` where not known.
+        new_calls: Calls that the stage expected to send; ``None`` where it did not count them.
+        expected_usd: Dollars that these were to cost; ``None`` where that is not known.
         limit_share: Share of the rate limit in use lately; ``None`` where there is no limit.
     """
 
@@ -33,33 +33,33 @@ class CallReport:
         self._latencies: Counter[int] = Counter()
 
     def expect(self, new_calls: int, cost_usd: float | None) -> None:
-        """So many further calls are to be sent, for so many dollars."""
+        """Count further calls that are to be sent, and what they are to cost."""
         self.new_calls = (self.new_calls or 0) + new_calls
         self.expected_usd = None if cost_usd is None else (self.expected_usd or 0.0) + cost_usd
 
     def parts(self, usage: Usage) -> list[str]:
-        """What a progress line says of the calls beyond how many are done."""
-        found = []
+        """The parts of a progress line that follow the number of calls done."""
+        parts = []
         if self.limit_share is not None:
-            found.append(f"{self.limit_share:.0%} of the rate limit")
+            parts.append(f"{self.limit_share:.0%} of the rate limit")
         if usage.cost_usd:
-            of = f" of about ${self.expected_usd:.4g}" if self.expected_usd else ""
-            found.append(f"${usage.cost_usd:.4g}{of}")
+            of_expected = f" of about ${self.expected_usd:.4g}" if self.expected_usd else ""
+            parts.append(f"${usage.cost_usd:.4g}{of_expected}")
         if self.retries:
-            found.append(f"{self.retries.total():,} retries")
-        return found
+            parts.append(f"{self.retries.total():,} retries")
+        return parts
 
     def replied(self, reply: Reply) -> None:
-        """A reply came."""
+        """Count a reply that came."""
         self.replies += 1
         self._latencies[_bucket(reply.latency_s)] += 1
 
     def faulted(self, fault: Fault) -> None:
-        """A request came to a fault."""
+        """Count a request that failed."""
         self.retries[fault.reason] += 1
 
     def percentile(self, percent: float) -> float | None:
-        """Seconds within which so many of a hundred replies came; ``None`` without any."""
+        """Seconds within which this percentage of the replies came; ``None`` without any."""
         rank = self.replies * percent / 100
         passed = 0
         for bucket, count in sorted(self._latencies.items()):
@@ -69,18 +69,18 @@ class CallReport:
         return None
 
     def metadata(self) -> Mapping[str, Any]:
-        """The figures for a person, where there are any."""
-        found: dict[str, Any] = {}
+        """The figures that the stage has, by their metadata keys."""
+        figures: dict[str, Any] = {}
         if self.new_calls is not None:
-            found["calls_expected_new"] = self.new_calls
+            figures["calls_expected_new"] = self.new_calls
         if self.expected_usd is not None:
-            found["cost_usd_expected"] = self.expected_usd
+            figures["cost_usd_expected"] = self.expected_usd
         if self.replies:
             for percent in _PERCENTILES:
-                found[f"latency_s_p{percent}"] = round(self.percentile(percent) or 0.0, 4)
+                figures[f"latency_s_p{percent}"] = round(self.percentile(percent) or 0.0, 4)
         if self.retries:
-            found["requests_not_answered"] = dict(self.retries)
-        return found
+            figures["requests_not_answered"] = dict(self.retries)
+        return figures
 
 
 def _bucket(seconds: float) -> int:

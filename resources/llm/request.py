@@ -1,4 +1,4 @@
-"""From a call and its role to the request that is sent, and the key that it is kept by."""
+"""Makes the request of a call and its role, and the key that the reply is kept by."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -14,8 +14,6 @@ _EMBEDDED_ALTERNATIVES = 40
 # OpenAI's and vLLM's limit.
 _MOST_ALTERNATIVES = 20
 TOOL = "reply"
-# Two names of one thing, by endpoint.
-_FIELDS = {"max_completion_tokens": "max_tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +22,7 @@ class PreparedCall:
 
     Attributes:
         key: Key of its reply in the store.
-        call: The call with the role's defaults filled in and without forms that it does not use.
-        max_tokens: Most tokens of the reply.
-        temperature: Sampling temperature.
+        call: The call without the forms that its role does not use.
         prompt_bytes: Bytes of the messages' contents in UTF-8.
     """
 
@@ -38,12 +34,12 @@ class PreparedCall:
 
     @property
     def least_prompt_tokens(self) -> int:
-        """No more than the tokens of the prompt: no text of words has over 8 bytes a token."""
+        """A lower bound of the prompt's tokens: no text of words has over 8 bytes a token."""
         return self.prompt_bytes // 8
 
     @property
     def most_prompt_tokens(self) -> int:
-        """No fewer than the tokens of the prompt: a third of its bytes, and each message's frame.
+        """An upper bound of the prompt's tokens: a third of its bytes, and each message's frame.
 
         English has 4 to 5 bytes a token, Chinese and Japanese about 3.
         """
@@ -87,14 +83,12 @@ def request_body(
 ) -> dict[str, Any]:
     """Body of the chat completion request, without keys or headers.
 
-    Args:
-        prepared: The call.
-        role: Its role.
-        model: Name that the endpoint knows the model by.
-        lacks: What the endpoint was found not to have: names of ``faults.FIELDS``.
+    ``model`` is the name by which the endpoint knows the model, ``lacks`` what the endpoint does
+    not have, as names of ``faults.FIELDS``.
     """
     call = prepared.call
-    body: dict[str, Any] = {"model": model, "messages": [dict(each) for each in call.messages]}
+    messages = [dict(message) for message in call.messages]
+    body: dict[str, Any] = {"model": model, "messages": messages}
     if "temperature" not in lacks:
         body["temperature"] = prepared.temperature
     # OpenAI's newer models know only the newer name, most other servers only the older one.
@@ -110,7 +104,7 @@ def request_body(
         body |= held_to(call.json_schema, asked_form(role), lacks)
     if call.grammar is not None and "grammar" not in lacks:
         body["grammar"] = call.grammar
-    # The seed matters above temperature 0 only; from the key, so that a rerun draws the same.
+    # A seed matters above temperature 0 only. It comes from the key, so a rerun draws the same.
     if "seed" not in lacks and (prepared.temperature > 0 or role.embedded):
         body["seed"] = int(prepared.key[:7], 16)
     if role.embedded:
@@ -119,13 +113,15 @@ def request_body(
 
 
 def sampling_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a request's body decides how its reply is sampled: all but model and prompt.
+    """The fields of a request's body that decide how its reply is sampled, but model and prompt.
 
-    A seed is told as such, without its value: each call has its own, drawn from what it asks.
+    A seed shows without its value, as each call has its own. The limit of tokens, which has two
+    names among endpoints, shows as ``max_tokens``.
     """
+    shown_as = {"max_completion_tokens": "max_tokens"}
     left_out = ("model", "messages", "cache_prompt", "logprobs")
-    found = {_FIELDS.get(name, name): value for name, value in body.items() if name not in left_out}
-    return {**found, "seed": "by call"} if "seed" in found else found
+    sampling = {shown_as.get(name, name): body[name] for name in body if name not in left_out}
+    return {**sampling, "seed": "by call"} if "seed" in sampling else sampling
 
 
 def is_openai(base_url: str) -> bool:
@@ -141,8 +137,8 @@ def provider_of(base_url: str) -> str:
 def held_to(schema: Mapping[str, Any], form: Structured, lacks: Collection[str]) -> dict[str, Any]:
     """Fields that hold a reply to a schema: a response format, else a forced tool call."""
     if form == "json_schema" and "json_schema" not in lacks:
-        named = {"name": TOOL, "schema": dict(schema), "strict": True}
-        return {"response_format": {"type": "json_schema", "json_schema": named}}
+        named_schema = {"name": TOOL, "schema": dict(schema), "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": named_schema}}
     if "tool" in lacks:
         return {}
     function = {"name": TOOL, "description": "Gives the reply.", "parameters": dict(schema)}

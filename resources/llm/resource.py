@@ -18,15 +18,14 @@ from resources.settings import Role, Roles, Settings, load_settings
 class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Language models by role, with one reply store a home.
 
-    Attributes:
-        home: The home; its settings are read whenever a client is made.
+    The home's settings are read whenever a client is made.
     """
 
     home: str
     _run_id: str | None = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Remember the run, whose calls share one budget."""
+        """Remember the run, since the calls of a run share one budget."""
         self._run_id = context.run.run_id if context.run else None
 
     def client(
@@ -45,9 +44,10 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             role: tagger, scorer, refiner or judge; or another name, with its ``settings``.
             stage: Asset that asks.
             dataset: Dataset that it asks for.
-            settings: Endpoint and model of what is no role, such as an outside model.
+            settings: Endpoint and model of a name that is no role, such as an outside model's.
             log: Takes progress lines, for instance ``context.log.info``.
-            ask_endpoints: Whether endpoints may be asked what they can do; not for an estimate.
+            ask_endpoints: Whether the client may ask endpoints what they can do; an estimate
+                never does.
 
         Raises:
             LLMError: No such role, or the reply store can't be used.
@@ -57,7 +57,7 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return LLMClient(
             role_name=role,
             role=settings or _role(own, role),
-            store=_store(own),
+            store=ReplyStore(own.replies),
             home=own.home,
             models=own.models,
             stage=stage,
@@ -77,8 +77,8 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def replies(self) -> pl.DataFrame:
         """One row a stored reply or lost call, in the schema of ``llm_replies``."""
-        with _store(load_settings(self.home)) as store, Coordination(store.url):
-            # Opening what processes share has counted the calls of killed ones as lost.
+        with ReplyStore(load_settings(self.home).replies) as store, Coordination(store.url):
+            # Opening the coordination has counted the calls of killed processes as lost.
             return store.usage_rows()
 
 
@@ -87,7 +87,3 @@ def _role(settings: Settings, name: str) -> Role:
         raise LLMError(f"no role {name!r}; the roles are {', '.join(Roles.model_fields)}")
     role: Role = getattr(settings.roles, name)
     return role
-
-
-def _store(settings: Settings) -> ReplyStore:
-    return ReplyStore(settings.replies)

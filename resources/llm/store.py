@@ -1,14 +1,15 @@
 """The reply store: every completed call, kept for good.
 
-SQLite on one machine, Postgres on a cluster; any number of threads and processes use it at once. A
-reply is on disk before anyone sees it. Rows also keep the request, for tracing a number back to
-its prompt; headers and keys never come here. A call that is in flight has a note, so that it is
-counted at the most that it can cost where its process is killed before the reply is kept.
+It lies in SQLite on one machine and in Postgres on a cluster; any number of threads and processes
+use it at once. A reply is on disk before anyone sees it. Rows also keep the request, so that a
+number can be traced back to its prompt; headers and keys never come here. A call that is in flight
+has a note, so that it counts as the most that it can cost where its process is killed before the
+reply is kept.
 """
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -31,18 +32,44 @@ CHUNK = 5_000
 _MEASURED_REPLIES = 1_000
 _METADATA = sa.MetaData()
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOrigin:
+    """Who asked for a call, and where it was sent.
+
+    Attributes:
+        role: tagger, scorer, refiner, judge, or ``outside_models.NAME``.
+        stage: Asset that asked.
+        run: Run that pays for it, where there is one.
+        model: The model's label.
+        provider: Host of the endpoint, or ``embedded``.
+        endpoint: Base URL.
+        prompt_version: Version of the prompt and its parser.
+    """
+
+    role: str
+    stage: str
+    dataset: str | None
+    run: str | None
+    model: str
+    provider: str
+    endpoint: str
+    prompt_version: str
+
+
+def _origin_columns() -> list[sa.Column[Any]]:
+    """The columns of ``CallOrigin``."""
+    optional = ("dataset", "run")
+    return [
+        sa.Column(part.name, sa.Text, nullable=part.name in optional) for part in fields(CallOrigin)
+    ]
+
+
 REPLIES = sa.Table(
     "replies",
     _METADATA,
     sa.Column("reply_id", sa.Text, primary_key=True),
-    sa.Column("role", sa.Text, nullable=False),
-    sa.Column("stage", sa.Text, nullable=False),
-    sa.Column("dataset", sa.Text),
-    sa.Column("run", sa.Text),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("provider", sa.Text, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("prompt_version", sa.Text, nullable=False),
+    *_origin_columns(),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("detail", sa.Text),
@@ -55,13 +82,13 @@ REPLIES = sa.Table(
     sa.Column("latency_s", sa.Double, nullable=False),
     sa.Column("request", sa.Text, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
-    # From version 2 on; see ``_SINCE_2``.
+    # Stores have these columns from version 2 on; see ``_SINCE_2``.
     sa.Column("cached_tokens", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("request_id", sa.Text),
     sa.Column("raw", sa.Text),
     sa.Column("via", sa.Text, nullable=False, server_default="call"),
 )
-# Version 1 was SQLite only, and its table was a strict one, which knows few names of types.
+# Version 1 was SQLite only, and its table was a strict one, which takes few names of types.
 _SINCE_2 = (
     "cached_tokens integer not null default 0",
     "request_id text",
@@ -72,8 +99,8 @@ sa.Index("replies_by_model", REPLIES.c.model, REPLIES.c.role, REPLIES.c.created_
 sa.Index("replies_by_spender", REPLIES.c.run, REPLIES.c.stage, REPLIES.c.cost_usd)
 sa.Index("replies_by_time", REPLIES.c.created_at, REPLIES.c.cost_usd)
 
-# What a stage read from a reply: kept so that an unusable reply is seen as such. It is derived:
-# the same prompt version reads the same again.
+# A stage's readings of replies are kept to show which replies are unusable. They are derived: the
+# same prompt version reads the same again.
 READINGS = sa.Table(
     "readings",
     _METADATA,
@@ -85,13 +112,13 @@ READINGS = sa.Table(
 )
 
 READING_PARTS = ("status", "value", "detail")
-# A reply's reading by the stage that asked for it.
+# Joins a reply to its reading by the stage that asked for it.
 OWN_READING = sa.and_(
     READINGS.c.reply_id == REPLIES.c.reply_id,
     READINGS.c.prompt_version == REPLIES.c.prompt_version,
 )
 
-# Batches handed to a provider, and the calls in each: written before anything is sent.
+# Batches handed to a provider and the calls in each are written before anything is sent.
 BATCHES = sa.Table(
     "batches",
     _METADATA,
@@ -117,25 +144,18 @@ BATCH_CALLS = sa.Table(
 )
 sa.Index("batch_calls_by_reply", BATCH_CALLS.c.reply_id)
 
-# Calls that are in flight, and those that were when their process was killed; from version 3 on.
+# Notes of calls that are in flight, or were when their process was killed, from version 3 on.
 SENT_CALLS = sa.Table(
     "sent_calls",
     _METADATA,
     sa.Column("reply_id", sa.Text, primary_key=True),
-    # The process that sent it, by its name in ``coordination``.
+    # The owner is the process that sent the call, by its name in ``coordination``.
     sa.Column("owner", sa.Text, primary_key=True),
-    sa.Column("role", sa.Text, nullable=False),
-    sa.Column("stage", sa.Text, nullable=False),
-    sa.Column("dataset", sa.Text),
-    sa.Column("run", sa.Text),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("provider", sa.Text, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("prompt_version", sa.Text, nullable=False),
-    # Null where the price is unknown.
+    *_origin_columns(),
+    # This is null where the price is unknown.
     sa.Column("most_usd", sa.Double),
     sa.Column("sent_at", sa.BigInteger, nullable=False),
-    # Null as long as the owner lives.
+    # This is null as long as the owner lives.
     sa.Column("lost_at", sa.BigInteger),
     # A note comes and goes with every call, and without row numbers it is written to one tree.
     sqlite_with_rowid=False,
@@ -143,7 +163,7 @@ SENT_CALLS = sa.Table(
 # Status of a lost call among the rows of ``llm_replies``.
 LOST = "lost"
 
-# Dollars, the moment that they count at, and which rows count.
+# A column of dollars, the moment that they count at, and which rows count.
 _Dollars = tuple[sa.Column[Any], sa.Column[Any], Sequence[sa.ColumnElement[bool]]]
 _PAID: Sequence[_Dollars] = (
     (REPLIES.c.cost_usd, REPLIES.c.created_at, ()),
@@ -158,26 +178,13 @@ _LOST: _Dollars = (
 _VERSION_TABLE = sa.Table(
     "opencs_store", _METADATA, sa.Column("version", sa.Integer, primary_key=True)
 )
-_READ = (
-    "reply_id", "status", "text", "detail", "logprobs", "finish_reason", "prompt_tokens",
-    "completion_tokens", "cost_usd", "latency_s", "cached_tokens", "request_id",
-)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record(CallOrigin):
     """One completed call as it is kept.
 
     Attributes:
-        reply: What came back.
-        role: tagger, scorer, refiner or judge.
-        stage: Asset that asked.
-        dataset: Dataset that it was asked for.
-        run: Run that paid for it, where there is one.
-        model: The model's label.
-        provider: Host of the endpoint, or ``embedded``.
-        endpoint: Base URL.
-        prompt_version: Version of the prompt and its parser.
         request: Body of the request as JSON, without headers.
         prompt_bytes: Bytes of the messages in UTF-8.
         raw: The answer's body as it came.
@@ -185,52 +192,30 @@ class Record:
     """
 
     reply: Reply
-    role: str
-    stage: str
-    dataset: str | None
-    run: str | None
-    model: str
-    provider: str
-    endpoint: str
-    prompt_version: str
     request: str
     prompt_bytes: int
     raw: str | None = None
     via: str = "call"
 
 
-@dataclass(frozen=True, slots=True)
-class SentCall:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentCall(CallOrigin):
     """A call that is about to be sent, as it is noted.
 
     Attributes:
         reply_id: Key that its reply will have.
         owner: The process that sends it, by its name in ``coordination``.
-        role: tagger, scorer, refiner or judge.
-        stage: Asset that asks.
-        dataset: Dataset that it is asked for.
-        run: Run that pays for it, where there is one.
-        model: The model's label.
-        provider: Host of the endpoint, or ``embedded``.
-        endpoint: Base URL.
-        prompt_version: Version of the prompt and its parser.
         most_usd: The most that it can cost, in dollars; ``None`` where the price is unknown.
     """
 
     reply_id: str
     owner: str
-    role: str
-    stage: str
-    dataset: str | None
-    run: str | None
-    model: str
-    provider: str
-    endpoint: str
-    prompt_version: str
     most_usd: float | None
 
 
-_NOTED = tuple(each.name for each in fields(SentCall))
+_REPLY_PARTS = tuple(part.name for part in fields(Reply) if part.name != "stored")
+_RECORD_PARTS = tuple(part.name for part in fields(Record) if part.name != "reply")
+_SENT_CALL_PARTS = tuple(part.name for part in fields(SentCall))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +223,9 @@ class Flights:
     """How one owner's calls in flight change.
 
     Attributes:
-        owner: The owner.
         sent: Calls that are about to be sent.
-        ended: Keys of its calls that are in flight no longer, but for those whose replies are kept
-            in the same step. They end before the others are sent.
+        ended: Keys of calls that are in flight no longer, but for those whose replies are kept in
+            the same step. They end before the others are sent.
     """
 
     owner: str
@@ -262,30 +246,21 @@ class ReadingRow:
 
 @dataclass(frozen=True)
 class Measured:
-    """Means over a model's latest replies in one role.
+    """Means over a model's latest replies in one role."""
 
-    Attributes:
-        replies: Replies behind the means.
-        completion_tokens: Mean tokens of a reply.
-        latency_s: Mean seconds of a call.
-        tokens_per_byte: Tokens of a prompt by its bytes.
-    """
-
-    replies: int
     completion_tokens: float
     latency_s: float
     tokens_per_byte: float
 
 
 class ReplyStore:
-    """The replies of one home, or of a cluster.
+    """The replies of one home or cluster, at a SQLAlchemy URL or the path of a SQLite file.
 
-    Args:
-        where: SQLAlchemy URL, or the path of a SQLite file; made where missing.
+    The file is made where it is missing.
 
     Raises:
         StoreError: It can't be opened, is damaged, or is of another version. All methods raise it
-            too, when it can't be read or written.
+            too when the store can't be read or written.
     """
 
     def __init__(self, where: str | Path) -> None:
@@ -300,19 +275,16 @@ class ReplyStore:
         except BaseException:
             self.database.close()
             raise
-        database = self.database
-        self._select = sa.select(*(REPLIES.c[name] for name in _READ)).where(
-            database.among(REPLIES.c.reply_id)
-        )
+        self._select_replies = self._select(*_REPLY_PARTS)
 
     def _prepare(self) -> None:
         with self.database.reading() as connection:
-            found = self._version(connection)
-        if found == VERSION:
+            version = self._version(connection)
+        if version == VERSION:
             return
-        if found not in (0, 1, 2):
+        if version not in (0, 1, 2):
             raise StoreError(
-                f"reply store {self.database.name} is of version {found}, this is version "
+                f"reply store {self.database.name} is of version {version}, this is version "
                 f"{VERSION}; use the release that wrote it, or move it away"
             )
         with self.database.preparing() as connection:
@@ -328,7 +300,7 @@ class ReplyStore:
                 self.database.insert_new(connection, _VERSION_TABLE, [{"version": VERSION}])
 
     def _version(self, connection: Connection) -> int:
-        """Version of the tables that are there; 0 where there are none."""
+        """Version of the store's tables; 0 where there are none yet."""
         if self.database.sqlite:
             return int(connection.exec_driver_sql("pragma user_version").scalar_one())
         if not sa.inspect(connection).has_table(_VERSION_TABLE.name):
@@ -347,42 +319,33 @@ class ReplyStore:
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Reply]:
         """Stored replies by key; keys without a reply are left out."""
-        found: dict[str, Reply] = {}
-        for chunk in chunked(keys):
-            listed = {"keys": self.database.among_values(chunk)}
-            with self.database.reading() as connection:
-                rows: Sequence[Any] = connection.execute(self._select, listed).fetchall()
-            for row in rows:
-                found[row[0]] = _reply(*row)
-        return found
+        return {row[0]: _reply(row) for row in self._rows(self._select_replies, keys)}
 
     def requests(self, keys: Sequence[str]) -> dict[str, str]:
         """Bodies of the stored replies' requests as JSON, by key."""
-        asked = sa.select(REPLIES.c.reply_id, REPLIES.c.request).where(
-            self.database.among(REPLIES.c.reply_id)
-        )
-        found: dict[str, str] = {}
+        return {row[0]: row[1] for row in self._rows(self._select("reply_id", "request"), keys)}
+
+    def _select(self, *columns: str) -> sa.Select[Any]:
+        """A query for columns of the replies whose keys are given at execution."""
+        among_keys = self.database.among(REPLIES.c.reply_id)
+        return sa.select(*(REPLIES.c[name] for name in columns)).where(among_keys)
+
+    def _rows(self, select: sa.Select[Any], keys: Sequence[str]) -> Iterator[Any]:
         for chunk in chunked(keys):
-            listed = {"keys": self.database.among_values(chunk)}
             with self.database.reading() as connection:
-                rows: Sequence[Any] = connection.execute(asked, listed).fetchall()
-            found.update((key, request) for key, request in rows)
-        return found
+                rows = connection.execute(select, self.database.bound_keys(chunk)).fetchall()
+            yield from rows
 
     def put(self, record: Record) -> Reply:
         """Keep one reply; see ``put_many``."""
         return self.put_many([record])[0]
 
     def put_many(self, records: Sequence[Record], flights: Flights | None = None) -> list[Reply]:
-        """Keep replies, and note what is in flight, in one durable transaction.
-
-        Args:
-            records: Completed calls.
-            flights: How the calls in flight change of the owner who made these.
+        """Keep replies, and note their owner's calls in flight, in one durable transaction.
 
         Returns:
-            What the store holds for each now: the given reply, or the one that another process
-            stored first, so that every table and the store tell the same.
+            The reply that the store holds now for each record: the record's own, or the one that
+            another process stored first, so that every table and the store agree.
         """
         if not records and flights is None:
             return []
@@ -397,10 +360,10 @@ class ReplyStore:
         with self.database.writing() as connection:
             late = replies.keys() - set(self.database.insert_new(connection, REPLIES, rows))
             if late:
-                # Asked afterwards: what another process inserted meanwhile is seen only now.
-                keys = self.database.among_values(list(late))
-                there: Sequence[Any] = connection.execute(self._select, {"keys": keys}).fetchall()
-                replies |= {row[0]: _reply(*row) for row in there}
+                # A reply that another process inserted meanwhile can be read only now.
+                keys = self.database.bound_keys(late)
+                earlier = connection.execute(self._select_replies, keys).fetchall()
+                replies |= {row[0]: _reply(row) for row in earlier}
             if flights is not None:
                 self._note(connection, flights, replies, now)
         return [replies[record.reply.reply_id] for record in records]
@@ -408,30 +371,26 @@ class ReplyStore:
     def _note(
         self, connection: Connection, flights: Flights, replies: Collection[str], now: int
     ) -> None:
-        """Note how calls in flight change; those with a reply have ended, lost or not."""
+        """Note how calls in flight change; calls with a reply have ended, lost or not."""
         ended = [*flights.ended, *replies]
         if ended:
             own = sa.and_(
                 self.database.among(SENT_CALLS.c.reply_id), SENT_CALLS.c.owner == flights.owner
             )
-            listed = {"keys": self.database.among_values(ended)}
-            connection.execute(SENT_CALLS.delete().where(own), listed)
-        rows = [
-            {**{name: getattr(call, name) for name in _NOTED}, "sent_at": now}
-            for call in flights.sent
-        ]
+            connection.execute(SENT_CALLS.delete().where(own), self.database.bound_keys(ended))
+        rows = [_parts(call, _SENT_CALL_PARTS) | {"sent_at": now} for call in flights.sent]
         self.database.insert_new(connection, SENT_CALLS, rows)
 
     def owners_in_flight(self) -> set[str]:
         """Owners of calls that are noted as in flight."""
-        asked = sa.select(SENT_CALLS.c.owner).where(SENT_CALLS.c.lost_at.is_(None)).distinct()
+        owners = sa.select(SENT_CALLS.c.owner).where(SENT_CALLS.c.lost_at.is_(None)).distinct()
         with self.database.reading() as connection:
-            return set(connection.scalars(asked))
+            return set(connection.scalars(owners))
 
     def lose_calls(self, owners: Collection[str]) -> None:
-        """Count what owners have in flight as lost, because they are gone.
+        """Count the calls that owners have in flight as lost, because the owners are gone.
 
-        A call of an owner that lives after all is counted by its reply again once that is kept.
+        A call of an owner that lives after all counts by its reply again once that is kept.
         """
         gone = self.owners_in_flight().intersection(owners)
         if not gone:
@@ -445,21 +404,11 @@ class ReplyStore:
             connection.execute(SENT_CALLS.update().where(open_notes).values(lost_at=_now()))
 
     def put_readings(self, rows: Sequence[ReadingRow]) -> None:
-        """Keep what was read from replies; what is there already stays."""
+        """Keep readings of replies; one that the store has already stays as it is."""
         if not rows:
             return
-        values = [
-            {
-                "reply_id": row.reply_id,
-                "prompt_version": row.prompt_version,
-                "status": row.status,
-                "value": row.value,
-                "detail": row.detail,
-            }
-            for row in rows
-        ]
         with self.database.writing() as connection:
-            self.database.insert_new(connection, READINGS, values)
+            self.database.insert_new(connection, READINGS, [asdict(row) for row in rows])
 
     def usage_rows(self) -> pl.DataFrame:
         """One row a stored reply or lost call, without texts, in the schema of ``llm_replies``."""
@@ -472,7 +421,7 @@ class ReplyStore:
         columns = [
             (derived[name] if name in derived else REPLIES.c[name]).label(name) for name in names
         ]
-        asked = (
+        replies = (
             sa.select(*columns)
             .select_from(REPLIES.outerjoin(READINGS, OWN_READING))
             .order_by(REPLIES.c.created_at, REPLIES.c.reply_id)
@@ -483,7 +432,7 @@ class ReplyStore:
             .order_by(SENT_CALLS.c.sent_at, SENT_CALLS.c.reply_id, SENT_CALLS.c.owner)
         )
         with self.database.reading() as connection:
-            rows = [tuple(row) for row in connection.execute(asked)]
+            rows = [tuple(row) for row in connection.execute(replies)]
             for call in connection.execute(lost).mappings():
                 usage = _lost_usage(dict(call))
                 rows.append(tuple(usage[name] for name in names))
@@ -497,20 +446,15 @@ class ReplyStore:
     ) -> float:
         """Dollars paid so far for calls, and the most that open batches and lost calls may cost.
 
-        Args:
-            run: Of this run only.
-            stage: Of this asset only.
-            since: Since this moment only.
-
-        Returns:
-            The sum; what is of unknown price counts nothing.
+        Only calls of the run and asset and from the moment on count, where these are given. A call
+        of unknown price counts nothing.
         """
         return self._dollars((*_PAID, _LOST), run, stage, since)
 
     def lost_usd(
         self, *, run: str | None = None, stage: str | None = None, since: datetime | None = None
     ) -> float:
-        """Of what ``spent`` gives for the same arguments, the most that lost calls may cost."""
+        """The part of ``spent`` with the same arguments that lost calls may have cost."""
         return self._dollars((_LOST,), run, stage, since)
 
     def _dollars(
@@ -524,18 +468,18 @@ class ReplyStore:
         with self.database.reading() as connection:
             for usd, moment, counts in parts:
                 columns = usd.table.c
-                asked = sa.select(sa.func.coalesce(sa.func.sum(usd), 0.0)).where(*counts)
+                dollars = sa.select(sa.func.coalesce(sa.func.sum(usd), 0.0)).where(*counts)
                 if run is not None:
-                    asked = asked.where(columns.run == run)
+                    dollars = dollars.where(columns.run == run)
                 if stage is not None:
-                    asked = asked.where(columns.stage == stage)
+                    dollars = dollars.where(columns.stage == stage)
                 if since is not None:
-                    asked = asked.where(moment >= int(since.timestamp() * 1e6))
-                total += float(connection.scalar(asked) or 0.0)
+                    dollars = dollars.where(moment >= int(since.timestamp() * 1e6))
+                total += float(connection.scalar(dollars) or 0.0)
         return total
 
     def measured(self, model: str, role: str) -> Measured | None:
-        """Means over the model's latest replies in a role; ``None`` where there are none."""
+        """Means over the model's latest replies in a role; ``None`` where it has none."""
         latest = (
             sa.select(
                 REPLIES.c.completion_tokens,
@@ -548,21 +492,19 @@ class ReplyStore:
             .limit(_MEASURED_REPLIES)
             .subquery()
         )
-        asked = sa.select(
-            sa.func.count(),
+        means = sa.select(
             sa.func.avg(latest.c.completion_tokens),
             sa.func.avg(latest.c.latency_s),
             sa.func.sum(latest.c.prompt_tokens),
             sa.func.sum(latest.c.prompt_bytes),
         )
         with self.database.reading() as connection:
-            row: Any = connection.execute(asked).one()
-        replies, completion, latency, tokens, prompt_bytes = row
-        if not replies or not prompt_bytes:
+            row: Any = connection.execute(means).one()
+        completion, latency, tokens, prompt_bytes = row
+        # Without a reply, the sum of bytes is null.
+        if not prompt_bytes:
             return None
-        return Measured(
-            replies, float(completion), float(latency), float(tokens) / float(prompt_bytes)
-        )
+        return Measured(float(completion), float(latency), float(tokens) / float(prompt_bytes))
 
 
 def month_start(now: datetime | None = None) -> datetime:
@@ -576,13 +518,11 @@ def _now() -> int:
 
 
 def _lost_usage(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row of ``llm_replies`` for a lost call, its moment in microseconds."""
-    nothing: dict[str, Any] = dict.fromkeys(("readable", "request_id", "finish_reason"))
-    counts = dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), 0)
+    """The row of ``llm_replies`` for a lost call, with its moment in microseconds."""
     return {
         **call,
-        **nothing,
-        **counts,
+        **dict.fromkeys(("readable", "request_id", "finish_reason")),
+        **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), 0),
         # The same call may be lost more than once, and may have a reply as well.
         "reply_id": f"{LOST}:{call['reply_id']}:{call['owner']}",
         "status": LOST,
@@ -593,76 +533,32 @@ def _lost_usage(call: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+def _parts(whole: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(whole, name) for name in names}
+
+
 def _row(record: Record, now: int) -> Mapping[str, Any]:
-    reply = record.reply
+    logprobs = record.reply.logprobs
     return {
-        "reply_id": reply.reply_id,
-        "role": record.role,
-        "stage": record.stage,
-        "dataset": record.dataset,
-        "run": record.run,
-        "model": record.model,
-        "provider": record.provider,
-        "endpoint": record.endpoint,
-        "prompt_version": record.prompt_version,
-        "status": reply.status,
-        "text": reply.text,
-        "detail": reply.detail,
-        "logprobs": orjson.dumps(reply.logprobs).decode() if reply.logprobs else None,
-        "finish_reason": reply.finish_reason,
-        "prompt_bytes": record.prompt_bytes,
-        "prompt_tokens": reply.prompt_tokens,
-        "completion_tokens": reply.completion_tokens,
-        "cost_usd": reply.cost_usd,
-        "latency_s": reply.latency_s,
-        "request": record.request,
+        **_parts(record, _RECORD_PARTS),
+        **_parts(record.reply, _REPLY_PARTS),
+        "logprobs": orjson.dumps(logprobs).decode() if logprobs else None,
         "created_at": now,
-        "cached_tokens": reply.cached_tokens,
-        "request_id": reply.request_id,
-        "raw": record.raw,
-        "via": record.via,
     }
 
 
-def _reply(
-    reply_id: str,
-    status: Any,
-    text: str,
-    detail: str | None,
-    logprobs: str | None,
-    finish_reason: str | None,
-    prompt_tokens: int,
-    completion_tokens: int,
-    cost_usd: float | None,
-    latency_s: float,
-    cached_tokens: int,
-    request_id: str | None,
-) -> Reply:
-    alternatives: tuple[tuple[tuple[str, float], ...], ...] = ()
-    if logprobs:
-        alternatives = tuple(
-            tuple((token, float(logprob)) for token, logprob in listed)
-            for listed in orjson.loads(logprobs)
-        )
-    return Reply(
-        reply_id,
-        status,
-        text,
-        detail,
-        alternatives,
-        finish_reason,
-        prompt_tokens,
-        completion_tokens,
-        cost_usd,
-        latency_s,
-        True,
-        cached_tokens,
-        request_id,
+def _reply(row: Sequence[Any]) -> Reply:
+    """The stored reply of a row with the columns ``_REPLY_PARTS``."""
+    parts: dict[str, Any] = dict(zip(_REPLY_PARTS, row, strict=True))
+    parts["logprobs"] = tuple(
+        tuple((token, float(logprob)) for token, logprob in alternatives)
+        for alternatives in orjson.loads(parts["logprobs"] or "[]")
     )
+    return Reply(**parts, stored=True)
 
 
 def chunked(values: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
-    """Values in pieces of a size, by default what one statement takes; the last may be smaller."""
+    """Split values into pieces of a size, which is by default what one statement takes."""
     iterator = iter(values)
     while chunk := list(islice(iterator, size)):
         yield chunk

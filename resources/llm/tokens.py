@@ -1,4 +1,4 @@
-"""How many tokens a prompt has, where the model's tokenizer is known."""
+"""Counts the tokens of a prompt, where the model's tokenizer is known."""
 
 import importlib
 import re
@@ -8,11 +8,11 @@ from typing import Any
 
 from resources.llm.completion import encodable
 
-# Around each message stand three tokens and its role, which is one more.
+# Three tokens and its role, which is one more, frame each message.
 _PER_MESSAGE = 4
-# Every reply begins with three.
+# Every reply begins with three tokens.
 _PER_PROMPT = 3
-# What may follow a family's name: a size or use, a date, and what fine-tuning adds.
+# A family's name may be followed by a size or use, a date, and what fine-tuning adds.
 _VARIANT = r"(?:[-:].*)?"
 _ENCODINGS = {
     "o200k_base": re.compile(
@@ -23,13 +23,10 @@ _ENCODINGS = {
 
 
 class TokenCounter:
-    """Counts the tokens of prompts to one model.
+    """Counts the tokens of prompts to one model, named as its endpoint knows it.
 
-    Known are OpenAI's chat models from gpt-3.5-turbo on, with dates and fine-tuned ones. Their
+    It knows OpenAI's chat models from gpt-3.5-turbo on, dated and fine-tuned ones included. Their
     vocabularies come with the package bpe-openai; nothing is downloaded.
-
-    Args:
-        model: The model's name as its endpoint knows it.
 
     Attributes:
         known: Whether the model's tokenizer is known, and so ``count`` can be asked.
@@ -37,17 +34,15 @@ class TokenCounter:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._encoding = _encoding_of(model)
+        known = (encoding for encoding, names in _ENCODINGS.items() if names.fullmatch(model))
+        self._encoding = next(known, None)
         self.known = self._encoding is not None
 
     def count(self, texts: Sequence[str]) -> int:
-        """Tokens of one prompt, the chat's frame included.
+        """Tokens of the prompt whose messages have these texts, the chat's frame included.
 
         Words of the vocabulary's own, such as ``<|endoftext|>``, count as the plain text that
         they are in a message; half a character counts as what it is replaced by when it is sent.
-
-        Args:
-            texts: Contents of the prompt's messages.
 
         Raises:
             ValueError: The model's tokenizer is not known.
@@ -57,14 +52,6 @@ class TokenCounter:
         count = _tokenizer(self._encoding).count
         tokens: int = sum(count(encodable(text)) for text in texts)
         return _PER_PROMPT + _PER_MESSAGE * len(texts) + tokens
-
-
-def _encoding_of(model: str) -> str | None:
-    """Name of a model's vocabulary; ``None`` where it is not known."""
-    for encoding, names in _ENCODINGS.items():
-        if names.fullmatch(model):
-            return encoding
-    return None
 
 
 @cache

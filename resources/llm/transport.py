@@ -1,13 +1,13 @@
 """Two ways to carry a request to an endpoint and its answer back, behind one interface.
 
-``lean`` (aiohttp) is the way of plain chat completions: a tenth of the SDK's work a call. ``sdk``
-is the openai package: for Azure's own protocol and whatever else it knows of odd providers.
+``lean`` (aiohttp) carries plain chat completions with a tenth of the SDK's work a call. ``sdk`` is
+the openai package, for Azure's own protocol and whatever else it knows of odd providers.
 """
 
 import ipaddress
 import logging
 import ssl
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -21,29 +21,10 @@ _CONNECT_S = 30.0
 _EXTRA_FIELDS = ("grammar", "cache_prompt")
 
 
-class Transport(Protocol):
-    """Carries requests to one endpoint; opened and used in one event loop."""
-
-    async def chat(self, body: dict[str, Any]) -> HttpAnswer:
-        """Ask for a chat completion.
-
-        Raises:
-            NoConnection: No connection could be made.
-            ConnectionLost: It ended before the answer was whole.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Close all connections."""
-        ...
-
-
 class LeanTransport:
     """Requests over aiohttp, with keep-alive, TLS and proxies as the environment sets them.
 
-    Args:
-        base_url: The endpoint's base URL.
-        key: Its API key; empty for none.
+    It is opened and used in one event loop. Its API key is empty where the endpoint needs none.
     """
 
     def __init__(self, base_url: str, key: str) -> None:
@@ -51,7 +32,7 @@ class LeanTransport:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        # How many are sent at once is the endpoint's matter, not the pool's.
+        # ``Endpoint`` limits how many requests are sent at once, so the pool does not.
         connector = aiohttp.TCPConnector(
             limit=0, ssl=ssl.create_default_context(), ttl_dns_cache=300
         )
@@ -64,7 +45,12 @@ class LeanTransport:
         )
 
     async def chat(self, body: dict[str, Any]) -> HttpAnswer:
-        """See ``Transport``."""
+        """Ask for a chat completion.
+
+        Raises:
+            NoConnection: No connection could be made.
+            ConnectionLost: It ended before the answer was whole.
+        """
         return await self.post("/chat/completions", orjson.dumps(body))
 
     async def post(self, path: str, body: bytes) -> HttpAnswer:
@@ -80,17 +66,14 @@ class LeanTransport:
             raise ConnectionLost(type(error).__name__) from None
 
     async def close(self) -> None:
-        """See ``Transport``."""
+        """Close all connections."""
         await self._session.close()
 
 
 class SdkTransport:
-    """Requests over the openai package.
+    """Requests over the openai package, with the methods of ``LeanTransport``.
 
-    Args:
-        base_url: The endpoint's base URL; with ``api_version`` the Azure resource's.
-        key: Its API key; empty for none.
-        api_version: Of Azure's own protocol; ``None`` for OpenAI's.
+    With the version of an API it speaks Azure's own protocol, and the base URL is the resource's.
     """
 
     def __init__(self, base_url: str, key: str, api_version: str | None) -> None:
@@ -114,7 +97,7 @@ class SdkTransport:
             self._client = openai.AsyncOpenAI(base_url=base_url, **options)
 
     async def chat(self, body: dict[str, Any]) -> HttpAnswer:
-        """See ``Transport``."""
+        """Ask for a chat completion; raises as ``LeanTransport.chat`` does."""
         openai = self._openai
         known = dict(body)
         extra = {name: known.pop(name) for name in _EXTRA_FIELDS if name in known}
@@ -129,15 +112,15 @@ class SdkTransport:
             return HttpAnswer(response.status_code, response.headers, response.content)
         except openai.APIConnectionError as error:
             # The SDK calls a refused connection a timeout, too.
-            refused = _refusal(error)
-            if refused is not None:
-                raise NoConnection(str(refused.os_error)) from None
+            refusal = _refusal(error)
+            if refusal is not None:
+                raise NoConnection(str(refusal.os_error)) from None
             timed_out = isinstance(error, openai.APITimeoutError)
             reason = "timed out" if timed_out else type(error.__cause__ or error).__name__
             raise ConnectionLost(reason) from None
 
     async def close(self) -> None:
-        """See ``Transport``."""
+        """Close all connections."""
         await self._client.close()
 
 
@@ -152,7 +135,7 @@ def _refusal(error: BaseException) -> aiohttp.ClientConnectorError | None:
 def open_transport(
     kind: Literal["lean", "sdk"], base_url: str, key: str, api_version: str | None
 ) -> LeanTransport | SdkTransport:
-    """The transport of an endpoint; Azure's own protocol is the SDK's."""
+    """The transport of an endpoint; only the SDK speaks Azure's own protocol."""
     if kind == "sdk" or api_version:
         return SdkTransport(base_url, key, api_version)
     return LeanTransport(base_url, key)

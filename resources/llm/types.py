@@ -16,19 +16,18 @@ KEPT = frozenset(get_args(Status)) - {"failed", "too_long"}
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One chat completion to be had, from the store or the provider.
+    """One chat completion that a stage asks for, whether the store or the provider gives it.
 
     Attributes:
         messages: Rendered chat messages, ``{"role", "content"}`` each.
         prompt_version: Version of the prompt and its parser; kept with the reply, not in its key.
-        max_tokens: Most tokens of the reply; unset: the role's.
-        temperature: Sampling temperature; unset: the role's.
-        top_p: Nucleus sampling.
-        grammar: llama.cpp GBNF grammar that the reply is held to, where the endpoint has them.
-        json_schema: JSON schema (an object at its top) that the reply is held to, as a response
-            format or as the arguments of a forced tool call, by what the endpoint has.
-        top_logprobs: Alternatives of each token to return with their log-probabilities.
-        sample_index: Which of several replies to the same prompt.
+        max_tokens: Most tokens of the reply; ``None`` means the role's limit.
+        temperature: ``None`` means the role's temperature.
+        grammar: llama.cpp GBNF grammar that an endpoint with grammars holds the reply to.
+        json_schema: JSON schema (an object at its top) that the endpoint holds the reply to, by a
+            response format or as the arguments of a forced tool call.
+        top_logprobs: How many alternatives of each token come with their log-probabilities.
+        sample_index: Which of several replies to the same prompt this is.
         attempt: 0-based; a retry of an unusable reply has the next number and so another key.
     """
 
@@ -53,16 +52,11 @@ class Reply:
         status: ``ok``; ``truncated`` at the token limit; ``too_long`` (the prompt does not fit the
             role's context and was not sent); ``refused`` (content filter or empty); ``garbled``
             (an answer that is no chat completion); ``failed`` (the provider's error).
-        text: The reply's text; empty unless something was said.
         detail: Why the status is not ``ok``, for a person; never holds prompt text or keys.
         logprobs: For each generated token the alternatives as (token, log-probability).
-        finish_reason: As the provider gave it.
-        prompt_tokens: Tokens of the prompt.
-        completion_tokens: Tokens of the reply.
-        cost_usd: Dollars; ``None`` where the model's price is unknown.
-        latency_s: Seconds from request to reply.
-        stored: Read from the store, not paid for now.
-        cached_tokens: Of the prompt's tokens, those that the provider had in its cache.
+        cost_usd: ``None`` where the model's price is unknown.
+        stored: Whether it was read from the store and is not paid for now.
+        cached_tokens: How many of the prompt's tokens the provider had in its cache.
         request_id: The provider's id of the request.
     """
 
@@ -83,16 +77,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a stage's calls took.
+    """What a stage's calls took; tokens and dollars are those of calls that were sent now.
 
     Attributes:
-        calls: Calls asked for.
-        stored: Of these, read from the store.
-        failed: Of these, without a usable reply from the provider.
-        prompt_tokens: Tokens of the prompts that were sent now.
-        completion_tokens: Tokens of the replies that came now.
-        cost_usd: Dollars spent now; ``None`` where a price is unknown.
-        seconds: Seconds that it took.
+        stored: How many of the calls were answered from the store.
+        failed: How many of the calls have no usable reply.
+        cost_usd: ``None`` where a price is unknown.
     """
 
     calls: int = 0
@@ -104,7 +94,7 @@ class Usage:
     seconds: float = 0.0
 
     def __add__(self, more: "Usage") -> "Usage":
-        """Both together; a sum with an unknown cost is unknown."""
+        """Add two usages; the sum's cost is unknown where one of theirs is."""
         known = self.cost_usd is not None and more.cost_usd is not None
         return Usage(
             calls=self.calls + more.calls,
@@ -119,15 +109,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage's calls would take.
+    """What a stage's calls would take; tokens, dollars and seconds are those of calls to send.
 
     Attributes:
-        calls: Calls that would be asked for.
-        stored: Of these, already in the store.
-        prompt_tokens: Tokens of the prompts to send.
+        stored: How many of the calls have a reply in the store.
         completion_tokens: Most tokens of the replies, or the measured mean where there is one.
-        cost_usd: Dollars; ``None`` where the model's price is unknown.
-        seconds: Seconds at the rate measured so far with this model; ``None`` where unknown.
+        cost_usd: ``None`` where the model's price is unknown.
+        seconds: At the rate measured so far with this model; ``None`` before any call of it.
     """
 
     calls: int
@@ -143,13 +131,12 @@ class Outcome(Generic[T]):
     """One item's value after parsing and, where needed, retrying.
 
     Attributes:
-        value: The parsed value; ``None`` where no attempt could be read.
+        value: ``None`` where no attempt could be read.
         status: ``ok``, ``unparsable``, or the last reply's status.
         detail: Why there is no value, for a person.
         attempts: Calls made for the item, stored ones included.
         reply: The last reply.
-        unusable: Every attempt that had no value, in order; the last one is ``reply`` where
-            ``value`` is ``None``.
+        unusable: Every attempt that had no value, in order.
     """
 
     value: T | None
@@ -167,8 +154,7 @@ class UnusableReply:
     Attributes:
         attempt: 0-based.
         status: ``unparsable``, or the reply's status.
-        detail: Why, for a person.
-        reply: The reply.
+        detail: Why it could not be used, for a person.
     """
 
     attempt: int
@@ -182,15 +168,9 @@ def reply_key(
 ) -> str:
     """Key of a call's reply: SHA-256 (hex) of all that determines it.
 
-    Provider, endpoint and prompt version are left out on purpose: failing over to another
-    endpoint or renaming an unchanged prompt costs nothing.
-
-    Args:
-        model: The model's label.
-        call: The call, with alternatives and forms as the role asks for them.
-        max_tokens: Most tokens of the reply.
-        temperature: Sampling temperature.
-        tool: Whether the schema is that of a forced tool call.
+    The call's alternatives and forms are those that its role asks for; ``tool`` says that its
+    schema is that of a forced tool call. Provider, endpoint and prompt version are left out on
+    purpose: failing over to another endpoint or renaming an unchanged prompt costs nothing.
     """
     determined_by: dict[str, Any] = {
         "model": model,

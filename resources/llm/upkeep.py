@@ -1,4 +1,4 @@
-"""Looking after a reply store: how much it holds, what may go, and a look at one reply.
+"""Looks after a reply store: counts, shows and deletes replies, and gives free space back.
 
 Which replies are kept, and under which key, belongs to ``store``; files in and out to ``archive``.
 Large changes go in short transactions, so that stages can keep their replies meanwhile.
@@ -20,7 +20,6 @@ from resources.llm.database import Database
 from resources.llm.errors import LLMError
 from resources.llm.store import (
     CHUNK,
-    READING_PARTS,
     READINGS,
     REPLIES,
     SENT_CALLS,
@@ -30,17 +29,16 @@ from resources.llm.store import (
 
 _SHORTEST_PREFIX = 8
 _LISTED = 20
+_TABLES = (REPLIES, READINGS, SENT_CALLS)
 _KEY_START = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
 class UnusableReplies:
-    """Replies that no stage can use.
+    """How many replies no stage can use, and what those of known price had cost.
 
     Attributes:
-        replies: How many.
-        cost_usd: Dollars that those of known price had cost.
-        unpriced: How many are of unknown price.
+        unpriced: How many of the replies are of unknown price.
     """
 
     replies: int
@@ -50,7 +48,7 @@ class UnusableReplies:
 
 @dataclass(frozen=True)
 class Size:
-    """How much a store holds."""
+    """How many replies, and how many bytes, a store or an archive holds."""
 
     replies: int
     bytes: int
@@ -62,7 +60,7 @@ class KeptReply:
 
     Attributes:
         row: Values by the store's columns.
-        readings: What was read from it: prompt version, status, value (JSON), detail.
+        readings: Its readings: prompt version, status, value (JSON) and detail of each.
     """
 
     row: Mapping[str, Any]
@@ -72,16 +70,16 @@ class KeptReply:
     def messages(self) -> Sequence[Mapping[str, Any]]:
         """The prompt's messages; empty where the request was not kept."""
         request = _json(self.row["request"])
-        found = request.get("messages") if isinstance(request, dict) else None
-        return [each for each in found or [] if isinstance(each, dict)]
+        messages = request.get("messages") if isinstance(request, dict) else None
+        return [message for message in messages or [] if isinstance(message, dict)]
 
     @property
     def created_at(self) -> datetime:
-        """When it was stored."""
+        """The moment when it was stored."""
         return _moment(self.row["created_at"])
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, what is kept as JSON decoded."""
+        """Row and readings, with all that is kept as JSON decoded."""
         decoded = {name: _json(self.row[name]) for name in ("request", "logprobs", "raw")}
         readings = [{**reading, "value": _json(reading["value"])} for reading in self.readings]
         return {
@@ -101,24 +99,24 @@ def size_of(store: ReplyStore) -> Size:
 
 def unusable(store: ReplyStore) -> UnusableReplies:
     """Count the replies that ``drop_unusable`` would delete, and what they had cost."""
-    asked = sa.select(
+    totals = sa.select(
         sa.func.count(),
         sa.func.coalesce(sa.func.sum(REPLIES.c.cost_usd), 0.0),
         sa.func.count() - sa.func.count(REPLIES.c.cost_usd),
     ).where(_is_unusable())
     with store.database.reading() as connection:
-        row: Any = connection.execute(asked).one()
+        row: Any = connection.execute(totals).one()
     return UnusableReplies(int(row[0]), float(row[1]), int(row[2]))
 
 
 def drop_unusable(store: ReplyStore) -> int:
-    """Delete the replies that can't be used, so that their calls are asked again.
+    """Delete the replies that can't be used, so that their calls are sent again.
 
-    Those are: not ``ok`` when they came, or read by a stage and not found ``ok`` by any prompt
-    version. What they had cost is counted by no ceiling any more.
+    A reply can't be used if its status is not ``ok``, or if readings of it exist and none is
+    ``ok``. No ceiling counts the deleted replies' cost any more.
 
     Returns:
-        How many were deleted.
+        How many replies were deleted.
     """
     database = store.database
 
@@ -130,10 +128,10 @@ def drop_unusable(store: ReplyStore) -> int:
 
 
 def drop_raw(store: ReplyStore) -> int:
-    """Forget the answers' bodies as they came; texts, tokens and costs stay.
+    """Delete the answers' bodies as they came; texts, tokens and costs stay.
 
     Returns:
-        How many there were.
+        How many bodies were deleted.
     """
     database = store.database
 
@@ -145,10 +143,10 @@ def drop_raw(store: ReplyStore) -> int:
 
 
 def compact(store: ReplyStore) -> None:
-    """Give free space back; loses nothing that is kept.
+    """Give free space back, without deleting anything.
 
     SQLite writes the file anew and empties its log, and needs as much free disk meanwhile.
-    Postgres makes the space free for new rows, and returns to the disk what is at the tables' ends.
+    Postgres makes the space free for new rows, and returns only the tables' ends to the disk.
 
     Raises:
         StoreError: Another process wrote for longer than the busy timeout.
@@ -160,16 +158,12 @@ def compact(store: ReplyStore) -> None:
         else:
             with database.engine.connect() as connection:
                 alone = connection.execution_options(isolation_level="AUTOCOMMIT")
-                for table in (REPLIES, READINGS, SENT_CALLS):
+                for table in _TABLES:
                     alone.execute(sa.text(f"vacuum (analyze) {table.name}"))
 
 
 def find_replies(store: ReplyStore, prefix: str) -> list[dict[str, Any]]:
-    """Replies whose id begins so, the first of them where there are many.
-
-    Args:
-        store: The store.
-        prefix: At least 8 characters of the id.
+    """The first replies whose id begins with a prefix of 8 or more characters.
 
     Raises:
         LLMError: The prefix is too short, or no part of an id.
@@ -181,15 +175,15 @@ def find_replies(store: ReplyStore, prefix: str) -> list[dict[str, Any]]:
             "(0-9, a-f), as they stand in the column reply_id"
         )
     names = ("reply_id", "role", "model", "stage", "dataset", "status", "created_at")
-    # A range, so that the index serves it; g comes after every digit of an id.
-    asked = (
+    # The index serves a range; g comes after every digit of an id.
+    matching = (
         sa.select(*(REPLIES.c[name] for name in names))
         .where(REPLIES.c.reply_id >= prefix, REPLIES.c.reply_id < prefix + "g")
         .order_by(REPLIES.c.reply_id)
         .limit(_LISTED)
     )
     with store.database.reading() as connection:
-        rows = connection.execute(asked).mappings().all()
+        rows = connection.execute(matching).mappings().all()
     return [{**row, "created_at": _moment(row["created_at"])} for row in rows]
 
 
@@ -199,50 +193,37 @@ def read_reply(store: ReplyStore, reply_id: str) -> KeptReply:
     Raises:
         LLMError: There is none of this id.
     """
-    with store.database.reading() as connection:
-        row = (
-            connection.execute(sa.select(REPLIES).where(REPLIES.c.reply_id == reply_id))
-            .mappings()
-            .first()
-        )
-        readings = connection.execute(
-            sa.select(*(READINGS.c[name] for name in ("prompt_version", *READING_PARTS)))
-            .where(READINGS.c.reply_id == reply_id)
-            .order_by(READINGS.c.prompt_version)
-        ).mappings()
-        found = [dict(reading) for reading in readings]
-    if row is None:
+    replies = read_replies(store, [reply_id])
+    if not replies:
         raise LLMError(f"there is no reply {reply_id} in {store.database.name}")
-    return KeptReply(dict(row), found)
+    return replies[reply_id]
 
 
 def read_replies(store: ReplyStore, reply_ids: Sequence[str]) -> dict[str, KeptReply]:
-    """Replies with their requests, by id; those that are not there are left out.
+    """Replies with their requests, by id, without the ids that the store does not have.
 
-    Args:
-        store: The store.
-        reply_ids: Ids, each once; all rows are held at once.
+    The ids differ from each other; all rows are held at once.
     """
     database = store.database
-    asked = sa.select(REPLIES).where(database.among(REPLIES.c.reply_id))
-    read = (
+    replies = sa.select(REPLIES).where(database.among(REPLIES.c.reply_id))
+    readings = (
         sa.select(READINGS)
         .where(database.among(READINGS.c.reply_id))
         .order_by(READINGS.c.reply_id, READINGS.c.prompt_version)
     )
-    found: dict[str, KeptReply] = {}
+    kept_replies: dict[str, KeptReply] = {}
     for chunk in chunked(reply_ids):
-        keys = {"keys": database.among_values(chunk)}
+        keys = database.bound_keys(chunk)
         with database.reading() as connection:
-            rows = [dict(row) for row in connection.execute(asked, keys).mappings()]
-            readings: dict[str, list[dict[str, Any]]] = {}
-            for row in connection.execute(read, keys).mappings():
+            rows = [dict(row) for row in connection.execute(replies, keys).mappings()]
+            readings_of: dict[str, list[dict[str, Any]]] = {}
+            for row in connection.execute(readings, keys).mappings():
                 reading = dict(row)
-                readings.setdefault(reading.pop("reply_id"), []).append(reading)
-        found.update(
-            (row["reply_id"], KeptReply(row, readings.get(row["reply_id"], []))) for row in rows
+                readings_of.setdefault(reading.pop("reply_id"), []).append(reading)
+        kept_replies.update(
+            (row["reply_id"], KeptReply(row, readings_of.get(row["reply_id"], []))) for row in rows
         )
-    return found
+    return kept_replies
 
 
 def _moment(microseconds: int) -> datetime:
@@ -271,19 +252,19 @@ def _in_pieces(
     condition: sa.ColumnElement[bool],
     change: Callable[[Connection, Mapping[str, Any]], None],
 ) -> int:
-    """Change the replies that meet a condition, in short transactions: others write meanwhile."""
+    """Change the replies that meet a condition, in short transactions; return their number."""
     changed, last = 0, ""
     while True:
-        asked = (
+        following = (
             sa.select(REPLIES.c.reply_id)
             .where(condition, REPLIES.c.reply_id > last)
             .order_by(REPLIES.c.reply_id)
             .limit(CHUNK)
         )
         with database.writing() as connection:
-            keys: list[str] = list(connection.scalars(asked))
+            keys: list[str] = list(connection.scalars(following))
             if keys:
-                change(connection, {"keys": database.among_values(keys)})
+                change(connection, database.bound_keys(keys))
         if not keys:
             return changed
         changed, last = changed + len(keys), keys[-1]
@@ -293,20 +274,15 @@ def _bytes(database: Database) -> int:
     """Bytes on disk, the write-ahead log and the indexes included."""
     if database.path is not None:
         files = (database.path, Path(f"{database.path}-wal"))
-        return sum(each.stat().st_size for each in files if each.exists())
+        return sum(file.stat().st_size for file in files if file.exists())
+    sizes = [sa.func.pg_total_relation_size(table.name) for table in _TABLES]
     with database.reading() as connection:
-        sizes = sa.select(
-            *(
-                sa.func.pg_total_relation_size(table.name)
-                for table in (REPLIES, READINGS, SENT_CALLS)
-            )
-        )
-        row: Any = connection.execute(sizes).one()
+        row: Any = connection.execute(sa.select(*sizes)).one()
     return sum(row)
 
 
 def _vacuum(database: Database) -> None:
-    # The pool's own connection: SQLAlchemy would begin a transaction, in which it can't be done.
+    # SQLAlchemy would begin a transaction, which forbids this; the pool's own connection does not.
     pooled = database.engine.raw_connection()
     try:
         connection = pooled.driver_connection

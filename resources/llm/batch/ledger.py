@@ -66,7 +66,7 @@ class Ledger:
 
     def holding(self, keys: Sequence[str]) -> dict[str, str]:
         """The open batch that a call stands in, by key; calls that stand in none are left out."""
-        listed = {"keys": self._database.among_values(list(keys))}
+        listed = self._database.bound_keys(keys)
         with self._database.reading() as connection:
             return dict(connection.execute(self._holding, listed).tuples().all())
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from resources.llm.batch.sheet import Sheet
 from resources.llm.batch.spool import Spool
 from resources.llm.errors import LLMError
-from resources.llm.faults import told
+from resources.llm.faults import shown_message
 from resources.llm.request import provider_of
 from resources.llm.transport import http_settings, quiet_loggers
 from resources.settings import Role
@@ -71,10 +71,10 @@ class Problem:
         """
         code = self.code if self.code and CODE.fullmatch(self.code) else "not valid"
         if self.line is None:
-            return code + told(self.message, key, ())
+            return code + shown_message(self.message, key, ())
         messages = sheet.messages(self.line) if sheet is not None else None
         said = f"{code} in line {self.line}"
-        return said if messages is None else said + told(self.message, key, messages)
+        return said if messages is None else said + shown_message(self.message, key, messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ class Provider:
     def _fault(self, error: "openai.APIStatusError") -> LLMError:
         body = error.body if isinstance(error.body, dict) else {}
         status = error.status_code
-        detail = f"HTTP {status}{told(body.get('message'), self.key, ())}"
+        detail = f"HTTP {status}{shown_message(body.get('message'), self.key, ())}"
         passes = status in (408, 409, 425, 429) or status >= 500
         if passes and status != 501 and body.get("code") != "insufficient_quota":
             return self._unreached(detail)

@@ -249,10 +249,10 @@ def test_hedging_takes_the_first_of_two(tmp_path: Path):
 
 def test_an_error_in_an_answer_of_status_200_is_an_error(tmp_path):
     from resources.llm.completion import is_error
-    from resources.llm.endpoint import _with_told_status
+    from resources.llm.endpoint import _with_true_status
     from resources.llm.faults import HttpAnswer
 
     body = {"error": {"code": 429, "message": "slow down"}}
     assert is_error(body)
-    assert _with_told_status(HttpAnswer(200, {}, b""), body).status == 429
+    assert _with_true_status(HttpAnswer(200, {}, b""), body).status == 429
     assert not is_error({"choices": [], "error": None})

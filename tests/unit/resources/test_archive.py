@@ -6,6 +6,7 @@ import json
 import random
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -445,13 +446,8 @@ def test_a_reply_is_found_by_the_beginning_of_its_id(store):
     (found,) = upkeep.find_replies(store, key(3)[:8].upper())
     assert (found["reply_id"], found["stage"]) == (key(3), "open_tags")
     assert abs((datetime.now(UTC) - found["created_at"]).total_seconds()) < 60
-    twin = Record(
-        **{
-            **{name: getattr(record(3), name) for name in Record.__slots__},
-            "reply": Reply(key(3)[:63] + ("0" if key(3)[63] != "0" else "1"), "ok"),
-        }
-    )
-    store.put(twin)
+    twin = Reply(key(3)[:63] + ("0" if key(3)[63] != "0" else "1"), "ok")
+    store.put(replace(record(3), reply=twin))
     assert len(upkeep.find_replies(store, key(3)[:20])) == 2
     assert len(upkeep.find_replies(store, key(3))) == 1
     assert upkeep.find_replies(store, "0" * 10) == []

@@ -6,7 +6,7 @@ import pytest
 
 from resources.llm.coordination import Coordination
 from resources.llm.learned_rate import LearnedRate
-from resources.llm.rate import RateLimit, wait_told
+from resources.llm.rate import RateLimit, requested_wait
 
 
 class Bucket:
@@ -139,4 +139,4 @@ def test_calls_that_are_larger_than_thought_take_what_they_have_of_a_token_limit
     ],
 )
 def test_how_long_to_wait_is_read(headers, seconds):
-    assert wait_told(headers) == seconds
+    assert requested_wait(headers) == seconds

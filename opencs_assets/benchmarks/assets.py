@@ -29,12 +29,14 @@ def build_benchmark_assets(experiments: Experiments) -> list[dg.AssetsDefinition
         code_version="2",
     )
     def benchmark_questions(home: Home) -> dg.MaterializeResult[pl.DataFrame]:
-        wanted = {f"matchups.{name}": each.benchmark for name, each in experiments.matchups.items()}
-        wanted |= {
-            f"benchmarks[{at}]": each for at, each in enumerate(experiments.benchmarks or ())
+        required = {
+            f"matchups.{name}": matchup.benchmark for name, matchup in experiments.matchups.items()
+        }
+        required |= {
+            f"benchmarks[{place}]": name for place, name in enumerate(experiments.benchmarks or ())
         }
         with clear_failures():
-            questions = read_benchmarks(home.folder, wanted)
+            questions = read_benchmarks(home.folder, required)
         sizes = questions.group_by("benchmark", maintain_order=True).len()
         return dg.MaterializeResult(
             value=questions,

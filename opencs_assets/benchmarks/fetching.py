@@ -13,11 +13,11 @@ from typing import Literal
 
 import httpx
 
-from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.questions import (
     FOLDER,
     PACKAGED,
-    Found,
+    BenchmarkError,
+    BenchmarkFiles,
     as_published,
     find_benchmarks,
     read_benchmark,
@@ -32,22 +32,15 @@ TRIES = 4
 FIRST_WAIT_S = 0.5
 MOST_WAIT_S = 20.0
 TIMEOUT_S = 30.0
-# The largest file has 170 kB; what is longer is something else.
+# The largest published file has 170 kB, so that a longer body is something else.
 MOST_BYTES = 32_000_000
 
 State = Literal["fetched", "already there"]
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A file that is there now.
-
-    Attributes:
-        benchmark: Its benchmark.
-        path: The file.
-        source: Where it was had from; empty where it was there already.
-        bytes: Its size.
-    """
+class FetchedFile:
+    """A benchmark's file that is there now; its ``source`` is empty where it was there before."""
 
     benchmark: str
     path: Path
@@ -56,13 +49,13 @@ class Fetched:
 
     @property
     def state(self) -> State:
-        """What was done."""
+        """Whether the file was fetched now."""
         return "fetched" if self.source else "already there"
 
 
 def fetchable() -> list[str]:
     """Names of the benchmarks that can be fetched."""
-    return [each.name for each in DECLARED.values() if each.files]
+    return [benchmark.name for benchmark in DECLARED.values() if benchmark.files]
 
 
 def fetch(
@@ -71,21 +64,21 @@ def fetch(
     *,
     source: str | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Iterator[Fetched]:
-    """Have benchmarks' files in the home; those that are there already are left alone.
+) -> Iterator[FetchedFile]:
+    """Bring benchmarks' files into the home; files that are there already are left alone.
 
     Args:
         home: The home.
-        names: Benchmarks; none: all that can be fetched.
+        names: The benchmarks; where it is empty, all that can be fetched.
         source: A folder that holds the files, or the URL of one; unset: their public sources.
-        say: Told one line before each wait.
+        say: Takes one line for a person before each wait.
 
     Yields:
-        What became of each file, as soon as it is there.
+        Each file, as soon as it is there.
 
     Raises:
-        BenchmarkError: An unknown name, a file that can't be had, one with another hash, or one
-            in the home that is not the published one. Files had before stay.
+        BenchmarkError: A name is unknown, a file can't be fetched or has another hash, or the
+            home holds one that is not the published one. Files fetched before it stay.
     """
     for name in names:
         if name not in fetchable():
@@ -96,16 +89,16 @@ def fetch(
             )
     for name in dict.fromkeys(names or fetchable()):
         for file in DECLARED[name].files:
-            yield _have(home, DECLARED[name], file, source, say)
+            yield _fetch_file(home, DECLARED[name], file, source, say)
 
 
-def _have(
+def _fetch_file(
     home: Path,
     benchmark: DeclaredBenchmark,
     file: File,
     source: str | None,
     say: Callable[[str], None],
-) -> Fetched:
+) -> FetchedFile:
     target = home / FOLDER / file.name
     if target.exists():
         if file_hash(target) != file.sha256:
@@ -113,17 +106,18 @@ def _have(
                 f"{target} is there, but is not the published file (its SHA-256 is another); "
                 "remove it, or give it another name, and fetch again"
             )
-        return Fetched(benchmark.name, target, "", target.stat().st_size)
+        return FetchedFile(benchmark.name, target, "", target.stat().st_size)
     failures = []
     for place in _places(file, source):
         try:
-            content = _download(place, say) if _is_url(place) else _copied(Path(place))
+            is_url = place.startswith(("http://", "https://"))
+            content = _download(place, say) if is_url else _read(Path(place))
             _verify(content, file)
         except _SourceError as error:
             failures.append(f"{place}: {error}")
             continue
         _write(target, content)
-        return Fetched(benchmark.name, target, place, len(content))
+        return FetchedFile(benchmark.name, target, place, len(content))
     raise BenchmarkError(
         f"{file.name} of {benchmark.name} can't be had; nothing was kept. "
         + "; ".join(failures)
@@ -132,22 +126,18 @@ def _have(
 
 
 def _places(file: File, source: str | None) -> tuple[str, ...]:
-    """Where a file may be: in a folder under its path, or under its name alone."""
+    """Where a file may be; a folder may hold it under its path or under its name alone."""
     if source is None:
         return file.urls
     root = source.rstrip("/")
     return tuple(dict.fromkeys((f"{root}/{file.name}", f"{root}/{Path(file.name).name}")))
 
 
-def _is_url(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
-
-
 class _SourceError(InternalError):
     """A source does not give the file; the message says why."""
 
 
-def _copied(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise _SourceError(f"is larger than {MOST_BYTES:,} bytes")
@@ -159,7 +149,7 @@ def _copied(path: Path) -> bytes:
 
 
 def _download(url: str, say: Callable[[str], None]) -> bytes:
-    """The body at a URL; what another try may mend is tried again, after a wait."""
+    """The body at a URL; a failure that may pass is tried again after a wait."""
     bodies: list[bytes] = []
 
     def send() -> httpx.Response:
@@ -184,13 +174,12 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
 
 
 def _body(answer: httpx.Response) -> bytes:
-    parts, size = [], 0
+    body = bytearray()
     for part in answer.iter_bytes():
-        size += len(part)
-        if size > MOST_BYTES:
+        body += part
+        if len(body) > MOST_BYTES:
             raise _SourceError(f"is larger than {MOST_BYTES:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _verify(content: bytes, file: File) -> None:
@@ -214,7 +203,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def list_benchmarks(home: Path) -> list[dict[str, object]]:
-    """What is known and what is there, one row a benchmark.
+    """One row for each benchmark that is declared or in the home, with its state.
 
     Raises:
         BenchmarkError: A file's name is no name of a benchmark, or two files are one benchmark.
@@ -222,36 +211,36 @@ def list_benchmarks(home: Path) -> list[dict[str, object]]:
     there = find_benchmarks(home)
     rows: list[dict[str, object]] = []
     for name in dict.fromkeys([*DECLARED, *there]):
-        known, found = DECLARED.get(name), there.get(name)
-        if found is None:
+        known, files = DECLARED.get(name), there.get(name)
+        if files is None:
             state = "not fetched"
-        elif found.path.parent == PACKAGED:
+        elif files.path.parent == PACKAGED:
             state = "in the package"
         elif known is None or known.file is None:
             state = "your own"
-        elif not as_published(found):
+        elif not as_published(files):
             state = "not the published file"
-        elif known.references and not found.references:
+        elif known.references and not files.references:
             state = "without references"
         else:
             state = "fetched"
         rows.append(
             {
                 "name": name,
-                "questions": known.questions if known and known.file else _count(found),
+                "questions": known.questions if known and known.file else _count(files),
                 "turns": known.turns if known else None,
                 "what": known.title if known else "a benchmark of your own",
                 "state": state,
-                "file": str(found.path) if found else None,
+                "file": str(files.path) if files else None,
                 "source": known.files[0].urls[0] if known and known.files else None,
             }
         )
     return rows
 
 
-def _count(found: Found | None) -> int | None:
-    """Questions of a file that is not a published one; nothing where it can't be read."""
+def _count(files: BenchmarkFiles | None) -> int | None:
+    """How many questions the files hold; ``None`` where they can't be read."""
     try:
-        return read_benchmark(found).height if found else None
+        return read_benchmark(files).height if files else None
     except BenchmarkError:
         return None

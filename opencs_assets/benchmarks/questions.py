@@ -19,11 +19,11 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.config.benchmarks import DECLARED, DeclaredBenchmark
 from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
+from resources.errors import MendableError
 from resources.provenance import content_hash, file_hash
 from resources.schema import conform
 
@@ -34,26 +34,27 @@ REFERENCES = ("reference_answer*.jsonl", "reference_answer/*.jsonl")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 GENERIC = "generic"
 DERIVED_ID = 16
-# Forms by their field, the most telling first: Alpaca's files have a ``text`` with the answer too.
+# A row's form is told by the first of these fields that it has: Alpaca's rows also have a ``text``,
+# which holds the answer too.
 FORMS = ("turns", "conversations", "instruction", "Instruction", "prompt", "text")
-# As AlpacaEval's column of length-controlled win rates is called.
+# AlpacaEval's name for the difficulty that length-controlled win rates need.
 DIFFICULTY = "instruction_difficulty"
 IDS = ("question_id", "id", "idx")
 USERS = frozenset({"user", "human"})
+
+
+class BenchmarkError(MendableError):
+    """A benchmark can't be used; the message names file, line and reason."""
+
+
 ACCEPTED = AcceptedFiles(BenchmarkError, markers=(*FORMS, "choices"), tables=False)
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A benchmark that is there.
-
-    Attributes:
-        name: Its name.
-        path: The file of its questions.
-        references: The file of its reference answers, where they are one of their own.
-    """
+class BenchmarkFiles:
+    """The files of a benchmark that is there: its questions, and its references if apart."""
 
     name: str
     path: Path
@@ -61,28 +62,30 @@ class Found:
 
     @property
     def declared(self) -> DeclaredBenchmark | None:
-        """What the platform knows of it; nothing of the user's own."""
+        """The declaration of a known benchmark; ``None`` for one of the user's own."""
         return DECLARED.get(self.name)
 
 
-def find_benchmarks(home: Path) -> dict[str, Found]:
+def find_benchmarks(home: Path) -> dict[str, BenchmarkFiles]:
     """The benchmarks that are there, by name: the package's, the known ones, the user's own.
 
     Raises:
         BenchmarkError: A file's name is no name of a benchmark, or two files are one benchmark.
     """
     folder = home / FOLDER
-    names = {
-        name: each.name
-        for each in DECLARED.values()
-        for name in (*([each.file.name] if each.file else []), *each.other_names)
+    published_names = {
+        name: benchmark.name
+        for benchmark in DECLARED.values()
+        for name in (*([benchmark.file.name] if benchmark.file else []), *benchmark.other_names)
     }
-    there = {path.stem: Found(path.stem, path) for path in sorted(PACKAGED.glob("*.jsonl"))}
+    there = {
+        path.stem: BenchmarkFiles(path.stem, path) for path in sorted(PACKAGED.glob("*.jsonl"))
+    }
     own: dict[str, Path] = {}
     for path in [*sorted(folder.glob("*.jsonl")), *sorted(folder.glob(f"*/{QUESTIONS}"))]:
-        given = path.relative_to(folder).as_posix()
-        plain = path.parent.name if path.name == QUESTIONS and "/" in given else path.stem
-        name = names.get(given, plain)
+        relative = path.relative_to(folder).as_posix()
+        plain_name = path.parent.name if path.name == QUESTIONS and "/" in relative else path.stem
+        name = published_names.get(relative, plain_name)
         if not NAME.fullmatch(name):
             raise BenchmarkError(
                 f"{path}: a benchmark's name has lower-case letters, digits, _ and - only; "
@@ -93,31 +96,31 @@ def find_benchmarks(home: Path) -> dict[str, Found]:
                 f"{own[name]} and {path} are both the benchmark {name!r}; remove or rename one"
             )
         own[name] = path
-        there[name] = Found(name, path, _references_beside(folder, name, path))
+        there[name] = BenchmarkFiles(name, path, _references_beside(folder, name, path))
     return there
 
 
-def read_benchmarks(home: Path, wanted: Mapping[str, str]) -> pl.DataFrame:
+def read_benchmarks(home: Path, required: Mapping[str, str]) -> pl.DataFrame:
     """All questions, in the schema of ``benchmark_questions``.
 
     Args:
         home: The home.
-        wanted: Who asks for which benchmark, such as ``{"matchups.a_vs_b": "smoke"}``.
+        required: Who names which benchmark, such as ``{"matchups.a_vs_b": "smoke"}``.
 
     Raises:
-        BenchmarkError: A benchmark is wanted but not there, or a file is not usable.
+        BenchmarkError: A required benchmark is not there, or a file is not usable.
     """
     there = find_benchmarks(home)
-    for who, name in wanted.items():
+    for who, name in required.items():
         if name not in there:
             raise BenchmarkError(
                 f"{who} names the benchmark {name!r}, which is not there; {_remedy(home, name)} "
                 f"(there are: {', '.join(there)})"
             )
-    return pl.concat([read_benchmark(each) for each in there.values()])
+    return pl.concat(map(read_benchmark, there.values()))
 
 
-def read_benchmark(found: Found) -> pl.DataFrame:
+def read_benchmark(files: BenchmarkFiles) -> pl.DataFrame:
     """One benchmark's questions in the file's order, in the schema of ``benchmark_questions``.
 
     A question without an id gets one from what it asks, so that it keeps it when lines move.
@@ -126,14 +129,14 @@ def read_benchmark(found: Found) -> pl.DataFrame:
         BenchmarkError: A file is empty, not UTF-8, or not the published one; a line is no
             question, or a question stands twice. The message names the line.
     """
-    known = found.declared
+    known = files.declared
     if known:
-        _check_published(found, known)
+        _check_published(files, known)
     rows: list[Row] = []
     places: dict[tuple[str, ...], str] = {}
-    for place, fields in every_row(found.path, ACCEPTED):
-        where = f"{found.path} {place}"
-        row = _question(fields, found.name, known, where)
+    for place, fields in every_row(files.path, ACCEPTED):
+        where = f"{files.path} {place}"
+        row = _question(fields, files.name, known, where)
         keys = [(("question_id", row["question_id"]), f"question_id {row['question_id']!r}")]
         if not (known and known.repeats):
             keys.append((("turns", *row["turns"]), "the same question"))
@@ -144,32 +147,32 @@ def read_benchmark(found: Found) -> pl.DataFrame:
         rows.append(row)
     if not rows:
         raise BenchmarkError(
-            f"{found.path} has no question; a row is one JSON object with {_forms()}"
+            f"{files.path} has no question; a row is one JSON object with {_forms()}"
         )
-    if found.references:
-        _add_references(rows, found.references)
+    if files.references:
+        _add_references(rows, files.references)
     return conform(pl.DataFrame(rows, schema=BENCHMARK_QUESTIONS.schema), BENCHMARK_QUESTIONS)
 
 
-def as_published(found: Found) -> bool:
+def as_published(files: BenchmarkFiles) -> bool:
     """Whether a known benchmark's files are the published ones; the user's own always are."""
-    known = found.declared
-    if not known or not known.file or found.path.parent == PACKAGED:
+    known = files.declared
+    if not known or not known.file or files.path.parent == PACKAGED:
         return True
-    pairs = [(found.path, known.file)]
-    if known.references and found.references:
-        pairs.append((found.references, known.references))
+    pairs = [(files.path, known.file)]
+    if known.references and files.references:
+        pairs.append((files.references, known.references))
     return all(file_hash(path) == file.sha256 for path, file in pairs)
 
 
-def _check_published(found: Found, known: DeclaredBenchmark) -> None:
-    if not as_published(found):
+def _check_published(files: BenchmarkFiles, known: DeclaredBenchmark) -> None:
+    if not as_published(files):
         raise BenchmarkError(
-            f"{found.path} is not the published {known.name} (its SHA-256 is another). Remove it "
+            f"{files.path} is not the published {known.name} (its SHA-256 is another). Remove it "
             f"and run `opencs benchmarks fetch {known.name}`; or, where the change is meant, give "
             "it another name and so make it a benchmark of your own"
         )
-    if known.references and not found.references:
+    if known.references and not files.references:
         raise BenchmarkError(
             f"{known.name} has no reference answers: {known.references.name} is not in the folder "
             f"of benchmarks; run `opencs benchmarks fetch {known.name}`"
@@ -200,8 +203,8 @@ def _remedy(home: Path, name: str) -> str:
 def _question(fields: Row, benchmark: str, known: DeclaredBenchmark | None, where: str) -> Row:
     form = known.prompt if known else next((name for name in FORMS if name in fields), None)
     if form is None or form not in fields:
-        wanted = f"`{form}`" if form else _forms()
-        raise BenchmarkError(f"{where}: there is no question: it needs {wanted}")
+        needed = f"`{form}`" if form else _forms()
+        raise BenchmarkError(f"{where}: there is no question: it needs {needed}")
     turns = _turns(fields, form, where)
     if not turns:
         raise BenchmarkError(f"{where}: `{form}` is empty; it holds what the user asks")
@@ -214,7 +217,7 @@ def _question(fields: Row, benchmark: str, known: DeclaredBenchmark | None, wher
         "question_id": _question_id(fields, known, turns, where),
         "category": str(fields.get(field or "") or GENERIC),
         "turns": turns,
-        # A file of their own has the references that the judge is shown.
+        # Where the references have a file of their own, the judge is shown those.
         "references": [] if known and known.references else _references(fields, turns, where),
         "difficulty": _difficulty(fields, where),
     }
@@ -223,16 +226,16 @@ def _question(fields: Row, benchmark: str, known: DeclaredBenchmark | None, wher
 def _question_id(
     fields: Row, known: DeclaredBenchmark | None, turns: Sequence[str], where: str
 ) -> str:
-    """The file's own id, else one of what is asked."""
+    """The question's id in the file, or a hash of its turns where the file has none."""
     names = ((known.question_id,) if known.question_id else ()) if known else IDS
-    given = next((fields[name] for name in names if fields.get(name) is not None), None)
-    if given is None:
+    own_id = next((fields[name] for name in names if fields.get(name) is not None), None)
+    if own_id is None:
         return content_hash(list(turns))[:DERIVED_ID]
-    if isinstance(given, bool) or not isinstance(given, str | int) or not str(given).strip():
+    if isinstance(own_id, bool) or not isinstance(own_id, str | int) or not str(own_id).strip():
         raise BenchmarkError(
-            f"{where}: the question's id must be a text or a number, not {given!r}"
+            f"{where}: the question's id must be a text or a number, not {own_id!r}"
         )
-    return str(given)
+    return str(own_id)
 
 
 def _turns(fields: Row, form: str, where: str) -> list[str]:
@@ -249,26 +252,27 @@ def _turns(fields: Row, form: str, where: str) -> list[str]:
 
 
 def _conversation(value: Any, where: str) -> list[str]:
-    """What the user says: LIMA's alternating texts, user first, or ShareGPT's messages."""
+    """The user's texts of LIMA's alternating texts (the user begins) or of ShareGPT's messages."""
     if not isinstance(value, list):
         raise BenchmarkError(f"{where}: `conversations` must be a list, or one text")
-    if all(isinstance(each, str) for each in value):
-        return [_text(each, "conversations", where) for each in value[::2]]
+    if all(isinstance(text, str) for text in value):
+        return [_text(text, "conversations", where) for text in value[::2]]
     turns = []
-    for each in value:
-        role = (each.get("from") or each.get("role")) if isinstance(each, dict) else None
+    for message in value:
+        role = (message.get("from") or message.get("role")) if isinstance(message, dict) else None
         if not isinstance(role, str) or role == "system":
             raise BenchmarkError(
                 f"{where}: `conversations` must hold texts, or messages with `from` and `value`; a "
                 "benchmark has no system message"
             )
         if role in USERS:
-            turns.append(_text(each.get("value", each.get("content")), "conversations", where))
+            text = message.get("value", message.get("content"))
+            turns.append(_text(text, "conversations", where))
     return turns
 
 
 def _context(fields: Row, where: str) -> str:
-    """What an instruction is about: Alpaca's ``input``, or that of Self-Instruct's instance."""
+    """The ``input`` of an instruction, which Self-Instruct keeps in its first instance."""
     value = fields.get("input")
     instances = fields.get("instances")
     if value is None and isinstance(instances, list) and instances:
@@ -296,7 +300,7 @@ def _difficulty(fields: Row, where: str) -> float | None:
 
 
 def _add_references(rows: Sequence[Row], path: Path) -> None:
-    """Put FastChat's reference answers to their questions."""
+    """Add the reference answers of FastChat's file to the rows of their questions."""
     by_id = {row["question_id"]: row for row in rows}
     places: dict[str, str] = {}
     for place, fields in every_row(path, ACCEPTED):

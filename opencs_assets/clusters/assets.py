@@ -1,8 +1,4 @@
-"""The assets that embed and cluster a dataset's samples.
-
-``sample_embeddings``; and of one computation ``sample_clusters``, ``unclustered_samples``,
-``representatives`` and ``clusters``.
-"""
+"""The assets that embed and cluster a dataset's samples."""
 
 from collections.abc import Iterator
 
@@ -95,51 +91,49 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         settings = home.settings()
         constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
         with clear_failures():
-            found = cluster_samples(
+            clustering = cluster_samples(
                 normalized_tags,
                 raw_dataset.select("sample_id", "row", length=pl.col("response").str.len_chars()),
                 embedder.embed,
                 constants,
             )
-        for note in found.notes:
+        for note in clustering.notes:
             context.log.info(note)
         yield dg.MaterializeResult(
             asset_key="sample_clusters",
-            value=found.samples,
+            value=clustering.samples,
             metadata={
-                "clusters": found.clusters.height,
-                "samples": found.samples["sample_id"].n_unique(),
+                "clusters": clustering.clusters.height,
+                "samples": clustering.samples["sample_id"].n_unique(),
                 "clusterer": constants.clusterer,
                 "constants": dg.MetadataValue.md(constants.table()),
-                **({"notes": bullets(found.notes)} if found.notes else {}),
+                **({"notes": bullets(clustering.notes)} if clustering.notes else {}),
                 **(
-                    {"number_of_clusters": plot(plots.criterion(found.curve))}
-                    if found.curve
+                    {"number_of_clusters": plot(plots.criterion(curve))}
+                    if (curve := clustering.curve)
                     else {}
                 ),
-                "sizes": plot(plots.cluster_sizes(found.clusters)),
-                "map": plot(plots.tag_map(found.map, found.clusters)),
+                "sizes": plot(plots.cluster_sizes(clustering.clusters)),
+                "map": plot(plots.tag_map(clustering.map, clustering.clusters)),
             },
         )
+        reasons = clustering.unclustered["reason"].value_counts().sort("reason")
         yield dg.MaterializeResult(
             asset_key="unclustered_samples",
-            value=found.unclustered,
-            metadata={
-                "reasons": dict(
-                    found.unclustered["reason"].value_counts().sort("reason").iter_rows()
-                )
-            },
+            value=clustering.unclustered,
+            metadata={"reasons": dict(reasons.iter_rows())},
         )
+        representatives = clustering.representatives
         yield dg.MaterializeResult(
             asset_key="representatives",
-            value=found.representatives,
+            value=representatives,
             metadata={
-                "label_sets": found.representatives.filter(pl.col("place") == 0).height,
+                "label_sets": representatives.filter(pl.col("place") == 0).height,
                 "tags_a_representative": plot(
-                    plots.tags_a_representative(found.representatives, normalized_tags)
+                    plots.tags_a_representative(representatives, normalized_tags)
                 ),
             },
         )
-        yield dg.MaterializeResult(asset_key="clusters", value=found.clusters)
+        yield dg.MaterializeResult(asset_key="clusters", value=clustering.clusters)
 
     return [sample_embeddings, sample_clusters]

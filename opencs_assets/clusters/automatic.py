@@ -1,4 +1,4 @@
-"""The number of clusters, found in the points."""
+"""The number of clusters, chosen from the points."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from opencs_assets.clusters.kmeans import Floats, kmeans
 
-# Points that the curve is made of; more say the same and take longer.
+# The curve is made of at most so many points; with more it looks the same and takes longer.
 MOST_POINTS = 20_000
-TRIED = 14
+GRID_SIZE = 14
 CRITERION = "simplified silhouette"
 
 
@@ -34,8 +34,8 @@ def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> ClusterCou
 
     A point's value is (b - a) / max(a, b), with its distances a and b to the nearest and the second
     nearest centroid; a point that is a cluster of its own is worth 0, as in Rousseeuw's silhouette,
-    since otherwise as many clusters as points would be best. Tried are numbers in a geometric
-    series from 2 to twice the root of the number of points, and then those around the best.
+    since otherwise as many clusters as points would be best. The numbers tried are a geometric
+    series from 2 to twice the root of the number of points, and then numbers around the best.
 
     Args:
         points: float32 (n, d), finite.
@@ -51,7 +51,7 @@ def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> ClusterCou
         drawn.sort()
         points, weights = points[drawn], np.ones(MOST_POINTS, np.float32)
     most = min(len(points) - 1, max(3, round(2 * len(points) ** 0.5)))
-    grid = np.unique(np.geomspace(2, most, TRIED).round().astype(int)).tolist()
+    grid = np.unique(np.geomspace(2, most, GRID_SIZE).round().astype(int)).tolist()
     values: dict[int, float] = {}
 
     def worth(clusters: int) -> float:
@@ -60,28 +60,26 @@ def choose_clusters(points: Floats, weights: Floats, *, seed: int) -> ClusterCou
         return values[clusters]
 
     best = max(grid, key=lambda clusters: (worth(clusters), -clusters))
-    # Between the neighbours of the best one: a wide net first, drawn closer each time.
+    # The numbers halfway to the best one's neighbours are tried until no number lies between.
     while True:
         tried = sorted(values)
-        at = tried.index(best)
-        low, high = tried[max(at - 1, 0)], tried[min(at + 1, len(tried) - 1)]
+        place = tried.index(best)
+        low, high = tried[max(place - 1, 0)], tried[min(place + 1, len(tried) - 1)]
         between = {(low + best) // 2, (best + high + 1) // 2} - set(values)
         if not between:
-            break
+            return ClusterCountCurve(best, tuple(tried), tuple(values[k] for k in tried))
         best = max([best, *sorted(between)], key=lambda clusters: (worth(clusters), -clusters))
-    tried = sorted(values)
-    return ClusterCountCurve(best, tuple(tried), tuple(values[clusters] for clusters in tried))
 
 
 def simplified_silhouette(points: Floats, weights: Floats, clusters: int, *, seed: int) -> float:
-    """The weighted mean of the points' values, in [0, 1], for one number of clusters."""
+    """The weighted mean of the points' values (``choose_clusters``), in [0, 1], for one K."""
     import faiss
 
-    found = kmeans(points, weights, clusters, seed=seed)
-    if len(found.centroids) < 2:
+    clustering = kmeans(points, weights, clusters, seed=seed)
+    if len(clustering.centroids) < 2:
         return 0.0
-    squared, _ = faiss.knn(np.ascontiguousarray(points, np.float32), found.centroids, 2)
+    squared, _ = faiss.knn(np.ascontiguousarray(points, np.float32), clustering.centroids, 2)
     near, second = np.sqrt(np.maximum(squared, 0)).astype(np.float64).T
-    alone = np.bincount(found.labels)[found.labels] == 1
+    alone = np.bincount(clustering.labels)[clustering.labels] == 1
     value = np.where(alone | (second == 0), 0, 1 - near / np.where(second == 0, 1, second))
     return float(np.average(value, weights=weights))

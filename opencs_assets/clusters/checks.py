@@ -12,7 +12,7 @@ UNIT_TOLERANCE = 1e-3
 
 
 def one_unit_vector_each(embeddings: pl.DataFrame, samples: pl.DataFrame) -> Finding:
-    """Every sample has one finite embedding of length one."""
+    """Every sample has exactly one embedding, which is finite and of length one."""
     lengths = np.linalg.norm(to_matrix(embeddings["embedding"]), axis=1)
     wrong = int((~(np.abs(lengths - 1) < UNIT_TOLERANCE)).sum())
     missing = samples.join(embeddings, on="sample_id", how="anti").height

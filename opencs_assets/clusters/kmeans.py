@@ -7,18 +7,19 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 RESTARTS = 5
-# With few clusters a restart costs little, and what it finds differs more from the next one's.
+# With few clusters a restart costs little, and the results of restarts differ more.
 MOST_RESTARTS = 20
 RESTARTED_CLUSTERS = 100
-# Below so many multiplications an iteration, threads wait for each other longer than they work.
+# Where an iteration has fewer multiplications, threads wait for each other longer than they work.
 ONE_THREAD = 2e8
-# Points that k-means++ tries for each next centroid. Its own number is 2 + ln K, which leaves the
-# objective 1 to 2 per cent above at next to the same cost: going over the points takes longer.
+# k-means++ tries so many points for each next centroid. Its default, 2 + ln K, costs nearly as
+# much, as going over the points takes longer, and leaves the objective 1 to 2 per cent higher.
 TRIED_STARTS = 12
 # A restart is tried on so many points a cluster; which one is best is decided on all points.
 CORESET = 128
 TRIAL_ITERATIONS = 20
-# On all points: iterations between two looks at the objective, and when it stands still.
+# The objective over all points is computed after so many iterations, at most so many times, and
+# stands still once it falls by less than this share.
 CHUNK = 5
 MOST_CHUNKS = 20
 STILL = 1e-4
@@ -73,7 +74,7 @@ def kmeans(points: Floats, weights: Floats, clusters: int, *, seed: int) -> KMea
         raise ValueError(f"{clusters} clusters can't be made of {len(points)} points")
     points = np.ascontiguousarray(points, dtype=np.float32)
     weights = np.ascontiguousarray(weights, dtype=np.float32)
-    # Loaded first: threads of what is loaded later are not limited.
+    # The limit below holds for libraries that are loaded already, so faiss is loaded before it.
     import faiss  # noqa: F401
 
     small = len(points) * points.shape[1] * clusters < ONE_THREAD
@@ -85,21 +86,21 @@ def kmeans(points: Floats, weights: Floats, clusters: int, *, seed: int) -> KMea
 
 
 def _best(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[float, Ints, Floats]:
-    """Objective, nearest centroids and centroids of the best restart, refined."""
+    """Objective, nearest centroids and centroids of the best restart after its refinement."""
     trial, trial_weights = _coreset(points, weights, clusters, seed)
     restarts = max(RESTARTS, min(MOST_RESTARTS, RESTARTED_CLUSTERS // clusters))
-    # k-means++ makes many small products, on which threads wait: ten times and more its work, where
-    # something else has a core.
+    # k-means++ makes many small products. Where another process has a core, threads that wait for
+    # each other make it ten times slower and more.
     with threadpool_limits(1):
         starts = [
             _start(trial, trial_weights, clusters, seed + restart) for restart in range(restarts)
         ]
 
-    def tried(start: Floats) -> tuple[float, Ints, Floats]:
+    def outcome(start: Floats) -> tuple[float, Ints, Floats]:
         centroids = _lloyd(trial, trial_weights, start, TRIAL_ITERATIONS)
         return (*_assign(points, weights, centroids), centroids)
 
-    best = min(map(tried, starts), key=lambda each: each[0])
+    best = min(map(outcome, starts), key=lambda restart: restart[0])
     for _ in range(MOST_CHUNKS):
         centroids = _lloyd(points, weights, best[2], CHUNK)
         objective, nearest = _assign(points, weights, centroids)
@@ -114,7 +115,7 @@ def _best(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[fl
 
 
 def _coreset(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[Floats, Floats]:
-    """So many points drawn by weight, which then count alike; all where there are no more."""
+    """Points drawn by weight, weighted by how often each was drawn; all where they are few."""
     size = clusters * CORESET
     if size >= len(points):
         return points, weights
@@ -123,7 +124,7 @@ def _coreset(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple
     )
     rows, times = np.unique(drawn, return_counts=True)
     if len(rows) < clusters:
-        # A few points have nearly all the weight; the others are clusters too.
+        # A few points have nearly all the weight, but the others must become clusters too.
         return points, weights
     return points[rows], times.astype(np.float32)
 
@@ -132,16 +133,11 @@ def _start(points: Floats, weights: Floats, clusters: int, seed: int) -> Floats:
     import sklearn
     from sklearn.cluster import kmeans_plusplus
 
-    # It looks at all points for each of its many small steps; that they are numbers is known.
+    # faiss starts from random points, which leaves the objective some per cent above k-means++. The
+    # points are known to be finite, and scikit-learn would check it anew in each small step.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        # faiss starts from random points, which leaves the objective some per cent above
-        # k-means++.
         start, _ = kmeans_plusplus(
-            points,
-            clusters,
-            sample_weight=weights,
-            random_state=seed,
-            n_local_trials=TRIED_STARTS,
+            points, clusters, sample_weight=weights, random_state=seed, n_local_trials=TRIED_STARTS
         )
     return np.ascontiguousarray(start, dtype=np.float32)
 

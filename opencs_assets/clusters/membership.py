@@ -1,4 +1,4 @@
-"""From clusters of tags to clusters of samples, and to the representatives that are scored."""
+"""Clusters of samples by the clusters of their tags, and the representatives that are scored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ class Clustering:
         representatives: One row a sample that is scored (schema ``REPRESENTATIVES``).
         clusters: One row a cluster (schema ``CLUSTERS``).
         map: The tags' embeddings and clusters.
-        curve: How K was found, where it was.
-        notes: What was scaled or could not be had, for a person.
+        curve: How K was chosen; ``None`` where it was declared or DBSCAN needs none.
+        notes: Lines for a person about what was scaled or could not be done.
     """
 
     samples: pl.DataFrame
@@ -88,13 +88,13 @@ def cluster_samples(
     tag_clusters = tags.drop_nulls("cluster")
     members = _members(pairs, tag_clusters)
     ranked = _ranked(members, response_lengths)
-    kept = _kept_of_each(ranked, constants)
-    if kept > 1:
+    candidates = _candidates_a_label_set(ranked, constants)
+    if candidates > 1:
         notes.append(
-            f"the {kept} longest responses of a label set are candidates, so that "
+            f"the {candidates} longest responses of a label set are candidates, so that "
             f"{CANDIDATES_PER_CHOICE} stand behind each choice (published: 1)"
         )
-    representatives = ranked.filter(pl.col("place") < kept)
+    representatives = ranked.filter(pl.col("place") < candidates)
     samples = (
         members.with_columns(
             is_candidate=pl.col("sample_id").is_in(representatives["sample_id"].implode())
@@ -118,7 +118,7 @@ def cluster_samples(
 def _labels(
     points: Floats, counts: Ints, constants: Constants, notes: list[str]
 ) -> tuple[Ints, ClusterCountCurve | None]:
-    """Cluster of each tag, -1 for noise; and how K was found."""
+    """The cluster of each tag (-1 for noise), and how K was chosen."""
     if constants.clusterer == "dbscan":
         labels = dbscan(
             points,
@@ -141,31 +141,28 @@ def _labels(
     curve = None
     if constants.automatic_clusters:
         curve = choose_clusters(points, weights, seed=constants.seed)
-        wanted = curve.clusters
-        notes.append(
-            f"K = {wanted} has the best {curve.criterion} of those that were tried"
-            + (
-                "; it is the largest of them, so the tags have no clear number of clusters"
-                if wanted == curve.tried[-1] and len(curve.tried) > 1
-                else ""
-            )
-        )
+        clusters = curve.clusters
+        note = f"K = {clusters} has the best {curve.criterion} of those that were tried"
+        if clusters == curve.tried[-1] and len(curve.tried) > 1:
+            note += "; it is the largest of them, so the tags have no clear number of clusters"
+        notes.append(note)
     else:
-        wanted = _possible(constants, len(points), notes)
-    # Published: every occurrence of a tag is a point, which has the same objective.
-    return kmeans(points, weights, wanted, seed=constants.seed).labels, curve
+        clusters = _declared_clusters(constants, len(points), notes)
+    # The published code clusters every occurrence of a tag as a point, with the same objective.
+    return kmeans(points, weights, clusters, seed=constants.seed).labels, curve
 
 
-def _possible(constants: Constants, tags: int, notes: list[str]) -> int:
-    wanted = constants.clusters.value
-    if wanted <= tags:
-        return wanted
+def _declared_clusters(constants: Constants, tags: int, notes: list[str]) -> int:
+    """The profile's K, or the number of unique tags where these are fewer."""
+    clusters = constants.clusters.value
+    if clusters <= tags:
+        return clusters
     if constants.profile == "faithful":
         raise MethodError(
-            f"K = {wanted} clusters can't be made of {tags} unique tags; set "
+            f"K = {clusters} clusters can't be made of {tags} unique tags; set "
             'method.clusters lower, or profile = "corrected", which scales it with the data'
         )
-    notes.append(f"K = {wanted} is more than the {tags} unique tags; K = {tags} is used")
+    notes.append(f"K = {clusters} is more than the {tags} unique tags; K = {tags} is used")
     return tags
 
 
@@ -177,7 +174,8 @@ def _members(pairs: pl.DataFrame, tag_clusters: pl.DataFrame) -> pl.DataFrame:
         .agg(tags=pl.len())
     )
     sizes = counted.group_by("cluster").agg(size=pl.len())
-    # Primary: most of the sample's tags; ties go to the smaller cluster, whose samples are rarer.
+    # The primary cluster has most of the sample's tags; of equal ones it is the smallest, whose
+    # samples are rarer.
     primary = (
         counted.join(sizes, on="cluster")
         .sort(["sample_id", "tags", "size", "cluster"], descending=[False, True, False, False])
@@ -205,18 +203,18 @@ def _ranked(members: pl.DataFrame, response_lengths: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _kept_of_each(ranked: pl.DataFrame, constants: Constants) -> int:
-    """How many of each label set are kept."""
+def _candidates_a_label_set(ranked: pl.DataFrame, constants: Constants) -> int:
+    """How many candidates a label set has, so that all together are enough for the subset."""
     if constants.longest_only or not ranked.height:
         return 1
-    enough = min(CANDIDATES_PER_CHOICE * constants.k.value, ranked.height)
-    return int(ranked["place"].sort()[enough - 1]) + 1
+    needed = min(CANDIDATES_PER_CHOICE * constants.k.value, ranked.height)
+    return int(ranked["place"].sort()[needed - 1]) + 1
 
 
 def _unclustered(normalized: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     return (
         normalized.join(samples, on="sample_id", how="anti")
-        .select("sample_id", reason=pl.col("reason").fill_null("noise"))
+        .with_columns(pl.col("reason").fill_null("noise"))
         .select(list(UNCLUSTERED_SAMPLES.columns))
         .sort("sample_id")
     )

@@ -1,4 +1,4 @@
-"""Names of clusters: the tags that are most their own."""
+"""Names of clusters, made of their most characteristic tags."""
 
 import polars as pl
 
@@ -9,8 +9,8 @@ def name_clusters(
     """Name each cluster by the tags in it with the highest c-TF-IDF (Grootendorst 2022).
 
     W(t, c) = tf(t, c) · log(1 + A / f(t)): tf counts a tag among the tags of the cluster's samples,
-    f among all, and A is the mean number of tags of a cluster's samples. Samples carry tags of
-    other clusters too; only the cluster's own can name it.
+    f counts it among all, and A is the mean number of tags of a cluster's samples. Samples carry
+    tags of other clusters too; only the cluster's own can name it.
 
     Args:
         tag_clusters: ``tag`` (String) and ``cluster`` (Int64), one row a tag.
@@ -18,8 +18,8 @@ def name_clusters(
         most: Most tags in a name.
 
     Returns:
-        ``cluster`` and ``name``, by cluster; where no sample has the cluster as its primary one,
-        its tags that are commonest elsewhere name it.
+        ``cluster`` and ``name``, by cluster. A cluster that no sample has as its primary one is
+        named by those of its tags that are commonest elsewhere.
     """
     of_cluster = documents.group_by("cluster", "tag").agg(tf=pl.len())
     overall = documents.group_by("tag").agg(f=pl.len())

@@ -13,7 +13,7 @@ MOST_BARS = 40
 NAME_CHARACTERS = 40
 MAP_TAGS = 1500
 MAP_NAMES = 25
-# t-SNE: neighbours that a tag's place is fitted to.
+# t-SNE fits a tag's place to about so many neighbours.
 PERPLEXITY = 30
 
 
@@ -29,9 +29,8 @@ def cluster_sizes(clusters: pl.DataFrame) -> Figure:
         for cluster, name in shown.select("cluster", "name").iter_rows()
     ]
     axes.barh(names, shown["members"].to_list(), color=GREY, label="members")
-    bars = axes.barh(
-        names, shown["candidates"].to_list(), color=BLUE, label="candidates scored here"
-    )
+    candidates = shown["candidates"].to_list()
+    bars = axes.barh(names, candidates, color=BLUE, label="candidates scored here")
     axes.bar_label(bars, fontsize=7)
     axes.set_xlabel("samples")
     axes.legend(fontsize=8)
@@ -66,7 +65,7 @@ def criterion(curve: ClusterCountCurve) -> Figure:
     axes.axvline(curve.clusters, color=ORANGE, linestyle="--", linewidth=1)
     axes.set_xscale("log")
     marked = [curve.tried[0], curve.clusters, curve.tried[-1]]
-    axes.set_xticks(marked, [str(each) for each in marked])
+    axes.set_xticks(marked, list(map(str, marked)))
     axes.minorticks_off()
     axes.set_xlabel("clusters K")
     axes.set_ylabel(curve.criterion, fontsize=8)
@@ -82,7 +81,7 @@ def tag_map(tags: TagMap, clusters: pl.DataFrame) -> Figure:
     from sklearn.manifold import TSNE
 
     model = TSNE(perplexity=min(PERPLEXITY, (shown.height - 1) / 3), init="pca", random_state=0)
-    # So few points are drawn sooner by one thread than by several that wait for each other.
+    # One thread places so few points sooner than several that wait for each other.
     with threadpool_limits(1):
         places = model.fit_transform(tags.points[: shown.height])
     drawn, (axes,) = figure(
@@ -109,7 +108,7 @@ def tag_map(tags: TagMap, clusters: pl.DataFrame) -> Figure:
     for cluster in largest.head(MAP_NAMES):
         own = np.flatnonzero(labels == cluster)
         if len(own):
-            # The tag nearest to the middle of its own, so that the name stands among them.
+            # The name stands at the tag nearest to the middle of the cluster.
             middle = np.median(places[own], axis=0)
             place = places[own[np.linalg.norm(places[own] - middle, axis=1).argmin()]]
             axes.annotate(

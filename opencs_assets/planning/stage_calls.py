@@ -9,8 +9,7 @@ from typing import get_args
 
 import polars as pl
 
-from opencs_assets.benchmarks.errors import BenchmarkError
-from opencs_assets.benchmarks.questions import find_benchmarks, read_benchmark
+from opencs_assets.benchmarks.questions import BenchmarkError, find_benchmarks, read_benchmark
 from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.open_tags import tagging
 from opencs_assets.protocols.registry import choose_pair, choose_single

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from opencs_assets.benchmarks import fetching
-from opencs_assets.benchmarks.errors import BenchmarkError
 from opencs_assets.benchmarks.fetching import fetch, list_benchmarks
+from opencs_assets.benchmarks.questions import BenchmarkError
 from opencs_assets.config.benchmarks import DECLARED, File
 
 # A file server that can be told to fail, as a process of its own: ``POST /fail`` with the statuses

@@ -8,8 +8,12 @@ import polars as pl
 import pytest
 
 from opencs_assets.benchmarks import questions as reading
-from opencs_assets.benchmarks.errors import BenchmarkError
-from opencs_assets.benchmarks.questions import Found, find_benchmarks, read_benchmarks
+from opencs_assets.benchmarks.questions import (
+    BenchmarkError,
+    BenchmarkFiles,
+    find_benchmarks,
+    read_benchmarks,
+)
 from opencs_assets.config.benchmarks import DECLARED, sampling_of
 
 # Published: Koala 180, LIMA 300, Self-Instruct 252, Vicuna 80, WizardLM 218; MT-Bench 80.
@@ -24,7 +28,7 @@ PUBLISHED = {
 
 
 def read_benchmark(path: Path, name: str) -> pl.DataFrame:
-    return reading.read_benchmark(Found(name, path))
+    return reading.read_benchmark(BenchmarkFiles(name, path))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import pytest
 
-from opencs_assets.benchmarks.questions import Found, read_benchmark
+from opencs_assets.benchmarks.questions import BenchmarkFiles, read_benchmark
 from opencs_assets.datasets.canonical import read_dataset
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.files.reading import rows_of
@@ -65,7 +65,7 @@ def pins(path: Path) -> tuple[int, list[tuple[int, str]]]:
 
 
 def questions(path: Path) -> tuple[int, list[tuple[int, str]]]:
-    return read_benchmark(Found("b", path)).height, []
+    return read_benchmark(BenchmarkFiles("b", path)).height, []
 
 
 def of_rows(*fields: Sequence[Any]) -> list[dict[str, Any]]:

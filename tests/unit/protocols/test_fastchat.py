@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opencs_assets.benchmarks.questions import Found, read_benchmark
+from opencs_assets.benchmarks.questions import BenchmarkFiles, read_benchmark
 from opencs_assets.protocols.fastchat import (
     JudgePromptsError,
     find_prompts,
@@ -35,7 +35,9 @@ def lines(path: Path) -> list[dict]:
 def questions(shared_data: Path):
     folder = shared_data / MT_BENCH
     return read_benchmark(
-        Found("mt_bench", folder / "question.jsonl", folder / "reference_answer_gpt-4.jsonl")
+        BenchmarkFiles(
+            "mt_bench", folder / "question.jsonl", folder / "reference_answer_gpt-4.jsonl"
+        )
     )
 
 

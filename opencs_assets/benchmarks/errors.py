@@ -1,7 +1,0 @@
-"""What can be wrong with benchmarks."""
-
-from resources.errors import MendableError
-
-
-class BenchmarkError(MendableError):
-    """A benchmark can't be used; the message names file, line and reason."""

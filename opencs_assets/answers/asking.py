@@ -1,4 +1,4 @@
-"""What a model is asked and what it says, whatever runs it."""
+"""Prompts and replies of a checkpoint, whatever runs it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,7 @@ TOO_LONG = "too_long"
 
 @dataclass(frozen=True)
 class AnswerPrompt:
-    """One turn that the model is asked.
-
-    Attributes:
-        row: The answer's row, without what comes from the answer.
-        ids: The prompt's tokens.
-    """
+    """One turn as the model sees it: its tokens, and the columns of its row that are known."""
 
     row: Row
     ids: list[int]
@@ -28,13 +23,13 @@ class AnswerPrompt:
 
 @dataclass(frozen=True)
 class GeneratedReply:
-    """What the model said to one prompt.
+    """The model's reply to one prompt.
 
     Attributes:
         text: The answer.
-        tokens: Its tokens, without the end-of-turn token.
-        finish_reason: ``stop``; ``length`` where it was cut at the limit; from an endpoint also
-            what it says, such as ``content_filter``.
+        tokens: How many tokens it has, without the end-of-turn token.
+        finish_reason: ``stop``; ``length`` where it was cut at the limit; an endpoint may give
+            another reason, such as ``content_filter``.
     """
 
     text: str
@@ -60,15 +55,20 @@ class Answerer(Protocol):
     def answer(
         self, prompts: Sequence[AnswerPrompt], max_new_tokens: int, note: Callable[[str], None]
     ) -> Iterator[Answered]:
-        """Answer prompts; yields some as they are finished, in any order."""
+        """Answer prompts, and yield some as they are finished, in any order."""
+
+
+def conversation(turns: Sequence[str], answers: Sequence[str]) -> list[dict[str, str]]:
+    """The messages of the turn that follows the answered ones, these included."""
+    messages = []
+    for text, answer in zip(turns, answers, strict=False):
+        messages.append({"role": "user", "content": text})
+        messages.append({"role": "assistant", "content": answer})
+    return [*messages, {"role": "user", "content": turns[len(answers)]}]
 
 
 class Renderer:
-    """A checkpoint's tokenizer and chat template, which training used byte for byte.
-
-    Args:
-        folder: The checkpoint's folder.
-    """
+    """A checkpoint's tokenizer and chat template, which training used byte for byte."""
 
     def __init__(self, folder: Path) -> None:
         prepare_models()
@@ -88,7 +88,7 @@ class Renderer:
             )
         except (TemplateError, ValueError) as error:
             raise JobError(f"the checkpoint's chat template can't be used: {error}") from None
-        # The template has written what it wants of special tokens.
+        # The template has already written the special tokens that it wants.
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -97,12 +97,7 @@ class Renderer:
         decoded: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return decoded.strip()
 
-    def stops(self, own: int | Sequence[int] | None) -> set[int]:
-        """Tokens that end an answer.
-
-        Args:
-            own: The model's, from its generation config; the tokenizer's, which training put
-                behind answers, is added.
-        """
-        given = [own] if own is None or isinstance(own, int) else list(own)
-        return {int(token) for token in (*given, self.tokenizer.eos_token_id) if token is not None}
+    def stops(self, of_model: int | Sequence[int] | None) -> set[int]:
+        """Tokens that end an answer: the model's own, and the one that training put there."""
+        own = [of_model] if of_model is None or isinstance(of_model, int) else of_model
+        return {int(token) for token in (*own, self.tokenizer.eos_token_id) if token is not None}

@@ -8,12 +8,12 @@ import polars as pl
 
 from opencs_assets.answers import outside, plots
 from opencs_assets.answers.provenance import CODE_VERSION, answer_fields
-from opencs_assets.answers.store import read_answers
+from opencs_assets.answers.store import read_answers, split_by_benchmark
 from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.config.experiments import DeclaredEndpoint, Experiments
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
-from opencs_assets.wiring.jobs import EXPERIMENT, OUTSIDE
+from opencs_assets.wiring.jobs import EXPERIMENT, FORCE_TAG, OUTSIDE
 from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from opencs_assets.wiring.usage import usage_metadata
@@ -22,17 +22,12 @@ from resources.launcher.work import Work
 from resources.llm.resource import LLMResource
 from resources.provenance import SHORT, content_hash
 
-FORCE_TAG = "opencs/force"
 GENERATOR = "opencs_assets.answers.generate"
 GROUP = "answers"
 
 
 class AnswersConfig(dg.Config):
-    """How to materialize the answers.
-
-    Attributes:
-        force: Answer again where whole answers of the same provenance are there.
-    """
+    """How to materialize the answers; ``force`` makes answers again that could be reused."""
 
     force: bool = False
 
@@ -73,11 +68,8 @@ def build_answer_assets(
         recipe = experiments.recipes[experiments.experiments[keys["experiment"]].recipe]
         force = config.force or context.run.tags.get(FORCE_TAG) == "true"
         trained = checkpoint.row(0, named=True)
-        questions = outside.asked(benchmark_questions, experiments.benchmarks)
-        asked = {
-            part["benchmark"][0]: part
-            for part in questions.partition_by("benchmark", maintain_order=True)
-        }
+        questions = outside.questions_of(benchmark_questions, experiments.benchmarks)
+        by_benchmark = split_by_benchmark(questions)
         scratch = home.settings().training.scratch
         served = _served(experiments.endpoints.get(keys["experiment"]), keys)
         fields = {
@@ -89,22 +81,22 @@ def build_answer_assets(
                 seed=recipe.seed,
                 served_as=served["model"] if served else None,
             )
-            for name, part in asked.items()
+            for name, part in by_benchmark.items()
         }
-        hashes = {name: content_hash(each) for name, each in fields.items()}
+        hashes = {name: content_hash(determinants) for name, determinants in fields.items()}
         folder = home.folder / "answers" / keys["dataset"] / keys["experiment"]
         files = {name: folder / f"{name}-{made[:SHORT]}.parquet" for name, made in hashes.items()}
 
-        def stored() -> dict[str, pl.DataFrame | None]:
-            return {name: read_answers(files[name], asked[name], hashes[name]) for name in asked}
+        def stored() -> dict[str, pl.DataFrame]:
+            tables = {
+                name: read_answers(files[name], part, hashes[name])
+                for name, part in by_benchmark.items()
+            }
+            return {name: table for name, table in tables.items() if table is not None}
 
         tables = stored()
-        open_ = [name for name, table in tables.items() if force or table is None]
-        counts = {
-            "generated": 0,
-            "kept": sum(table.height for table in tables.values() if table is not None),
-        }
-        if open_:
+        counts = {"generated": 0, "kept": sum(table.height for table in tables.values())}
+        if force or len(tables) < len(by_benchmark):
             counts = launcher.run(
                 context,
                 Work(
@@ -127,23 +119,19 @@ def build_answer_assets(
                 ),
             )
             tables = stored()
-        missing = [name for name, table in tables.items() if table is None]
-        if missing:
+        if missing := [name for name in by_benchmark if name not in tables]:
             raise dg.Failure(f"answers to {', '.join(missing)} are not whole in {folder}")
-        answers = pl.concat([table for table in tables.values() if table is not None])
-        reasons = answers.group_by("finish_reason").len().sort("finish_reason")
+        answers = pl.concat(tables.values())
         return dg.MaterializeResult(
             value=answers,
             metadata={
                 "reused": counts["generated"] == 0,
                 "generated": counts["generated"],
                 "kept": counts["kept"],
-                "finish_reasons": dict(reasons.iter_rows()),
-                "answer_tokens": int(answers["answer_tokens"].sum()),
                 "checkpoint": dg.MetadataValue.path(trained["path"]),
                 "endpoint": served["base_url"] if served else "none, generated from its files",
                 "provenance": hashes,
-                "lengths": plot(plots.answer_lengths(answers)),
+                **_of_answers(answers),
             },
         )
 
@@ -174,7 +162,7 @@ def build_outside_assets(
         context: dg.AssetExecutionContext, benchmark_questions: pl.DataFrame, llm: LLMResource
     ) -> dg.MaterializeResult[pl.DataFrame]:
         name = context.partition_key
-        questions = outside.asked(benchmark_questions, experiments.asked_of(name))
+        questions = outside.questions_of(benchmark_questions, experiments.asked_of(name))
         with (
             clear_failures(),
             llm.client(
@@ -185,14 +173,11 @@ def build_outside_assets(
             ) as client,
         ):
             answers = outside.answer(questions, client)
-        reasons = answers.group_by("finish_reason").len().sort("finish_reason")
         return dg.MaterializeResult(
             value=answers,
             metadata={
-                "finish_reasons": dict(reasons.iter_rows()),
                 "benchmarks": sorted(set(answers["benchmark"])),
-                "answer_tokens": int(answers["answer_tokens"].sum()),
-                "lengths": plot(plots.answer_lengths(answers)),
+                **_of_answers(answers),
                 **usage_metadata(client),
             },
         )
@@ -200,8 +185,18 @@ def build_outside_assets(
     return [outside_answers]
 
 
+def _of_answers(answers: pl.DataFrame) -> dict[str, Any]:
+    """The metadata that every table of answers has."""
+    reasons = answers.group_by("finish_reason").len().sort("finish_reason")
+    return {
+        "finish_reasons": dict(reasons.iter_rows()),
+        "answer_tokens": int(answers["answer_tokens"].sum()),
+        "lengths": plot(plots.answer_lengths(answers)),
+    }
+
+
 def _served(endpoint: DeclaredEndpoint | None, keys: Mapping[str, str]) -> dict[str, Any] | None:
-    """Where the partition's checkpoint is served, as the job has it."""
+    """The endpoint of the partition's checkpoint in the job's form; ``None`` without one."""
     if endpoint is None:
         return None
     model = endpoint.model.replace("{dataset}", keys["dataset"])

@@ -3,7 +3,8 @@
 import dagster as dg
 import polars as pl
 
-from opencs_assets.answers.outside import asked
+from opencs_assets.answers.asking import TOO_LONG
+from opencs_assets.answers.outside import questions_of
 from opencs_assets.config.experiments import Experiments
 from opencs_assets.tables.answers import UNANSWERED
 from opencs_assets.tables.benchmarks import turn_keys
@@ -40,14 +41,14 @@ def of_one_checkpoint(answers: pl.DataFrame, checkpoint: pl.DataFrame) -> Findin
 
 def few_empty(answers: pl.DataFrame) -> Finding:
     """The model says something to most questions."""
-    asked = answers.filter(pl.col("finish_reason") != "too_long")
-    empty = asked.filter(pl.col("answer").str.strip_chars() == "").height
-    share = empty / asked.height if asked.height else 1.0
+    made = answers.filter(pl.col("finish_reason") != TOO_LONG)
+    empty = made.filter(pl.col("answer").str.strip_chars() == "").height
+    share = empty / made.height if made.height else 1.0
+    too_long = answers.height - made.height
     return Finding(
         share <= MOST_EMPTY,
-        f"{empty} of {asked.height} answers are empty, "
-        f"{answers.height - asked.height} turns did not fit the context",
-        {"empty": empty, "too_long": answers.height - asked.height},
+        f"{empty} of {made.height} answers are empty, {too_long} turns did not fit the context",
+        {"empty": empty, "too_long": too_long},
     )
 
 
@@ -55,14 +56,11 @@ def few_failed(answers: pl.DataFrame) -> Finding:
     """Every turn was answered; what failed is asked again when it is materialized again."""
     failed = answers.filter(pl.col("finish_reason").is_in(UNANSWERED))
     first = f"; the first: {failed['detail'][0]}" if failed.height else ""
+    reasons = failed["finish_reason"].value_counts().sort("finish_reason")
     return Finding(
         not failed.height,
         f"{failed.height} of {answers.height} turns have no answer{first}",
-        {
-            "by_reason": dict(
-                failed["finish_reason"].value_counts().sort("finish_reason").iter_rows()
-            )
-        },
+        {"by_reason": dict(reasons.iter_rows())},
     )
 
 
@@ -73,7 +71,7 @@ def build_answer_checks(
 
     def one_answer_each_asked(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
         """Every turn of every question asked has exactly one answer, or a row that says why not."""
-        return one_answer_each(answers, asked(questions, experiments.benchmarks))
+        return one_answer_each(answers, questions_of(questions, experiments.benchmarks))
 
     return [
         build_check(
@@ -99,8 +97,8 @@ def build_outside_checks(
     def one_answer_each_outside(answers: pl.DataFrame, questions: pl.DataFrame) -> Finding:
         """Every turn of every question asked has exactly one answer, or a row that says why not."""
         names = answers["outside_model"].unique().to_list()
-        wanted = experiments.asked_of(names[0]) if names else experiments.benchmarks
-        return one_answer_each(answers, asked(questions, wanted))
+        benchmarks = experiments.asked_of(names[0]) if names else experiments.benchmarks
+        return one_answer_each(answers, questions_of(questions, benchmarks))
 
     return [
         build_check(

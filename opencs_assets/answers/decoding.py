@@ -1,8 +1,8 @@
 """Decoding many prompts at once, so that no row of the batch waits for the longest.
 
-Plain batches run until their longest answer ends, and compute nothing for the rows that ended
-before. Here a row that has ended leaves the batch, and the next prompt takes its place; keys and
-values are written into room that was set aside, where a usual cache copies all of it every step.
+A plain batch runs until its longest answer ends, and computes nothing for the rows that ended
+before. Here a row that has ended leaves the batch, and the next prompt takes its place. Keys and
+values are written into room that was set aside; the usual cache copies all of them every step.
 """
 
 from collections import deque
@@ -15,20 +15,17 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-# Rows leave and come in groups of this share of the batch: each time, the others' cache is copied.
+# Rows leave and come in groups of one in so many, because each change copies the others' cache.
 REFILL_SHARE = 4
-# Tokens that a cache has room for beyond those in it.
+# A cache has room for so many tokens beyond those in it.
 ROOM = 64
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A prompt that was answered.
+    """The answer to the prompt at ``place``: its tokens without the one that ended it.
 
-    Attributes:
-        place: Its place among the prompts.
-        tokens: What was said, without the token that ended it.
-        cut: Whether it was cut at the limit.
+    ``cut`` says that the limit ended it.
     """
 
     place: int
@@ -40,8 +37,8 @@ class Sampler:
     """Chooses tokens: the greedy choice, or a sample at each row's own temperature.
 
     The largest of logits / T plus Gumbel noise is distributed as softmax(logits / T) (the
-    Gumbel-max trick), so that prompts of several temperatures share a batch, and each draws from a
-    generator of its own: what it says does not depend on its neighbours.
+    Gumbel-max trick), so that prompts of several temperatures share a batch. Each prompt draws from
+    a generator of its own, so that its answer does not depend on its neighbours.
 
     Args:
         temperatures: Temperature of each prompt; 0 is greedy.
@@ -60,11 +57,11 @@ class Sampler:
             logits: Logits (float, rows by vocabulary); may be changed.
         """
         for row, place in enumerate(places):
-            if place is None or (heat := self._temperatures[place]) <= 0:
+            if place is None or (temperature := self._temperatures[place]) <= 0:
                 continue
             noise = torch.empty(logits.shape[-1])
             noise.exponential_(generator=self._generators[place]).log_()
-            logits[row] = logits[row] / heat - noise.to(logits.device)
+            logits[row] = logits[row] / temperature - noise.to(logits.device)
         return logits.argmax(dim=-1)
 
 
@@ -95,41 +92,43 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
     def get_seq_length(self) -> int:
         return self._length
 
-    def rearrange(self, kept: Tensor, cut: int, more: "_Layer | None", width: int) -> None:
+    def rearrange(self, kept_rows: Tensor, cut: int, more: "_Layer | None", width: int) -> None:
         """Keep some rows without their first tokens, and put another cache's rows below.
 
         Args:
-            kept: Rows to keep.
+            kept_rows: Indices of the rows to keep.
             cut: Tokens to drop from the left, where no kept row has any.
             more: Rows to add; those that are shorter are padded on the left.
-            width: Tokens of all rows then.
+            width: Tokens of every row afterwards.
         """
-        parts = [(self, kept, cut)]
+        parts = [(self, kept_rows, cut)]
         if more is not None:
-            parts.append((more, torch.arange(more.keys.shape[0], device=kept.device), 0))
-        made = []
-        for name in ("keys", "values"):
-            first: Tensor = getattr(self, name)
-            rows = sum(len(which) for _, which, _ in parts)
-            shape = (rows, first.shape[1], width + ROOM, first.shape[3])
-            # Zeros: what is masked is multiplied by 0, which must not meet a NaN.
-            joined = first.new_zeros(shape)
-            at = 0
-            for layer, which, skipped in parts:
-                old = getattr(layer, name)[:, :, skipped:]
-                if which.numel():
-                    target = joined[at : at + len(which), :, width - old.shape[2] : width]
-                    target.copy_(old[which])
-                at += len(which)
-            made.append(joined)
-        self._stored = (made[0], made[1])
+            parts.append((more, torch.arange(more.keys.shape[0], device=kept_rows.device), 0))
+        self._stored = (self._joined("keys", parts, width), self._joined("values", parts, width))
         self._show(*self._stored, width)
 
+    def _joined(
+        self, name: str, parts: "Sequence[tuple[_Layer, Tensor, int]]", width: int
+    ) -> Tensor:
+        """The rows of each layer without their first tokens, one below the other, with room."""
+        first: Tensor = getattr(self, name)
+        height = sum(len(rows) for _, rows, _ in parts)
+        # What is masked is multiplied by 0, and a NaN there would stay one, so the room is zeros.
+        joined = first.new_zeros((height, first.shape[1], width + ROOM, first.shape[3]))
+        top = 0
+        for layer, rows, skipped in parts:
+            old = getattr(layer, name)[:, :, skipped:]
+            if rows.numel():
+                target = joined[top : top + len(rows), :, width - old.shape[2] : width]
+                target.copy_(old[rows])
+            top += len(rows)
+        return joined
+
     def _with_room(self, new: Tensor, old: Tensor | None, end: int) -> Tensor:
-        made = new.new_zeros((new.shape[0], new.shape[1], end + ROOM, new.shape[3]))
+        roomy = new.new_zeros((new.shape[0], new.shape[1], end + ROOM, new.shape[3]))
         if old is not None:
-            made[:, :, : self._length] = old[:, :, : self._length]
-        return made
+            roomy[:, :, : self._length] = old[:, :, : self._length]
+        return roomy
 
     def _show(self, keys: Tensor, values: Tensor, end: int) -> tuple[Tensor, Tensor]:
         self._length = end
@@ -145,13 +144,13 @@ class _Rows:
         cache: Their keys and values.
         mask: Which tokens are real (rows by tokens); padding is on the left.
         places: The prompt of each row; ``None`` once it has ended.
-        said: What each row has said.
+        answers: The tokens that each row has answered so far.
     """
 
     cache: Cache
     mask: Tensor
     places: list[int | None]
-    said: list[list[int]] = field(default_factory=list)
+    answers: list[list[int]] = field(default_factory=list)
 
     @property
     def live(self) -> list[int]:
@@ -159,25 +158,25 @@ class _Rows:
 
     @torch.inference_mode()
     def merge(self, more: "_Rows | None") -> "_Rows":
-        """The rows that have not ended, and others."""
+        """The rows that have not ended, with the rows of ``more`` below them."""
         live = self.live
-        kept = torch.tensor(live, dtype=torch.long, device=self.mask.device)
-        mask = self.mask[kept]
+        live_rows = torch.tensor(live, dtype=torch.long, device=self.mask.device)
+        mask = self.mask[live_rows]
         cut = int(mask.any(dim=0).int().argmax()) if live else mask.shape[1]
         mask = mask[:, cut:]
         added = more.mask if more else mask[:0]
         width = max(mask.shape[1], added.shape[1])
         layers = more.cache.layers if more else [None] * len(self.cache.layers)
         for layer, other in zip(self.cache.layers, layers, strict=True):
-            layer.rearrange(kept, cut, other, width)
+            layer.rearrange(live_rows, cut, other, width)
         padded = [
-            torch.nn.functional.pad(each, (width - each.shape[1], 0)) for each in (mask, added)
+            torch.nn.functional.pad(part, (width - part.shape[1], 0)) for part in (mask, added)
         ]
         return _Rows(
             self.cache,
             torch.cat(padded),
             [self.places[row] for row in live] + (more.places if more else []),
-            [self.said[row] for row in live] + (more.said if more else []),
+            [self.answers[row] for row in live] + (more.answers if more else []),
         )
 
 
@@ -206,22 +205,16 @@ class Decoder:
         max_new_tokens: int,
         stepped: Callable[[int], None] = lambda rows: None,
     ) -> Iterator[list[Ended]]:
-        """Decode all prompts, those first that come first.
+        """Decode all prompts in their order, and yield the answers that end at a step.
 
-        Args:
-            prompts: Tokens of each; neighbours of like length are padded least.
-            sampler: Chooses each token.
-            max_new_tokens: Most tokens of an answer.
-            stepped: Told after each step how many rows go on.
-
-        Yields:
-            The answers that ended at a step.
+        Neighbours of similar length are padded least. ``stepped`` is called after each step with
+        the number of rows that go on.
         """
         waiting = deque(range(len(prompts)))
         rows: _Rows | None = None
         while waiting or (rows and rows.live):
             live = len(rows.live) if rows else 0
-            gone = len(rows.places) - live if rows else 0
+            ended_rows = len(rows.places) - live if rows else 0
             free = self._batch_size - live
             group = max(1, (len(rows.places) if rows else 0) // REFILL_SHARE)
             ended: list[Ended] = []
@@ -230,7 +223,7 @@ class Decoder:
                 new, logits = self._prefill(taken, prompts)
                 ended += self._say(new, logits, sampler, max_new_tokens)
                 rows = rows.merge(new) if rows and live else new
-            elif rows and gone >= group:
+            elif rows and ended_rows >= group:
                 rows = rows.merge(None)
             if rows and rows.live:
                 ended += self._say(rows, self._step(rows), sampler, max_new_tokens)
@@ -266,7 +259,7 @@ class Decoder:
     def _step(self, rows: _Rows) -> Tensor:
         """Logits after each row's last token."""
         device = rows.mask.device
-        last = torch.tensor([[said[-1]] for said in rows.said], device=device)
+        last = torch.tensor([[answer[-1]] for answer in rows.answers], device=device)
         positions = rows.mask.long().sum(dim=1, keepdim=True)
         rows.mask = torch.cat([rows.mask, rows.mask.new_ones((len(rows.places), 1))], dim=1)
         output = self._model(
@@ -283,16 +276,16 @@ class Decoder:
     def _say(
         self, rows: _Rows, logits: Tensor, sampler: Sampler, max_new_tokens: int
     ) -> list[Ended]:
-        """Give each row its next token; the rows that end with it."""
+        """Give each row its next token, and return the answers that end with it."""
         ended = []
         for row, token in enumerate(sampler(rows.places, logits.float()).tolist()):
             place = rows.places[row]
             if place is None:
                 continue
             stops = token in self._stops
-            rows.said[row].append(token)
-            if stops or len(rows.said[row]) >= max_new_tokens:
-                said = rows.said[row][:-1] if stops else rows.said[row]
-                ended.append(Ended(place, said, cut=not stops))
+            answer = rows.answers[row]
+            answer.append(token)
+            if stops or len(answer) >= max_new_tokens:
+                ended.append(Ended(place, answer[:-1] if stops else answer, cut=not stops))
                 rows.places[row] = None
         return ended

@@ -7,8 +7,14 @@ from opencs_assets.wiring.stage import Declared, Stage
 
 def build_stage(declared: Declared) -> Stage:
     """The stage's assets and checks."""
-    given = declared.experiments, declared.partitions
+    experiments, partitions = declared.experiments, declared.partitions
     return Stage(
-        assets=[*build_answer_assets(*given), *build_outside_assets(*given)],
-        checks=[*build_answer_checks(*given), *build_outside_checks(*given)],
+        assets=[
+            *build_answer_assets(experiments, partitions),
+            *build_outside_assets(experiments, partitions),
+        ],
+        checks=[
+            *build_answer_checks(experiments, partitions),
+            *build_outside_checks(experiments, partitions),
+        ],
     )

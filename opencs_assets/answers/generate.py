@@ -6,9 +6,9 @@ Runs anywhere, with or without Dagster. The job file holds:
   have been made from;
 - ``scratch``: folder for a copy of a checkpoint that is not here; absent: the temporary one;
 - ``questions``: Parquet file of ``benchmark_questions``, those to be answered;
-- ``outputs``: Parquet file to write by benchmark; ``fields``: what its provenance is the hash of,
-  by benchmark, from which temperatures, seed and most tokens of an answer are taken;
-- ``batch_size``: questions at once;
+- ``outputs``: the Parquet file to write for each benchmark; ``fields``: what its provenance is the
+  hash of, from which temperatures, seed and most tokens of an answer are taken;
+- ``batch_size``: how many questions are answered at once;
 - ``endpoint``: where the checkpoint is served (``served.ServingPlace``); absent: it is loaded here;
 - ``force``: answer again what is already there; ``launch`` names the launch that is to do so.
 """
@@ -24,13 +24,22 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from opencs_assets.answers.asking import TOO_LONG, Answered, Answerer, AnswerPrompt, GeneratedReply
-from opencs_assets.answers.sampling import answer_seed
+from opencs_assets.answers.asking import (
+    TOO_LONG,
+    Answered,
+    Answerer,
+    AnswerPrompt,
+    GeneratedReply,
+    conversation,
+)
 from opencs_assets.answers.store import (
+    KEY,
+    Key,
     PartialAnswers,
     Row,
     expected_keys,
     read_answers,
+    split_by_benchmark,
     write_answers,
 )
 from resources.launcher.job import Channel, Job, JobError, read_table, run_job
@@ -40,8 +49,9 @@ from resources.remote import is_url, local_copy, verify_at
 
 # A served checkpoint is only read for its tokenizer, its template and its configuration.
 WEIGHTS = ("*.safetensors", "*.bin")
-# Answers that are written through to the disk at once, at most.
+# So many answers are awaited before they are written through to the disk together.
 KEPT_AT_ONCE = 16
+SEED_MASK = 2**31 - 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +63,7 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     """Answer every question, or reuse what is there; see the module's docstring for the job.
 
     Returns:
-        ``generated`` and ``kept``: answers made now, and answers found on disk.
+        ``generated``, the answers made now, and ``kept``, those that were on disk before.
 
     Raises:
         JobError: The checkpoint is not the one asked for, or there is nothing to ask.
@@ -69,16 +79,10 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     with FileLock(folder / ".answers.lock"):
         if job.get("force"):
             _begin_anew(job, folder)
-        asked = {
-            str(name[0]): part
-            for name, part in questions.partition_by(
-                "benchmark", as_dict=True, maintain_order=True
-            ).items()
-        }
         model: Answerer | None = None
-        for benchmark, part in asked.items():
+        for benchmark, part in split_by_benchmark(questions).items():
             run = _Run(job, benchmark, part)
-            if run.finished():
+            if read_answers(run.output, part, run.provenance) is not None:
                 counts["kept"] += len(run.keys)
                 continue
             model = model or _open(job, channel)
@@ -86,13 +90,13 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
             counts["generated"] += generated
             counts["kept"] += len(run.keys) - generated
         if is_url(job["checkpoint"]):
-            # Kept where the job fails, so that the next try need not copy it again.
+            # A job that fails leaves the copy, so that the next try need not make it again.
             shutil.rmtree(_scratch(job), ignore_errors=True)
     return counts
 
 
 def _begin_anew(job: Job, folder: Path) -> None:
-    """Remove what was answered before, once a launch and not in each of its processes."""
+    """Remove earlier answers, once in a launch and not in each of its processes."""
     file, launch = folder / ".launch", str(job.get("launch") or "")
     if launch and file.exists() and file.read_text() == launch:
         return
@@ -104,12 +108,12 @@ def _begin_anew(job: Job, folder: Path) -> None:
 
 
 def partial_of(output: str | Path) -> Path:
-    """Where the answers of a table are kept while it is made."""
+    """The file that keeps the answers of a table while it is made."""
     return Path(output).with_suffix(".partial.jsonl")
 
 
 def _scratch(job: Job) -> Path:
-    """Where this job's copy of a checkpoint is: its own, as it is removed in the end."""
+    """The folder for this job's own copy of the checkpoint, which it removes in the end."""
     parent = Path(job.get("scratch") or tempfile.gettempdir()) / "opencs"
     outputs = sorted(map(str, job["outputs"].values()))
     return parent / f"answers-{content_hash(outputs)[:SHORT]}"
@@ -124,7 +128,7 @@ def _known_errors() -> Iterator[None]:
 
 
 class _Run:
-    """The answers to one benchmark."""
+    """The answering of one benchmark."""
 
     def __init__(self, job: Job, benchmark: str, questions: pl.DataFrame) -> None:
         self.questions = questions
@@ -138,11 +142,6 @@ class _Run:
         self.temperatures: Mapping[str, float] = fields["temperatures"]
         self.partial = PartialAnswers(partial_of(self.output))
 
-    def finished(self) -> bool:
-        """Whether the table is there already."""
-        found = read_answers(self.output, self.questions, self.provenance)
-        return found is not None
-
     def answer(self, model: Answerer, channel: Channel) -> int:
         """Answer turn by turn, for a turn shows the answers before it; returns how many."""
         done = {
@@ -150,62 +149,56 @@ class _Run:
             for key, row in self.partial.read().items()
             if row["provenance"] == self.provenance
         }
-        kept = len(done)
-        if kept:
-            channel.say(f"{kept} of {len(self.keys)} answers were made before; going on from there")
-        with Reporter("answering", len(self.keys) - kept, unit="answers") as progress:
+        earlier = len(done)
+        if earlier:
+            channel.say(
+                f"{earlier} of {len(self.keys)} answers were made before; going on from there"
+            )
+        with Reporter("answering", len(self.keys) - earlier, unit="answers") as progress:
             for turn in range(1, max(key[2] for key in self.keys) + 1):
                 self._answer_turn(turn, model, done, progress)
         write_answers(self.output, [done[key] for key in self.keys])
         self.partial.path.unlink(missing_ok=True)
-        return len(self.keys) - kept
+        return len(self.keys) - earlier
 
     def _answer_turn(
-        self,
-        turn: int,
-        model: Answerer,
-        done: dict[tuple[str, str, int], Row],
-        progress: Reporter,
+        self, turn: int, model: Answerer, done: dict[Key, Row], progress: Reporter
     ) -> None:
-        prompts = []
+        prompts: list[AnswerPrompt] = []
+        too_long: list[AnswerPrompt] = []
         for question in self.questions.iter_rows(named=True):
             key = (question["benchmark"], question["question_id"], turn)
             if turn > len(question["turns"]) or key in done:
                 continue
             before = [done[(*key[:2], earlier)] for earlier in range(1, turn)]
-            prompts.append(self._prompt(model, question, before))
-        refused = [prompt for prompt in prompts if self._refused(prompt, model)]
-        self._keep(done, [(prompt, GeneratedReply("", 0, TOO_LONG)) for prompt in refused])
-        progress.advance(len(refused))
-        asked = [prompt for prompt in prompts if not self._refused(prompt, model)]
-        waiting: Answered = []
+            prompt = self._prompt(model, question, before)
+            fits = prompt.ids and len(prompt.ids) + self.max_new_tokens <= model.context
+            (prompts if fits else too_long).append(prompt)
+        self._keep(done, [(prompt, GeneratedReply("", 0, TOO_LONG)) for prompt in too_long])
+        progress.advance(len(too_long))
+        unsaved: Answered = []
         try:
-            for some in model.answer(
-                asked, self.max_new_tokens, lambda note: progress.advance(0, note)
+            for answered in model.answer(
+                prompts, self.max_new_tokens, lambda note: progress.advance(0, note)
             ):
-                waiting += some
-                progress.advance(len(some))
-                if len(waiting) >= KEPT_AT_ONCE:
-                    self._keep(done, waiting)
-                    waiting = []
+                unsaved += answered
+                progress.advance(len(answered))
+                if len(unsaved) >= KEPT_AT_ONCE:
+                    self._keep(done, unsaved)
+                    unsaved = []
         finally:
-            self._keep(done, waiting)
+            self._keep(done, unsaved)
 
     def _prompt(
         self, model: Answerer, question: Mapping[str, Any], before: list[Row]
     ) -> AnswerPrompt:
         """The turn with the model's own earlier answers; no tokens where one of them is missing."""
-        turn = len(before) + 1
-        unasked = any(row["finish_reason"] == TOO_LONG for row in before)
-        messages: list[dict[str, str]] = []
-        for text, row in zip(question["turns"][: turn - 1], before, strict=True):
-            messages.append({"role": "user", "content": text})
-            messages.append({"role": "assistant", "content": row["answer"]})
-        messages.append({"role": "user", "content": question["turns"][turn - 1]})
-        ids = [] if unasked else model.tokens(messages)
-        key = (question["benchmark"], question["question_id"], turn)
+        incomplete = any(row["finish_reason"] == TOO_LONG for row in before)
+        messages = conversation(question["turns"], [row["answer"] for row in before])
+        ids = [] if incomplete else model.tokens(messages)
+        key = (question["benchmark"], question["question_id"], len(before) + 1)
         row = {
-            **dict(zip(("benchmark", "question_id", "turn"), key, strict=True)),
+            **dict(zip(KEY, key, strict=True)),
             "category": question["category"],
             "prompt_tokens": len(ids),
             "temperature": self.temperatures[question["category"]],
@@ -215,10 +208,7 @@ class _Run:
         }
         return AnswerPrompt(row, ids)
 
-    def _refused(self, prompt: AnswerPrompt, model: Answerer) -> bool:
-        return not prompt.ids or len(prompt.ids) + self.max_new_tokens > model.context
-
-    def _keep(self, done: dict[tuple[str, str, int], Row], answers: Answered) -> None:
+    def _keep(self, done: dict[Key, Row], answers: Answered) -> None:
         if not answers:
             return
         rows = [
@@ -234,17 +224,22 @@ class _Run:
         done.update({(row["benchmark"], row["question_id"], row["turn"]): row for row in rows})
 
 
+def answer_seed(seed: int, benchmark: str, question_id: str, turn: int) -> int:
+    """The seed of one answer, made of the recipe's seed and the 1-based turn's key.
+
+    So it does not depend on which questions are answered together, nor on a resumed run.
+    """
+    return int(content_hash([seed, benchmark, question_id, turn]), 16) & SEED_MASK
+
+
 def _open(job: Job, channel: Channel) -> Answerer:
-    """The checkpoint, loaded here or at its endpoint; heavy imports only for what is used."""
-    served = bool(job.get("endpoint"))
+    """The checkpoint, loaded here or at its endpoint; only what that needs is imported."""
+    served, scratch = bool(job.get("endpoint")), _scratch(job)
     if is_url(job["checkpoint"]):
-        channel.say(f"copying {job['checkpoint']} to {_scratch(job)}")
+        channel.say(f"copying {job['checkpoint']} to {scratch}")
     with _known_errors():
         folder = local_copy(
-            job["checkpoint"],
-            job["provenance"],
-            _scratch(job),
-            leave_out=WEIGHTS if served else (),
+            job["checkpoint"], job["provenance"], scratch, leave_out=WEIGHTS if served else ()
         )
     if served:
         from opencs_assets.answers.served import ServedModel, ServingPlace

@@ -11,17 +11,13 @@ from resources.launcher.job import JobError
 class LocalModel:
     """A checkpoint's weights, loaded here.
 
-    Args:
-        folder: The checkpoint's folder.
-        batch_size: Most prompts at once.
-
     Raises:
         JobError: The model keeps a state that is no attention cache.
     """
 
     def __init__(self, folder: Path, batch_size: int) -> None:
         self._renderer = Renderer(folder)
-        # Heavy, and only after everything cheap was checked.
+        # These imports are heavy, so they come after all checks that are cheap.
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -41,8 +37,8 @@ class LocalModel:
             )
         tokenizer = self._renderer.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        # The checkpoint's generation config says only where an answer ends: it may hold penalties
-        # and cut-offs that nobody declared.
+        # Of the checkpoint's generation config only the end of an answer is used, as it may also
+        # hold penalties and cut-offs that nobody declared.
         stops = self._renderer.stops(model.generation_config.eos_token_id)
         self._decoder = Decoder(model, stops, pad, batch_size)
         self.context = int(model.config.max_position_embeddings)
@@ -54,37 +50,29 @@ class LocalModel:
     def answer(
         self, prompts: Sequence[AnswerPrompt], max_new_tokens: int, note: Callable[[str], None]
     ) -> Iterator[Answered]:
-        """Answer prompts, the longest first; each answer is what it would be alone.
-
-        Args:
-            prompts: The prompts, with temperature and seed of each.
-            max_new_tokens: Most tokens of an answer.
-            note: Told how the work stands.
-
-        Yields:
-            Prompts and their answers, as they end.
-        """
+        """Answer prompts, the longest first; each answer is what it would be alone."""
         from opencs_assets.answers.decoding import Sampler
 
-        ordered = sorted(prompts, key=lambda each: (-len(each.ids), each.row["question_id"]))
+        ordered = sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.row["question_id"]))
         sampler = Sampler(
-            [each.row["temperature"] for each in ordered], [each.row["seed"] for each in ordered]
+            [prompt.row["temperature"] for prompt in ordered],
+            [prompt.row["seed"] for prompt in ordered],
         )
-        ended = self._decoder.decode(
-            [each.ids for each in ordered],
+        batches = self._decoder.decode(
+            [prompt.ids for prompt in ordered],
             sampler,
             max_new_tokens,
             lambda rows: note(f"{rows} at once"),
         )
-        for some in ended:
+        for batch in batches:
             yield [
                 (
-                    ordered[each.place],
+                    ordered[ended.place],
                     GeneratedReply(
-                        self._renderer.text(each.tokens),
-                        len(each.tokens),
-                        "length" if each.cut else "stop",
+                        self._renderer.text(ended.tokens),
+                        len(ended.tokens),
+                        "length" if ended.cut else "stop",
                     ),
                 )
-                for each in some
+                for ended in batch
             ]

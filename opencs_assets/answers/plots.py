@@ -9,11 +9,7 @@ TURN_COLORS = (BLUE, ORANGE)
 
 
 def answer_lengths(answers: pl.DataFrame) -> Figure:
-    """Mean tokens of an answer by category and turn.
-
-    Args:
-        answers: Rows of ``model_answers``.
-    """
+    """Mean tokens of an answer by category and turn."""
     title = "Length of the answers"
     if not answers.height:
         return nothing_to_plot(title)

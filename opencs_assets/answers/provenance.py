@@ -21,24 +21,24 @@ def answer_fields(
     seed: int,
     served_as: str | None = None,
 ) -> dict[str, Any]:
-    """All that determines the answers; its ``content_hash`` is their provenance.
+    """All that determines the answers to a benchmark; its ``content_hash`` is their provenance.
 
     The generator takes the settings from here, so that what is hashed is what is done. References
-    are left out, for the model does not see them; so is the batch size, which changes nothing but
+    are left out, for the model does not see them; so are the batch size, which changes nothing but
     the time, and an endpoint's address, which may move.
 
     Args:
         checkpoint: Provenance of the checkpoint.
         questions: Questions of one benchmark.
         sampling: The benchmark's settings.
-        max_new_tokens: The recipe's most tokens of an answer; ``None``: the benchmark's.
+        max_new_tokens: The recipe's limit; ``None``: the benchmark's.
         seed: The recipe's seed.
         served_as: Name that an endpoint serves the checkpoint by; ``None``: generated here.
     """
-    asked = questions.select("benchmark", "question_id", "category", "turns").rows()
+    visible = questions.select("benchmark", "question_id", "category", "turns")
     return {
         "checkpoint": checkpoint,
-        "questions": content_hash(asked),
+        "questions": content_hash(visible.rows()),
         "max_new_tokens": max_new_tokens or sampling.max_new_tokens,
         "seed": seed,
         "temperatures": sampling.by_category(questions["category"]),

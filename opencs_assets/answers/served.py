@@ -45,10 +45,10 @@ class ServingPlace:
 
     Attributes:
         base_url: Base URL, such as ``http://vllm:8000/v1``.
-        model: Name that it knows the checkpoint by.
-        api_key_env: Environment variable that holds its key; ``None``: it needs none.
+        model: The name that the endpoint serves the checkpoint by.
+        api_key_env: Environment variable that holds the key; ``None`` where none is needed.
         concurrency: Most requests in flight at once.
-        timeout_s: Deadline of one request, in seconds.
+        timeout_s: Deadline of one request.
     """
 
     base_url: str
@@ -59,15 +59,10 @@ class ServingPlace:
 
 
 class ServedModel:
-    """A checkpoint served at an endpoint.
-
-    Args:
-        place: The endpoint.
-        folder: The checkpoint's folder, for its tokenizer and template.
-        say: Takes a line for a person.
+    """A checkpoint served at an endpoint; its folder gives the tokenizer and the template.
 
     Raises:
-        JobError: No key, the endpoint serves no such model, or it serves another checkpoint.
+        JobError: There is no key, or the endpoint serves no such model or another checkpoint.
         EndpointError: The endpoint can't be reached.
     """
 
@@ -100,48 +95,42 @@ class ServedModel:
     ) -> Iterator[Answered]:
         """Have prompts answered, many at once; the server makes the batches.
 
-        Args:
-            prompts: The prompts, with temperature and seed of each.
-            max_new_tokens: Most tokens of an answer.
-            note: Told how the work stands.
-
-        Yields:
-            Prompts and their answers, as they come.
-
         Raises:
             JobError: The endpoint refuses, or does not answer with what was asked for.
             EndpointError: The endpoint keeps failing.
         """
         with ThreadPoolExecutor(self._place.concurrency, "answer") as pool:
-            open_: dict[Future[GeneratedReply], AnswerPrompt] = {
+            pending: dict[Future[GeneratedReply], AnswerPrompt] = {
                 pool.submit(self._complete, prompt, max_new_tokens): prompt for prompt in prompts
             }
             try:
-                while open_:
-                    done, _ = wait(open_, return_when=FIRST_COMPLETED)
-                    note(f"{min(len(open_), self._place.concurrency)} at once")
-                    failed = [each for each in done if each.exception()]
+                while pending:
+                    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                    note(f"{min(len(pending), self._place.concurrency)} at once")
+                    failed = [future for future in done if future.exception()]
                     answered = [
-                        (open_.pop(each), each.result()) for each in done if not each.exception()
+                        (pending.pop(future), future.result())
+                        for future in done
+                        if not future.exception()
                     ]
                     if answered:
                         yield answered
-                    for each in failed:
-                        each.result()
+                    for future in failed:
+                        future.result()
             finally:
                 self._stopped.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 self._stopped.clear()
 
     def _served(self) -> Mapping[str, Any]:
-        """What the endpoint says of the model."""
-        found = self._send("GET", "/models", None)
-        listed = found.get("data") if isinstance(found, dict) else None
-        models = [each for each in listed or [] if isinstance(each, dict) and "id" in each]
-        for each in models:
-            if each["id"] == self._place.model:
-                return each
-        known = ", ".join(str(each["id"]) for each in models) or "none"
+        """The endpoint's own entry for the model in its list of models."""
+        answer = self._send("GET", "/models", None)
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        models = [model for model in listed or [] if isinstance(model, dict) and "id" in model]
+        for model in models:
+            if model["id"] == self._place.model:
+                return model
+        known = ", ".join(str(model["id"]) for model in models) or "none"
         raise JobError(
             f"{self._place.base_url} serves no model {self._place.model!r} (it serves: {known}); "
             "correct `model` under `endpoints` of experiments.yaml, or start the server with "
@@ -149,7 +138,7 @@ class ServedModel:
         )
 
     def _verify(self, served: Mapping[str, Any], folder: Path) -> None:
-        """The folder that the server says it serves is the checkpoint's (its name is a hash)."""
+        """Refuse a server that names another folder than the checkpoint's (its name is a hash)."""
         root = served.get("root")
         if not isinstance(root, str) or root == self._place.model:
             self._say(
@@ -174,27 +163,29 @@ class ServedModel:
             "stream": False,
             **PLAIN_SAMPLING,
         }
-        found = self._send("POST", "/completions", body)
+        completion = self._send("POST", "/completions", body)
         try:
-            choice = found["choices"][0]
+            choice = completion["choices"][0]
             text, reason = str(choice["text"]), str(choice["finish_reason"])
-            usage = found["usage"]
-            asked, said = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+            usage = completion["usage"]
+            prompt_tokens = int(usage["prompt_tokens"])
+            answer_tokens = int(usage["completion_tokens"])
         except (KeyError, IndexError, TypeError, ValueError):
             raise JobError(
                 f"{self._place.base_url}: the answer is no completion with `choices` and `usage`: "
-                f"{str(found)[:SHOWN_CHARACTERS]}"
+                f"{str(completion)[:SHOWN_CHARACTERS]}"
             ) from None
-        if asked != len(prompt.ids):
+        if prompt_tokens != len(prompt.ids):
             raise JobError(
-                f"{self._place.base_url} read {asked} tokens of a prompt of {len(prompt.ids)}: it "
-                "does not take the prompt as it is sent, or has another tokenizer"
+                f"{self._place.base_url} read {prompt_tokens} tokens of a prompt of "
+                f"{len(prompt.ids)}: it does not take the prompt as it is sent, or has another "
+                "tokenizer"
             )
-        # Servers count the token that ended it.
-        return GeneratedReply(text.strip(), max(said - (reason == "stop"), 0), reason)
+        # Servers also count the token that ended the answer.
+        return GeneratedReply(text.strip(), max(answer_tokens - (reason == "stop"), 0), reason)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        """One request; what another try may mend is tried again, after a wait."""
+        """The JSON answer to one request; a failure that may pass is tried again after a wait."""
         url = self._place.base_url.rstrip("/") + path
 
         def wait(pause: float, _reason: str) -> bool:

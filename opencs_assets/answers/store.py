@@ -14,26 +14,29 @@ from resources.schema import conform
 
 Row = dict[str, Any]
 KEY = ("benchmark", "question_id", "turn")
+Key = tuple[str, str, int]
 
 
-def expected_keys(questions: pl.DataFrame) -> list[tuple[str, str, int]]:
-    """Key of every answer that the questions call for, in their order."""
+def split_by_benchmark(questions: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The questions of each benchmark, in their order."""
+    parts = questions.partition_by("benchmark", maintain_order=True)
+    return {part["benchmark"][0]: part for part in parts}
+
+
+def expected_keys(questions: pl.DataFrame) -> list[Key]:
+    """The key of every answer that the questions call for, in their order."""
     return turn_keys(questions).rows()
 
 
 class PartialAnswers:
-    """Rows that were written as they came, so that a killed run goes on where it stopped.
-
-    Args:
-        path: JSONL file.
-    """
+    """A JSONL file of rows that are written as they come, so that a killed run can go on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self) -> dict[tuple[str, str, int], Row]:
+    def read(self) -> dict[Key, Row]:
         """Whole rows by key; a line that was cut by the end of a process is left out."""
-        rows: dict[tuple[str, str, int], Row] = {}
+        rows: dict[Key, Row] = {}
         if not self.path.exists():
             return rows
         for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
@@ -49,19 +52,14 @@ class PartialAnswers:
         """Write rows through to the disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            # A line break first: what a killed process left must not join the next row.
+            # The line break comes first, so that half a line of a killed process stays apart.
             file.write("".join(f"\n{json.dumps(row, ensure_ascii=False)}" for row in rows))
             file.flush()
             os.fsync(file.fileno())
 
 
 def write_answers(path: Path, rows: Sequence[Row]) -> None:
-    """Write a benchmark's finished table, whole or not at all.
-
-    Args:
-        path: Parquet file.
-        rows: All its rows, in the order of questions and turns.
-    """
+    """Write a benchmark's finished table, whole or not at all; rows are in the questions' order."""
     table = conform(pl.DataFrame(list(rows), schema=MODEL_ANSWERS.schema), MODEL_ANSWERS)
     temporary = path.with_name(f".{path.name}.tmp")
     table.write_parquet(temporary)
@@ -69,13 +67,7 @@ def write_answers(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_answers(path: Path, questions: pl.DataFrame, provenance: str) -> pl.DataFrame | None:
-    """A benchmark's finished table, or nothing where it can't be reused.
-
-    Args:
-        path: Parquet file.
-        questions: The benchmark's questions.
-        provenance: What the answers must have been made from.
-    """
+    """A benchmark's finished table; ``None`` unless it is whole and of this provenance."""
     try:
         table = conform(pl.read_parquet(path), MODEL_ANSWERS)
     except (OSError, ValueError, pl.exceptions.PolarsError):

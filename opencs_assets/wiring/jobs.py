@@ -13,6 +13,8 @@ import dagster as dg
 from resources.errors import InternalError
 
 FAMILY_TAG = "opencs/family"
+# The tag of a run that makes checkpoints and answers again, though they could be reused.
+FORCE_TAG = "opencs/force"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import execute_run
 from dagster._core.utils import make_new_run_id
 
+from opencs_assets.wiring.jobs import FORCE_TAG
 from opencs_assets.wiring.partitions import DATASET
 from resources.runs.dead import STARTED_BY_HAND_TAG, note_process
 
@@ -72,7 +73,7 @@ def run(
         config["ops"] = {"raw_dataset": {"config": {"limit": limit}}}
     job = defs.resolve_job_def(step.job)
     keys = {dg.AssetKey.from_user_string(name) for name in step.assets}
-    tags = {"opencs/force": "true"} if force else {}
+    tags = {FORCE_TAG: "true"} if force else {}
     if step.partition is not None:
         tags |= job.get_tags_for_partition_key(step.partition, selected_asset_keys=keys)
     run_id = make_new_run_id()

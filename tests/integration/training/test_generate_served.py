@@ -11,9 +11,8 @@ import pytest
 from opencs_assets.answers import served
 from opencs_assets.answers.asking import Renderer
 from opencs_assets.answers.checks import one_answer_each
-from opencs_assets.answers.generate import main, work
+from opencs_assets.answers.generate import answer_seed, main, work
 from opencs_assets.answers.provenance import answer_fields
-from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.served import EndpointError
 from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS

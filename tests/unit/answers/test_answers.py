@@ -8,10 +8,10 @@ import pytest
 
 from opencs_assets.answers.checks import few_empty, of_one_checkpoint, one_answer_each
 from opencs_assets.answers.decoding import Sampler
-from opencs_assets.answers.outside import asked
+from opencs_assets.answers.generate import answer_seed
+from opencs_assets.answers.outside import questions_of
 from opencs_assets.answers.plots import answer_lengths
 from opencs_assets.answers.provenance import answer_fields
-from opencs_assets.answers.sampling import answer_seed
 from opencs_assets.answers.store import (
     PartialAnswers,
     expected_keys,
@@ -135,10 +135,10 @@ def test_a_missing_a_repeated_and_an_unknown_answer_are_found():
 
 def test_only_the_named_benchmarks_are_asked_for():
     both = pl.concat([QUESTIONS, QUESTIONS.with_columns(benchmark=pl.lit("other"))])
-    assert asked(both, None).equals(both)
-    assert asked(both, ("b",)).equals(QUESTIONS)
-    assert one_answer_each(ANSWERS, asked(both, ("b",))).passed
-    assert not one_answer_each(ANSWERS, asked(both, None)).passed
+    assert questions_of(both, None).equals(both)
+    assert questions_of(both, ("b",)).equals(QUESTIONS)
+    assert one_answer_each(ANSWERS, questions_of(both, ("b",))).passed
+    assert not one_answer_each(ANSWERS, questions_of(both, None)).passed
 
 
 def test_answers_of_another_checkpoint_are_found():

@@ -1,6 +1,7 @@
 """The command ``opencs``: what people do from a terminal, over the definitions of the UI.
 
-Exit codes: 0 done, 1 something failed, 2 the call's words are off, 130 interrupted.
+It exits with 0 when all is done, 1 when something failed, 2 when an argument is wrong and 130 when
+it is interrupted.
 """
 
 import warnings
@@ -8,7 +9,10 @@ import warnings
 import typer
 
 from opencs_assets.cli import data, planning, replies, results, running, verdicts
-from opencs_assets.cli.common import err, fail
+from opencs_assets.cli.common import (
+    err,
+    fail,
+)
 from resources.errors import OpenCSError
 
 app = typer.Typer(
@@ -37,7 +41,7 @@ def main() -> None:
         err.print("interrupted; what was done so far is kept")
         raise SystemExit(130) from None
     except Exception as error:
-        if not _is_of_a_database(error):
+        if not _is_of_sqlite(error):
             raise
         raise SystemExit(
             fail(
@@ -46,8 +50,8 @@ def main() -> None:
         ) from None
 
 
-def _is_of_a_database(error: Exception) -> bool:
-    """Whether a SQLite file of Dagster's could not be read, as SQLAlchemy says it."""
+def _is_of_sqlite(error: Exception) -> bool:
+    """Whether SQLAlchemy reports that it could not use a SQLite file of Dagster's."""
     import sqlite3
 
     return isinstance(error.__cause__ or getattr(error, "orig", None), sqlite3.DatabaseError)

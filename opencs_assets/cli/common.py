@@ -1,4 +1,4 @@
-"""What all groups of commands share: the home, tables and errors on a terminal."""
+"""The home, lines, tables and errors on a terminal, for all groups of commands."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-# Into a file or a pipe there is no width to keep to.
+# A file or a pipe has no width of its own.
 PIPE_WIDTH = 160
 WHOLE = 10_000
 out = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -23,6 +23,16 @@ def prepared_settings() -> Any:
     return prepare_home()
 
 
+def say(line: str) -> None:
+    """Print a line as it is."""
+    out.print(line, highlight=False, markup=False)
+
+
+def note(line: str) -> None:
+    """Print a line as it is on stderr, where it is apart from the command's result."""
+    err.print(line, highlight=False, markup=False)
+
+
 def size_text(count: int) -> str:
     """A number of bytes as a person reads it."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} bytes"
@@ -31,19 +41,12 @@ def size_text(count: int) -> str:
 def print_rows(
     title: str, rows: list[dict[str, Any]], as_json: bool, cut: int | None = None
 ) -> None:
-    """Print rows as a table, or as JSON.
-
-    Args:
-        title: The table's title.
-        rows: A mapping of column to value each.
-        as_json: Whether to print JSON.
-        cut: Most characters of a cell; unset: as many as a summary shows.
-    """
-    import polars as pl
-
+    """Print rows as JSON, or as a table whose cells have at most ``cut`` characters."""
     if as_json:
         print(json.dumps(rows, default=str, indent=2))
         return
+    import polars as pl
+
     from opencs_assets.cli.summary import SHOWN_CHARACTERS, print_frame
 
     if rows:

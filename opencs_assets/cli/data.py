@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from opencs_assets.cli.common import WHOLE, JsonOption, err, out, prepared_settings, print_rows
+from opencs_assets.cli.common import (
+    WHOLE,
+    JsonOption,
+    note,
+    out,
+    prepared_settings,
+    print_rows,
+)
 from opencs_assets.datasets import catalog
 
 app = typer.Typer()
@@ -36,7 +43,6 @@ def add(
 @app.command(rich_help_panel="Data")
 def datasets(as_json: JsonOption = False) -> None:
     """List the datasets that have been added."""
-    found = catalog.list_sources(prepared_settings().home)
     rows = [
         {
             "name": source.name,
@@ -45,7 +51,7 @@ def datasets(as_json: JsonOption = False) -> None:
             "added_at": source.added_at,
             "sha256": source.sha256,
         }
-        for source in found
+        for source in catalog.list_sources(prepared_settings().home)
     ]
     print_rows("Datasets", rows, as_json)
 
@@ -71,8 +77,8 @@ def estimate(
         is_whole=not limit,
     )
     rows = [
-        {"stage": each.stage, "role": each.role, "model": each.model, **vars(each.estimate)}
-        for each in costs
+        {"stage": cost.stage, "role": cost.role, "model": cost.model, **vars(cost.estimate)}
+        for cost in costs
     ]
     print_rows(f"Estimate for {dataset}", rows, as_json)
 
@@ -82,12 +88,12 @@ def models() -> None:
     """Fetch and prepare the embedded models, so that everything after runs offline."""
     from resources.models import fetch
 
-    fetch(prepared_settings().models, lambda line: err.print(line, highlight=False))
+    fetch(prepared_settings().models, note)
 
 
 @benchmarks.command("list")
 def list_benchmarks(as_json: JsonOption = False) -> None:
-    """List the benchmarks: how many questions, where from, and whether they are there."""
+    """List the benchmarks with their questions, their sources and whether they are there."""
     from opencs_assets.benchmarks.fetching import list_benchmarks as listed
 
     rows = listed(prepared_settings().home)
@@ -100,7 +106,7 @@ def list_benchmarks(as_json: JsonOption = False) -> None:
 @benchmarks.command("fetch")
 def fetch_benchmarks(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; unset: all.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Benchmarks; unset: all.")
     ] = None,
     source: Annotated[
         str | None,
@@ -113,18 +119,13 @@ def fetch_benchmarks(
 
     rows = [
         {
-            "benchmark": each.benchmark,
-            "file": each.path.name,
-            "bytes": each.bytes,
-            "state": each.state,
-            "source": each.source,
+            "benchmark": file.benchmark,
+            "file": file.path.name,
+            "bytes": file.bytes,
+            "state": file.state,
+            "source": file.source,
         }
-        for each in fetch(
-            prepared_settings().home,
-            names or [],
-            source=source,
-            say=lambda line: err.print(line, highlight=False, markup=False),
-        )
+        for file in fetch(prepared_settings().home, names or [], source=source, say=note)
     ]
     print_rows("Benchmarks", rows, as_json, cut=WHOLE)
 

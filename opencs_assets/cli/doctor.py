@@ -1,4 +1,4 @@
-"""Whether this machine can run the platform: keys, endpoints, models, runs, disk, versions."""
+"""What `opencs doctor` looks at to say whether this machine can run the platform."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 
@@ -43,21 +43,18 @@ PACKAGES = (
 )
 LOW_DISK_GB = 5
 PROBE_TIMEOUT_S = 5.0
-# The daemon says that it lives every 30 s.
+# The daemon sends a heartbeat every 30 s.
 DAEMON_SILENT_S = 90.0
 LONG_QUEUE_S = 900.0
-# An endpoint need not list its models; it answers so, or its URL is wrong.
+# An endpoint that does not list its models answers with one of these; so does a wrong URL.
 _LISTS_NONE = (404, 405, 501)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing looked at.
+    """The state of one thing, and in ``detail`` what was seen and, unless ok, what to do.
 
-    Attributes:
-        what: What was looked at.
-        state: ``ok``, ``warning`` (works, but mind this) or ``problem`` (will not work).
-        detail: What was found and, unless ok, what to do.
+    A ``warning`` works but needs attention; a ``problem`` will not work.
     """
 
     what: str
@@ -66,12 +63,7 @@ class Diagnosis:
 
 
 def examine(settings: Settings, *, probe: bool = False) -> list[Diagnosis]:
-    """Look at everything that a run needs.
-
-    Args:
-        settings: The home's settings.
-        probe: Whether to ask the endpoints anew what they can do; without it no paid call is made.
-    """
+    """Look at everything that a run needs; paid calls are made only to ``probe`` the endpoints."""
     return [
         *_versions(),
         _disk(settings),
@@ -111,7 +103,7 @@ def _gpu() -> Diagnosis:
     import torch
 
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
+        names = map(torch.cuda.get_device_name, range(torch.cuda.device_count()))
         return Diagnosis("gpu", "ok", ", ".join(names))
     return Diagnosis(
         "gpu", "ok", f"none; models train on {os.cpu_count()} CPU cores (small models only)"
@@ -119,7 +111,7 @@ def _gpu() -> Diagnosis:
 
 
 def _launcher(settings: Settings) -> Diagnosis:
-    """Where trainings run, and whether this account may start them there."""
+    """Say where trainings run, and whether this account may start them there."""
     kind = settings.launcher.kind
     quiet = logging.Logger("doctor", logging.CRITICAL)
     try:
@@ -143,9 +135,9 @@ def _models(settings: Settings) -> Iterator[Diagnosis]:
 
 
 def _replies(settings: Settings) -> Iterator[Diagnosis]:
-    """The reply store, and the ceilings with what counts against them."""
+    """Diagnose the reply store and the budget."""
     try:
-        # Opening what processes share counts the calls of killed ones as lost.
+        # When the coordination is opened, the calls of killed processes are counted as lost.
         with ReplyStore(settings.replies) as store, Coordination(settings.replies):
             size = size_of(store)
             spent = store.spent(since=month_start())
@@ -159,31 +151,32 @@ def _replies(settings: Settings) -> Iterator[Diagnosis]:
         "ok",
         f"{size.replies:,} replies, {size.bytes / 1e6:,.1f} MB, version {VERSION}, at {name}",
     )
+    yield _budget(settings, spent, lost)
+
+
+def _budget(settings: Settings, spent: float, lost: float) -> Diagnosis:
+    """The ceilings with what counts against them."""
     budget = settings.budget
-    ceilings = [f"${spent:,.4g} spent this month"]
-    if budget.max_cost_usd_per_month is not None:
-        ceilings[0] += f" of at most ${budget.max_cost_usd_per_month:,.4g}"
-    ceilings[0] += lost_part(lost)
+    monthly = budget.max_cost_usd_per_month
+    ceiling = "" if monthly is None else f" of at most ${monthly:,.4g}"
+    parts = [f"${spent:,.4g} spent this month{ceiling}{lost_part(lost)}"]
     if budget.max_cost_usd is not None:
-        ceilings.append(f"a run at most ${budget.max_cost_usd:,.4g}")
-    ceilings += [
+        parts.append(f"a run at most ${budget.max_cost_usd:,.4g}")
+    parts += [
         f"{asset} at most ${most:,.4g} in a run"
         for asset, most in budget.max_cost_usd_per_asset.items()
     ]
-    detail = ", ".join(ceilings)
     if budget == type(budget)():
-        detail += ", no ceiling is set"
-    if budget.max_cost_usd_per_month is not None and spent >= budget.max_cost_usd_per_month:
-        detail += (
-            "; no paid call is made before the next month: raise budget.max_cost_usd_per_month"
-        )
-        yield Diagnosis("budget", "warning", detail)
-    else:
-        yield Diagnosis("budget", "ok", detail)
+        parts.append("no ceiling is set")
+    detail = ", ".join(parts)
+    if monthly is None or spent < monthly:
+        return Diagnosis("budget", "ok", detail)
+    remedy = "no paid call is made before the next month: raise budget.max_cost_usd_per_month"
+    return Diagnosis("budget", "warning", f"{detail}; {remedy}")
 
 
 def _instance(settings: Settings) -> Iterator[Diagnosis]:
-    """Dagster's instance: what a run that was killed left behind, who waits, and how it grows."""
+    """Diagnose Dagster's instance: its databases, its runs and its growth."""
     from resources.runs import health
 
     folder = settings.instance
@@ -203,7 +196,7 @@ def _instance(settings: Settings) -> Iterator[Diagnosis]:
         return
     try:
         yield from _runs(settings)
-    except Exception as error:  # whatever keeps it from being opened is what is to be told
+    except Exception as error:  # a diagnosis reports every reason why it can't be opened
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         yield Diagnosis(
             "dagster instance",
@@ -286,7 +279,7 @@ def _ago(seconds: float) -> str:
 
 
 def _prices(settings: Settings) -> Diagnosis:
-    """Whose prices the calls of each paid role are counted by."""
+    """Say which prices count for the calls of each paid role."""
     try:
         own_prices(settings.home)
         priced = [(role.model_label, price_of(role, settings.home)) for _, role in settings.roles]
@@ -330,7 +323,7 @@ def _roles(settings: Settings, probe: bool) -> Iterator[Diagnosis]:
 def _endpoint(
     what: str, name: str, role: Role, place: FurtherEndpoint, shared: Coordination, probe: bool
 ) -> Diagnosis:
-    """Whether an endpoint answers and has the model, and what it is known to be able to do."""
+    """Say whether an endpoint answers and has the model, and what it can do as far as is known."""
     url, model = place.base_url, place.model or role.model
     variable = place.api_key_env or role.api_key_env
     key = os.environ.get(variable, "")
@@ -359,7 +352,10 @@ def _endpoint(
         features = ask_anew(name, role, place, shared) if probe else remembered(role, place, shared)
     except LLMError as error:
         return Diagnosis(what, "problem", str(error))
-    can = f"read by {role.resolved_reading}, replies held by {asked_form(role)}; {_told(features)}"
+    can = (
+        f"read by {role.resolved_reading}, replies held by {asked_form(role)}; "
+        f"{_features_text(features)}"
+    )
     # Azure lists what its resource could deploy, not what is deployed.
     served = None if place.api_version else _served(answer)
     if served is None and not place.api_version and not probe:
@@ -373,7 +369,7 @@ def _endpoint(
 
 
 def _ask_for_models(place: FurtherEndpoint, key: str) -> httpx.Response:
-    """Ask an endpoint for its models, over TLS and proxies as calls go."""
+    """Ask an endpoint for its models, with the TLS and proxy settings of calls."""
     base = place.base_url.rstrip("/")
     if place.api_version:
         url = f"{base}/openai/models?api-version={place.api_version}"
@@ -389,8 +385,7 @@ def _served(answer: httpx.Response) -> list[str] | None:
     if answer.status_code != 200:
         return None
     try:
-        listed: Any = answer.json()
-        return [str(model["id"]) for model in listed["data"]]
+        return [str(model["id"]) for model in answer.json()["data"]]
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -408,10 +403,9 @@ def _unreachable(url: str, error: Exception) -> str:
     return f"{url} does not answer ({type(error).__name__})"
 
 
-def _told(features: Mapping[str, bool]) -> str:
-    """Features as a person reads them."""
-    has = [name for name, there in features.items() if there]
-    lacks = [name for name, there in features.items() if not there]
-    parts = [f"has {', '.join(has)}"] if has else []
-    parts += [f"lacks {', '.join(lacks)}"] if lacks else []
+def _features_text(features: Mapping[str, bool]) -> str:
+    parts = []
+    for verb, state in (("has", True), ("lacks", False)):
+        if names := [name for name, is_there in features.items() if bool(is_there) == state]:
+            parts.append(f"{verb} {', '.join(names)}")
     return "; ".join(parts) or "not asked yet what it can do (asked when first needed, or --probe)"

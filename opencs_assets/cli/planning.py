@@ -1,4 +1,4 @@
-"""Commands that say what something would choose or take."""
+"""Commands that plan: what settings would choose, what experiments and judging would take."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -8,11 +8,11 @@ import typer
 from opencs_assets.cli.common import (
     WHOLE,
     JsonOption,
-    err,
     fail,
-    out,
+    note,
     prepared_settings,
     print_rows,
+    say,
 )
 from opencs_assets.cli.data import known_source
 from opencs_assets.cli.running import plan_runs, run_steps
@@ -41,18 +41,18 @@ def what_if(
 
     settings = prepared_settings()
     known_source(settings.home, dataset)
-    given = {"alpha": alpha, "clusters": clusters, "quota": quota, "k": k, "seed": seed}
-    change = {name: value for name, value in given.items() if value is not None}
+    options = {"alpha": alpha, "clusters": clusters, "quota": quota, "k": k, "seed": seed}
+    change = {name: value for name, value in options.items() if value is not None}
     home = str(settings.home)
-    found = ask(
+    outcome = ask(
         dataset,
         settings,
         change,
         EmbedderResource(home=home).embed,
         LLMResource(home=home).planned(dataset),
     )
-    told = ", ".join(f"{name} = {value}" for name, value in change.items()) or "nothing changed"
-    print_rows(f"{dataset}, if {told}", [found.row()], as_json)
+    changes = ", ".join(f"{name} = {value}" for name, value in change.items())
+    print_rows(f"{dataset}, if {changes or 'nothing changed'}", [outcome.row()], as_json)
 
 
 @app.command(rich_help_panel="Plans")
@@ -97,10 +97,10 @@ def reproduce(
     check_device(device)
     if scale == "small" and limit is None:
         limit = grids.SMALL_ROWS
-    named = dataset or name
+    dataset = dataset or name
     grid = grids.load_grid(settings.home, scale, base_model or ())
-    needs = grids.needs(grid, settings, name, named, limit)
-    takes = _what_a_grid_takes(grid, settings, name, named, limit, device)
+    needs = grids.needs(grid, settings, name, dataset, limit)
+    takes = _what_a_grid_takes(grid, settings, name, dataset, limit, device)
     _print_grid(f"{name} ({scale})", needs, takes, as_json)
     missing = [need for need in needs if need.is_here is False]
     if dry_run:
@@ -115,13 +115,11 @@ def reproduce(
         )
     if not grid.is_declared:
         grids.declare(grid)
-        err.print(
+        note(
             f"{grid.target} is written; an open UI shows its partitions once its definitions are "
-            "reloaded",
-            highlight=False,
-            markup=False,
+            "reloaded"
         )
-    _run_grid(grid, settings, named, limit)
+    _run_grid(grid, settings, dataset, limit)
 
 
 @app.command("sample-size", rich_help_panel="Plans")
@@ -158,7 +156,7 @@ def sample_size(
     from resources.llm.resource import LLMResource
 
     settings = prepared_settings()
-    found = ask(
+    sizes = ask(
         settings,
         load_experiments(settings.home),
         LLMResource(home=str(settings.home)).planned(dataset),
@@ -169,15 +167,14 @@ def sample_size(
         level=level,
         power=power,
     )
-    noise = f"deviation of a question's outcome {found.noise.deviation:.3f}, {found.noise.source}"
     if as_json:
-        told = {"needed": found.needed, "benchmarks": found.benchmarks}
-        print(json.dumps({**told, "noise": vars(found.noise), "notes": found.notes}, indent=2))
+        print(json.dumps({**vars(sizes), "noise": vars(sizes.noise)}, indent=2))
         return
-    print_rows(f"Seen in {power:.0%} of all cases", found.needed, False, cut=WHOLE)
-    print_rows("What each benchmark shows", found.benchmarks, False, cut=WHOLE)
-    for line in (f"Noise: {noise}", *found.notes):
-        out.print(line, highlight=False, markup=False)
+    noise = f"deviation of a question's outcome {sizes.noise.deviation:.3f}, {sizes.noise.source}"
+    print_rows(f"Seen in {power:.0%} of all cases", sizes.needed, False, cut=WHOLE)
+    print_rows("What each benchmark shows", sizes.benchmarks, False, cut=WHOLE)
+    for line in (f"Noise: {noise}", *sizes.notes):
+        say(line)
 
 
 def _plan_grid(grid: Any, defs: Any, instance: Any, dataset: str) -> list[Any]:
@@ -230,7 +227,7 @@ def _run_grid(grid: Any, settings: Any, dataset: str, limit: int | None) -> None
 
     with open_instance(settings.home) as instance:
         register_dataset(instance, dataset)
-        # Made again: the grid's partitions are in the home now.
+        # The definitions are built again, since the home declares the grid's partitions only now.
         defs = build_defs(settings.home)
         run_steps(defs, instance, _plan_grid(grid, defs, instance, dataset), limit=limit)
 
@@ -246,8 +243,8 @@ def _print_grid(title: str, needs: list[Any], takes: Any, as_json: bool) -> None
     if as_json:
         print(json.dumps({**rows, "totals": totals, "assumed": takes.assumptions}, indent=2))
         return
-    for part, found in rows.items():
-        print_rows(f"{title}: {part.replace('_', ' ')}", found, False, cut=WHOLE)
-    out.print(takes.summary(), highlight=False, markup=False)
+    for part, part_rows in rows.items():
+        print_rows(f"{title}: {part.replace('_', ' ')}", part_rows, False, cut=WHOLE)
+    say(takes.summary())
     for line in takes.assumptions:
-        out.print(f"Assumed: {line}", highlight=False, markup=False)
+        say(f"Assumed: {line}")

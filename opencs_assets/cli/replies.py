@@ -10,11 +10,12 @@ import typer
 from opencs_assets.cli.common import (
     WHOLE,
     JsonOption,
-    err,
     fail,
+    note,
     out,
     prepared_settings,
     print_rows,
+    say,
     size_text,
 )
 
@@ -61,8 +62,7 @@ def export_replies(
     if as_json:
         print(json.dumps({"file": str(file), "replies": written.replies, "bytes": written.bytes}))
     else:
-        size = size_text(written.bytes)
-        out.print(f"{written.replies:,} replies in {file}, {size}", markup=False, highlight=False)
+        say(f"{written.replies:,} replies in {file}, {size_text(written.bytes)}")
 
 
 @app.command("import")
@@ -82,24 +82,20 @@ def import_replies(
     from resources.llm import archive
 
     with _open_store() as store:
-        found = archive.import_replies(store, source)
+        taken = archive.import_replies(store, source)
     if as_json:
-        print(json.dumps(vars(found), indent=2))
+        print(json.dumps(vars(taken), indent=2))
     else:
         out.print(
-            f"{found.new:,} new, {found.already_there:,} already there, {found.rejected:,} rejected"
+            f"{taken.new:,} new, {taken.already_there:,} already there, {taken.rejected:,} rejected"
         )
-    for reason in found.reasons:
-        err.print(f"rejected {reason}", highlight=False, markup=False)
-    if found.rejected > len(found.reasons):
-        err.print(f"and {found.rejected - len(found.reasons):,} more")
-    if found.unknown_columns:
-        err.print(
-            f"left out, as the store has no such columns: {', '.join(found.unknown_columns)}",
-            highlight=False,
-            markup=False,
-        )
-    if found.rejected:
+    for reason in taken.reasons:
+        note(f"rejected {reason}")
+    if taken.rejected > len(taken.reasons):
+        note(f"and {taken.rejected - len(taken.reasons):,} more")
+    if taken.unknown_columns:
+        note(f"left out, as the store has no such columns: {', '.join(taken.unknown_columns)}")
+    if taken.rejected:
         raise typer.Exit(1)
 
 
@@ -126,35 +122,35 @@ def compact_replies(
 
     dropped_raw = dropped = 0
     with _open_store() as store:
-        found = upkeep.unusable(store) if unusable else upkeep.UnusableReplies(0, 0.0, 0)
-        if found.replies and not yes:
+        useless = upkeep.unusable(store) if unusable else upkeep.UnusableReplies(0, 0.0, 0)
+        if useless.replies and not yes:
             typer.confirm(
-                f"Delete {found.replies:,} replies that {_had_cost(found)}? Their calls will be "
-                "asked and paid again, and no ceiling counts what they had cost any more.",
+                f"Delete {useless.replies:,} replies that {_had_cost(useless)}? Their calls will "
+                "be asked and paid again, and no ceiling counts what they had cost any more.",
                 abort=True,
                 err=True,
             )
         before = upkeep.size_of(store).bytes
-        if found.replies:
+        if useless.replies:
             dropped = upkeep.drop_unusable(store)
         if raw:
             dropped_raw = upkeep.drop_raw(store)
         upkeep.compact(store)
         after = upkeep.size_of(store)
     if as_json:
-        told = {
+        outcome = {
             "bytes_before": before,
             "bytes_after": after.bytes,
             "replies": after.replies,
             "dropped_raw": dropped_raw,
             "dropped_unusable": dropped,
-            "dropped_cost_usd": found.cost_usd,
-            "dropped_of_unknown_cost": found.unpriced,
+            "dropped_cost_usd": useless.cost_usd,
+            "dropped_of_unknown_cost": useless.unpriced,
         }
-        print(json.dumps(told))
+        print(json.dumps(outcome))
         return
     if unusable:
-        out.print(f"deleted {dropped:,} unusable replies, which {_had_cost(found)}")
+        out.print(f"deleted {dropped:,} unusable replies, which {_had_cost(useless)}")
     if raw:
         out.print(f"forgot the bodies of {dropped_raw:,} answers")
     out.print(
@@ -180,11 +176,11 @@ def show_reply(
         if len(listed) > 1:
             print_rows("Replies", listed, as_json, cut=WHOLE)
             raise SystemExit(fail(f"{reply_id} is the beginning of several ids: give more", 2))
-        kept = upkeep.read_reply(store, listed[0]["reply_id"])
+        reply = upkeep.read_reply(store, listed[0]["reply_id"])
     if as_json:
-        print(json.dumps(kept.as_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(reply.as_dict(), indent=2, ensure_ascii=False))
     else:
-        print_reply(out, kept)
+        print_reply(out, reply)
 
 
 def _open_store() -> Any:
@@ -193,7 +189,7 @@ def _open_store() -> Any:
     return ReplyStore(prepared_settings().replies)
 
 
-def _had_cost(found: Any) -> str:
-    """What unusable replies had cost, in words."""
-    cost = f"had cost ${found.cost_usd:,.4f}"
-    return f"{cost} and {found.unpriced:,} an unknown sum" if found.unpriced else cost
+def _had_cost(replies: Any) -> str:
+    """The words for the cost of unusable replies."""
+    cost = f"had cost ${replies.cost_usd:,.4f}"
+    return f"{cost} and {replies.unpriced:,} an unknown sum" if replies.unpriced else cost

@@ -1,4 +1,4 @@
-"""Commands that look: results, reports, and how the home fares."""
+"""Commands that show results, write reports and check the home."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,12 @@ import typer
 from opencs_assets.cli.common import (
     WHOLE,
     JsonOption,
-    err,
     fail,
+    note,
     out,
     prepared_settings,
     print_rows,
+    say,
     size_text,
 )
 from opencs_assets.cli.data import known_source
@@ -58,19 +59,19 @@ def verify(as_json: JsonOption = False) -> None:
     """
     from opencs_assets.verification.home import verify_home
 
-    found = verify_home(prepared_settings())
+    outcome = verify_home(prepared_settings())
     if as_json:
-        print(json.dumps(found.as_dict(), indent=2))
+        print(json.dumps(outcome.as_dict(), indent=2))
     else:
-        print_rows("Verified", found.rows(), False)
-        for note in found.notes:
-            err.print(f"note: {note}", highlight=False, markup=False)
-        for fault in found.faults[:MOST_FAULTS]:
+        print_rows("Verified", outcome.rows(), False)
+        for line in outcome.notes:
+            note(f"note: {line}")
+        for fault in outcome.faults[:MOST_FAULTS]:
             out.print(fault.line(), highlight=False, markup=False, soft_wrap=True)
-        if len(found.faults) > MOST_FAULTS:
-            out.print(f"and {len(found.faults) - MOST_FAULTS:,} more; --json has them all")
-    if found.faults:
-        fail(f"{len(found.faults):,} things do not follow from what is kept")
+        if len(outcome.faults) > MOST_FAULTS:
+            out.print(f"and {len(outcome.faults) - MOST_FAULTS:,} more; --json has them all")
+    if outcome.faults:
+        fail(f"{len(outcome.faults):,} things do not follow from what is kept")
         raise typer.Exit(1)
 
 
@@ -87,11 +88,11 @@ def report(
 
     settings = prepared_settings()
     written = write_report(settings.warehouse, out_file or settings.home / "report.html")
+    size = written.stat().st_size
     if as_json:
-        print(json.dumps({"file": str(written), "bytes": written.stat().st_size}))
+        print(json.dumps({"file": str(written), "bytes": size}))
     else:
-        size = size_text(written.stat().st_size)
-        out.print(f"{written}, {size}", markup=False, highlight=False)
+        say(f"{written}, {size_text(size)}")
 
 
 @app.command(rich_help_panel="Results and upkeep")
@@ -110,7 +111,7 @@ def doctor(
     """
     from opencs_assets.cli.doctor import examine
 
-    found = examine(prepared_settings(), probe=probe)
-    print_rows("Doctor", [vars(finding) for finding in found], as_json, cut=WHOLE)
-    if any(finding.state == "problem" for finding in found):
+    diagnoses = examine(prepared_settings(), probe=probe)
+    print_rows("Doctor", [vars(diagnosis) for diagnosis in diagnoses], as_json, cut=WHOLE)
+    if any(diagnosis.state == "problem" for diagnosis in diagnoses):
         raise typer.Exit(1)

@@ -107,7 +107,7 @@ def ui(
     for line in lines:
         err.print(line, highlight=False, markup=False, soft_wrap=True)
     with socket.socket() as probe:
-        # As the server itself does: a port that is only waiting out a closed connection is free.
+        # The server does so too: a port that only waits out a closed connection counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -153,13 +153,13 @@ def _materialize(
     as_json: bool = False,
     **choice: Any,
 ) -> dict[str, float]:
-    """Plan and run a selection; ``choice`` is what ``walk.plan`` takes. Seconds by step name."""
+    """Plan and run a selection; returns seconds by step. ``choice`` is what ``walk.plan`` takes."""
     from opencs_assets.wiring.selected import PlanError
     from resources.instance import open_instance
 
     settings = prepared_settings()
     with open_instance(settings.home) as instance:
-        # Made when they are imported, for the same home.
+        # The definitions are built for the same home when they are imported.
         from definitions import defs
 
         try:
@@ -199,21 +199,20 @@ def plan_runs(
 def run_steps(
     defs: Any, instance: Any, steps: list[Any], *, limit: int | None, force: bool = False
 ) -> dict[str, float]:
-    """Run steps in order until one fails; seconds by step name."""
+    """Run steps in order until one fails; returns seconds by step name."""
     seconds: dict[str, float] = {}
     for number, step in enumerate(steps, start=1):
         err.print(
             f"[bold]{number}/{len(steps)} {step.family} {step.partition or ''}[/bold]",
             highlight=False,
         )
-        ran = run_step(defs, instance, step, limit=limit, force=force)
-        for name, spent in ran.seconds.items():
+        for name, spent in run_step(defs, instance, step, limit=limit, force=force).seconds.items():
             seconds[name] = seconds.get(name, 0.0) + spent
     return seconds
 
 
 def run_step(defs: Any, instance: Any, step: Any, **options: Any) -> Any:
-    """Run one step; what failed ends the command."""
+    """Run one step; a failure ends the command."""
     from opencs_assets.wiring.running import run
 
     ran = run(defs, instance, step, **options)

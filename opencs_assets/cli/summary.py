@@ -1,4 +1,4 @@
-"""What a dataset's chain came to, read from the lake and the warehouse."""
+"""Summaries for a terminal: a dataset's outcome from lake and warehouse, tables, one reply."""
 
 import re
 from collections.abc import Mapping
@@ -25,11 +25,7 @@ def print_summary(
 ) -> None:
     """Print samples, tags, clusters, subsets, scores, win/tie/lose, cost, times and places.
 
-    Args:
-        console: Where to print.
-        settings: The home's settings.
-        dataset: The dataset; a checked name, which holds no quote.
-        seconds: Seconds of each stage in this call; empty to leave them out.
+    The dataset's name is a checked one, which holds no quote. ``seconds`` by stage may be empty.
     """
     lake = Lake(settings.lake)
     console.print(_counts(lake, dataset))
@@ -61,11 +57,7 @@ def print_frame(
 ) -> None:
     """Print a frame as a table, or where it is too wide, each row as a list of its values.
 
-    Args:
-        console: Where to print.
-        title: Line above it.
-        frame: The rows.
-        cut: Most characters of a value.
+    A value has at most ``cut`` characters.
     """
     rows = [[_cell(value, cut) for value in row] for row in frame.iter_rows()]
     names = frame.columns
@@ -89,9 +81,9 @@ def print_frame(
     console.print(drawn)
 
 
-def print_reply(console: Console, kept: KeptReply) -> None:
-    """Print one stored reply: what is known of it, the prompt's messages, the text."""
-    row = kept.row
+def print_reply(console: Console, reply: KeptReply) -> None:
+    """Print what is known of one stored reply, its prompt's messages and its text."""
+    row = reply.row
     cost = "unknown" if row["cost_usd"] is None else f"{row['cost_usd']:.6f} US dollars"
     facts = {
         "reply": row["reply_id"],
@@ -104,22 +96,22 @@ def print_reply(console: Console, kept: KeptReply) -> None:
         "tokens": f"{row['prompt_tokens']:,} in ({row['cached_tokens']:,} cached), "
         f"{row['completion_tokens']:,} out",
         "cost": cost,
-        "time": f"{kept.created_at:%Y-%m-%d %H:%M:%S} UTC, {row['latency_s']:.2f} s, "
+        "time": f"{reply.created_at:%Y-%m-%d %H:%M:%S} UTC, {row['latency_s']:.2f} s, "
         f"by {row['via']}",
         "request id": row["request_id"],
     }
-    for reading in kept.readings:
-        said = reading["detail"] or reading["value"] or ""
-        facts[f"read by {reading['prompt_version']}"] = f"{reading['status']} {said}".strip()
+    for reading in reply.readings:
+        outcome = reading["detail"] or reading["value"] or ""
+        facts[f"read by {reading['prompt_version']}"] = f"{reading['status']} {outcome}".strip()
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if value:
             grid.add_row(Text(name, style="dim"), Text(_printable(str(value))))
     console.print(grid)
-    for message in kept.messages:
+    for message in reply.messages:
         console.rule(Text(_printable(str(message.get("role")))), align="left")
         _print_whole(console, message.get("content"))
-    if not kept.messages:
+    if not reply.messages:
         console.rule("the request was not kept", align="left")
     console.rule("reply", align="left")
     _print_whole(console, row["text"])
@@ -179,7 +171,7 @@ def _counts(lake: Lake, dataset: str) -> Table:
 
 
 def _total(frame: pl.DataFrame) -> str:
-    """What a table with costs adds up to."""
+    """The words for the sum of a table's costs; empty where it has none."""
     if "cost_usd" not in frame.columns:
         return ""
     if frame["cost_usd"].null_count():
@@ -188,13 +180,13 @@ def _total(frame: pl.DataFrame) -> str:
 
 
 def _print_whole(console: Console, text: object) -> None:
-    """A text as it is, whatever its width."""
+    """Print a text as it is, whatever its width."""
     console.print(Text(_printable(str(text))), soft_wrap=True)
 
 
 def _printable(text: str) -> str:
     """A text whose control characters are shown, since a terminal would obey them."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(lambda control: f"\\x{ord(control[0]):02x}", text)
 
 
 def _number(value: int | None) -> str:

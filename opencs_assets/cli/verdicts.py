@@ -5,7 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from opencs_assets.cli.common import WHOLE, JsonOption, err, fail, prepared_settings, print_rows
+from opencs_assets.cli.common import (
+    WHOLE,
+    JsonOption,
+    fail,
+    note,
+    prepared_settings,
+    print_rows,
+)
 from opencs_assets.cli.running import plan_runs, run_step
 from opencs_assets.config.experiments import load_experiments
 
@@ -57,7 +64,7 @@ def import_verdicts(
     from opencs_assets.imports import options, taking
     from opencs_assets.tables.lake import Lake
 
-    said = options.read_options(
+    import_options = options.read_options(
         benchmark=benchmark,
         model_a=model_a,
         model_b=model_b,
@@ -68,24 +75,22 @@ def import_verdicts(
         columns=column or [],
     )
     settings = prepared_settings()
-    taken = taking.take(settings.home, paths, said)
+    taken = taking.take(settings.home, paths, import_options)
     rows: list[dict[str, Any]] = []
     if taken.kept_files:
         _read_imports(settings)
         rows = taking.outcomes(Lake(settings.lake), taken.kept_files)
         _print_imports("Imported", rows, as_json)
         for line in taking.first_details(Lake(settings.lake), taken.kept_files):
-            err.print(f"rejected {line}", highlight=False, markup=False)
+            note(f"rejected {line}")
     elif as_json:
         print("[]")
     for line in taken.notes:
-        err.print(line, highlight=False, markup=False)
+        note(line)
     if any(row["conflict"] for row in rows):
-        err.print(
+        note(
             "files claim the same judgments with different scores, and none of these counts; "
-            "say which is right: opencs prefer-verdicts FILE",
-            highlight=False,
-            markup=False,
+            "say which is right: opencs prefer-verdicts FILE"
         )
     for message in taken.refused:
         fail(message)
@@ -113,13 +118,13 @@ def prefer_verdicts(
 
     settings = prepared_settings()
     lake = Lake(settings.lake)
-    kept = taking.prefer(settings.home, lake, file, row, reason)
+    preferred = taking.prefer(settings.home, lake, file, row, reason)
     _read_imports(settings)
-    _print_imports("Preferred", taking.outcomes(lake, [kept]), as_json)
+    _print_imports("Preferred", taking.outcomes(lake, [preferred]), as_json)
 
 
 def _print_imports(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
-    """What became of imported files; for a person without what takes too much room."""
+    """Print the outcome of each imported file; a person's table leaves the long columns out."""
     left_out = () if as_json else ("sha256", "reasons")
     shown = [{name: row[name] for name in row if name not in left_out} for row in rows]
     print_rows(title, shown, as_json, cut=WHOLE)

@@ -6,8 +6,8 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.clusters import plots
-from opencs_assets.clusters.membership import cluster_samples
-from opencs_assets.config.profiles import resolve_constants
+from opencs_assets.clusters.membership import Clustering, cluster_samples
+from opencs_assets.config.profiles import Constants, resolve_constants
 from opencs_assets.tables.clusters import SAMPLE_EMBEDDINGS
 from opencs_assets.tables.embeddings import to_column
 from opencs_assets.wiring.automation import free_stage
@@ -19,6 +19,17 @@ from opencs_assets.wiring.partitions import Partitions
 from resources.embedder import EmbedderResource
 
 GROUP = "clusters"
+DESCRIPTIONS = {
+    "sample_clusters": (
+        "Which clusters each sample is in by its tags, and which samples are candidates."
+    ),
+    "unclustered_samples": "Samples that are in no cluster, each with the reason.",
+    "representatives": (
+        "The samples that stand for a label set, by the longest responses; the "
+        "scorer compares these."
+    ),
+    "clusters": "The clusters: names by their most characteristic tags, and sizes.",
+}
 
 
 def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
@@ -67,18 +78,7 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
                 code_version="2",
                 automation_condition=free_stage(),
             )
-            for name, description in {
-                "sample_clusters": (
-                    "Which clusters each sample is in by its tags, and which samples are "
-                    "candidates."
-                ),
-                "unclustered_samples": "Samples that are in no cluster, each with the reason.",
-                "representatives": (
-                    "The samples that stand for a label set, by the longest responses; the "
-                    "scorer compares these."
-                ),
-                "clusters": "The clusters: names by their most characteristic tags, and sizes.",
-            }.items()
+            for name, description in DESCRIPTIONS.items()
         },
     )
     def sample_clusters(
@@ -99,41 +99,48 @@ def build_cluster_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             )
         for note in clustering.notes:
             context.log.info(note)
-        yield dg.MaterializeResult(
-            asset_key="sample_clusters",
-            value=clustering.samples,
-            metadata={
-                "clusters": clustering.clusters.height,
-                "samples": clustering.samples["sample_id"].n_unique(),
-                "clusterer": constants.clusterer,
-                "constants": dg.MetadataValue.md(constants.table()),
-                **({"notes": bullets(clustering.notes)} if clustering.notes else {}),
-                **(
-                    {"number_of_clusters": plot(plots.criterion(curve))}
-                    if (curve := clustering.curve)
-                    else {}
-                ),
-                "sizes": plot(plots.cluster_sizes(clustering.clusters)),
-                "map": plot(plots.tag_map(clustering.map, clustering.clusters)),
-            },
-        )
-        reasons = clustering.unclustered["reason"].value_counts().sort("reason")
-        yield dg.MaterializeResult(
-            asset_key="unclustered_samples",
-            value=clustering.unclustered,
-            metadata={"reasons": dict(reasons.iter_rows())},
-        )
-        representatives = clustering.representatives
-        yield dg.MaterializeResult(
-            asset_key="representatives",
-            value=representatives,
-            metadata={
-                "label_sets": representatives.filter(pl.col("place") == 0).height,
-                "tags_a_representative": plot(
-                    plots.tags_a_representative(representatives, normalized_tags)
-                ),
-            },
-        )
-        yield dg.MaterializeResult(asset_key="clusters", value=clustering.clusters)
+        yield from _results(clustering, constants, normalized_tags)
 
     return [sample_embeddings, sample_clusters]
+
+
+def _results(
+    clustering: Clustering, constants: Constants, normalized_tags: pl.DataFrame
+) -> Iterator[dg.MaterializeResult]:
+    """The tables of a clustering, each with what its asset's page shows."""
+    yield dg.MaterializeResult(
+        asset_key="sample_clusters",
+        value=clustering.samples,
+        metadata={
+            "clusters": clustering.clusters.height,
+            "samples": clustering.samples["sample_id"].n_unique(),
+            "clusterer": constants.clusterer,
+            "constants": dg.MetadataValue.md(constants.table()),
+            **({"notes": bullets(clustering.notes)} if clustering.notes else {}),
+            **(
+                {"number_of_clusters": plot(plots.criterion(curve))}
+                if (curve := clustering.curve)
+                else {}
+            ),
+            "sizes": plot(plots.cluster_sizes(clustering.clusters)),
+            "map": plot(plots.tag_map(clustering.map, clustering.clusters)),
+        },
+    )
+    reasons = clustering.unclustered["reason"].value_counts().sort("reason")
+    yield dg.MaterializeResult(
+        asset_key="unclustered_samples",
+        value=clustering.unclustered,
+        metadata={"reasons": dict(reasons.iter_rows())},
+    )
+    representatives = clustering.representatives
+    yield dg.MaterializeResult(
+        asset_key="representatives",
+        value=representatives,
+        metadata={
+            "label_sets": representatives.filter(pl.col("place") == 0).height,
+            "tags_a_representative": plot(
+                plots.tags_a_representative(representatives, normalized_tags)
+            ),
+        },
+    )
+    yield dg.MaterializeResult(asset_key="clusters", value=clustering.clusters)

@@ -88,11 +88,11 @@ def build_answer_assets(
         files = {name: folder / f"{name}-{made[:SHORT]}.parquet" for name, made in hashes.items()}
 
         def stored() -> dict[str, pl.DataFrame]:
-            tables = {
-                name: read_answers(files[name], part, hashes[name])
+            return {
+                name: table
                 for name, part in by_benchmark.items()
+                if (table := read_answers(files[name], part, hashes[name])) is not None
             }
-            return {name: table for name, table in tables.items() if table is not None}
 
         tables = stored()
         counts = {"generated": 0, "kept": sum(table.height for table in tables.values())}

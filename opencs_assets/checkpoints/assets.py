@@ -1,6 +1,7 @@
 """The asset ``checkpoint``."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -8,7 +9,7 @@ import polars as pl
 
 from opencs_assets.checkpoints import plots
 from opencs_assets.checkpoints.checks import whole_subset_same_steps
-from opencs_assets.checkpoints.job import checkpoint_row, training_job
+from opencs_assets.checkpoints.job import TrainingJob, checkpoint_row, training_job
 from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
 from opencs_assets.checkpoints.templates import declared_template
 from opencs_assets.config.experiments import Experiments
@@ -16,7 +17,7 @@ from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.subset import subset_of
 from opencs_assets.wiring.failures import clear_failures
 from opencs_assets.wiring.home import Home
-from opencs_assets.wiring.jobs import EXPERIMENT
+from opencs_assets.wiring.jobs import EXPERIMENT, FORCE_TAG
 from opencs_assets.wiring.metadata import plot, table_metadata
 from opencs_assets.wiring.partitions import Partitions
 from resources.launcher.resource import TrainingLauncher
@@ -24,10 +25,9 @@ from resources.launcher.work import Work
 from resources.models import embedded_base_model
 from resources.settings import EMBEDDED, Settings
 
-FORCE_TAG = "opencs/force"
 TRAINER = "opencs_assets.checkpoints.train"
 SUBSET_CHECK = "whole_subset_same_steps"
-# Without weights in other formats, which would only be downloaded.
+# Weights in other formats are left out, since nothing here reads them.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 # Columns of the row that stand on the asset's page.
 SHOWN = (
@@ -57,11 +57,7 @@ SHOWN = (
 
 
 class CheckpointConfig(dg.Config):
-    """How to materialize the checkpoint.
-
-    Attributes:
-        force: Train again where a whole checkpoint of the same provenance is there.
-    """
+    """How to materialize the checkpoint; ``force`` trains again what could be reused."""
 
     force: bool = False
 
@@ -79,7 +75,7 @@ def build_checkpoint_assets(
             dg.AssetDep("refined_samples", partition_mapping=partitions.refined_to_experiment),
         ],
         io_manager_key="lake",
-        # Told, because with a check in the asset Dagster takes the annotation for "no value".
+        # With a check in the asset, Dagster would take the return annotation for "no value".
         dagster_type=dg.Any,
         description=(
             "The base model fine-tuned on the experiment's subset. Reused where subset, base "
@@ -115,23 +111,16 @@ def build_checkpoint_assets(
         experiment = experiments.experiments[keys["experiment"]]
         force = config.force or context.run.tags.get(FORCE_TAG) == "true"
         settings = home.settings()
-        model = experiments.base_models[experiment.base_model]
         with clear_failures():
-            base_model = base_model_folder(model.source, settings)
-            job = training_job(
-                subset_of(
-                    Lake(settings.lake),
-                    keys["dataset"],
-                    experiment.selector,
-                    selected_subset,
-                    raw_dataset,
-                    refines=experiments.selectors[experiment.selector].refine,
-                ).select("sample_id", "system", "messages"),
-                experiments.recipes[experiment.recipe],
-                base_model,
-                declared_template(model.chat_template, base_model, home.folder),
-                f"{settings.checkpoints}/{keys['dataset']}/{keys['experiment']}",
+            samples = subset_of(
+                Lake(settings.lake),
+                keys["dataset"],
+                experiment.selector,
+                selected_subset,
+                raw_dataset,
+                refines=experiments.selectors[experiment.selector].refine,
             )
+            job = _training_job(experiments, keys, samples, home)
             result = None if force else job.stored()
         reused = result is not None
         if result is None:
@@ -145,45 +134,65 @@ def build_checkpoint_assets(
                     partition=context.partition_key,
                     provenance=job.provenance,
                     parallel=True,
-                    places=(str(base_model), job.output),
+                    places=(str(job.base_model), job.output),
                 ),
             )
             reused = bool(result["reused"])
-        row = checkpoint_row(job, experiment, result)
-        told = row.row(0, named=True)
-        found = whole_subset_same_steps(row, selected_subset)
-        return dg.MaterializeResult(
-            value=row,
-            metadata={
-                "reused": reused,
-                **{name: told[name] for name in SHOWN if told[name] is not None},
-                "packages": {each["name"]: each["version"] for each in told["packages"]},
-                "checkpoint": dg.MetadataValue.path(told["path"]),
-                "provenance": told["provenance"],
-                "loss_curve": plot(
-                    plots.loss_curve(row.select(pl.col("log").explode()).unnest("log"))
-                ),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name=SUBSET_CHECK,
-                    passed=found.passed,
-                    description=found.description,
-                    metadata=dict(found.metadata),
-                )
-            ],
-        )
+        return _materialized(checkpoint_row(job, experiment, result), selected_subset, reused)
 
     return [checkpoint]
 
 
-def base_model_folder(source: str, settings: Settings) -> Path:
-    """Where a declared base model is on this machine.
+def _training_job(
+    experiments: Experiments, keys: Mapping[str, str], samples: pl.DataFrame, home: Home
+) -> TrainingJob:
+    """The job of the partition's experiment on the samples of its subset."""
+    settings = home.settings()
+    experiment = experiments.experiments[keys["experiment"]]
+    model = experiments.base_models[experiment.base_model]
+    base_model = base_model_folder(model.source, settings)
+    return training_job(
+        samples.select("sample_id", "system", "messages"),
+        experiments.recipes[experiment.recipe],
+        base_model,
+        declared_template(model.chat_template, base_model, home.folder),
+        f"{settings.checkpoints}/{keys['dataset']}/{keys['experiment']}",
+    )
 
-    Args:
-        source: ``embedded``, a folder, or a name that the Hugging Face cache knows, or that the
-            hub has where the settings let it be fetched.
-        settings: The home's settings.
+
+def _materialized(
+    table: pl.DataFrame, subset: pl.DataFrame, reused: bool
+) -> dg.MaterializeResult[pl.DataFrame]:
+    """The table's one row with what the asset's page shows of it and the check of its subset."""
+    row = table.row(0, named=True)
+    log = table.select(pl.col("log").explode()).unnest("log")
+    finding = whole_subset_same_steps(table, subset)
+    return dg.MaterializeResult(
+        value=table,
+        metadata={
+            "reused": reused,
+            **{name: row[name] for name in SHOWN if row[name] is not None},
+            "packages": {package["name"]: package["version"] for package in row["packages"]},
+            "checkpoint": dg.MetadataValue.path(row["path"]),
+            "provenance": row["provenance"],
+            "loss_curve": plot(plots.loss_curve(log)),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=SUBSET_CHECK,
+                passed=finding.passed,
+                description=finding.description,
+                metadata=dict(finding.metadata),
+            )
+        ],
+    )
+
+
+def base_model_folder(source: str, settings: Settings) -> Path:
+    """The folder of a declared base model on this machine.
+
+    ``source`` is ``embedded``, a folder, or a name in the Hugging Face cache, or on the hub where
+    the settings allow a download.
 
     Raises:
         BaseModelError: It is not here, or may not be fetched.

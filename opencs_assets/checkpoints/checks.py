@@ -4,12 +4,14 @@ import dagster as dg
 import polars as pl
 
 from opencs_assets.checkpoints.place import stored_template
-from opencs_assets.checkpoints.templates import TemplateError, template_hash
+from opencs_assets.checkpoints.templates import TemplateError
 from opencs_assets.config.recipes import Recipe, held_out_rows, optimizer_steps
 from opencs_assets.wiring.checks import Finding, build_check
 from opencs_assets.wiring.partitions import Partitions
-from resources.provenance import ProvenanceError
+from resources.provenance import ProvenanceError, content_hash
 from resources.remote import marker_at, verify_at
+
+COUNTS = ("samples", "held_out_samples", "dropped_samples", "steps", "tokens")
 
 
 def files_intact(checkpoint: pl.DataFrame) -> Finding:
@@ -31,17 +33,17 @@ def template_of_training(checkpoint: pl.DataFrame) -> Finding:
     """Inference will render conversations by the very chat template that training used."""
     row = checkpoint.row(0, named=True)
     try:
-        found = template_hash(stored_template(row["path"]))
+        stored = content_hash(stored_template(row["path"]))
         trained = marker_at(row["path"]).fields["template"]
     except (TemplateError, ProvenanceError) as error:
         return Finding(False, str(error), {"path": row["path"]})
-    same = found == row["template_hash"] == trained
+    same = stored == row["template_hash"] == trained
     return Finding(
         same,
         "the chat template is the one that training used"
         if same
-        else f"chat template {found[:16]} is not {trained[:16]}, which training used",
-        {"template_hash": found},
+        else f"chat template {stored[:16]} is not {trained[:16]}, which training used",
+        {"template_hash": stored},
     )
 
 
@@ -68,12 +70,8 @@ def whole_subset_same_steps(checkpoint: pl.DataFrame, subset: pl.DataFrame) -> F
         f"{row['samples']} samples trained on, {row['held_out_samples']} held out and "
         f"{row['dropped_samples']} dropped of {subset.height}; {budget}",
         {
-            "samples": row["samples"],
-            "held_out_samples": row["held_out_samples"],
-            "dropped_samples": row["dropped_samples"],
+            **{name: row[name] for name in COUNTS},
             "subset": subset.height,
-            "steps": row["steps"],
-            "tokens": row["tokens"],
         },
     )
 

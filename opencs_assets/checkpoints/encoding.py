@@ -28,8 +28,8 @@ class Encoded:
 
     Attributes:
         input_ids: Tokens, at most the length limit.
-        labels: The same where the loss is, ``IGNORED`` elsewhere.
-        truncated: Tokens were cut at the end.
+        labels: The same tokens where the loss is, ``IGNORED`` elsewhere.
+        truncated: Whether tokens were cut at the end.
     """
 
     input_ids: list[int]
@@ -49,15 +49,10 @@ def conversation(system: str | None, messages: Sequence[Message]) -> list[dict[s
 
 
 def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = False) -> str:
-    """Render a conversation as text.
-
-    Args:
-        tokenizer: Tokenizer with a chat template.
-        messages: The conversation.
-        prompt: End with what makes the model answer.
+    """Render a conversation as text; a ``prompt`` ends with what makes the model answer.
 
     Raises:
-        EncodingError: The template refuses it, such as a system prompt that it does not know.
+        EncodingError: The template refuses a role, such as a system prompt.
     """
     try:
         text = tokenizer.apply_chat_template(
@@ -70,24 +65,21 @@ def render(tokenizer: Any, messages: Sequence[Message], *, prompt: bool = False)
 
 
 def refuse_unmarked(tokenizer: Any) -> None:
-    """Refuse a template in which it can't be seen where the assistant's turn begins and ends.
-
-    Args:
-        tokenizer: Tokenizer with a chat template.
+    """Refuse a template that does not mark where the assistant's turn begins and ends.
 
     Raises:
-        EncodingError: Nothing but white space stands before or behind what the assistant says.
+        EncodingError: Nothing but white space stands before or behind the assistant's text.
     """
-    asked, said = "Which colour has the sky?", "It is blue."
+    question, answer = "Which colour has the sky?", "It is blue."
     text = render(
         tokenizer,
-        [{"role": "user", "content": asked}, {"role": "assistant", "content": said}],
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
     )
-    before, found, after = text.partition(said)
-    if not found or asked not in before:
+    before, _, after = text.partition(answer)
+    if answer not in text or question not in before:
         raise EncodingError("the chat template leaves out what the user or the assistant says")
-    for place, where in ((before.partition(asked)[2], "begins"), (after, "ends")):
-        if not place.strip():
+    for mark, where in ((before.partition(question)[2], "begins"), (after, "ends")):
+        if not mark.strip():
             raise EncodingError(
                 f"the chat template does not mark where the assistant's turn {where}, so the "
                 "model could not learn to answer and to stop; name another `chat_template` for "
@@ -101,13 +93,9 @@ def response_spans(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[in
     A range begins after the generation prompt and ends after the end-of-turn token, where the
     template has one; white space that the template puts behind it is no part of the answer.
 
-    Args:
-        tokenizer: Tokenizer with a chat template.
-        messages: The conversation.
-
     Raises:
-        EncodingError: The template renders a turn otherwise once others follow, so that training
-            and inference would not see the same text.
+        EncodingError: The template renders a turn differently once others follow, so that
+            training and inference would not see the same text.
     """
     whole = render(tokenizer, messages)
     spans = []
@@ -133,15 +121,10 @@ def _end_of_turn(text: str, start: int, eos: str | None) -> int:
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], max_length: int) -> Encoded:
-    """Tokenize a conversation and mark the response.
+    """Tokenize a conversation with a fast tokenizer, and mark the responses.
 
     A conversation that is too long is cut at its end: the prompt stays whole, and the model does
     not learn to stop where the text was cut.
-
-    Args:
-        tokenizer: Fast tokenizer with a chat template.
-        messages: The conversation.
-        max_length: Most tokens to keep.
 
     Raises:
         EncodingError: The template can't render it.
@@ -150,7 +133,7 @@ def encode(tokenizer: Any, messages: Sequence[Message], max_length: int) -> Enco
     text = render(tokenizer, messages)
     tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = tokens["input_ids"]
-    # A token that reaches over the start of a response is one that inference never generates.
+    # A token that begins before a response and ends in it is one that inference never generates.
     labels = [
         token if any(start <= begin and end <= stop for start, stop in spans) else IGNORED
         for token, (begin, end) in zip(ids, tokens["offset_mapping"], strict=True)

@@ -1,10 +1,10 @@
-"""The fine-tuning itself: a recipe as TRL's trainer with DeepSpeed and PEFT takes it."""
+"""The fine-tuning itself, by TRL's trainer with DeepSpeed and PEFT."""
 
 import ctypes
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,15 @@ def prepare_process(recipe: Recipe) -> None:
         if recipe.zero:
             _without_compiler()
     if recipe.deterministic:
-        # cuBLAS is deterministic with this only.
+        # cuBLAS is deterministic only with this setting.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _without_compiler() -> None:
-    """Have DeepSpeed talk by gloo alone on CPUs.
+    """Have DeepSpeed communicate on CPUs by gloo alone.
 
-    Its kernel for shared memory is compiled at first use, and a process that is killed meanwhile
-    leaves a lock for which all later trainings would wait.
+    DeepSpeed compiles its kernel for shared memory at first use, and a process that is killed
+    meanwhile leaves a lock for which all later trainings would wait.
     """
     import deepspeed.ops
 
@@ -49,7 +49,7 @@ def _without_compiler() -> None:
 
 
 def first_process() -> bool:
-    """Whether this is the process that saves, of all that train together."""
+    """Whether this is the process that saves for all that train together."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -63,10 +63,10 @@ def fit(
         tokenizer: The base model's tokenizer; special tokens may be set on it.
         prepared: The encoded subset.
         steps: Optimizer steps of the whole training.
-        channel: Told where the work is.
+        channel: Takes reports of the progress.
 
     Returns:
-        What the table ``checkpoint`` has of the training itself.
+        The columns of the table ``checkpoint`` that the training itself fills.
 
     Raises:
         JobError: The loss is no longer finite, or the kept state can't be used.
@@ -81,19 +81,19 @@ def fit(
     begun = place.restore() if first_process() else None
     _wait_for_first(world, recipe)
     begun = begun or states.latest(place.states)
-    _same_state(begun, world)
-    _same_world(begun, world, recipe)
+    _refuse_different_states(begun, world)
+    _refuse_another_world(begun, world, recipe)
     arguments = _arguments(training, steps, world)
     model, stored = _model(training)
     packing = recipe.packing and _packing_is_exact(model, prepared.encoded, recipe, channel)
     flops = metering.model_flops(
         model,
-        sum(len(each.input_ids) for each in prepared.encoded) / len(prepared.encoded),
+        sum(len(sample.input_ids) for sample in prepared.encoded) / len(prepared.encoded),
         trained=recipe.adapter is None,
     )
     if begun:
         channel.say(f"going on from the state of step {begun.step} of {steps}")
-    curve = LossCurve(begun.kept if begun else None)
+    curve = LossCurve(begun.notes if begun else None)
     with StopRequest() as stop:
         watch = watcher(curve, steps, place, training.settings, stop, channel)
         trainer = SFTTrainer(
@@ -103,28 +103,11 @@ def fit(
             eval_dataset=_dataset(prepared.held_out) if prepared.held_out else None,
             processing_class=tokenizer,
             peft_config=_adapter(recipe),
-            data_collator=_packed(tokenizer) if packing else None,
+            data_collator=_collate_packed if packing else None,
             callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)
-        try:
-            with watch.shown:
-                trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
-        except AllDoneError:
-            channel.say("all steps are done; the checkpoint is only saved")
-        except JobError as error:
-            raise JobError(f"{error}{_last_good(place.states)}") from None
-        except torch.OutOfMemoryError:
-            raise JobError(
-                f"the device's memory ran out after step {trainer.state.global_step} of {steps}; "
-                "use a smaller per_device_batch_size, gradient_checkpointing, a shorter "
-                f"max_length, a higher zero, or an adapter{_last_good(place.states)}"
-            ) from None
-        if watch.stopped:
-            raise StoppedError(
-                f"stopped at step {trainer.state.global_step} of {steps}; the state is kept in "
-                f"{place.states}"
-            )
+        _run_trainer(trainer, watch, begun, steps, training, channel)
         held_out_loss = float(trainer.evaluate()["eval_loss"]) if prepared.held_out else None
     _save(trainer, training, stored)
     return {
@@ -134,7 +117,7 @@ def fit(
         "steps": int(trainer.state.global_step),
         "peak_memory_mb": metering.peak_memory_mb(),
         "resumed_from_step": begun.step if begun else None,
-        **told(
+        **training_figures(
             curve,
             world,
             flops,
@@ -145,7 +128,38 @@ def fit(
     }
 
 
-def told(
+def _run_trainer(
+    trainer: Any,
+    watch: Any,
+    begun: states.State | None,
+    steps: int,
+    training: Training,
+    channel: Channel,
+) -> None:
+    """Train until all steps are done; what ends the training before is raised with its remedy."""
+    import torch
+
+    folder = training.place.states
+    try:
+        with watch.shown:
+            trainer.train(resume_from_checkpoint=str(begun.folder) if begun else None)
+    except AllDoneError:
+        channel.say("all steps are done; the checkpoint is only saved")
+    except JobError as error:
+        raise JobError(f"{error}{_last_good(folder)}") from None
+    except torch.OutOfMemoryError:
+        raise JobError(
+            f"the device's memory ran out after step {trainer.state.global_step} of {steps}; "
+            "use a smaller per_device_batch_size, gradient_checkpointing, a shorter "
+            f"max_length, a higher zero, or an adapter{_last_good(folder)}"
+        ) from None
+    if watch.stopped:
+        raise StoppedError(
+            f"stopped at step {trainer.state.global_step} of {steps}; the state is kept in {folder}"
+        )
+
+
+def training_figures(
     curve: LossCurve,
     world: int,
     flops: float | None,
@@ -156,13 +170,8 @@ def told(
 ) -> dict[str, Any]:
     """What a training took and how its loss went, as columns of the table ``checkpoint``.
 
-    Args:
-        curve: The whole curve.
-        world: Devices that trained together.
-        flops: Floating-point operations for one token, where they are known.
-        settings: The home's ``training`` settings.
-        device: Name of a device.
-        on_gpu: The devices are GPUs, whose hours count.
+    ``world`` devices trained together, and one token takes so many floating-point operations
+    (``flops``), where they are known. Only the hours of GPUs count.
     """
     peak = metering.peak_tflops(device, settings.peak_tflops)
     speed = curve.tokens / curve.seconds if curve.seconds else 0.0
@@ -195,14 +204,14 @@ def _wait_for_first(world: int, recipe: Recipe) -> None:
     if recipe.zero:
         import deepspeed
 
-        # Before the model is made: ZeRO-3 splits it as it is read, and asks DeepSpeed among how
-        # many, which knows of no other processes until then.
+        # ZeRO-3 splits the model among all processes as it is read, and DeepSpeed knows only from
+        # here how many there are.
         deepspeed.init_distributed("nccl" if on_gpu else "gloo", auto_mpi_discovery=False)
     PartialState(cpu=not on_gpu)
     distributed.barrier()
 
 
-def _same_state(begun: states.State | None, world: int) -> None:
+def _refuse_different_states(begun: states.State | None, world: int) -> None:
     """Refuse to go on where the processes see different states, for they would wait for ever."""
     if world == 1:
         return
@@ -217,11 +226,11 @@ def _same_state(begun: states.State | None, world: int) -> None:
         )
 
 
-def _same_world(begun: states.State | None, world: int, recipe: Recipe) -> None:
-    if begun and recipe.zero and begun.kept.get("world_size") != world:
+def _refuse_another_world(begun: states.State | None, world: int, recipe: Recipe) -> None:
+    if begun and recipe.zero and begun.notes.get("world_size") != world:
         raise JobError(
             f"the state of step {begun.step} in {begun.folder} was written by "
-            f"{begun.kept.get('world_size')} processes, and ZeRO can go on with as many only, not "
+            f"{begun.notes.get('world_size')} processes, and ZeRO can go on with as many only, not "
             f"{world}; train with as many, or begin anew with --force"
         )
 
@@ -237,7 +246,7 @@ def _arguments(training: Training, steps: int, world: int) -> Any:
 
     recipe, settings = training.recipe, training.settings
     log_every = math.ceil(steps / MAX_LOG_ROWS)
-    wanted = settings.save_every_steps or math.ceil(steps / STATES_A_TRAINING)
+    save_every = settings.save_every_steps or math.ceil(steps / STATES_A_TRAINING)
     return SFTConfig(
         output_dir=str(training.place.states),
         max_steps=steps,
@@ -265,7 +274,7 @@ def _arguments(training: Training, steps: int, world: int) -> Any:
         eval_strategy="no",
         save_strategy="steps",
         # A state is kept at a step that was logged, so that its curve is whole.
-        save_steps=math.ceil(wanted / log_every) * log_every,
+        save_steps=math.ceil(save_every / log_every) * log_every,
         # Older states are removed by the watcher, once the new one is whole.
         save_total_limit=None,
         report_to=list(settings.report_to) or "none",
@@ -300,7 +309,7 @@ def _deepspeed(recipe: Recipe) -> dict[str, Any]:
         "gradient_accumulation_steps": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "train_batch_size": "auto",
-        # AdamW by PyTorch where DeepSpeed's own kernels can't be built.
+        # PyTorch's AdamW is used where DeepSpeed's own kernels can't be built.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
@@ -370,19 +379,16 @@ def _packing_is_exact(model: Any, samples: list[Encoded], recipe: Recipe, channe
         return False
     if recipe.per_device_batch_size == 1:
         return False
-    same, told = keeps_apart(model, samples, bf16=recipe.bf16)
-    if not same:
-        channel.say(f"packing is off: packed samples see each other in this model ({told})")
-    return same
+    is_exact, losses = keeps_apart(model, samples, bf16=recipe.bf16)
+    if not is_exact:
+        channel.say(f"packing is off: packed samples see each other in this model ({losses})")
+    return is_exact
 
 
-def _packed(tokenizer: Any) -> Callable[[list[Mapping[str, Any]]], dict[str, Any]]:
-    def collate(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-        return packed_batch(
-            [Encoded(list(row["input_ids"]), list(row["labels"]), truncated=False) for row in rows]
-        )
-
-    return collate
+def _collate_packed(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    return packed_batch(
+        [Encoded(list(row["input_ids"]), list(row["labels"]), truncated=False) for row in rows]
+    )
 
 
 def _dataset(samples: list[Encoded]) -> Any:
@@ -403,7 +409,7 @@ def _save(trainer: Any, training: Training, stored: Any) -> None:
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
     if recipe.zero == 3:
-        weights = {name: each.to(stored) for name, each in weights.items()}
+        weights = {name: weight.to(stored) for name, weight in weights.items()}
         model.config.dtype = stored
         model.config.use_cache = True
         model.save_pretrained(folder, state_dict=weights)
@@ -415,7 +421,7 @@ def _save(trainer: Any, training: Training, stored: Any) -> None:
 
 
 def _merged(model: Any, training: Training, stored: Any) -> Any:
-    """The adapter's weights added to the base model's, read anew where they had 4 bits."""
+    """The base model with the adapter's weights added; one of 4 bits is read again in full."""
     if training.recipe.adapter and training.recipe.adapter.kind == "lora":
         return model.merge_and_unload()
     from peft import PeftModel
@@ -430,8 +436,8 @@ def _merged(model: Any, training: Training, stored: Any) -> Any:
 def _keep_memory() -> None:
     """Have glibc keep freed memory, and ask for huge pages.
 
-    Each step frees and takes again tensors of many MB; handing these back to the kernel made page
-    faults a third of the processor time of training on a CPU.
+    Each step frees tensors of many MB and allocates them again. When glibc handed these back to the
+    kernel, page faults took a third of the processor time of training on a CPU.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if sys.platform != "linux":

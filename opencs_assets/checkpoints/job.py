@@ -1,4 +1,4 @@
-"""From an experiment and its subset to the training job, and from its result to the table."""
+"""Training jobs made from experiments and subsets, and table rows made from their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,15 +19,9 @@ from resources.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is to be trained, and where the checkpoint will be.
+    """The inputs of a training, and the folder or URL (``output``) of its checkpoint.
 
-    Attributes:
-        samples: The subset with its conversations, in the order of choice.
-        recipe: The experiment's recipe.
-        base_model: The base model's folder.
-        template: The chat template to train with.
-        fields: All that determines the weights.
-        output: The checkpoint's folder or URL.
+    ``samples`` is the subset in the order of choice; ``fields`` is all that determines the weights.
     """
 
     samples: pl.DataFrame
@@ -62,14 +56,7 @@ class TrainingJob:
 def training_job(
     samples: pl.DataFrame, recipe: Recipe, base_model: Path, template: str, folder: str
 ) -> TrainingJob:
-    """Resolve the job of an experiment.
-
-    Args:
-        samples: The subset's conversations (``subset_content``).
-        recipe: The experiment's recipe.
-        base_model: The base model's folder.
-        template: The chat template to train with.
-        folder: Folder or URL of the experiment's checkpoints on this dataset.
+    """The job whose checkpoint goes below a folder or URL under a name made of its provenance.
 
     Raises:
         BaseModelError: The base model can't be trained.
@@ -82,16 +69,9 @@ def training_job(
 def checkpoint_row(
     job: TrainingJob, experiment: Experiment, result: Mapping[str, Any]
 ) -> pl.DataFrame:
-    """The one row of the table ``checkpoint``.
-
-    Args:
-        job: The job.
-        experiment: The experiment's entry.
-        result: What training reported, now or when the checkpoint was made.
-    """
-    made = {name: value for name, value in result.items() if name in CHECKPOINT.columns}
+    """The one row of the table ``checkpoint``, with the result that the training reported."""
     row = {
-        **made,
+        **{name: value for name, value in result.items() if name in CHECKPOINT.columns},
         "provenance": job.provenance,
         "path": job.output,
         "base_model": experiment.base_model,

@@ -19,19 +19,15 @@ PEAK_TFLOPS = {
 
 
 def peak_tflops(device: str, declared: float | None) -> float | None:
-    """Peak of one device in TFLOP/s; nothing where it is not known.
+    """Peak of one device in TFLOP/s, as declared in the settings or by the device's name.
 
-    Args:
-        device: The device's name, such as ``NVIDIA H100 80GB HBM3``.
-        declared: What the settings say.
+    It is ``None`` where a device such as ``NVIDIA H100 80GB HBM3`` is not known.
     """
     if declared is not None:
         return declared
-    # Longest name first: an L40S is no L4.
-    for name in sorted(PEAK_TFLOPS, key=len, reverse=True):
-        if name in device:
-            return PEAK_TFLOPS[name]
-    return None
+    # The longest name counts: an L40S is no L4.
+    known = max((name for name in PEAK_TFLOPS if name in device), key=len, default="")
+    return PEAK_TFLOPS.get(known)
 
 
 def flops_a_token(
@@ -39,8 +35,8 @@ def flops_a_token(
 ) -> float:
     """Floating-point operations for one token, forward and backward.
 
-    6N + 12·L·H·Q·T (PaLM, appendix B); recomputed activations are not counted, as is usual for
-    MFU.
+    They are 6N + 12·L·H·Q·T (PaLM, appendix B); recomputed activations are not counted, as is usual
+    for MFU.
 
     Args:
         parameters: Parameters N without the embeddings.
@@ -55,16 +51,16 @@ def flops_a_token(
 
 
 def model_flops(model: Any, length: float, trained: bool) -> float | None:
-    """``flops_a_token`` of a transformers model; nothing where its config does not say it."""
+    """``flops_a_token`` of a transformers model; ``None`` where its config lacks the sizes."""
     config = model.config
     try:
         layers, heads = int(config.num_hidden_layers), int(config.num_attention_heads)
         size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         embedding = model.get_input_embeddings()
-        # A matrix that also is the head does its work there.
+        # Embeddings that are also the head are multiplied with, and so they count.
         tied = bool(getattr(config, "tie_word_embeddings", False))
         outside = 0 if tied else _count(embedding.weight)
-        parameters = sum(_count(each) for each in model.parameters()) - outside
+        parameters = sum(map(_count, model.parameters())) - outside
     except (AttributeError, TypeError):
         return None
     return flops_a_token(parameters, layers, heads, size, length, trained)
@@ -83,7 +79,7 @@ def device_name() -> str:
 
 
 def peak_memory_mb() -> float:
-    """Peak memory in MB: of the GPU where there is one, else of this process."""
+    """Peak memory in MB of the GPU, or of this process where there is none."""
     import torch
 
     if torch.cuda.is_available():

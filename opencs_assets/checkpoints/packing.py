@@ -1,4 +1,4 @@
-"""Packing: the samples of a forward pass one after the other, without seeing each other.
+"""Packing, which puts samples into one row without their seeing each other.
 
 Whether a model keeps them apart depends on its code and its attention kernel, so it is tried with
 the model itself before anything is trained.
@@ -9,7 +9,7 @@ from typing import Any
 
 from opencs_assets.checkpoints.encoding import IGNORED, Encoded
 
-# So much may a token's loss differ, in units of the mean; bfloat16 itself has 8 bits.
+# A token's loss may differ by so much, in units of the mean loss; bfloat16 itself has 8 bits.
 TOLERANCE = 1e-4
 TOLERANCE_BF16 = 5e-2
 TRIED = 4
@@ -18,13 +18,10 @@ TRIED = 4
 def packed_batch(samples: Sequence[Encoded]) -> dict[str, Any]:
     """Samples as one row whose positions begin anew with each of them.
 
-    Args:
-        samples: At least one sample.
-
     Returns:
         ``input_ids``, ``position_ids`` and ``labels``, each int64 of shape (1, tokens). There is
-        no attention mask: from the positions the model sees where a sample begins. The first label
-        of each sample is ignored, for what stands before it is another sample.
+        no attention mask, since the positions show where a sample begins. The first label of each
+        sample is ignored, for the token before it belongs to another sample.
     """
     import torch
 
@@ -41,12 +38,7 @@ def packed_batch(samples: Sequence[Encoded]) -> dict[str, Any]:
 
 
 def losses(model: Any, samples: Sequence[Encoded]) -> tuple[list[float], list[float]]:
-    """Loss of each token of the responses: each sample alone, and all of them packed.
-
-    Args:
-        model: A causal language model.
-        samples: Samples.
-    """
+    """The loss of each response token, with each sample alone and with all of them packed."""
     import torch
 
     training = model.training
@@ -63,22 +55,17 @@ def losses(model: Any, samples: Sequence[Encoded]) -> tuple[list[float], list[fl
 def _losses(model: Any, samples: Sequence[Encoded]) -> list[float]:
     from torch.nn.functional import cross_entropy
 
-    batch = {name: each.to(model.device) for name, each in packed_batch(samples).items()}
+    batch = {name: tensor.to(model.device) for name, tensor in packed_batch(samples).items()}
     labels = batch.pop("labels")[0, 1:]
     logits = model(**batch, use_cache=False).logits[0, :-1].float()
-    found = cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
-    return [float(loss) for loss in found[labels != IGNORED]]
+    by_token = cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
+    return [float(loss) for loss in by_token[labels != IGNORED]]
 
 
 def keeps_apart(model: Any, samples: Sequence[Encoded], *, bf16: bool) -> tuple[bool, str]:
-    """Whether the model's losses are the same packed and alone, and the two in words.
+    """Whether the first samples' losses are the same packed and alone, and both in words.
 
-    Token by token, for in a mean what a sample sees of another one may go under.
-
-    Args:
-        model: A causal language model.
-        samples: Samples of the subset; the first few are tried.
-        bf16: The model computes in bfloat16.
+    They are compared token by token, for in a mean what a sample sees of another may go under.
     """
     alone, packed = losses(model, samples[:TRIED])
     tolerance = TOLERANCE_BF16 if bf16 else TOLERANCE

@@ -1,8 +1,8 @@
 """Where a training works and where its checkpoint goes: a folder here, or object storage.
 
-The work folder stands beside the checkpoint under a name made of the provenance, so that whoever
-is asked for the same checkpoint again finds the states that a stopped training left. With object
-storage the work folder is on the trainer's own disk, and each complete state is copied up.
+The work folder stands beside the checkpoint under a name made of the provenance, so that the next
+training of the same checkpoint finds the states that a stopped one left. With object storage the
+work folder is on the trainer's own disk, and each complete state is copied there.
 """
 
 import shutil
@@ -17,6 +17,7 @@ from opencs_assets.checkpoints.states import (
     State,
     latest,
     remove_incomplete,
+    step_of,
 )
 from opencs_assets.checkpoints.templates import TEMPLATE_FILE, TemplateError, chat_template
 from resources.launcher.job import JobError
@@ -47,7 +48,9 @@ class TrainingPlace:
             parent = Path(scratch or tempfile.gettempdir()) / "opencs"
             self.lock = parent / f"{provenance[:SHORT]}.lock"
         self.folder = parent / name
-        self._kept = RemoteFolder(f"{output.rsplit('/', 1)[0]}/{name}") if self.remote else None
+        self._remote_work = (
+            RemoteFolder(f"{output.rsplit('/', 1)[0]}/{name}") if self.remote else None
+        )
 
     @property
     def made(self) -> Path:
@@ -59,65 +62,49 @@ class TrainingPlace:
         """Folder of the training states."""
         return self.folder / "states"
 
-    def stored(self) -> Mapping[str, Any] | None:
-        """The result of a whole checkpoint of this provenance, if it is there.
-
-        Raises:
-            JobError: The checkpoint of something else is there.
-        """
-        return stored(self.output, self.provenance)
-
     def restore(self) -> State | None:
         """The last complete state, fetched from object storage where this disk has none."""
         self.states.mkdir(parents=True, exist_ok=True)
         remove_incomplete(self.states)
         here = latest(self.states)
-        if self._kept:
-            steps = {
-                int(each.name.removeprefix(PREFIX)): each
-                for each in self._kept.folders()
-                if each.name.startswith(PREFIX) and each.read_json(COMPLETE)
-            }
-            last = max(steps, default=-1)
-            if last > (here.step if here else -1):
-                steps[last].pull(self.states / steps[last].name)
-                here = latest(self.states)
+        complete = [state for state in self._remote_states() if state.read_json(COMPLETE)]
+        if complete and step_of(complete[-1].name) > (here.step if here else -1):
+            complete[-1].pull(self.states / complete[-1].name)
+            here = latest(self.states)
         return here
 
     def keep(self, state: Path, most: int) -> None:
-        """Copy a complete state up, and remove the older ones there beyond ``most``."""
-        if not self._kept:
+        """Copy a complete state to object storage, and keep only the last ``most`` there."""
+        if not self._remote_work:
             return
-        RemoteFolder(f"{self._kept.url}/{state.name}").push(state, COMPLETE)
-        older = sorted(
-            (each for each in self._kept.folders() if each.name.startswith(PREFIX)),
-            key=lambda each: int(each.name.removeprefix(PREFIX)),
-        )
-        for each in older[:-most]:
-            each.remove()
+        RemoteFolder(f"{self._remote_work.url}/{state.name}").push(state, COMPLETE)
+        for older in self._remote_states()[:-most]:
+            older.remove()
+
+    def _remote_states(self) -> list[RemoteFolder]:
+        """The folders of states in object storage, the earliest first."""
+        folders = self._remote_work.folders() if self._remote_work else ()
+        states = [folder for folder in folders if folder.name.startswith(PREFIX)]
+        return sorted(states, key=lambda folder: step_of(folder.name))
 
     def begin_anew(self, launch: str) -> None:
-        """Forget all states, but for those of the same launch.
-
-        Args:
-            launch: Name of the launch; empty: none is the same.
-        """
-        kept = self._kept.read_text(LAUNCH) if self._kept else None
+        """Forget all states, unless the launch of this name left them; an empty one left none."""
+        remote = self._remote_work.read_text(LAUNCH) if self._remote_work else None
         file = self.folder / LAUNCH
-        if launch and launch in (kept, file.read_text() if file.exists() else None):
+        if launch and launch in (remote, file.read_text() if file.exists() else None):
             return
         self.clear()
         if launch:
             self.folder.mkdir(parents=True, exist_ok=True)
             file.write_text(launch)
-            if self._kept:
-                self._kept.write_text(LAUNCH, launch)
+            if self._remote_work:
+                self._remote_work.write_text(LAUNCH, launch)
 
     def clear(self) -> None:
         """Remove the work folder and all states."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self._kept:
-            self._kept.remove()
+        if self._remote_work:
+            self._remote_work.remove()
 
     def publish(self) -> None:
         """Make the saved checkpoint the output, whole or not at all, and remove the work."""
@@ -133,35 +120,28 @@ class TrainingPlace:
     def others(self) -> list[Path]:
         """Work folders beside this one that nobody works in.
 
-        None with object storage: there all trainings share one folder for their work, and others
-        may be running.
+        With object storage there are none: all trainings share one folder for their work, and
+        others may be running.
         """
         if self.remote:
             return []
-        return [
-            each
-            for each in self.folder.parent.glob(f"{WORK}*")
-            if each.is_dir() and each != self.folder
-        ]
+        folders = self.folder.parent.glob(f"{WORK}*")
+        return [folder for folder in folders if folder.is_dir() and folder != self.folder]
 
 
 def stored(output: str, provenance: str) -> Mapping[str, Any] | None:
-    """The result of a whole checkpoint of a provenance, if it is there.
-
-    Args:
-        output: The checkpoint: a path or an fsspec URL.
-        provenance: Hash of all that determines it.
+    """The result of a whole checkpoint of a provenance, if it is at the output's path or URL.
 
     Raises:
         JobError: The whole checkpoint of something else is there.
     """
     try:
-        found = marker_at(output)
+        marker = marker_at(output)
     except ProvenanceError:
         return None
-    if found.provenance != provenance:
+    if marker.provenance != provenance:
         raise JobError(
-            f"{output} holds another checkpoint: it was made from {found.provenance[:SHORT]}, "
+            f"{output} holds another checkpoint: it was made from {marker.provenance[:SHORT]}, "
             f"this one would be {provenance[:SHORT]}; move that folder away"
         )
     try:
@@ -178,7 +158,7 @@ def stored_template(output: str) -> str:
     """
     if not is_url(output):
         return chat_template(Path(output))
-    found = RemoteFolder(output).read_text(TEMPLATE_FILE)
-    if found is None:
+    template = RemoteFolder(output).read_text(TEMPLATE_FILE)
+    if template is None:
         raise TemplateError(f"{output} has no {TEMPLATE_FILE}; materialize the checkpoint again")
-    return found
+    return template

@@ -7,11 +7,7 @@ from opencs_assets.wiring.plots import BLUE, GREY, figure, nothing_to_plot
 
 
 def loss_curve(log: pl.DataFrame) -> Figure:
-    """Loss by step, and the learning rate behind it.
-
-    Args:
-        log: ``step``, ``loss`` and ``learning_rate`` of the logged steps.
-    """
+    """The ``loss`` and the ``learning_rate`` by logged ``step``."""
     title = "Training loss"
     if not log.height:
         return nothing_to_plot(title)

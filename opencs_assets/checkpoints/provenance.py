@@ -8,15 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from opencs_assets.checkpoints.recipe import training_fields
-from opencs_assets.checkpoints.templates import template_hash
-from opencs_assets.config.recipes import Recipe
+from opencs_assets.config.recipes import Recipe, optimizer_steps
 from resources.errors import MendableError
 from resources.provenance import content_hash, file_hash
 
 CODE_VERSION = "2"
-# Written beside the weights, but no part of the hash: whoever asks for a checkpoint need not have
-# the packages that its trainer has.
+# Their versions are written beside the weights, but are no part of the hash: whoever asks for a
+# checkpoint need not have the packages that its trainer has.
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "tokenizers")
 IDENTITY_FILES = (
     "config.json",
@@ -28,8 +26,10 @@ IDENTITY_FILES = (
     "chat_template.jinja",
 )
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-# The second is GPT-2's name for the same.
+# GPT-2's architecture has the second name.
 CAUSAL = ("ForCausalLM", "LMHeadModel")
+# These settings say how answers are made or change only speed and memory, and not the weights.
+NOT_OF_THE_WEIGHTS = frozenset({"max_new_tokens", "generation_batch_size"})
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,14 +38,11 @@ class BaseModelError(MendableError):
 
 
 def base_model_identity(folder: Path) -> dict[str, str]:
-    """Hash of each file that makes the base model what it is, whatever its folder is called.
-
-    Args:
-        folder: Folder in Hugging Face's form.
+    """The hash of each file that makes the base model what it is, by the file's name.
 
     Raises:
-        BaseModelError: There is no such folder, no config or safetensors weights are in it, or
-            they are of no causal language model.
+        BaseModelError: The folder is missing, lacks a config or safetensors weights, or holds no
+            causal language model.
     """
     weights = sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)})
     if not (folder / "config.json").is_file() or not weights:
@@ -71,8 +68,8 @@ def _refuse_other_kinds(folder: Path) -> None:
 
 def context_length(folder: Path) -> int | None:
     """Most tokens that the model can see, where its config says so."""
-    found = _config(folder).get("max_position_embeddings")
-    return int(found) if isinstance(found, int) else None
+    length = _config(folder).get("max_position_embeddings")
+    return int(length) if isinstance(length, int) else None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
@@ -94,33 +91,37 @@ def _identity(path: Path) -> str:
 
 
 def subset_hash(samples: pl.DataFrame) -> str:
-    """Hash of the subset's ids and contents in order.
-
-    Args:
-        samples: ``sample_id``, ``system`` and ``messages`` in the order of choice.
-    """
+    """Hash of the subset's ids and contents in the order of choice."""
     return content_hash(samples.select("sample_id", "system", "messages").rows())
 
 
+def training_fields(recipe: Recipe, rows: int) -> dict[str, Any]:
+    """The recipe's settings that determine the weights trained on a subset of so many rows.
+
+    Of the three budgets only the one that counts is left, so that a setting that has no effect
+    does not make another checkpoint. ``steps`` are added where they are known without the samples.
+    """
+    fields = recipe.model_dump(exclude=set(NOT_OF_THE_WEIGHTS))
+    for unit in ("epochs", "steps", "tokens"):
+        if unit != recipe.budget[0]:
+            del fields[unit]
+    steps = optimizer_steps(recipe, rows)
+    return fields if steps is None else {**fields, "steps": steps}
+
+
 def checkpoint_fields(
-    samples: pl.DataFrame,
-    recipe: Recipe,
-    identity: dict[str, str],
-    template: str,
+    samples: pl.DataFrame, recipe: Recipe, identity: dict[str, str], template: str
 ) -> dict[str, Any]:
     """All that determines the weights; its ``content_hash`` is the checkpoint's provenance.
 
-    Args:
-        samples: The subset with its conversations, in the order of choice.
-        recipe: The experiment's recipe.
-        identity: See ``base_model_identity``.
-        template: The chat template to train with.
+    ``samples`` is the subset with its conversations, ``identity`` the base model's
+    (``base_model_identity``).
     """
     return {
         "subset": subset_hash(samples),
         "rows": samples.height,
         "base_model": identity,
         "recipe": training_fields(recipe, samples.height),
-        "template": template_hash(template),
+        "template": content_hash(template),
         "code": CODE_VERSION,
     }

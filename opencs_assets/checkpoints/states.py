@@ -1,8 +1,8 @@
-"""Training states: what a stopped training goes on from.
+"""Training states, from which a stopped training goes on.
 
-The trainer writes a state as a folder ``checkpoint-<step>``; it counts only once ``complete.json``
-stands in it, written last and after all else is on the disk. A folder without it is what a killed
-process left behind.
+The trainer writes a state as a folder ``checkpoint-<step>``. It counts only once it has a
+``complete.json``, which is written after everything else is on the disk. A folder without one was
+left behind by a killed process.
 """
 
 import json
@@ -19,33 +19,27 @@ PREFIX = "checkpoint-"
 
 @dataclass(frozen=True)
 class State:
-    """A complete training state.
-
-    Attributes:
-        step: Optimizer steps done.
-        folder: Its folder.
-        kept: What was noted with it (see ``seal``).
-    """
+    """A complete training state after so many steps, with the notes that ``seal`` took."""
 
     step: int
     folder: Path
-    kept: Mapping[str, Any]
+    notes: Mapping[str, Any]
 
 
-def seal(folder: Path, kept: Mapping[str, Any]) -> None:
-    """Mark a state whose files are all written as complete.
+def step_of(name: str) -> int:
+    """The optimizer steps done in the state whose folder has this name."""
+    return int(name.removeprefix(PREFIX))
 
-    Args:
-        folder: The state's folder.
-        kept: What to note with it, as JSON values.
-    """
+
+def seal(folder: Path, notes: Mapping[str, Any]) -> None:
+    """Mark a state whose files are all written as complete, and note JSON values with it."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != COMPLETE:
             _sync(path)
             files[str(path.relative_to(folder))] = path.stat().st_size
     temporary = folder / f".{COMPLETE}"
-    temporary.write_text(json.dumps({"files": files, "kept": dict(kept)}), encoding="utf-8")
+    temporary.write_text(json.dumps({"files": files, "kept": dict(notes)}), encoding="utf-8")
     _sync(temporary)
     temporary.replace(folder / COMPLETE)
     _sync(folder)
@@ -66,33 +60,29 @@ def read(folder: Path) -> State | None:
         whole = all(
             (folder / name).stat().st_size == size for name, size in marker["files"].items()
         )
-        return (
-            State(int(folder.name.removeprefix(PREFIX)), folder, marker["kept"]) if whole else None
-        )
+        return State(step_of(folder.name), folder, marker["kept"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def latest(folder: Path) -> State | None:
     """The last complete state in a folder of states."""
-    found = [state for each in folder.glob(f"{PREFIX}*") if (state := read(each))]
-    return max(found, key=lambda state: state.step, default=None)
+    return next(reversed(_complete(folder)), None)
 
 
 def keep_last(folder: Path, most: int) -> None:
-    """Remove all complete states but the last few.
-
-    Args:
-        folder: Folder of states.
-        most: How many to keep.
-    """
-    found = [state for each in folder.glob(f"{PREFIX}*") if (state := read(each))]
-    for state in sorted(found, key=lambda state: state.step)[:-most]:
+    """Remove all complete states in a folder of states but the last ``most``."""
+    for state in _complete(folder)[:-most]:
         shutil.rmtree(state.folder, ignore_errors=True)
 
 
+def _complete(folder: Path) -> list[State]:
+    states = [state for path in folder.glob(f"{PREFIX}*") if (state := read(path))]
+    return sorted(states, key=lambda state: state.step)
+
+
 def remove_incomplete(folder: Path) -> None:
-    """Remove what a killed process left; only for who knows that nobody is writing."""
-    for each in folder.glob(f"{PREFIX}*"):
-        if read(each) is None:
-            shutil.rmtree(each, ignore_errors=True)
+    """Remove the states that a killed process left half written, while nobody writes one."""
+    for path in folder.glob(f"{PREFIX}*"):
+        if read(path) is None:
+            shutil.rmtree(path, ignore_errors=True)

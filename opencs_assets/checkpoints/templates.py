@@ -1,13 +1,12 @@
 """Chat templates: a base model's own, a file of the user's, or one of the package by name.
 
-The one that training used is stored in the checkpoint, and inference renders by nothing else.
+The template that training used is stored in the checkpoint, and inference renders with it alone.
 """
 
 import json
 from pathlib import Path
 
 from resources.errors import MendableError
-from resources.provenance import content_hash
 
 PACKAGED = Path(__file__).resolve().parent / "chat_templates"
 
@@ -20,9 +19,6 @@ class TemplateError(MendableError):
 
 def chat_template(folder: Path) -> str:
     """The chat template of a model's folder, as its tokenizer would load it.
-
-    Args:
-        folder: Folder in Hugging Face's form.
 
     Raises:
         TemplateError: It has none, so that there is no one way to render a conversation.
@@ -50,19 +46,16 @@ def chat_template(folder: Path) -> str:
 def declared_template(declared: str | None, base_model: Path, home: Path) -> str:
     """The template that a base model is trained with.
 
-    Args:
-        declared: A name of the package's, or a file relative to the home; unset: the model's own.
-        base_model: The base model's folder.
-        home: The home.
+    ``declared`` is the name of a packaged template or a file relative to the home; where it is
+    ``None``, the model's own template is taken.
 
     Raises:
         TemplateError: There is no such template.
     """
     if declared is None:
         return chat_template(base_model)
-    packaged = PACKAGED / f"{declared}.jinja"
     own = home / declared
-    for path in (packaged, own):
+    for path in (PACKAGED / f"{declared}.jinja", own):
         if path.is_file():
             return path.read_text(encoding="utf-8")
     raise TemplateError(
@@ -74,8 +67,3 @@ def declared_template(declared: str | None, base_model: Path, home: Path) -> str
 def names() -> list[str]:
     """Names of the package's templates."""
     return sorted(path.stem for path in PACKAGED.glob("*.jinja"))
-
-
-def template_hash(template: str) -> str:
-    """Hash of a chat template's text."""
-    return content_hash(template)

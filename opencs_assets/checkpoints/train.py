@@ -8,7 +8,7 @@ Runs anywhere, with or without Dagster. The job file holds:
 - ``output``: folder, or URL in object storage, where the checkpoint will be once it is whole;
 - ``recipe``: an experiment's recipe; ``fields``: what the checkpoint's provenance is the hash of;
 - ``settings``: the home's ``training`` settings;
-- ``processes``, ``nodes``: processes on a node, one a device, and nodes; 1 where they are missing;
+- ``processes``, ``nodes``: processes on a node (one a device) and nodes; each is 1 if missing;
 - ``force``: train again where a whole checkpoint of this provenance is already there;
 - ``launch``: names the launch, so that a forced one begins anew once and not in each of its pods.
 
@@ -40,7 +40,7 @@ from opencs_assets.checkpoints.encoding import (
     encode,
     refuse_unmarked,
 )
-from opencs_assets.checkpoints.place import TrainingPlace
+from opencs_assets.checkpoints.place import TrainingPlace, stored
 from opencs_assets.checkpoints.provenance import (
     PACKAGES,
     BaseModelError,
@@ -49,7 +49,7 @@ from opencs_assets.checkpoints.provenance import (
     context_length,
 )
 from opencs_assets.checkpoints.states import latest, remove_incomplete
-from opencs_assets.checkpoints.templates import chat_template, template_hash
+from opencs_assets.checkpoints.templates import chat_template
 from opencs_assets.checkpoints.training import PreparedSubset, Training
 from opencs_assets.config.recipes import (
     Recipe,
@@ -72,16 +72,15 @@ from resources.launcher.job import (
 from resources.provenance import content_hash, package_versions, write_marker
 from resources.settings import TrainingSettings
 
-# Bytes of a training state for one parameter: the weight and AdamW's two moments in float32.
+# A training state has so many bytes a parameter: the weight and AdamW's two moments in float32.
 STATE_BYTES = 12
 # The specification of safetensors allows headers of so many bytes.
 LARGEST_HEADER = 100_000_000
 NEEDED = ("samples", "base_model", "chat_template", "output", "recipe", "fields")
-# PyTorch and safetensors say one of these where a file can't be written; neither raises an OSError.
+# Where a file can't be written, PyTorch and safetensors raise no OSError, but an error with one of
+# these in its message.
 UNWRITTEN = ("os error 28", "os error 122", "os error 27", "PytorchStreamWriter", "unexpected pos")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 # The first of several nodes may take so long to save the checkpoint; the others wait for it.
 PUBLISHED_WITHIN_S, PUBLISHED_POLL_S = 1800.0, 2.0
 
@@ -107,24 +106,24 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     here = workers.world(training.processes, training.nodes, os.environ)
     place.lock.parent.mkdir(parents=True, exist_ok=True)
     if here.node:
-        return _lend(training, job, here, channel)
+        return _help_first_node(training, job, here, channel)
     # Two runs of one experiment would train the same weights twice: the second waits and reuses.
     with FileLock(place.lock):
-        found = _done(training)
-        if found is not None:
-            return {**found, "reused": True}
+        stored_result = _usable_result(training)
+        if stored_result is not None:
+            return {**stored_result, "reused": True}
         if training.force:
             place.begin_anew(training.launch)
-        _tell_of_others(place, channel)
-        _room(training)
-        # What a process that was killed while saving left there would be taken for a part.
+        _clear_other_work(place, channel)
+        _refuse_small_disk(training)
+        # Files of a process that was killed while it saved would be taken for parts of this one.
         shutil.rmtree(place.made, ignore_errors=True)
         try:
             result = {**_trained(training, job, here, channel), "launch": training.launch}
             write_marker(place.made, place.provenance, training.fields, result)
             place.publish()
         except OSError as error:
-            raise _clear(error, place) from None
+            raise _plain_error(error, place) from None
         finally:
             # Half a state would only take the room that the next try needs.
             remove_incomplete(place.states)
@@ -133,25 +132,26 @@ def work(job: Job, channel: Channel) -> dict[str, Any]:
     return {**result, "reused": False}
 
 
-def _done(training: Training) -> Mapping[str, Any] | None:
+def _usable_result(training: Training) -> Mapping[str, Any] | None:
     """The result of the whole checkpoint that is there, unless another is to be made."""
-    found = training.place.stored()
-    if found is None or not training.force:
-        return found
+    result = stored(training.place.output, training.place.provenance)
+    if result is None or not training.force:
+        return result
     # A forced training reuses only what another process of the same launch made.
-    return found if training.launch and found.get("launch") == training.launch else None
+    return result if training.launch and result.get("launch") == training.launch else None
 
 
-def _lend(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:
-    """Train on a node other than the first one, which looks after the checkpoint.
+def _help_first_node(
+    training: Training, job: Job, here: workers.World, channel: Channel
+) -> dict[str, Any]:
+    """Train on a node other than the first one, which saves the checkpoint.
 
-    Raises:
-        StoppedError: The first node does not finish; both are to meet anew.
+    A first node that does not finish stops this one too, so that both meet again.
     """
-    if _done(training) is None:
+    if _usable_result(training) is None:
         _trained(training, job, here, channel)
     ends = time.monotonic() + PUBLISHED_WITHIN_S
-    while _done(training) is None:
+    while _usable_result(training) is None:
         if time.monotonic() > ends:
             raise StoppedError("the first node did not save the checkpoint")
         time.sleep(PUBLISHED_POLL_S)
@@ -159,11 +159,11 @@ def _lend(training: Training, job: Job, here: workers.World, channel: Channel) -
 
 
 def _trained(training: Training, job: Job, here: workers.World, channel: Channel) -> dict[str, Any]:
-    # DeepSpeed needs a world, be it of one.
+    # DeepSpeed needs a world, even where it has one process only.
     if here.size == 1 and not training.recipe.zero:
         return train(training, channel)
-    # The workers read what this process read, wherever it came from; not in the work folder, which
-    # the first node may be about to clear.
+    # The workers read the samples that this process has read, wherever it got them. They are not
+    # written to the work folder, which the first node may be about to clear.
     with tempfile.TemporaryDirectory(prefix="opencs-workers-") as folder:
         samples = Path(folder) / "samples.parquet"
         training.samples.write_parquet(samples)
@@ -176,8 +176,8 @@ def read_training(job: Job) -> Training:
     """Read the job, and refuse what can be refused before anything heavy is imported.
 
     Raises:
-        JobError: What the job names is not there, does not fit together, or is not what the job
-            was made from.
+        JobError: An input of the job is not there, does not fit the others, or has changed since
+            the job was made.
     """
     missing = [name for name in NEEDED if name not in job]
     if missing:
@@ -190,8 +190,8 @@ def read_training(job: Job) -> Training:
         raise JobError(
             f"{part} of the job for {job['output']} can't be used: "
             + "; ".join(
-                f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}"
-                for each in error.errors(include_input=False, include_url=False)
+                f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}"
+                for fault in error.errors(include_input=False, include_url=False)
             )
         ) from None
     try:
@@ -235,8 +235,8 @@ def read_training(job: Job) -> Training:
     )
 
 
-def _tell_of_others(place: TrainingPlace, channel: Channel) -> None:
-    """Remove work folders beside this one that nothing can be gained from; name the others."""
+def _clear_other_work(place: TrainingPlace, channel: Channel) -> None:
+    """Remove the work folders beside this one that hold no state, and report the others."""
     for other in place.others():
         if any((other / place.states.name).glob("*")):
             channel.say(
@@ -247,21 +247,17 @@ def _tell_of_others(place: TrainingPlace, channel: Channel) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _room(training: Training) -> None:
-    """Refuse a disk on which the training could not be kept.
-
-    Raises:
-        JobError: Too little is free.
-    """
+def _refuse_small_disk(training: Training) -> None:
+    """Refuse a disk that has no room for the states and the checkpoint."""
     files = list(training.base_model.glob("*.safetensors"))
     weights = sum(path.stat().st_size for path in files)
     place = training.place
     place.folder.mkdir(parents=True, exist_ok=True)
-    already = sum(each.stat().st_size for each in place.folder.rglob("*") if each.is_file())
+    already = sum(path.stat().st_size for path in place.folder.rglob("*") if path.is_file())
     state = 0 if training.recipe.adapter else STATE_BYTES * sum(map(_parameters, files))
-    kept = training.settings.keep_states
+    kept_states = training.settings.keep_states * state
     # A state is whole before the oldest one goes; the checkpoint is written beside those kept.
-    needed = max((kept + 1) * state, kept * state + weights) - already
+    needed = kept_states + max(state, weights) - already
     free = shutil.disk_usage(place.folder).free
     if free < needed:
         raise JobError(
@@ -272,30 +268,25 @@ def _room(training: Training) -> None:
 
 
 def _parameters(safetensors: Path) -> int:
-    """Parameters in a file of weights, as its header says; none where it can't be read."""
+    """The number of parameters in the header of a file of weights; 0 where it can't be read."""
     with safetensors.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
             header = json.loads(file.read(min(size, LARGEST_HEADER)))
-            return sum(
-                math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__"
-            )
+            header.pop("__metadata__", None)
+            return sum(math.prod(tensor["shape"]) for tensor in header.values())
         except (ValueError, KeyError, TypeError, AttributeError):
             return 0
 
 
-def _clear(error: Exception, place: TrainingPlace) -> Exception:
-    """The error, or a clear one where it says that the disk is full."""
-    full = isinstance(error, OSError) and error.errno in FULL
-    if full or any(said in str(error) for said in UNWRITTEN):
-        return JobError(_disk_full(place))
-    return error
-
-
-def _disk_full(place: TrainingPlace) -> str:
+def _plain_error(error: Exception, place: TrainingPlace) -> Exception:
+    """The error itself, or one with a remedy where it means that the disk is full."""
+    is_full = isinstance(error, OSError) and error.errno in FULL
+    if not is_full and not any(part in str(error) for part in UNWRITTEN):
+        return error
     state = latest(place.states)
     kept = f"the state of step {state.step} is kept" if state else "no state is kept"
-    return (
+    return JobError(
         f"the disk of {place.folder} is full "
         f"({shutil.disk_usage(place.folder).free / 1e9:.1f} GB free); {kept}. Make room and start "
         "the training again"
@@ -305,15 +296,10 @@ def _disk_full(place: TrainingPlace) -> str:
 def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> PreparedSubset:
     """Encode the whole subset; every row is trained on, held out, or counted as dropped.
 
-    Args:
-        samples: ``sample_id``, ``system`` and ``messages`` in the order of choice.
-        tokenizer: The base model's tokenizer, with the template to train with.
-        recipe: The recipe.
-
     Raises:
         JobError: The chat template marks no turns or can't render a sample, or no sample is left.
     """
-    out = _held_out(samples, recipe)
+    held_out_ids = _held_out(samples, recipe)
     encoded: list[Encoded] = []
     held_out: list[Encoded] = []
     dropped: list[str] = []
@@ -333,7 +319,7 @@ def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> PreparedSu
             dropped.append(row["sample_id"])
             continue
         truncated += sample.truncated
-        (held_out if row["sample_id"] in out else encoded).append(sample)
+        (held_out if row["sample_id"] in held_out_ids else encoded).append(sample)
     if not encoded:
         raise JobError(
             f"none of the {samples.height} samples can be trained on: each has no response "
@@ -344,20 +330,16 @@ def prepare(samples: pl.DataFrame, tokenizer: Any, recipe: Recipe) -> PreparedSu
 
 
 def _held_out(samples: pl.DataFrame, recipe: Recipe) -> set[str]:
-    """Ids that are held out: drawn with the seed, whatever the order of choice."""
+    """The ids that are held out, drawn with the seed whatever the order of choice is."""
     count = held_out_rows(recipe, samples.height)
-    drawn = sorted(samples["sample_id"], key=lambda each: content_hash([recipe.seed, each]))
-    return set(drawn[:count])
+    shuffled = sorted(samples["sample_id"], key=lambda key: content_hash([recipe.seed, key]))
+    return set(shuffled[:count])
 
 
 def train(training: Training, channel: Channel) -> dict[str, Any]:
     """Fine-tune and save a whole checkpoint into the place of the training.
 
     Every process of a training on several devices does this at once.
-
-    Args:
-        training: The job.
-        channel: Told where the work is.
 
     Returns:
         Counts, losses, times and the loss curve; see the table ``checkpoint``.
@@ -370,7 +352,7 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
 
     fit.prepare_process(training.recipe)
     prepare_models()
-    # Heavy, and only after everything cheap was checked.
+    # These imports are heavy, so they come after all checks that are cheap.
     import torch
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
@@ -388,11 +370,11 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
         f"dropped, {len(prepared.held_out)} held out)"
     )
     try:
-        told = fit.fit(training, tokenizer, prepared, steps, channel)
+        outcome = fit.fit(training, tokenizer, prepared, steps, channel)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise _clear(error, training.place) from None
+        raise _plain_error(error, training.place) from None
     if fit.first_process():
-        # A fresh one: the trainer sets special tokens on the tokenizer that it is given.
+        # The trainer has set special tokens on its own tokenizer, so a fresh one is saved.
         saved = AutoTokenizer.from_pretrained(training.base_model)
         saved.chat_template = training.template
         saved.save_pretrained(training.place.made)
@@ -401,14 +383,14 @@ def train(training: Training, channel: Channel) -> dict[str, Any]:
                 f"the tokenizer of {training.base_model} does not save the chat template unchanged"
             )
     return {
-        "template_hash": template_hash(training.template),
+        "template_hash": content_hash(training.template),
         "samples": len(prepared.encoded),
         "truncated_samples": prepared.truncated,
         "dropped_samples": len(prepared.dropped),
         "dropped_ids": prepared.dropped,
         "held_out_samples": len(prepared.held_out),
         "packages": package_versions(PACKAGES),
-        **told,
+        **outcome,
     }
 
 

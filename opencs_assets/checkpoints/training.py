@@ -1,4 +1,4 @@
-"""A training as it is passed on: the job, read and checked, and the subset as it is trained on."""
+"""The forms in which a training is passed on: the checked job, and the encoded subset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,20 +15,9 @@ from resources.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Training:
-    """A job, read and checked.
+    """A job that was read and checked; ``train`` says what its entries mean.
 
-    Attributes:
-        samples: The subset, in the order of choice.
-        recipe: How to train.
-        base_model: The base model's folder.
-        template: The chat template.
-        settings: The home's ``training`` settings.
-        fields: What the checkpoint's provenance is the hash of.
-        place: Where the work is and where the checkpoint goes.
-        processes: Processes on a node.
-        nodes: Nodes.
-        force: Train again what is there.
-        launch: Name of the launch; empty where it has none.
+    ``processes`` run on each node. ``launch`` is empty where the launch has no name.
     """
 
     samples: pl.DataFrame
@@ -49,11 +38,11 @@ class PreparedSubset:
     """The subset as the trainer takes it.
 
     Attributes:
-        encoded: Samples with a response token within the length limit, in the subset's order.
-        held_out: Those of them that are evaluated instead.
+        encoded: The samples that are trained on, in the subset's order.
+        held_out: The samples that are evaluated instead.
         truncated: How many of both were cut.
-        dropped: Ids of samples that are left out: without a response token within the limit, or
-            longer than it where the recipe drops these.
+        dropped: Ids of samples that have no response token within the length limit, or are longer
+            than it where the recipe drops these.
     """
 
     encoded: list[Encoded]

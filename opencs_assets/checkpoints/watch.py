@@ -1,4 +1,4 @@
-"""What is watched while training: the loss curve, SIGTERM, a loss that is no number, the states."""
+"""What watches a training: the loss curve, SIGTERM, and the callback that keeps the states."""
 
 import math
 import signal
@@ -17,23 +17,23 @@ from resources.progress import Reporter
 from resources.settings import TrainingSettings
 
 REPORT_EVERY_S = 30.0
-# Between two states, where nobody said how often: a short training is soon done again.
+# Unless the settings say how often, states are so far apart: a short training is soon done again.
 STATE_EVERY_S = 60.0
 
 
 class AllDoneError(InternalError):
-    """The state that the trainer went on from is of the last step; it would take one more."""
+    """The trainer would take one more step, though its state is that of the last step."""
 
 
 class StopRequest:
     """Whether SIGTERM came, for all processes of a training at the same step.
 
-    A handler of the process while it is entered; in a thread, where there can be none, SIGTERM is
-    left alone.
+    It handles the process's SIGTERM while it is entered; in a thread, where no handler can be set,
+    SIGTERM is left alone.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self._previous: Any = None
 
     def __enter__(self) -> "StopRequest":
@@ -46,11 +46,11 @@ class StopRequest:
             signal.signal(signal.SIGTERM, self._previous)
 
     def _hear(self, *_: Any) -> None:
-        self.asked = True
+        self.received = True
 
     def agreed(self) -> bool:
-        """Whether any process was asked; every process must call this at the same step."""
-        return any_process(self.asked)
+        """Whether any process got SIGTERM; every process must call this at the same step."""
+        return any_process(self.received)
 
 
 def any_process(here: bool) -> bool:
@@ -76,11 +76,11 @@ class LossCurve:
         seconds: Seconds of training, those before a stop included.
     """
 
-    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
-        kept = kept or {}
-        self.log: list[dict[str, Any]] = list(kept.get("log", []))
-        self.tokens = self._before = int(kept.get("tokens", 0))
-        self.seconds = self._spent = float(kept.get("seconds", 0.0))
+    def __init__(self, notes: Mapping[str, Any] | None = None) -> None:
+        notes = notes or {}
+        self.log: list[dict[str, Any]] = list(notes.get("log", []))
+        self.tokens = self._before = int(notes.get("tokens", 0))
+        self.seconds = self._spent = float(notes.get("seconds", 0.0))
         self._start = time.monotonic()
 
     def begin(self) -> None:
@@ -88,7 +88,7 @@ class LossCurve:
         self._start = time.monotonic()
 
     def add(self, step: int, steps: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-        """Take in what the trainer logged at a step.
+        """Add the trainer's log of a step, and return the curve's new row.
 
         Raises:
             JobError: The loss or the gradient is no finite number.
@@ -105,17 +105,17 @@ class LossCurve:
             "tokens_per_second": (tokens - self.tokens) / spent if spent > 0 else 0.0,
         }
         self.tokens, self.seconds = tokens, seconds
-        bad = [name for name in ("loss", "grad_norm") if not math.isfinite(row[name])]
-        if bad:
-            raise JobError(
-                f"{bad[0]} is {row[bad[0]]} at step {step} of {steps}; lower the recipe's "
-                "learning_rate, or train without bf16"
-            )
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(row[name]):
+                raise JobError(
+                    f"{name} is {row[name]} at step {step} of {steps}; lower the recipe's "
+                    "learning_rate, or train without bf16"
+                )
         self.log.append(row)
         return row
 
-    def kept(self) -> dict[str, Any]:
-        """What a later process goes on from."""
+    def notes(self) -> dict[str, Any]:
+        """The notes of a state, from which a later process goes on."""
         return {"log": self.log, "tokens": self.tokens, "seconds": self.seconds}
 
 
@@ -127,17 +127,9 @@ def watcher(
     stop: StopRequest,
     channel: Channel,
 ) -> Any:
-    """The trainer's callback.
+    """The trainer's callback, which fills the curve, keeps states and stops when asked to.
 
-    Made by a function, because its base class must not be imported before the job was checked.
-
-    Args:
-        curve: Filled while training.
-        steps: Steps of the whole training.
-        place: Where the states go.
-        settings: The home's ``training`` settings.
-        stop: Asked after each step.
-        channel: Told where the training is.
+    A function makes it, because its base class must not be imported before the job was checked.
     """
     from torch import distributed
     from transformers import TrainerCallback
@@ -146,7 +138,7 @@ def watcher(
         def __init__(self) -> None:
             self.shown = ExitStack()
             self.progress: Reporter | None = None
-            self.reported = self.kept = time.monotonic()
+            self.reported = self.saved = time.monotonic()
             self.stopped = False
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -160,8 +152,8 @@ def watcher(
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if control.should_save and settings.save_every_steps is None:
-                due = time.monotonic() - self.kept >= STATE_EVERY_S
-                control.should_save = any_process(due)
+                is_due = time.monotonic() - self.saved >= STATE_EVERY_S
+                control.should_save = any_process(is_due)
             if stop.agreed() and state.global_step < steps:
                 self.stopped = True
                 control.should_log = control.should_save = control.should_training_stop = True
@@ -184,15 +176,15 @@ def watcher(
                 )
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.kept = time.monotonic()
+            self.saved = time.monotonic()
             # Each process writes its part; the state is complete when the last one has.
             if distributed.is_available() and distributed.is_initialized():
                 distributed.barrier()
             if not state.is_world_process_zero:
                 return
             folder = Path(args.output_dir) / f"{states.PREFIX}{state.global_step}"
-            states.seal(folder, {**curve.kept(), "world_size": args.world_size})
-            # Only now: the state before must stand until this one is whole.
+            states.seal(folder, {**curve.notes(), "world_size": args.world_size})
+            # The state before this one must stand until this one is whole, so it goes only now.
             states.keep_last(folder.parent, settings.keep_states)
             place.keep(folder, settings.keep_states)
 

@@ -1,10 +1,9 @@
-"""One process of a training on several devices; ``workers`` starts it, nobody else does."""
+"""One process of a training on several devices, which only ``workers`` starts."""
 
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from opencs_assets.checkpoints.train import read_training, train
 from opencs_assets.checkpoints.workers import Reports
@@ -21,28 +20,25 @@ from resources.processes import end_with_parent
 
 
 class Silent(Channel):
-    """The channel of the workers that repeat what the first one says."""
+    """The channel of all workers but the first, whose reports they would repeat."""
 
     def say(self, text: str) -> None:
-        """Nothing: the first worker says it."""
+        """Leave the line to the first worker."""
 
     def send(self, kind: str, payload: object) -> None:
-        """Nothing: the first worker sends it."""
+        """Leave the message to the first worker."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do this process's share of the job; returns the exit status of ``external``."""
+    """Do this process's share of the job; returns the exit status of a job."""
     end_with_parent()
     channel = Reports() if os.environ["RANK"] == "0" else Silent()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    job_file = (sys.argv[1:] if arguments is None else arguments)[0]
     try:
-        channel.send("result", train(read_training(read_job([str(Path(given[0]))])), channel))
-    except JobError as error:
+        channel.send("result", train(read_training(read_job([job_file])), channel))
+    except (JobError, StoppedError) as error:
         channel.send("error", {"message": str(error)})
-        return EXIT_JOB_ERROR
-    except StoppedError as error:
-        channel.send("error", {"message": str(error)})
-        return EXIT_STOPPED
+        return EXIT_JOB_ERROR if isinstance(error, JobError) else EXIT_STOPPED
     except Exception as error:
         traceback.print_exc()
         channel.send("error", {"message": f"{type(error).__name__}: {error}"})

@@ -1,4 +1,4 @@
-"""Several processes for one training, one a device; several nodes meet at the first one.
+"""The processes of one training, one a device; several nodes meet at the first one.
 
 The process that got the job starts its node's workers, passes their reports and SIGTERM on, and
 ends as the first of them that failed ended. The workers find each other as PyTorch does: by
@@ -29,14 +29,9 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class World:
-    """All processes of a training.
+    """All processes of a training, which meet at a port of the first node (``address``).
 
-    Attributes:
-        processes: Processes on this node.
-        nodes: Nodes.
-        node: 0-based rank of this node.
-        address: Host of the first node.
-        port: Port on it, where processes meet.
+    ``processes`` run on each of the nodes, of which this one has the 0-based rank ``node``.
     """
 
     processes: int
@@ -54,14 +49,11 @@ class World:
 def world(processes: int, nodes: int, environment: Mapping[str, str]) -> World:
     """The world that this process is part of.
 
-    Args:
-        processes: Processes on a node.
-        nodes: Nodes.
-        environment: ``OPENCS_NODE_RANK`` or ``JOB_COMPLETION_INDEX``, ``OPENCS_MASTER_ADDR`` and
-            ``OPENCS_MASTER_PORT`` where there are several nodes.
+    With several nodes the environment has ``OPENCS_NODE_RANK`` or ``JOB_COMPLETION_INDEX``,
+    ``OPENCS_MASTER_ADDR`` and perhaps ``OPENCS_MASTER_PORT``.
 
     Raises:
-        JobError: With several nodes the variables are missing.
+        JobError: There are several nodes and the variables are missing.
     """
     if nodes == 1:
         return World(processes, 1, 0, "127.0.0.1", _free_port())
@@ -78,9 +70,9 @@ def world(processes: int, nodes: int, environment: Mapping[str, str]) -> World:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Reports(Channel):
@@ -100,44 +92,39 @@ class Reports(Channel):
 
 
 def run(job_file: Path, here: World, channel: Channel) -> dict[str, Any]:
-    """Train with one process a device, and return what the first one reports.
-
-    Args:
-        job_file: The job.
-        here: This node's place in the world.
-        channel: Told what the workers say.
+    """Train with one process a device, and pass the first one's reports to the channel.
 
     Returns:
-        The first worker's result; empty on a node that has not the first worker.
+        The first worker's result; empty on a node that does not run the first worker.
 
     Raises:
-        JobError: A worker said that a repeat would not mend it.
-        StoppedError: The training was told to stop, and kept its state.
-        RuntimeError: A worker failed otherwise.
+        JobError: A worker refused the job, and a repeat would not mend it.
+        StoppedError: SIGTERM stopped the training, which kept its state.
+        RuntimeError: A worker failed in another way.
     """
     workers = [_start(job_file, here, local) for local in range(here.processes)]
-    heard = _Ear(workers[0], channel)
-    asked = threading.Event()
-    previous = _forward_sigterm(workers, asked)
+    reports = _ReportReader(workers[0], channel)
+    stop_forwarded = threading.Event()
+    previous = _forward_sigterm(workers, stop_forwarded)
     try:
         status = _wait(workers)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
         _end(workers, AFTER_FAILURE_S)
-        heard.join()
-    error = heard.error
-    if status == -signal.SIGTERM and asked.is_set():
-        # It came before they began, so that they did not hear it and there was nothing to keep.
+        reports.join()
+    error = reports.error
+    if status == -signal.SIGTERM and stop_forwarded.is_set():
+        # The signal came before the workers handled it, so that there was nothing to keep.
         raise StoppedError("told to stop before the training began; what was kept before is there")
     if status == EXIT_STOPPED:
         raise StoppedError(error or "told to stop")
     if status == EXIT_JOB_ERROR:
         raise JobError(error or "a worker refused the job; its log says why")
     if status:
-        told = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        raise RuntimeError(error or f"a worker ended with {told}; its log says why")
-    return heard.result
+        ending = f"killed by {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+        raise RuntimeError(error or f"a worker ended with {ending}; its log says why")
+    return reports.result
 
 
 def _start(job_file: Path, here: World, local: int) -> "subprocess.Popen[str]":
@@ -151,7 +138,7 @@ def _start(job_file: Path, here: World, local: int) -> "subprocess.Popen[str]":
         "MASTER_PORT": here.port,
     }
     environment = {
-        # Reports go through the process above; a worker is no Pipes process of its own.
+        # A worker reports to the process that started it, and not to Dagster by Pipes.
         **{name: value for name, value in os.environ.items() if "DAGSTER_PIPES" not in name},
         **{name: str(value) for name, value in own.items()},
     }
@@ -163,12 +150,12 @@ def _start(job_file: Path, here: World, local: int) -> "subprocess.Popen[str]":
     )
 
 
-def _forward_sigterm(workers: "list[subprocess.Popen[str]]", asked: threading.Event) -> Any:
+def _forward_sigterm(workers: "list[subprocess.Popen[str]]", forwarded: threading.Event) -> Any:
     if threading.current_thread() is not threading.main_thread():
         return None
 
     def forward(*_: Any) -> None:
-        asked.set()
+        forwarded.set()
         for worker in workers:
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)
@@ -177,7 +164,7 @@ def _forward_sigterm(workers: "list[subprocess.Popen[str]]", asked: threading.Ev
 
 
 def _wait(workers: "list[subprocess.Popen[str]]") -> int:
-    """Wait for all; the status of the first that failed, which ends the others."""
+    """Wait until all have ended or one has failed, and return the status of that one."""
     while True:
         states = [worker.poll() for worker in workers]
         failed = [status for status in states if status not in (None, 0, EXIT_STOPPED)]
@@ -201,7 +188,7 @@ def _end(workers: "list[subprocess.Popen[str]]", within_s: float) -> None:
             worker.wait()
 
 
-class _Ear(threading.Thread):
+class _ReportReader(threading.Thread):
     """Reads the first worker's reports as they come."""
 
     def __init__(self, worker: "subprocess.Popen[str]", channel: Channel) -> None:
@@ -220,12 +207,12 @@ class _Ear(threading.Thread):
                 try:
                     message = json.loads(line)
                 except ValueError:
-                    # A library's own line.
+                    # A library wrote this line.
                     sys.stderr.write(line)
                     continue
-                self._hear(message)
+                self._take(message)
 
-    def _hear(self, message: Any) -> None:
+    def _take(self, message: Any) -> None:
         if not isinstance(message, dict):
             return
         if "say" in message:

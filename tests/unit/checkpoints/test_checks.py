@@ -9,12 +9,11 @@ from opencs_assets.checkpoints.checks import (
     whole_subset_same_steps,
 )
 from opencs_assets.checkpoints.plots import loss_curve
-from opencs_assets.checkpoints.templates import template_hash
 from opencs_assets.config.recipes import Recipe
 from resources.provenance import content_hash, write_marker
 
 TEMPLATE = "{{ messages }}"
-FIELDS = {"template": template_hash(TEMPLATE)}
+FIELDS = {"template": content_hash(TEMPLATE)}
 SUBSET = pl.DataFrame({"sample_id": [str(number) for number in range(10)]})
 
 
@@ -28,7 +27,7 @@ def checkpoint(tmp_path: Path) -> pl.DataFrame:
             "provenance": [content_hash(FIELDS)],
             "path": [str(tmp_path)],
             "recipe": [Recipe(epochs=2, per_device_batch_size=5, batch_size=5).model_dump_json()],
-            "template_hash": [template_hash(TEMPLATE)],
+            "template_hash": [content_hash(TEMPLATE)],
             "samples": [9],
             "dropped_samples": [1],
             "held_out_samples": [0],

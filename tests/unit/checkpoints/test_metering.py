@@ -33,20 +33,20 @@ def test_operations_for_a_token_are_those_of_the_palm_paper():
 def test_utilization_speed_hours_and_price_fit_together():
     """Two devices of 100 TFLOP/s: 1,000 tokens in 20 seconds at 10 GFLOP a token."""
 
-    from opencs_assets.checkpoints.fit import told
+    from opencs_assets.checkpoints.fit import training_figures
     from opencs_assets.checkpoints.watch import LossCurve
     from resources.settings import TrainingSettings
 
     curve = LossCurve({"log": [{"loss": 2.0}, {"loss": 1.0}], "tokens": 1000, "seconds": 20.0})
     settings = TrainingSettings(peak_tflops=100, gpu_usd_per_hour=3.6)
-    found = told(curve, 2, 1e10, settings, "NVIDIA H100", on_gpu=True)
+    found = training_figures(curve, 2, 1e10, settings, "NVIDIA H100", on_gpu=True)
     assert found["tokens_per_second"] == 50
     assert found["mfu"] == pytest.approx(50 * 1e10 / (2 * 100e12))
     assert found["gpu_hours"] == pytest.approx(2 * 20 / 3600)
     assert found["cost_usd"] == pytest.approx(2 * 20 / 3600 * 3.6)
     assert (found["first_loss"], found["final_loss"], found["train_seconds"]) == (2.0, 1.0, 20.0)
 
-    on_cpu = told(curve, 2, 1e10, TrainingSettings(), "cpu", on_gpu=False)
+    on_cpu = training_figures(curve, 2, 1e10, TrainingSettings(), "cpu", on_gpu=False)
     assert (on_cpu["mfu"], on_cpu["gpu_hours"], on_cpu["cost_usd"]) == (None, 0.0, None)
-    unpriced = told(curve, 1, None, TrainingSettings(), "NVIDIA H100", on_gpu=True)
+    unpriced = training_figures(curve, 1, None, TrainingSettings(), "NVIDIA H100", on_gpu=True)
     assert (unpriced["mfu"], unpriced["cost_usd"]) == (None, None)

@@ -1,6 +1,6 @@
 import pytest
 
-from opencs_assets.checkpoints.recipe import training_fields
+from opencs_assets.checkpoints.provenance import training_fields
 from opencs_assets.config.recipes import Recipe, optimizer_steps
 
 

@@ -256,7 +256,7 @@ def _refuse_small_disk(training: Training) -> None:
     already = sum(path.stat().st_size for path in place.folder.rglob("*") if path.is_file())
     state = 0 if training.recipe.adapter else STATE_BYTES * sum(map(_parameters, files))
     kept_states = training.settings.keep_states * state
-    # A state is whole before the oldest one goes; the checkpoint is written beside those kept.
+    # A state is whole before the oldest one goes; the checkpoint is written beside the kept states.
     needed = kept_states + max(state, weights) - already
     free = shutil.disk_usage(place.folder).free
     if free < needed:
@@ -285,10 +285,10 @@ def _plain_error(error: Exception, place: TrainingPlace) -> Exception:
     if not is_full and not any(part in str(error) for part in UNWRITTEN):
         return error
     state = latest(place.states)
-    kept = f"the state of step {state.step} is kept" if state else "no state is kept"
+    rest = f"the state of step {state.step} is kept" if state else "no state is kept"
     return JobError(
         f"the disk of {place.folder} is full "
-        f"({shutil.disk_usage(place.folder).free / 1e9:.1f} GB free); {kept}. Make room and start "
+        f"({shutil.disk_usage(place.folder).free / 1e9:.1f} GB free); {rest}. Make room and start "
         "the training again"
     )
 

@@ -150,7 +150,7 @@ def sample_size(
     """Say how many questions show an effect, and what judging them costs; makes no call.
 
     The judge's noise is that of the matchup's verdicts where there are any, else an assumption that
-    is told.
+    is printed.
     """
     from opencs_assets.planning.sample_size import sample_size as ask
     from resources.llm.resource import LLMResource

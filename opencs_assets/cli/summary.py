@@ -117,7 +117,7 @@ def print_reply(console: Console, reply: KeptReply) -> None:
     _print_whole(console, row["text"])
 
 
-# What is shown of marts: a title and a query each.
+# The tables of a summary by their titles, each with its query of the marts.
 _QUERIES = {
     "answer_scores": (
         "Scores (1 to 10)",

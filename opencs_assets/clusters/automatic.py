@@ -14,13 +14,13 @@ CRITERION = "simplified silhouette"
 
 @dataclass(frozen=True)
 class ClusterCountCurve:
-    """How a number of clusters was found.
+    """How a number of clusters was chosen.
 
     Attributes:
-        clusters: The number taken.
+        clusters: The number chosen.
         tried: The numbers tried, ascending.
-        values: What each was worth; the largest wins, of equal ones the smallest number.
-        criterion: What the values are.
+        values: The criterion at each; the largest wins, of equal ones the smallest number.
+        criterion: The criterion's name.
     """
 
     clusters: int

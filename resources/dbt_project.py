@@ -9,7 +9,6 @@ import glob
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ import yaml
 from filelock import FileLock
 
 from resources.errors import MendableError
+from resources.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_eval"
@@ -190,9 +190,7 @@ def _parse(home: Path, project: Path, wanted: Path) -> None:
         raise DbtError(f"dbt could not parse {project}:\n{said}\nLog: {_log(home)}")
     for older in wanted.parent.glob("*.json"):
         older.unlink(missing_ok=True)
-    temporary = wanted.with_suffix(".tmp")
-    shutil.copyfile(parsed, temporary)
-    temporary.replace(wanted)
+    write_whole(wanted, parsed.read_bytes())
 
 
 def _run(

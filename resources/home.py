@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 
 from resources.errors import MendableError
+from resources.files import write_whole
 from resources.settings import Settings, load_settings
 
 # SHA-256 of the configurations that earlier releases put into homes: one of them gives way to this
@@ -54,6 +54,4 @@ def _configure(config: Path) -> None:
         content = hashlib.sha256(config.read_bytes()).hexdigest()
         if content not in _EARLIER_CONFIGS:
             return
-    temporary = config.with_name(f".{config.name}.{os.getpid()}")
-    shutil.copyfile(CONFIG, temporary)
-    temporary.replace(config)
+    write_whole(config, CONFIG.read_bytes())

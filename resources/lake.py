@@ -8,16 +8,17 @@ empty glob. The folders are the partition's columns; the files do not repeat the
 import glob
 import io
 import json
-import os
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
 import fsspec
 import polars as pl
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from resources.errors import MendableError
+from resources.files import write_whole
 from resources.schema import Table, conform
 
 SCHEMA_PARTITION = "__schema__"
@@ -168,21 +169,13 @@ class TableStore:
 
     def _put(self, path: str, content: bytes) -> None:
         try:
-            if "file" not in _protocols(self.fs):
+            if isinstance(self.fs, LocalFileSystem):
+                file = Path(path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(file, content)
+            else:
                 # An object store shows an object only when its upload is complete.
                 self.fs.pipe_file(path, content)
-                return
-            self.fs.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH120
-            temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-            try:
-                with open(temporary, "wb") as file:  # noqa: PTH123
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)  # noqa: PTH105
-            finally:
-                if os.path.exists(temporary):  # noqa: PTH110
-                    os.unlink(temporary)  # noqa: PTH108
         except OSError as error:
             raise LakeError(
                 f"{path} can't be written: {error.strerror or error}. "
@@ -194,7 +187,3 @@ def _parquet(frame: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(frame.to_arrow(), buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _protocols(fs: fsspec.AbstractFileSystem) -> Iterable[str]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol

@@ -6,7 +6,6 @@ what came out, and size and hash of each file. Whoever reuses the folder verifie
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.errors import MendableError
+from resources.files import write_whole
 
 MARKER = "opencs.json"
 SHORT = 16
@@ -92,12 +92,7 @@ def write_marker(
         "result": dict(result),
         "files": files,
     }
-    temporary = folder / f".{MARKER}"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MARKER)
+    write_whole(folder / MARKER, json.dumps(content, indent=1).encode())
 
 
 def read_marker(folder: Path) -> Marker:

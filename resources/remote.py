@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from resources.files import write_whole
 from resources.provenance import (
     MARKER,
     SHORT,
@@ -39,13 +41,11 @@ def put(filesystem: Any, path: str, content: bytes) -> None:
         content: The bytes.
     """
     filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-    if "file" not in filesystem.protocol:
+    if isinstance(filesystem, LocalFileSystem):
+        write_whole(Path(path), content)
+    else:
+        # An object store shows an object only when its upload is complete.
         filesystem.pipe_file(path, content)
-        return
-    # An object appears whole, a file does not.
-    temporary = f"{path}.part"
-    filesystem.pipe_file(temporary, content)
-    filesystem.mv(temporary, path)
 
 
 class RemoteFolder:

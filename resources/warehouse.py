@@ -5,7 +5,6 @@ reader never waits for a writer, never sees half a build, and keeps what it open
 """
 
 import glob
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import polars as pl
 from filelock import FileLock, Timeout
 
 from resources.errors import MendableError
+from resources.files import place
 
 HOW_TO_BUILD = "opencs materialize group:evaluation"
 # MULTI is how DuckDB takes a PIVOT whose columns it must look up first.
@@ -118,9 +118,7 @@ class Warehouse:
         try:
             with duckdb.connect(self.build_path) as connection:
                 connection.execute("checkpoint")
-            with self.build_path.open("rb+") as file:
-                os.fsync(file.fileno())
-            self.build_path.replace(self.path)
+            place(self.build_path, self.path)
         except (OSError, duckdb.Error) as error:
             raise WarehouseError(
                 f"{self.build_path} can't be published as {self.path}: {_first_line(error)}"

@@ -10,6 +10,7 @@ import polars as pl
 
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.benchmarks import turn_keys
+from resources.files import replacing
 from resources.schema import conform
 
 Row = dict[str, Any]
@@ -61,9 +62,8 @@ class PartialAnswers:
 def write_answers(path: Path, rows: Sequence[Row]) -> None:
     """Write a benchmark's finished table, whole or not at all; rows are in the questions' order."""
     table = conform(pl.DataFrame(list(rows), schema=MODEL_ANSWERS.schema), MODEL_ANSWERS)
-    temporary = path.with_name(f".{path.name}.tmp")
-    table.write_parquet(temporary)
-    temporary.replace(path)
+    with replacing(path) as written:
+        table.write_parquet(written)
 
 
 def read_answers(path: Path, questions: pl.DataFrame, provenance: str) -> pl.DataFrame | None:

@@ -23,8 +23,8 @@ from opencs_assets.benchmarks.questions import (
     read_benchmark,
 )
 from opencs_assets.config.benchmarks import DECLARED, DeclaredBenchmark, File
-from opencs_assets.files.versions import write_whole
 from resources.errors import InternalError
+from resources.files import write_whole
 from resources.http import BusyError, ask
 from resources.provenance import file_hash
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resources.files import write_whole
+
 COMPLETE = "complete.json"
 PREFIX = "checkpoint-"
 
@@ -38,10 +40,7 @@ def seal(folder: Path, notes: Mapping[str, Any]) -> None:
         if path.is_file() and path.name != COMPLETE:
             _sync(path)
             files[str(path.relative_to(folder))] = path.stat().st_size
-    temporary = folder / f".{COMPLETE}"
-    temporary.write_text(json.dumps({"files": files, "kept": dict(notes)}), encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(folder / COMPLETE)
+    write_whole(folder / COMPLETE, json.dumps({"files": files, "kept": dict(notes)}).encode())
     _sync(folder)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.files import versions
 from opencs_assets.files.contents import opened
+from resources.files import place, temporary
 
 FOLDER: Final = "datasets"
 CURRENT: Final = "current.json"
@@ -107,7 +108,7 @@ def add_source(home: Path, file: Path, name: str | None) -> Source:
     check_name(name)
     folder = home / FOLDER / name
     with opened(file, DatasetError) as source, versions.writing(folder, DatasetError):
-        with versions.temporary(folder) as copy:
+        with temporary(folder) as copy:
             sha256, size = versions.copy_hashed(source, copy)
             if not size:
                 raise DatasetError(f"{file}: is empty (0 bytes). Name a file with samples.")
@@ -116,7 +117,7 @@ def add_source(home: Path, file: Path, name: str | None) -> Source:
                 return current
             path = folder / f"{sha256[:16]}{versions.format_suffix(file)}"
             added = Source(name, path, sha256, file.name, size, versions.now("seconds"), True)
-            versions.place(copy, path)
+            place(copy, path)
         noted = {field: getattr(added, field) for field in _NOTED}
         versions.write_note(folder / CURRENT, {"file": path.name, **noted})
     return added

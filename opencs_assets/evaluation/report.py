@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from opencs_assets.evaluation.errors import ReportError
 from opencs_assets.evaluation.mart_columns import BADGE, ReportColumn
 from opencs_assets.evaluation.report_sections import FACTS, SECTIONS, Fact, Shown, TableSpec
-from opencs_assets.files.versions import write_whole
+from resources.files import write_whole
 from resources.warehouse import HOW_TO_BUILD, query
 
 TEMPLATE = "report.html.jinja"

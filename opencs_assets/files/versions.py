@@ -1,26 +1,20 @@
-"""Keeping versions of a person's file: copies named after their content, and a note beside them.
-
-Each file is written under a temporary name and moved into place, so nobody ever reads half of it.
-"""
+"""Keeping versions of a person's file: copies named after their content, and a note beside them."""
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from resources.errors import MendableError
+from resources.files import write_whole
 
 SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz"})
 """Suffixes that say how a file is written."""
 
 _CHUNK: Final = 1 << 20
-# A temporary file is its owner's alone, but daemon, runs and people may be different users.
-_MODE: Final = 0o644
 
 Note = TypeVar("Note")
 
@@ -53,39 +47,15 @@ def writing(folder: Path, error: type[MendableError]) -> Iterator[None]:
         ) from problem
 
 
-@contextmanager
-def temporary(folder: Path) -> Iterator[IO[bytes]]:
-    """Open a file under a temporary name; unless it was placed, it is removed afterwards."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
-        try:
-            yield file.file
-        finally:
-            Path(file.name).unlink(missing_ok=True)
-
-
-def copy_hashed(source: BinaryIO, copy: IO[bytes]) -> tuple[str, int]:
-    """Copy a stream; return the SHA-256 and the number of its bytes."""
+def copy_hashed(source: BinaryIO, copy: Path) -> tuple[str, int]:
+    """Copy a stream into a file; return the SHA-256 and the number of its bytes."""
     digest, size = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK):
-        digest.update(chunk)
-        size += len(chunk)
-        copy.write(chunk)
+    with copy.open("wb") as file:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
     return digest.hexdigest(), size
-
-
-def place(file: IO[bytes], path: Path) -> None:
-    """Move a written file into place, once its bytes are on the disk."""
-    file.flush()
-    os.fchmod(file.fileno(), _MODE)
-    os.fsync(file.fileno())
-    Path(file.name).replace(path)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is never seen in part."""
-    with temporary(path.parent) as file:
-        file.write(content)
-        place(file, path)
 
 
 def write_note(path: Path, note: Mapping[str, Any]) -> None:

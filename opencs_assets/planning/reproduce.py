@@ -19,9 +19,9 @@ from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.config.experiments import FURTHER, Experiments, Selector, load_experiments
 from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
-from opencs_assets.files.versions import write_whole
 from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
+from resources.files import write_whole
 from resources.settings import Settings
 
 FOLDER = Path(__file__).parent / "reproductions"

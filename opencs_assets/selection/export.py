@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 import yaml
 
-from opencs_assets.files.versions import write_whole
 from opencs_assets.tables.selection import SUBSET_EXPORTS
+from resources.files import write_whole
 
 ALPACA, SHAREGPT, OPENAI, PARQUET = (
     "alpaca.json",

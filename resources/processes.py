@@ -26,11 +26,11 @@ class Process:
 
     Attributes:
         pid: Its process id.
-        started: When it started; to be compared with others of the same boot only.
+        started: When it started, comparable only with other starts since the same boot.
         host: Name of the machine.
-        boot: Which boot of the machine; empty where the system does not say.
-        namespace: Which namespace its id belongs to (a container has its own); empty where the
-            system has none.
+        boot: Id of the machine's boot; empty where the system does not say.
+        namespace: Namespace that the process id belongs to (a container has its own); empty where
+            the system has none.
     """
 
     pid: int
@@ -40,12 +40,12 @@ class Process:
     namespace: str
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The fields as JSON values."""
         return asdict(self)
 
 
 def this_process() -> Process:
-    """The process that asks."""
+    """The process that calls this."""
     pid = os.getpid()
     return Process(pid, started_at(pid) or "", platform.node(), _boot(), _namespace())
 
@@ -59,15 +59,7 @@ def read_process(values: dict[str, Any]) -> Process | None:
 
 
 def lives(process: Process) -> bool | None:
-    """Whether a process still runs.
-
-    Args:
-        process: The process.
-
-    Returns:
-        ``None`` where that can't be seen from here: it is on another machine, or in another
-        container.
-    """
+    """Whether a process still runs; ``None`` where it is on another machine or in a container."""
     if process.host == platform.node() and process.boot != _boot():
         # Nothing outlives its machine's boot.
         return False
@@ -86,12 +78,9 @@ def is_near(process: Process) -> bool:
 
 
 def started_at(pid: int) -> str | None:
-    """When the process with this id started; ``None`` where there is none.
-
-    A process that has ended, and only waits for its parent to take note, is none.
-    """
+    """When the process with this id started; ``None`` where there is none, or only a zombie."""
     try:
-        # The name stands in parentheses and may hold spaces and parentheses itself.
+        # The program's name stands in parentheses, and may hold spaces and parentheses itself.
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
         return None if fields[0] in ("Z", "X") else fields[_START_FIELD]
     except FileNotFoundError:
@@ -103,8 +92,8 @@ def started_at(pid: int) -> str | None:
     import psutil  # type: ignore[import-untyped]
 
     try:
-        there = psutil.Process(pid)
-        return None if there.status() == psutil.STATUS_ZOMBIE else repr(there.create_time())
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else repr(process.create_time())
     except psutil.NoSuchProcess:
         return None
 
@@ -113,12 +102,12 @@ def end_with_parent(parent: int | None = None) -> None:
     """End this process once its parent is gone, so that it does not work on for a killed one.
 
     Args:
-        parent: The parent's process id, where the parent told it; unset: the parent as it is now.
+        parent: The parent's process id, where the parent passed it on; unset: today's parent.
     """
-    known = os.getppid() if parent is None else parent
+    first_parent = os.getppid() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == known:
+        while os.getppid() == first_parent:
             time.sleep(_PARENT_POLL_S)
         os._exit(EXIT_ORPHANED)
 
@@ -137,7 +126,7 @@ def runs(pid: int) -> bool:
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether there is a process that the system shows to its owner only."""
+    """Whether there is a process with this id that the system shows to its owner only."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -148,18 +137,14 @@ def _is_hidden(pid: int) -> bool:
 
 
 def _boot() -> str:
-    return _read("/proc/sys/kernel/random/boot_id")
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _namespace() -> str:
     try:
         return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8").strip()
     except OSError:
         return ""

@@ -18,16 +18,11 @@ Log = Callable[[str], None]
 class Reporter:
     """Reports done / stored / failed, rate and time left of one piece of work.
 
-    On a terminal, or with ``OPENCS_PROGRESS=1``, a bar on stderr; elsewhere a plain line at every
-    tenth. ``log`` gets the same lines, at most one in 20 seconds but always the last. The rate
-    counts what was really done: stored items take no time. ``more`` may be set to what gives
-    further parts of the line.
-
-    Args:
-        label: What is being done, in a few words.
-        total: How many items; 0 where that is not known.
-        log: Takes a line, for instance Dagster's ``context.log.info``.
-        unit: Name of the items.
+    On a terminal, or with ``OPENCS_PROGRESS=1``, it shows a bar on stderr; elsewhere it prints a
+    line at every tenth. ``log`` (such as Dagster's ``context.log.info``) gets the same lines, at
+    most one in 20 seconds but always the last. The rate leaves out stored items, which take no
+    time. ``more`` may be set to a function that gives further parts of the line. ``total`` is 0
+    where the number of items is not known.
     """
 
     def __init__(self, label: str, total: int, log: Log | None = None, unit: str = "") -> None:
@@ -39,14 +34,14 @@ class Reporter:
         self.more: Callable[[], Sequence[str]] = list
         self._log = log
         self._started = self._logged_at = time.monotonic()
-        self._said = self._logged = 0
+        self._printed = self._logged = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> "Reporter":
         self._started = self._logged_at = time.monotonic()
         if self.total and _watched():
-            # Also where it is a pipe to a process that passes it on to the terminal.
+            # Stderr may be a pipe to a process that passes the bar on to the terminal.
             console = Console(stderr=True, force_terminal=True)
             columns = (
                 TextColumn("{task.description}"),
@@ -66,8 +61,8 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if self._bar is None and self._said < self.done:
-            self._say()
+        elif self._printed < self.done:
+            self._print()
         if self._log is not None and self._logged < self.done:
             self._log(self.line())
 
@@ -75,10 +70,10 @@ class Reporter:
         """Count items as done.
 
         Args:
-            count: Items done now.
+            count: Items that are done now.
             note: What else is shown until the next note, such as the loss.
-            stored: Of these, read from a store.
-            failed: Of these, without a usable result.
+            stored: How many of the items were read from a store.
+            failed: How many of the items have no usable result.
         """
         self.done += count
         self.stored += stored
@@ -86,8 +81,8 @@ class Reporter:
         self.note = note or self.note
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, state=self._state())
-        elif self.total and self.done - self._said >= self.total * _LINE_SHARE:
-            self._say()
+        elif self.total and self.done - self._printed >= self.total * _LINE_SHARE:
+            self._print()
         now = time.monotonic()
         if self._log is not None and now - self._logged_at >= _LOG_EVERY_S:
             self._log(self.line())
@@ -97,9 +92,9 @@ class Reporter:
         """The state as one line."""
         return f"{self.label}: {self._state()}"
 
-    def _say(self) -> None:
+    def _print(self) -> None:
         print(self.line(), file=sys.stderr, flush=True)
-        self._said = self.done
+        self._printed = self.done
 
     def _state(self) -> str:
         done = f"{self.done}/{self.total}" if self.total else str(self.done)

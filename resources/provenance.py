@@ -30,9 +30,9 @@ class Marker:
 
     Attributes:
         provenance: Hash of ``fields``.
-        fields: All that determined the output.
+        fields: All that determined the output, as JSON values.
         result: What came out, as JSON values.
-        files: Size in bytes and SHA-256 of each file, by name.
+        files: ``bytes`` and ``sha256`` of each file, by name.
     """
 
     provenance: str
@@ -61,26 +61,19 @@ def _file_hash(path: Path, _size: int, _mtime_ns: int) -> str:
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Installed versions by package; ``absent`` where there is none."""
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            versions[name] = "absent"
+    return versions
 
 
 def write_marker(
     folder: Path, provenance: str, fields: Mapping[str, Any], result: Mapping[str, Any]
 ) -> None:
-    """Write the marker into a folder whose files are all there.
-
-    Args:
-        folder: The finished output.
-        provenance: Hash of ``fields``.
-        fields: All that determined the output.
-        result: What came out, as JSON values.
-    """
+    """Write the marker into a folder whose files are all there; see ``Marker`` for its fields."""
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         for path in sorted(folder.rglob("*"))
@@ -99,7 +92,7 @@ def read_marker(folder: Path) -> Marker:
     """Read a folder's marker.
 
     Raises:
-        ProvenanceError: There is none, or it can't be read.
+        ProvenanceError: The folder has no marker, or it can't be read.
     """
     path = folder / MARKER
     try:
@@ -112,14 +105,10 @@ def read_marker(folder: Path) -> Marker:
 
 
 def marker_of(content: Any, where: str) -> Marker:
-    """A marker from its file's content.
-
-    Args:
-        content: JSON value of the file.
-        where: The file, for a person.
+    """A marker from the JSON value of its file, whose path or URL errors name.
 
     Raises:
-        ProvenanceError: It is no marker.
+        ProvenanceError: The value is no marker.
     """
     try:
         return Marker(content["provenance"], content["fields"], content["result"], content["files"])
@@ -128,15 +117,10 @@ def marker_of(content: Any, where: str) -> Marker:
 
 
 def check_fields(marker: Marker, provenance: str, where: str) -> None:
-    """Check that a marker is unedited and of this provenance.
-
-    Args:
-        marker: The marker.
-        provenance: What the output must have been made from.
-        where: The output, for a person.
+    """Check that a marker is unedited and of this provenance; errors name the output's place.
 
     Raises:
-        ProvenanceError: It is not.
+        ProvenanceError: The marker was edited, or is of another provenance.
     """
     if content_hash(marker.fields) != marker.provenance:
         raise ProvenanceError(f"{where}/{MARKER} was edited: its fields do not give its hash")
@@ -150,10 +134,7 @@ def check_fields(marker: Marker, provenance: str, where: str) -> None:
 def verify(folder: Path, provenance: str, *, contents: bool = True) -> Marker:
     """Verify that a folder is whole and is the output of this provenance.
 
-    Args:
-        folder: The output.
-        provenance: What it must have been made from.
-        contents: Compare the files' hashes too, not only their sizes.
+    Without ``contents`` only the sizes of the files are compared, and not their hashes.
 
     Raises:
         ProvenanceError: It was made from something else, or a file is missing or changed.

@@ -33,13 +33,7 @@ def is_url(place: str) -> bool:
 
 
 def put(filesystem: Any, path: str, content: bytes) -> None:
-    """Write a file that appears whole.
-
-    Args:
-        filesystem: An fsspec file system.
-        path: Where; its folder is made.
-        content: The bytes.
-    """
+    """Write a file that appears whole into an fsspec file system, and make its folder."""
     filesystem.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
     if isinstance(filesystem, LocalFileSystem):
         write_whole(Path(path), content)
@@ -49,25 +43,17 @@ def put(filesystem: Any, path: str, content: bytes) -> None:
 
 
 class RemoteFolder:
-    """A folder of objects.
-
-    Args:
-        url: fsspec URL; credentials come from the environment, as the driver finds them.
-    """
+    """A folder of objects at an fsspec URL, whose driver finds credentials in the environment."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._fs, self._root = fsspec.core.url_to_fs(self.url)
 
     def push(self, folder: Path, last: str) -> None:
-        """Copy a local folder up, replacing what is there.
-
-        Args:
-            folder: The folder.
-            last: Name of the file that completes it.
-        """
+        """Copy a local folder up, replacing what is there; the file ``last`` completes it."""
         self._fs.invalidate_cache()
-        self._remove(last)
+        if self._fs.exists(f"{self._root}/{last}"):
+            self._fs.rm_file(f"{self._root}/{last}")
         names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
         for name in sorted(names, key=lambda name: (name == last, name)):
             target = f"{self._root}/{name}"
@@ -75,12 +61,7 @@ class RemoteFolder:
             self._fs.put_file(str(folder / name), target)
 
     def pull(self, folder: Path, leave_out: Sequence[str] = ()) -> None:
-        """Copy everything down into a local folder, made where it is missing.
-
-        Args:
-            folder: The local folder.
-            leave_out: Patterns of names that are not wanted, such as ``*.safetensors``.
-        """
+        """Copy everything into a local folder, but for names of patterns like ``*.safetensors``."""
         self._fs.invalidate_cache()
         for path in self._fs.find(self._root):
             name = path.removeprefix(self._root).lstrip("/")
@@ -97,10 +78,10 @@ class RemoteFolder:
             OSError: The storage can't be read, which must not be taken for "not there".
         """
         try:
-            found = json.loads(self._fs.cat_file(f"{self._root}/{name}"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            content = json.loads(self.read_text(name) or "null")
+        except ValueError:
             return None
-        return found if isinstance(found, dict) else None
+        return content if isinstance(content, dict) else None
 
     def read_text(self, name: str) -> str | None:
         """A text file of the folder; nothing where it is not there.
@@ -120,10 +101,10 @@ class RemoteFolder:
     def sizes(self) -> dict[str, int]:
         """Size in bytes of each file, by name within the folder."""
         self._fs.invalidate_cache()
-        found = self._fs.find(self._root, detail=True)
+        entries = self._fs.find(self._root, detail=True)
         return {
             path.removeprefix(self._root).lstrip("/"): int(entry["size"])
-            for path, entry in found.items()
+            for path, entry in entries.items()
         }
 
     def folders(self) -> list["RemoteFolder"]:
@@ -147,16 +128,12 @@ class RemoteFolder:
         if self._fs.exists(self._root):
             self._fs.rm(self._root, recursive=True)
 
-    def _remove(self, name: str) -> None:
-        if self._fs.exists(f"{self._root}/{name}"):
-            self._fs.rm_file(f"{self._root}/{name}")
-
 
 def read_remote_marker(url: str) -> Marker:
     """The marker of a folder in object storage.
 
     Raises:
-        ProvenanceError: There is none, or it can't be read.
+        ProvenanceError: The folder has no marker, or it can't be read.
     """
     content = RemoteFolder(url).read_json(MARKER)
     if content is None:
@@ -165,11 +142,7 @@ def read_remote_marker(url: str) -> Marker:
 
 
 def verify_remote(url: str, provenance: str) -> Marker:
-    """As ``provenance.verify``, with the sizes of the objects.
-
-    Args:
-        url: The folder.
-        provenance: What it must have been made from.
+    """Verify a folder in object storage as ``provenance.verify`` does a local one, by sizes alone.
 
     Raises:
         ProvenanceError: It was made from something else, or an object is missing or has another
@@ -180,8 +153,8 @@ def verify_remote(url: str, provenance: str) -> Marker:
     sizes = RemoteFolder(url).sizes()
     for name, expected in marker.files.items():
         if sizes.get(name) != expected["bytes"]:
-            found = "is missing" if name not in sizes else f"has {sizes[name]} bytes"
-            raise ProvenanceError(f"{url}/{name} {found}, was written with {expected['bytes']}")
+            size = "is missing" if name not in sizes else f"has {sizes[name]} bytes"
+            raise ProvenanceError(f"{url}/{name} {size}, was written with {expected['bytes']}")
     return marker
 
 
@@ -210,13 +183,10 @@ def verify_at(place: str, provenance: str) -> Marker:
 
 
 def local_copy(place: str, provenance: str, scratch: Path, leave_out: Sequence[str] = ()) -> Path:
-    """A folder on this machine with the files of a place: the place itself where it is here.
+    """A folder on this machine with the files of a place, which is a path or an fsspec URL.
 
-    Args:
-        place: A path or an fsspec URL.
-        provenance: What it must have been made from.
-        scratch: Folder for copies; a whole copy that is there already is used.
-        leave_out: Patterns of names that are not copied, such as ``*.safetensors``.
+    A path is the folder itself. What a URL has is copied into ``scratch``, unless a whole copy is
+    there already, but for the names of patterns to leave out, such as ``*.safetensors``.
 
     Raises:
         ProvenanceError: The place is not whole, is another output, or its copy has other contents.
@@ -225,20 +195,20 @@ def local_copy(place: str, provenance: str, scratch: Path, leave_out: Sequence[s
         return Path(place)
     marker = verify_remote(place, provenance)
     copy = scratch / provenance[:SHORT]
-    wanted = {
-        name: each
-        for name, each in marker.files.items()
+    copied_files = {
+        name: expected
+        for name, expected in marker.files.items()
         if not any(fnmatch(name, pattern) for pattern in leave_out)
     }
     whole = all(
-        (copy / name).is_file() and (copy / name).stat().st_size == each["bytes"]
-        for name, each in wanted.items()
+        (copy / name).is_file() and (copy / name).stat().st_size == expected["bytes"]
+        for name, expected in copied_files.items()
     )
     if not whole:
         RemoteFolder(place).pull(copy, leave_out)
-    for name, each in wanted.items():
-        # The store tells sizes only; here the contents can be looked at.
-        if file_hash(copy / name) != each["sha256"]:
+    for name, expected in copied_files.items():
+        # The storage tells only sizes of files; a copy's content can be compared.
+        if file_hash(copy / name) != expected["sha256"]:
             (copy / name).unlink()
             raise ProvenanceError(f"{place}/{name} was changed since it was written")
     return copy

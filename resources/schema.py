@@ -51,11 +51,7 @@ class SchemaError(MendableError):
 
 
 def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """Return the frame in the table's column order, or say what does not fit.
-
-    Args:
-        frame: Rows of one partition.
-        table: The table that they are written to.
+    """Return the rows of one partition in the table's column order.
 
     Raises:
         SchemaError: A column is missing, unknown, of another dtype, null where it may not be, or
@@ -67,12 +63,11 @@ def conform(frame: pl.DataFrame, table: Table) -> pl.DataFrame:
         raise SchemaError(f"{table.name}: missing columns {missing}, unknown columns {unknown}")
     frame = frame.select(list(table.columns))
     for name, column in table.columns.items():
-        found = frame.schema[name]
-        if found != column.dtype:
-            if found == pl.Null or frame.height == 0:
-                frame = frame.with_columns(pl.col(name).cast(column.dtype))
-            else:
-                raise SchemaError(f"{table.name}.{name}: is {found}, must be {column.dtype}")
+        dtype = frame.schema[name]
+        if dtype != column.dtype:
+            if dtype != pl.Null and frame.height:
+                raise SchemaError(f"{table.name}.{name}: is {dtype}, must be {column.dtype}")
+            frame = frame.with_columns(pl.col(name).cast(column.dtype))
         if not column.nullable and frame[name].null_count():
             first = frame[name].is_null().arg_true()[0]
             raise SchemaError(f"{table.name}.{name}: null at row {first}, but may not be null")

@@ -1,4 +1,4 @@
-"""Embeddings that have been made, kept by model and text, so that none is made twice."""
+"""Embeddings, kept by model and text so that none is computed twice."""
 
 import hashlib
 import sqlite3
@@ -16,33 +16,31 @@ _WAIT_S = 60
 class VectorStore:
     """Vectors in an SQLite file that any number of processes share.
 
-    What it holds can be made again: a file that can't be read is a reason to delete it, no more.
-
-    Args:
-        path: The file; made when the first vector is put.
+    The file is made when the first vector is put. All vectors can be computed again, so a file that
+    can't be read may be deleted.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def get(self, model: str, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
-        """The vectors that are there, float32 (dimensions,), by text."""
-        keys = {_key(model, text): text for text in texts}
-        names = list(keys)
-        found: dict[str, npt.NDArray[np.float32]] = {}
+        """The kept vectors of these texts, float32 (dimensions,), by text."""
+        texts_by_key = {_key(model, text): text for text in texts}
+        keys = list(texts_by_key)
+        vectors: dict[str, npt.NDArray[np.float32]] = {}
         if not self.path.exists():
-            return found
+            return vectors
         with self._opened() as database:
-            for start in range(0, len(names), _CHUNK):
-                chunk = names[start : start + _CHUNK]
+            for start in range(0, len(keys), _CHUNK):
+                chunk = keys[start : start + _CHUNK]
                 marks = ",".join("?" * len(chunk))
                 rows = database.execute(
                     f"select key, vector from vectors where key in ({marks})",  # noqa: S608
                     chunk,
                 )
                 for key, vector in rows:
-                    found[keys[key]] = np.frombuffer(vector, np.float32)
-        return found
+                    vectors[texts_by_key[key]] = np.frombuffer(vector, np.float32)
+        return vectors
 
     def put(self, model: str, vectors: dict[str, npt.NDArray[np.float32]]) -> None:
         """Keep vectors by text."""

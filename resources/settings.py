@@ -44,7 +44,7 @@ ClusterSize = Literal["candidates", "members"]
 LengthUnit = Literal["characters", "words", "tokens"]
 Criterion = Literal["helpfulness", "complexity", "quality"]
 Tracker = Literal["wandb", "mlflow"]
-# Group of the entry points by which a package brings settings of launchers, a name a table.
+# Entry points of this group bring settings of launchers; the entry's name is that of their table.
 LAUNCHERS = "opencs.launchers"
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|KEY$")
 JudgePromptFamily = Literal["own", "fastchat"]
@@ -61,14 +61,8 @@ class _Strict(BaseModel):
 class FurtherEndpoint(_Strict):
     """Another endpoint that serves a role's model; calls go to whichever is healthy and free.
 
-    Attributes:
-        base_url: Its base URL.
-        model: Name that it knows the model by; unset: the role's. Replies are kept under the
-            role's name, so failing over costs nothing.
-        api_key_env: Environment variable that holds its key; unset: the role's.
-        api_version: Of an Azure deployment; unset: not Azure's own protocol.
-        requests_per_minute: As in the role.
-        tokens_per_minute: As in the role.
+    Its fields mean what they mean in the role. A model or key that is unset is the role's. Replies
+    are kept under the role's name of the model, so failing over costs nothing.
     """
 
     base_url: str
@@ -86,32 +80,33 @@ class Role(_Strict):
         base_url: ``embedded``, or the base URL of anything that speaks the OpenAI protocol.
         model: Name that the endpoint knows the model by (Azure: the deployment's name).
         api_key_env: Environment variable that holds the key.
-        api_version: Of an Azure OpenAI deployment, such as ``2024-10-21``; the base URL is then
-            the resource's (``https://NAME.openai.azure.com``). Unset: OpenAI's own protocol.
+        api_version: API version of an Azure OpenAI deployment, such as ``2024-10-21``; the base URL
+            is then the resource's (``https://NAME.openai.azure.com``). Unset: OpenAI's protocol.
         endpoints: Further endpoints that serve the same model.
         reading: How a judgement is read: the ``generated`` text, or ``logprobs`` of the labels.
             Unset: ``logprobs`` for the embedded model, ``generated`` for any other.
         temperature: Sampling temperature.
-        max_tokens: Most tokens of a reply, where the prompt does not set its own: of a refined
-            text, which has twice the room at each further attempt. Unset: 128 for the embedded
-            model, 1,024 for any other.
+        max_tokens: Most tokens of a reply, where the prompt does not set its own limit. A refined
+            text may take twice as many at each further attempt. Unset: 128 for the embedded model,
+            1,024 for any other.
         context: Tokens that prompt and reply may take together; a prompt that does not fit is
             refused and counted before it is sent, never cut. Unset: 4096 for the embedded model,
             128,000 for any other.
-        concurrency: Most requests in flight at once, at each endpoint. Unset: found while
-            running, up to 1,024; it grows while latency holds and shrinks on overload.
+        concurrency: Most requests in flight at once, at each endpoint. Unset: up to 1,024; the
+            number grows while latency holds and shrinks on overload.
         requests_per_minute: Limit of the key, shared by all processes that use it with the same
             reply store. Unset: from the endpoint's headers, or learned from what it refuses.
-        tokens_per_minute: Likewise, prompt and reply together.
+        tokens_per_minute: Limit of the key in tokens of prompts and replies together, which is
+            shared and, unset, learned as that of the requests.
         timeout_s: Deadline of one request, in seconds.
-        hedge_after_s: Ask once more when a reply takes longer, and take what comes first (both
-            may be paid for). Unset: never.
+        hedge_after_s: Seconds after which a call without a reply is sent a second time; the first
+            reply counts, and both may be paid for. Unset: never.
         structured: How the reply is held to its form: llama.cpp's ``grammar``, OpenAI's
             ``json_schema``, a forced ``tool`` call, or ``none`` (only asked for in words).
             Unset: by what the endpoint can do.
         transport: ``lean`` (aiohttp) or ``sdk`` (the openai package). Unset: ``lean``.
-        batch_from: Use the provider's Batch API (half the price, up to a day) where a stage has
-            at least so many new calls. Unset: never.
+        batch_from: Fewest new calls of a stage that go to the provider's Batch API, which takes
+            half the price and up to a day. Unset: none do.
     """
 
     base_url: str = EMBEDDED
@@ -160,10 +155,10 @@ class Role(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _room_by_endpoint(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("base_url", EMBEDDED) != EMBEDDED:
-            return {"context": 128_000, "max_tokens": 1024, **given}
-        return given
+    def _room_by_endpoint(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("base_url", EMBEDDED) != EMBEDDED:
+            return {"context": 128_000, "max_tokens": 1024, **fields}
+        return fields
 
     @model_validator(mode="after")
     def _known_embedded_model(self) -> "Role":
@@ -188,8 +183,8 @@ class BudgetSettings(_Strict):
     """Ceilings for money; a stage stops before the call that could exceed one of them.
 
     Attributes:
-        max_cost_usd: Most dollars that one run may spend on calls; unset: no paid call is made
-            by a sensor, and calls that a person starts are not limited.
+        max_cost_usd: Most dollars that one run may spend on calls. Unset: sensors make no paid
+            call, and calls that a person starts are not limited.
         max_cost_usd_per_asset: Most dollars that an asset may spend in one run, by asset name.
         max_cost_usd_per_month: Most dollars in a calendar month (UTC), over all runs and
             processes that share the reply store.
@@ -218,30 +213,33 @@ class Method(_Strict):
     """The method's settings that are not the profile's; ``None`` means the profile's value.
 
     Attributes:
-        normalization: Steps of normalization in their order, each at most once; leaving one out
-            switches it off.
-        alpha: Tags in fewer samples are dropped.
-        support: Fewest samples with two tags that let one merge into the other.
+        normalization: Steps of normalization in their order, each at most once; a step that is left
+            out is switched off.
+        alpha: Fewest samples that a tag must be in; rarer tags are dropped.
+        support: Fewest samples with both of two tags that let one merge into the other.
         confidence: Share of a tag's samples that must carry the other one, to merge into it.
         semantic_distance: Cosine distance up to which two tags say the same; 0.05 is a similarity
             of 0.95.
-        semantic_neighbours: Tags within the distance, itself among them, that make DBSCAN's
-            clusters grow.
+        semantic_neighbours: Fewest tags within that distance, the tag itself included, from which
+            DBSCAN lets a group of equal tags grow.
         clustering: ``kmeans``, or ``dbscan``, which leaves tags without near ones in no cluster.
-        clusters: Number of clusters, K; ``auto`` finds it in the tags.
-        cluster_distance: DBSCAN's Euclidean distance between unit vectors.
-        cluster_neighbours: DBSCAN's fewest tags within it, itself among them.
+        clusters: Number of clusters, K; ``auto`` chooses it by the tags.
+        cluster_distance: Euclidean distance between unit vectors up to which DBSCAN takes two tags
+            for neighbours.
+        cluster_neighbours: Fewest neighbours, the tag itself included, from which DBSCAN lets a
+            cluster grow.
         k: Samples in a subset.
         quota: Samples taken from one cluster before the next.
         cluster_size: What makes a cluster small, whose turn comes first: its ``candidates``, or
             its ``members``.
-        aggregate: How comparisons become a score: ``bradley_terry``, or the ``mean`` of what was
-            said.
-        comparisons: Most calls for a dataset's contrastive scores, in rounds near what a cluster's
-            quota leaves out. Unset (and ``comparisons_usd`` too): each candidate with two others.
-        comparisons_usd: The same in dollars.
-        single_criteria: What samples are scored by alone: ``helpfulness`` (0 to 5, AlpaGasus),
-            ``complexity`` and ``quality`` (0 to 6).
+        aggregate: How comparisons become a score: by ``bradley_terry``, or as the ``mean`` of the
+            scorer's own scores.
+        comparisons: Most calls for a dataset's contrastive scores. They are made in rounds, among
+            the samples about which a cluster's quota decides. Unset, like ``comparisons_usd``: each
+            candidate is compared with two others.
+        comparisons_usd: Most dollars for a dataset's contrastive scores.
+        single_criteria: Criteria of the scores of single samples: ``helpfulness`` (0 to 5,
+            AlpaGasus), ``complexity`` and ``quality`` (0 to 6).
         exclude_contaminated: Keep samples that match a benchmark question out of subsets.
         duplicate_similarity: Jaccard similarity of word 5-grams from which samples are
             near-duplicates.
@@ -273,10 +271,10 @@ class Method(_Strict):
 
     @field_validator("normalization", "single_criteria")
     @classmethod
-    def _each_once(cls, named: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if named is not None and len(set(named)) < len(named):
+    def _each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and len(set(names)) < len(names):
             raise ValueError("one stands twice; name each at most once")
-        return named
+        return names
 
 
 class TrainingSettings(_Strict):
@@ -284,20 +282,20 @@ class TrainingSettings(_Strict):
 
     Attributes:
         save_every_steps: Steps between kept training states, from which a stopped training goes
-            on. Unset: a tenth of the training, and a minute at least.
-        keep_states: States kept while training; the older ones are removed.
+            on. Unset: a tenth of the training's steps, and as many as take a minute.
+        keep_states: Number of states that are kept while training; older ones are removed.
         report_to: Trackers that get the curves besides Dagster: ``wandb``, ``mlflow``. They are
             reached by their own environment variables (``WANDB_API_KEY``, ``MLFLOW_TRACKING_URI``).
-        gpu_usd_per_hour: Price of one GPU for an hour, for the cost of a checkpoint. Unset: no
-            cost is told.
-        peak_tflops: Peak of one device in TFLOP/s at the precision of training, for MFU. Unset:
-            known for the usual GPUs, else no MFU is told.
-        checkpoints_url: Where checkpoints and training states are kept: a folder, or an fsspec
-            URL (``s3://bucket/checkpoints``). Unset: ``<home>/checkpoints``.
+        gpu_usd_per_hour: Price of one GPU for an hour, for the cost of a checkpoint. Unset: a
+            checkpoint has no cost.
+        peak_tflops: Peak of one device in TFLOP/s at the precision of training, for MFU. Unset: the
+            usual GPUs have a known peak, and others no MFU.
+        checkpoints_url: Folder or fsspec URL (``s3://bucket/checkpoints``) of checkpoints and
+            training states. Unset: ``<home>/checkpoints``.
         scratch: Folder on the trainer's disk to work in where ``checkpoints_url`` is remote.
             Unset: the system's temporary folder.
-        download: Fetch base models that are not on this machine from the Hugging Face hub; gated
-            ones need ``HF_TOKEN``.
+        download: Whether base models that are not on this machine are fetched from the Hugging Face
+            hub; gated ones need ``HF_TOKEN``.
     """
 
     save_every_steps: int | None = Field(None, ge=1)
@@ -311,19 +309,19 @@ class TrainingSettings(_Strict):
 
 
 class LauncherSettings(_Strict):
-    """What every launcher is told; the settings of each are a child of this.
+    """Settings that all launchers have; the settings of each launcher are a child of this.
 
     Attributes:
-        kinds: Values of ``launcher.kind`` that mean it; none: the name of its table.
+        kinds: Values of ``launcher.kind`` that mean this launcher; none: the name of its table.
         implementation: The launcher's class, as ``module:name``.
-        jobs_url: Where job files are and reports come back, as an fsspec URL. Unset:
+        jobs_url: Folder or fsspec URL of job files and of the reports that come back. Unset:
             ``<home>/jobs``.
-        grace_s: What a job has between SIGTERM and SIGKILL, for keeping its state.
-        retries: Further attempts after a crash that is neither an error of the job nor for want
-            of memory. Preemption and eviction do not count.
-        poll_s: Time between two looks at a job.
-        patience_s: How long the place may answer nothing but errors before a run gives up, which
-            leaves the job to the next one.
+        grace_s: Seconds that a job has between SIGTERM and SIGKILL, for keeping its state.
+        retries: Further attempts after a crash, unless the job itself is at fault or memory ran
+            out. Preemption and eviction do not count.
+        poll_s: Seconds between two looks at a job.
+        patience_s: Seconds of nothing but errors after which a run gives up, and leaves the job to
+            the next run.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ()
@@ -340,21 +338,22 @@ class LauncherSettings(_Strict):
 
 
 class KubernetesLauncher(LauncherSettings):
-    """The Jobs that trainings and answerings are on Kubernetes.
+    """Settings of the Jobs in which trainings and answerings run on Kubernetes.
 
     Attributes:
-        image: The trainer's image, by digest (``NAME@sha256:…``): a tag may be moved while a
-            training is to go on.
-        namespace: Where the Jobs are.
-        kubeconfig: How the API is reached. Unset: ``KUBECONFIG``, else as a pod reaches it.
+        image: The trainer's image, by digest (``NAME@sha256:…``), because a tag may be moved before
+            a training goes on.
+        namespace: Namespace of the Jobs.
+        kubeconfig: File that says how the API is reached. Unset: ``KUBECONFIG``, else the API is
+            reached as from inside a pod.
         context: Context of the kubeconfig. Unset: its current one.
         service_account: Account of the pods; it needs no rights, and its token is not mounted.
         home_claim: Volume claim that is the home, mounted at its path.
         claims: Further volume claims, by the path that each is mounted at.
-        env: Environment of the pods, for what is no secret.
-        env_secrets: Secrets whose keys become environment of the pods.
+        env: Environment variables of the pods that are no secrets.
+        env_secrets: Secrets whose keys become environment variables of the pods.
         image_pull_secrets: Secrets to pull the image with.
-        gpus: GPUs of a pod, one process each; 0 trains on its CPUs.
+        gpus: GPUs of a pod, each with a process of its own; with 0 a pod trains on its CPUs.
         gpu_resource: What the cluster calls a GPU.
         nodes: Pods of a training with ``kubernetes_multinode``.
         cpu: CPUs that a pod asks for.
@@ -367,8 +366,8 @@ class KubernetesLauncher(LauncherSettings):
         user: User and group that the pods run as.
         schedule_within_s: Longest that a pod may wait for a node.
         start_within_s: Longest from its node to its start, most of which is pulling the image.
-        deadline_s: Longest that a Job may take, all attempts together.
-        keep_s: How long a failed Job stays there to be looked at.
+        deadline_s: Longest that a Job may take, with all its attempts.
+        keep_s: Seconds that a failed Job stays there to be looked at.
     """
 
     kinds = ("kubernetes", "kubernetes_multinode")
@@ -402,17 +401,17 @@ class KubernetesLauncher(LauncherSettings):
 
     @field_validator("env")
     @classmethod
-    def _no_secrets(cls, named: Mapping[str, str]) -> Mapping[str, str]:
-        for name in named:
+    def _no_secrets(cls, variables: Mapping[str, str]) -> Mapping[str, str]:
+        for name in variables:
             if SECRET_NAME.search(name.upper()):
                 raise ValueError(
                     f"{name} looks like a secret, which would stand in each Job for all to read; "
                     "put it into a Secret, and name that in env_secrets"
                 )
-        return named
+        return variables
 
     def must_fit(self, kind: str) -> None:
-        """One node or several, as the kind says."""
+        """Raise a ``ValueError`` where the number of nodes is not one that the kind has."""
         if kind == "kubernetes_multinode" and self.nodes == 1:
             raise ValueError("kind 'kubernetes_multinode' needs nodes of 2 or more")
         if kind == "kubernetes" and self.nodes > 1:
@@ -425,10 +424,12 @@ class Launcher(_Strict):
     Each launcher but the local one has a field, which is the table of its settings.
 
     Attributes:
-        kind: ``local``: a process here. ``kubernetes``: a Job of one pod. ``kubernetes_multinode``:
-            trainings are a Job of several pods, one a node; answerings are one of one.
-        processes: Processes of a training here, one a device. Unset: one a visible GPU.
-        kubernetes: The Jobs; needed where the kind says so.
+        kind: ``local`` runs a process here, ``kubernetes`` a Job of one pod, and
+            ``kubernetes_multinode`` a Job of several pods for a training, one on each node, and of
+            one pod for an answering.
+        processes: Processes of a training here, one for each device. Unset: one for each visible
+            GPU.
+        kubernetes: Settings of the Jobs, which both kinds of Kubernetes need.
     """
 
     kind: str = "local"
@@ -437,13 +438,13 @@ class Launcher(_Strict):
 
     @classmethod
     def tables(cls) -> dict[str, str]:
-        """Name of its table by each kind that has one."""
+        """Name of the settings' table, by each kind that has one."""
         return {
             kind: name
             for name, field in cls.model_fields.items()
-            for each in get_args(field.annotation)
-            if isinstance(each, type) and issubclass(each, LauncherSettings)
-            for kind in each.kinds or (name,)
+            for settings in get_args(field.annotation)
+            if isinstance(settings, type) and issubclass(settings, LauncherSettings)
+            for kind in settings.kinds or (name,)
         }
 
     @model_validator(mode="after")
@@ -470,18 +471,18 @@ class Judging(_Strict):
     """How answers are judged.
 
     Attributes:
-        pair: What the judge is asked of two models' answers: two ``scores`` from 1 to 10, a
-            ``choice`` of A, B or a tie turn by turn (FastChat), or a ``preference`` read from the
+        pair: What the judge is asked about two models' answers: two ``scores`` from 1 to 10, a
+            ``choice`` of A, B or a tie for each turn (FastChat), a ``preference`` read from the
             probability of a label (AlpacaEval), or a protocol that another package adds. Unset:
-            ``scores`` of a judge whose text is read, ``preference`` of one whose token
-            probabilities are.
-        prompts: ``own`` words, or those of ``fastchat``'s file ``judge_prompts.jsonl`` in the home
-            or its ``benchmarks/mt_bench``, for single answers and for ``choice``. Unset: FastChat's
-            where the file is there, the judge's text is read, and no question has more than the
-            two turns that they are made for.
-        stop_early: Stop asking about a matchup's questions when the answer is clear.
-        stop_level: Confidence of the interval that must leave out 50 %; it holds however often it
-            is looked at.
+            ``scores`` where the judge's text is read, ``preference`` where its token probabilities
+            are.
+        prompts: ``own`` prompts, or those of ``fastchat``'s file ``judge_prompts.jsonl`` in the
+            home or its ``benchmarks/mt_bench``, for single answers and for ``choice``. Unset:
+            FastChat's, where the file is there, the judge's text is read, and no question has more
+            than the two turns that they are made for.
+        stop_early: Whether a matchup's questions are left out once its winner is clear.
+        stop_level: Confidence of the interval that must exclude 50 %; it holds however often the
+            interval is looked at.
         batch: Questions between two looks at the interval.
     """
 
@@ -497,14 +498,14 @@ class Settings(BaseSettings):
 
     Attributes:
         home: Folder that everything lives under.
+        lake_url: Folder or fsspec URL of the tables. Unset: ``<home>/lake``.
+        replies_url: SQLAlchemy URL of the store of models' replies, for instance
+            ``postgresql+psycopg://user@host/opencs``. Unset: ``<home>/llm/replies.sqlite``.
         models_dir: Folder of the embedded models, which homes may share. Unset: ``<home>/models``.
         dagster_home: Folder with the ``dagster.yaml`` of an instance that others run, as on a
             cluster. Unset: ``<home>/dagster``, where a configuration is made if there is none.
-        lake_url: Where the tables are: a folder or any fsspec URL. Unset: ``<home>/lake``.
-        replies_url: Where the models' replies are kept, as an SQLAlchemy URL, for instance
-            ``postgresql+psycopg://user@host/opencs``. Unset: ``<home>/llm/replies.sqlite``.
         profile: ``corrected``, or ``faithful`` to the published code.
-        roles: Endpoints by role.
+        roles: Settings of each role's endpoint.
         budget: Ceilings for money.
         landing: What happens with new data.
         method: The method's settings.
@@ -595,7 +596,7 @@ class Settings(BaseSettings):
 
 
 def home_folder(home: Path | str | None = None) -> Path:
-    """The home: the argument, else ``OPENCS_HOME``, else ``.opencs`` here; absolute."""
+    """Absolute path of the home: the argument, else ``OPENCS_HOME``, else ``.opencs`` here."""
     return Path(home or os.environ.get("OPENCS_HOME") or ".opencs").expanduser().absolute()
 
 
@@ -603,13 +604,13 @@ def loaded(group: str) -> Mapping[str, Any]:
     """What installed packages add by their entry points of a group, by name.
 
     Raises:
-        SettingsError: One can't be imported; the message names its package.
+        SettingsError: An entry can't be imported; the message names its package.
     """
     added = {}
     for entry in entry_points(group=group):
         try:
             added[entry.name] = entry.load()
-        except Exception as error:  # whatever another package's code raises
+        except Exception as error:  # Another package's code may raise anything.
             package = entry.dist.name if entry.dist else "a package"
             raise SettingsError(
                 f"{package} adds {entry.name!r} to {group} ({entry.value}), which can't be loaded: "
@@ -621,16 +622,14 @@ def loaded(group: str) -> Mapping[str, Any]:
 @cache
 def launcher_class() -> type[Launcher]:
     """``Launcher`` with a table for each launcher that an installed package brings."""
-    brought: Any = {name: (table | None, None) for name, table in loaded(LAUNCHERS).items()}
-    return create_model("Launcher", __base__=Launcher, **brought) if brought else Launcher
+    tables: Any = {name: (table | None, None) for name, table in loaded(LAUNCHERS).items()}
+    return create_model("Launcher", __base__=Launcher, **tables) if tables else Launcher
 
 
 def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
-    """Read the settings of a home.
+    """Read the settings of a home, which is that of ``home_folder`` where it is unset.
 
-    Args:
-        home: The home; unset: see ``home_folder``.
-        overrides: Settings that win over file and environment.
+    Overrides win over environment and file.
 
     Raises:
         SettingsError: An unknown or invalid setting; the message names each with its path.
@@ -638,12 +637,12 @@ def load_settings(home: Path | str | None = None, **overrides: Any) -> Settings:
     folder = home_folder(home)
     toml = folder / "settings.toml"
     launcher = launcher_class()
-    declared: dict[str, Any] = {"_toml": toml, "__module__": Settings.__module__}
+    attributes: dict[str, Any] = {"_toml": toml, "__module__": Settings.__module__}
     if launcher is not Launcher:
-        declared |= {"__annotations__": {"launcher": launcher}, "launcher": launcher()}
-    bound = type("Settings", (Settings,), declared)
+        attributes |= {"__annotations__": {"launcher": launcher}, "launcher": launcher()}
+    settings_class = type("Settings", (Settings,), attributes)
     try:
-        return bound(home=folder, **overrides)  # type: ignore[no-any-return]
+        return settings_class(home=folder, **overrides)  # type: ignore[no-any-return]
     except ValidationError as error:
         lines = [
             f"  {': '.join(filter(None, ('.'.join(map(str, item['loc'])), item['msg'])))}"

@@ -20,7 +20,7 @@ class ClusterRunLauncher(K8sRunLauncher):  # type: ignore[misc]
     """Launches runs as Kubernetes Jobs; ``dagster.yaml`` names it."""
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether a run's pod works; of a run that was started by hand, the pod that it is in."""
+        """Whether a run's pod works; a run that was started by hand is in the pod it notes."""
         process = process_of(run)
         if process is None or STARTED_BY_HAND_TAG not in run.tags:
             health: CheckRunHealthResult = super().check_run_worker_health(run)
@@ -32,7 +32,7 @@ class ClusterRunLauncher(K8sRunLauncher):  # type: ignore[misc]
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def _pod_works(self, name: str) -> bool:
-        """Whether the pod with this name is there and has not ended; yes where nobody can tell."""
+        """Whether the pod of this name is there and has not ended; true where nobody can tell."""
         try:
             pod = self._api_client.core_api.read_namespaced_pod(name, self.job_namespace)
         except ApiException as error:

@@ -9,9 +9,9 @@ certainly dead and nothing else: a run whose process can't be seen from here is 
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -25,7 +25,7 @@ from resources.processes import (
     this_process,
 )
 
-# Dagster's UI hides tags that begin so; these say nothing to a person.
+# Dagster's UI hides tags that begin like these, which say nothing to a person.
 PROCESS_TAG = ".dagster/opencs_process"
 LAUNCHER_TAG = ".dagster/opencs_launcher"
 STARTED_BY_HAND_TAG = ".dagster/opencs_started_by_hand"
@@ -40,22 +40,16 @@ FINISHED = [
     dg.DagsterRunStatus.CANCELED,
 ]
 _CODE_SERVER_TAG = ".dagster/grpc_info"
-# A launched run whose code server is gone already gets so long to say its process id.
+# Seconds that a launched run has to tell its process id, where its code server is gone already.
 _SILENT_S = 15.0
-# A process that can't be seen from here gets so long to end after its run.
+# Seconds that a process which can't be seen from here has to end after its run.
 _AFTER_END_S = 60.0
 _SHORT_ID = 8
 
 
 @dataclass(frozen=True)
 class DeadRun:
-    """A run whose process is gone.
-
-    Attributes:
-        run_id: Its id.
-        job: Its job.
-        process: Its process, where it had come so far as to note it.
-    """
+    """A run whose process is gone; the process is unknown where the run died before noting it."""
 
     run_id: str
     job: str
@@ -66,19 +60,6 @@ class DeadRun:
         """The run as a person reads it, with what became of its process."""
         gone = f"its process {self.process.pid} is gone" if self.process else "its process is gone"
         return f"run {short(self.run_id)} of {self.job} died ({gone})"
-
-
-@dataclass(frozen=True)
-class Held:
-    """What one run holds.
-
-    Attributes:
-        run_id: The run.
-        pools: Pools in which it has a place or waits for one.
-    """
-
-    run_id: str
-    pools: frozenset[str] = field(default_factory=frozenset)
 
 
 def note_process(run_id: str) -> Mapping[str, str]:
@@ -99,13 +80,10 @@ def process_of(run: dg.DagsterRun) -> Process | None:
 def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """End the runs whose process is gone, and free what ended runs still hold.
 
-    Args:
-        instance: The home's instance.
-
     Returns:
-        A sentence for each run that was ended or had something to be freed.
+        A sentence for each run that was ended or held something.
     """
-    held = held_by_run(instance)
+    pools_by_run = held_by_run(instance)
     lines = []
     for run, dead in dead_runs(instance):
         text = f"{dead.name}: failed it"
@@ -114,12 +92,13 @@ def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_canceled(run, message=dead.name)
         else:
             instance.report_run_failed(run, dead.name)
-        pools = held.pop(run.run_id, Held(run.run_id)).pools
+        pools = pools_by_run.pop(run.run_id, set())
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         lines.append(f"{text}{' and freed what it held' + _pools(pools) if pools else ''}")
-    for over in ended_holders(instance, held):
-        instance.event_log_storage.free_concurrency_slots_for_run(over.run_id)
-        lines.append(f"run {short(over.run_id)} has ended: freed what it held{_pools(over.pools)}")
+    for run_id in ended_holders(instance, pools_by_run):
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        pools = pools_by_run[run_id]
+        lines.append(f"run {short(run_id)} has ended: freed what it held{_pools(pools)}")
     return lines
 
 
@@ -127,10 +106,10 @@ def dead_runs(instance: dg.DagsterInstance) -> Iterator[tuple[dg.DagsterRun, Dea
     """The unfinished runs whose process is certainly gone."""
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         if is_dead(instance, run):
-            # Looked at once more: it may have come to its end meanwhile.
-            now = instance.get_run_by_id(run.run_id)
-            if now is not None and now.status in UNFINISHED:
-                yield now, DeadRun(run.run_id, run.job_name, process_of(run))
+            # The run is read once more, because it may have ended meanwhile.
+            latest = instance.get_run_by_id(run.run_id)
+            if latest is not None and latest.status in UNFINISHED:
+                yield latest, DeadRun(run.run_id, run.job_name, process_of(run))
 
 
 def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
@@ -154,8 +133,8 @@ def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return time.time() - launched > _SILENT_S and _code_server_is_gone(run)
 
 
-def held_by_run(instance: dg.DagsterInstance) -> dict[str, Held]:
-    """What each run holds in the pools, or waits for there."""
+def held_by_run(instance: dg.DagsterInstance) -> dict[str, set[str]]:
+    """The pools in which each run has a place or waits for one, by run id."""
     pools: dict[str, set[str]] = {}
     storage = instance.event_log_storage
     infos = storage.get_concurrency_infos(sorted(storage.get_concurrency_keys()))
@@ -163,28 +142,28 @@ def held_by_run(instance: dg.DagsterInstance) -> dict[str, Held]:
         claimed = {slot.run_id for slot in info.claimed_slots}
         for run_id in claimed | {step.run_id for step in info.pending_steps}:
             pools.setdefault(run_id, set()).add(name)
-    return {run_id: Held(run_id, frozenset(names)) for run_id, names in pools.items()}
+    return pools
 
 
-def ended_holders(instance: dg.DagsterInstance, held: Mapping[str, Held]) -> Iterator[Held]:
-    """The runs among these that have ended, or are no longer known, and hold something still."""
-    if not held:
+def ended_holders(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Iterator[str]:
+    """The runs among these holders that have ended, or that Dagster no longer knows."""
+    if not run_ids:
         return
     records = {
         record.dagster_run.run_id: record
-        for record in instance.get_run_records(dg.RunsFilter(run_ids=sorted(held)))
+        for record in instance.get_run_records(dg.RunsFilter(run_ids=sorted(run_ids)))
     }
-    for run_id, each in held.items():
+    for run_id in run_ids:
         record = records.get(run_id)
         if record is None:
-            yield each
+            yield run_id
         elif record.dagster_run.status in FINISHED:
             process = process_of(record.dagster_run)
             alive = None if process is None else lives(process)
             late = time.time() - (record.end_time or 0.0) > _AFTER_END_S
             # A run that was canceled by force may have a process that is still ending its work.
             if alive is False or process == this_process() or (alive is None and late):
-                yield each
+                yield run_id
 
 
 def holders(instance: dg.DagsterInstance, pool: str) -> list[str]:
@@ -210,19 +189,19 @@ def _whereabouts(run: dg.DagsterRun) -> str:
     return f"{run.job_name}, process {process.pid}{place}"
 
 
-def _pools(pools: frozenset[str]) -> str:
+def _pools(pools: Collection[str]) -> str:
     if not pools:
         return ""
     return f" (pool{'s' if len(pools) > 1 else ''} {', '.join(sorted(pools))})"
 
 
 def _note(run_id: str) -> str:
-    """This process as a tag's value; with the run's id, since a repeated run inherits the tags."""
+    """This process as a tag's value, with the run's id: a repeated run inherits the tags."""
     return json.dumps({"run": run_id, **this_process().as_dict()})
 
 
 def _noted(run: dg.DagsterRun, name: str) -> Process | None:
-    """The process that a run's own tag names; an inherited one names none."""
+    """The process that a run's own tag names; ``None`` where the tag is inherited or absent."""
     values = _tag(run, name)
     return read_process(values) if values.pop("run", None) == run.run_id else None
 
@@ -236,7 +215,7 @@ def _tag(run: dg.DagsterRun, name: str) -> dict[str, Any]:
 
 
 def _reported_pid(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
-    """The process id that Dagster itself reported of a run last."""
+    """The last process id that Dagster itself reported for a run."""
     pid = None
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event

@@ -36,7 +36,7 @@ class OneProcessExecutor(InProcessExecutor):
         instance.add_run_tags(run_id, dict(note_process(run_id)))
         for line in free_dead_runs(instance):
             plan_context.log.warning(line)
-        # From here on it is what Dagster's own executor does, with other pools.
+        # The rest is what Dagster's own executor does, with other pools.
         yield dg.DagsterEvent.engine_event(
             plan_context,
             f"Executing steps in process (pid: {os.getpid()})",
@@ -62,12 +62,9 @@ class OneProcessExecutor(InProcessExecutor):
 
 
 class WatchedPools(InstanceConcurrencyContext):
-    """A run's places in the pools, whose waits are told, looked after, and ended by a signal.
+    """A run's places in the pools; a wait for one is logged, frees dead runs, and ends by a signal.
 
-    Args:
-        instance: The instance that has the pools.
-        run: The run.
-        log: Told for what the run waits, and what was freed.
+    The log is told for what the run waits, and what was freed.
     """
 
     def __init__(self, instance: dg.DagsterInstance, run: dg.DagsterRun, log: Any) -> None:
@@ -88,7 +85,7 @@ class WatchedPools(InstanceConcurrencyContext):
         if check_captured_interrupt():
             raise dg.DagsterExecutionInterruptedError
         now = time.time()
-        # Dagster would look again after up to 15 s.
+        # Dagster itself would look again only after up to 15 s.
         self._pending_timeouts[step_key] = min(
             self._pending_timeouts[step_key], now + _LOOK_EVERY_S
         )
@@ -101,13 +98,13 @@ class WatchedPools(InstanceConcurrencyContext):
     def _look(self, pool: str, step_key: str) -> None:
         for line in free_dead_runs(self._instance):
             self._log.warning(line)
-        by = holders(self._instance, pool)
-        if by:
-            wait = f"which {' and '.join(by)} hold{'s' if len(by) == 1 else ''}"
+        runs = holders(self._instance, pool)
+        if runs:
+            wait = f"which {' and '.join(runs)} hold{'s' if len(runs) == 1 else ''}"
         elif self._instance.event_log_storage.get_concurrency_info(pool).slot_count == 0:
             wait = "which lets no run in: its limit is 0"
         else:
-            # It has just been freed; the next look takes the place.
+            # A place has just become free; the next look takes it.
             return
         if self._waits.get(step_key) != wait:
             self._waits[step_key] = wait
@@ -122,7 +119,7 @@ def _run_steps(job_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEven
 
 @dg.executor(name="in_process", config_schema=IN_PROC_CONFIG)
 def one_process_executor(init: dg.InitExecutorContext) -> dg.Executor:
-    """All steps in the process of the run, as Dagster's own; a wait for a pool is visible."""
+    """Runs all steps in the run's process, like Dagster's own executor; waits are visible."""
     plain: Any = dg.in_process_executor.executor_creation_fn
     own = plain(init)
     return OneProcessExecutor(own.retries, own.step_dependency_config)

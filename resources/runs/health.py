@@ -1,6 +1,6 @@
 """How Dagster's instance fares: damaged databases, dead runs, held pools, the queue, the daemon.
 
-Only looks; what is to be done about it is said by ``opencs doctor``.
+Nothing here changes anything; ``opencs doctor`` says what is to be done.
 """
 
 import sqlite3
@@ -17,12 +17,7 @@ from resources.runs.dead import dead_runs, ended_holders, held_by_run, holders
 
 @dataclass(frozen=True)
 class Queue:
-    """Runs that wait to be launched.
-
-    Attributes:
-        runs: How many.
-        oldest_s: Seconds that the first of them has waited; 0 without one.
-    """
+    """Number of runs that wait to be launched, and seconds that the oldest has waited (or 0)."""
 
     runs: int
     oldest_s: float
@@ -30,12 +25,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class Growth:
-    """How large a folder has become.
-
-    Attributes:
-        bytes: Bytes of all its files.
-        days: Days since its oldest file was written.
-    """
+    """Bytes of all files of a folder, and days since the oldest of them was written."""
 
     bytes: int
     days: float
@@ -46,17 +36,17 @@ def damaged_databases(folder: Path) -> dict[Path, str]:
     damaged = {}
     for path in sorted(folder.rglob("*.db")):
         try:
-            # Not to be written to: a damaged file stays as it is, for whoever wants to rescue it.
+            # It is opened read-only, so that a damaged file stays as it is for its rescue.
             with closing(
                 sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
             ) as connection:
-                (said,) = connection.execute("pragma quick_check(1)").fetchone()
+                (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
         except sqlite3.OperationalError as error:
-            said = "ok" if "locked" in str(error) else str(error)
+            verdict = "ok" if "locked" in str(error) else str(error)
         except sqlite3.DatabaseError as error:
-            said = str(error)
-        if said != "ok":
-            damaged[path] = str(said)
+            verdict = str(error)
+        if verdict != "ok":
+            damaged[path] = str(verdict)
     return damaged
 
 
@@ -77,7 +67,7 @@ def held_pools(instance: dg.DagsterInstance) -> Mapping[str, list[str]]:
 
 def stale_holders(instance: dg.DagsterInstance) -> list[str]:
     """Runs that have ended and still hold a place in a pool."""
-    return [held.run_id for held in ended_holders(instance, held_by_run(instance))]
+    return list(ended_holders(instance, held_by_run(instance)))
 
 
 def queue(instance: dg.DagsterInstance) -> Queue:
@@ -88,18 +78,18 @@ def queue(instance: dg.DagsterInstance) -> Queue:
 
 
 def daemon_silent_s(instance: dg.DagsterInstance) -> float | None:
-    """Seconds since the daemon was heard of last; ``None`` where it never was."""
-    heard = [heartbeat.timestamp for heartbeat in instance.get_daemon_heartbeats().values()]
-    return max(time.time() - max(heard), 0.0) if heard else None
+    """Seconds since the daemon's last heartbeat; ``None`` where there never was one."""
+    beats = [heartbeat.timestamp for heartbeat in instance.get_daemon_heartbeats().values()]
+    return max(time.time() - max(beats), 0.0) if beats else None
 
 
 def growth(folder: Path) -> Growth:
     """Size of a folder, and in how many days it came to that."""
-    sizes, oldest = 0, time.time()
+    total_size, oldest = 0, time.time()
     for size, written in _files(folder):
-        sizes += size
+        total_size += size
         oldest = min(oldest, written)
-    return Growth(sizes, (time.time() - oldest) / 86_400)
+    return Growth(total_size, (time.time() - oldest) / 86_400)
 
 
 def _files(folder: Path) -> Iterator[tuple[int, float]]:
@@ -109,5 +99,5 @@ def _files(folder: Path) -> Iterator[tuple[int, float]]:
                 state = path.stat()
                 yield state.st_size, state.st_mtime
         except OSError:
-            # It went while it was looked at.
+            # The file was removed while it was looked at.
             continue

@@ -9,31 +9,28 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-# The servers that ``dagster dev`` starts; one that somebody starts by hand has no such pipe.
+# Modules of the servers that ``dagster dev`` starts, and the option that it alone starts them with.
 _SERVERS = ("dagster_webserver", "dagster._daemon")
 _STARTED_BY_DEV = "--shutdown-pipe"
 _END_WITHIN_S = 5.0
 
 
 def end_leftovers(instance: Path) -> list[str]:
-    """End the servers of an instance whose ``dagster dev`` is gone.
-
-    Args:
-        instance: The instance's folder.
+    """End the servers of an instance's folder whose ``dagster dev`` is gone.
 
     Returns:
-        A sentence for each that was ended.
+        A sentence for each process that was ended.
     """
-    left = [process for process in psutil.process_iter() if _is_left_over(process, instance)]
-    for process in left:
+    servers = [process for process in psutil.process_iter() if _is_left_over(process, instance)]
+    for process in servers:
         process.terminate()
-    _, stubborn = psutil.wait_procs(left, timeout=_END_WITHIN_S)
+    _, stubborn = psutil.wait_procs(servers, timeout=_END_WITHIN_S)
     for process in stubborn:
         process.kill()
     psutil.wait_procs(stubborn, timeout=_END_WITHIN_S)
     return [
         f"ended process {process.pid}, which a UI that was killed had left behind"
-        for process in left
+        for process in servers
     ]
 
 

@@ -11,17 +11,17 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Dagster's monitor asks for it."""
+        """Dagster's monitor may ask whether a run's process lives."""
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run, and note where."""
+        """Launch a run, after noting which process starts it."""
         run_id = context.dagster_run.run_id
         self._instance.add_run_tags(run_id, dict(note_launcher(run_id)))
         super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether a run's process lives; one that can't be seen from here is taken to."""
+        """Whether a run's process lives; true for a process that can't be seen from here."""
         if is_dead(self._instance, run):
             return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone")
         return CheckRunHealthResult(WorkerStatus.RUNNING)

@@ -8,13 +8,10 @@ from resources.llm.store import chunked
 class Claims:
     """The batches that this process takes forward, and no other.
 
-    Args:
-        shared: What processes share.
-        ledger: The batches in the store.
-
     Attributes:
-        mine: Those batches by id.
-        others: Batches of other processes that hold calls needed here.
+        shared: What processes share, claims among it.
+        mine: The batches of this process, by id.
+        others: Ids of other processes' batches that hold calls needed here.
     """
 
     def __init__(self, shared: Coordination, ledger: Ledger) -> None:
@@ -24,10 +21,10 @@ class Claims:
         self.others: set[str] = set()
 
     def take(self, batch_id: str) -> Batch | None:
-        """Claim an open batch with its calls; ``None`` where somebody else has it or it is done."""
+        """Claim an open batch with its calls; ``None`` where another has it or it is done."""
         if not self.shared.claim([_claim(batch_id)]):
             return None
-        # Read now: its owner may have brought it forward up to the moment that it was let go.
+        # It is read only now, because its owner may have worked on it until it let the claim go.
         batch = self._ledger.find(batch_id)
         if batch is None or batch.state == "done":
             self.shared.claim([], [_claim(batch_id)])
@@ -43,24 +40,24 @@ class Claims:
         self.mine[batch.batch_id] = batch
 
     def still_has(self, batch: Batch) -> bool:
-        """Whether a batch is this process's yet; where not, it is one of the others' now."""
+        """Whether a batch is still this process's; where not, it now counts among the others."""
         if self.shared.claim([_claim(batch.batch_id)]):
-            found = self._ledger.find(batch.batch_id)
-            if found is not None and found.state == batch.state:
+            stored = self._ledger.find(batch.batch_id)
+            if stored is not None and stored.state == batch.state:
                 return True
-            # Another process had it in between, and brought it forward or to its end.
+            # Another process had the batch in between, and brought it forward or to its end.
             self.shared.claim([], [_claim(batch.batch_id)])
         self.mine.pop(batch.batch_id)
         self.others.add(batch.batch_id)
         return False
 
     def close(self, batch: Batch, detail: str) -> None:
-        """A batch is done; its calls may be asked for again where they have no reply."""
+        """Mark a batch as done; its calls without a reply may be asked again."""
         self._ledger.change(batch, state="done", detail=detail)
         self.let_go(batch)
 
     def let_go(self, batch: Batch) -> None:
-        """Give back a batch and those of its calls that are this process's."""
+        """Give up the claims of a batch and of its calls."""
         self.mine.pop(batch.batch_id, None)
         if batch.sheet is not None:
             batch.sheet.close()

@@ -1,18 +1,16 @@
-"""Following batches to their end, this process's and those of others with calls needed here."""
+"""Following batches to their end: those of this process, and others that hold calls needed here."""
 
 import time
-from collections.abc import Callable
 from contextlib import closing
 
-from resources.llm.batch.claims import Claims
-from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger
+from resources.llm.batch.batching import Batching
+from resources.llm.batch.ledger import AT_ONCE, Batch
 from resources.llm.batch.pauses import sleep
-from resources.llm.batch.provider import Provider, Refused, Seen, Unreached, denies_batches
+from resources.llm.batch.provider import Refused, Seen, Unreached, denies_batches
 from resources.llm.batch.results import Keeper, ResultReader
 from resources.llm.batch.sending import ABANDONED, adopt
 from resources.llm.batch.sheet import Sheet
 from resources.llm.batch.spool import Spool
-from resources.llm.batch.stage import BatchStage
 from resources.llm.request import provider_of
 from resources.llm.store import chunked
 
@@ -20,39 +18,21 @@ from resources.llm.store import chunked
 POLL_S = 5.0
 _MOST_POLL_S = 60.0
 _POLL_GROWTH = 1.5
-# A provider that could not be asked for so long is given up; the batch can be taken up later.
+# Seconds without an answer after which a provider is given up; the batch can be taken up later.
 _PATIENCE_S = 900.0
 _OVER = frozenset({"completed", "expired", "cancelled"})
 
 
 class BatchFollower:
-    """Looks at batches until they are over, and reads them.
+    """Looks at batches until they are over, and keeps their replies."""
 
-    Args:
-        stage: Who asks, and of which model.
-        ledger: The batches in the store.
-        claims: The batches that this process takes forward.
-        provider: The provider.
-        keeper: Takes the replies.
-        say: Takes a line about a batch for a person.
-    """
-
-    def __init__(
-        self,
-        stage: BatchStage,
-        *,
-        ledger: Ledger,
-        claims: Claims,
-        provider: Provider,
-        keeper: Keeper,
-        say: Callable[[Batch, str], None],
-    ) -> None:
-        self._stage = stage
-        self._ledger = ledger
-        self._claims = claims
-        self._provider = provider
+    def __init__(self, batching: Batching, keeper: Keeper) -> None:
+        self._stage = batching.stage
+        self._ledger = batching.ledger
+        self._claims = batching.claims
+        self._provider = batching.provider
+        self._say = batching.say
         self._keeper = keeper
-        self._say = say
 
     def wait(self) -> None:
         """Look at the batches until none is left that holds a call needed here."""
@@ -62,8 +42,8 @@ class BatchFollower:
                 self._look(batch)
             for batch_id in list(self._claims.others):
                 self._follow(batch_id)
-            for batch in [each for each in self._claims.mine.values() if not each.needed]:
-                # Somebody's, for calls that are not wanted now: one look was enough.
+            for batch in [batch for batch in self._claims.mine.values() if not batch.needed]:
+                # One look is enough at a batch without calls that this stage needs.
                 self._claims.let_go(batch)
             if self._claims.mine or self._claims.others:
                 sleep(pause)
@@ -78,7 +58,7 @@ class BatchFollower:
                 self._failed(batch, seen)
             elif seen.status in _OVER:
                 self._read(batch, seen)
-            # Only now: its files too were to be had.
+            # The provider counts as reached only when it has given the files too.
             batch.unreached_since = None
         except Unreached as error:
             now = time.monotonic()
@@ -122,14 +102,14 @@ class BatchFollower:
 
     def _tell_counts(self, batch: Batch, seen: Seen) -> None:
         counts = (seen.status, seen.completed, seen.failed)
-        if counts == batch.told:
+        if counts == batch.reported_counts:
             return
-        batch.told = counts
+        batch.reported_counts = counts
         failed = f", {seen.failed:,} failed" if seen.failed else ""
         self._say(batch, f"{seen.completed:,}/{seen.total:,} done{failed} ({seen.status})")
 
     def _failed(self, batch: Batch, seen: Seen) -> None:
-        """The provider did not begin with a batch: say why."""
+        """Close a batch that the provider did not begin with, and say why."""
         sheet = self._sheet_of(batch, seen)
         reasons = "; ".join(
             {problem.words(self._provider.key, sheet): None for problem in seen.problems[:3]}
@@ -141,7 +121,7 @@ class BatchFollower:
         self._say(batch, f"failed ({reason}); its calls are sent the ordinary way")
 
     def _read(self, batch: Batch, seen: Seen) -> None:
-        """Keep the replies of a batch that is over. What is there already stays as it is."""
+        """Keep the replies of a batch that is over, and close it."""
         keys = self._ledger.keys(batch.batch_id)
         sheet = self._sheet_of(batch, seen)
         reader = ResultReader(batch, keys, sheet, seen.version, self._stage.price)
@@ -155,7 +135,7 @@ class BatchFollower:
         self._say(batch, summary)
 
     def _downloaded(self, batch: Batch, file_id: str) -> Spool:
-        """A file of the provider's, on disk here; empty where the provider has it no more."""
+        """A copy of a provider's file; empty where the provider does not have it any more."""
         spool = Spool(self._stage.folder)
         try:
             self._provider.download(file_id, spool)
@@ -166,13 +146,13 @@ class BatchFollower:
         return spool
 
     def _sheet_of(self, batch: Batch, seen: Seen) -> Sheet | None:
-        """A batch's requests: written here, else as the provider has them."""
+        """A batch's requests as they were written here, else as the provider has them."""
         if batch.sheet is None and seen.input_file_id is not None:
             sheet = Sheet(self._stage.folder)
             try:
                 self._provider.download(seen.input_file_id, sheet)
             except Refused:
-                # Files are deleted after a while; the replies are good without.
+                # Providers delete files after a while; replies can be kept without their requests.
                 return None
             batch.sheet = sheet
         return batch.sheet

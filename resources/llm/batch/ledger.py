@@ -32,7 +32,7 @@ class Batch:
     detail: str | None = None
     sheet: Sheet | None = None
     needed: bool = False
-    told: tuple[str, int, int] | None = None
+    reported_counts: tuple[str, int, int] | None = None
     unreached_since: float | None = None
 
 
@@ -49,32 +49,32 @@ class Ledger:
 
     def open_ids(self, model: str, endpoint: str | None = None) -> list[str]:
         """Batches of a model that are not done, the oldest first."""
-        asked = sa.select(BATCHES.c.batch_id).where(
+        query = sa.select(BATCHES.c.batch_id).where(
             BATCHES.c.state != "done", BATCHES.c.model == model
         )
         if endpoint is not None:
-            asked = asked.where(BATCHES.c.endpoint == endpoint)
+            query = query.where(BATCHES.c.endpoint == endpoint)
         with self._database.reading() as connection:
-            return list(connection.scalars(asked.order_by(BATCHES.c.created_at)))
+            return list(connection.scalars(query.order_by(BATCHES.c.created_at)))
 
     def find(self, batch_id: str) -> Batch | None:
-        """A batch; ``None`` where there is none of the id."""
-        asked = sa.select(BATCHES).where(BATCHES.c.batch_id == batch_id)
+        """The batch of an id; ``None`` where there is none."""
+        query = sa.select(BATCHES).where(BATCHES.c.batch_id == batch_id)
         with self._database.reading() as connection:
-            row = connection.execute(asked).mappings().first()
+            row = connection.execute(query).mappings().first()
         return None if row is None else Batch(**row)
 
     def holding(self, keys: Sequence[str]) -> dict[str, str]:
-        """The open batch that a call stands in, by key; calls that stand in none are left out."""
-        listed = self._database.bound_keys(keys)
+        """Id of the open batch that holds each call, by key; calls that none holds are left out."""
+        parameters = self._database.bound_keys(keys)
         with self._database.reading() as connection:
-            return dict(connection.execute(self._holding, listed).tuples().all())
+            return dict(connection.execute(self._holding, parameters).tuples().all())
 
     def keys(self, batch_id: str) -> list[str]:
         """Keys of a batch's calls."""
-        asked = sa.select(BATCH_CALLS.c.reply_id).where(BATCH_CALLS.c.batch_id == batch_id)
+        query = sa.select(BATCH_CALLS.c.reply_id).where(BATCH_CALLS.c.batch_id == batch_id)
         with self._database.reading() as connection:
-            return list(connection.scalars(asked))
+            return list(connection.scalars(query))
 
     def add(self, batch: Batch, keys: Iterable[str]) -> None:
         """Write a batch down with its calls, in one durable step."""
@@ -85,7 +85,7 @@ class Ledger:
             connection.execute(BATCH_CALLS.insert(), calls)
 
     def change(self, batch: Batch, **values: str) -> None:
-        """Write down what is new of a batch."""
+        """Write changed values of a batch into the store."""
         with self._database.writing() as connection:
             connection.execute(
                 BATCHES.update().where(BATCHES.c.batch_id == batch.batch_id).values(**values)
@@ -95,12 +95,7 @@ class Ledger:
 
 
 def open_batches_hold(store: ReplyStore, model: str, keys: Collection[str]) -> bool:
-    """Whether calls stand in batches that are not done yet.
-
-    Args:
-        store: The reply store.
-        model: The model's label.
-        keys: Keys of the calls.
+    """Whether batches of a model's label that are not done yet hold any of these calls.
 
     Raises:
         StoreError: The store can't be read.

@@ -1,4 +1,4 @@
-"""Waiting: an interrupt is seen soon, and the other processes know that this one lives."""
+"""Waiting in such a way that an interrupt is seen soon and other processes see this one live."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def beating(shared: Coordination) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT_S):
-            # A store in trouble is told by whoever works with it.
+            # Whoever works with a store that is in trouble reports it.
             with suppress(StoreError):
                 shared.beat()
 
@@ -32,7 +32,7 @@ def beating(shared: Coordination) -> Iterator[None]:
 
 
 def sleep(seconds: float) -> None:
-    """Wait so many seconds."""
+    """Wait for a number of seconds, in short slices."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, _SLICE_S))

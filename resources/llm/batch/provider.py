@@ -18,7 +18,7 @@ from resources.settings import Role
 if TYPE_CHECKING:
     import openai
 
-# A file of the largest size takes its time.
+# Seconds that the upload of a file of the largest size may take.
 _UPLOAD_S = 600.0
 CODE = re.compile(r"[\w.-]{1,60}")
 _NOT_SUPPORTED = re.compile(
@@ -39,15 +39,11 @@ class _ProviderError(LLMError):
 
 
 class Unreached(_ProviderError):  # noqa: N818 (what the provider did, no fault of the program)
-    """The provider gave no answer, or one that may be another one in a while."""
+    """The provider gave no answer, or one that may change in a while."""
 
 
 class Refused(_ProviderError):  # noqa: N818
-    """The provider refused.
-
-    Attributes:
-        status: HTTP status.
-    """
+    """The provider refused, with an HTTP status."""
 
     def __init__(self, where: str, reason: str, status: int) -> None:
         super().__init__(where, reason)
@@ -56,44 +52,43 @@ class Refused(_ProviderError):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What the provider found wrong with a batch's file."""
+    """A fault that the provider names in a batch's file."""
 
     code: str | None
     line: int | None
     message: str | None
 
     def words(self, key: str, sheet: Sheet | None) -> str:
-        """The provider's words, unless they hold a key or a prompt.
+        """The provider's words, unless they hold the API key or a prompt.
 
-        Args:
-            key: The API key.
-            sheet: The requests; without them nothing is quoted that is said of one of them.
+        Without the sheet nobody can tell whether a line's message quotes its prompt, so such a
+        message is left out.
         """
         code = self.code if self.code and CODE.fullmatch(self.code) else "not valid"
         if self.line is None:
             return code + shown_message(self.message, key, ())
         messages = sheet.messages(self.line) if sheet is not None else None
-        said = f"{code} in line {self.line}"
-        return said if messages is None else said + shown_message(self.message, key, messages)
+        place = f"{code} in line {self.line}"
+        return place if messages is None else place + shown_message(self.message, key, messages)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A batch as the provider tells of it.
+    """A batch as the provider describes it.
 
     Attributes:
-        provider_id: The provider's id.
-        status: The provider's word for it.
-        created_at: Unix time.
-        total: Calls in it.
-        completed: Calls that were answered well.
-        failed: Calls that were not.
-        input_file_id: Its requests.
-        output_file_id: Answers, where there are any.
-        error_file_id: What was not answered well, where there is any.
-        batch_id: The platform's id, where it is one of the platform's.
-        version: Prompt version of its calls, where all have the same.
-        problems: What is wrong with its file.
+        provider_id: The provider's id of the batch.
+        status: The provider's word for how the batch stands.
+        created_at: Unix time in seconds.
+        total: Number of calls in the batch.
+        completed: Number of calls that were answered well.
+        failed: Number of calls that failed.
+        input_file_id: File of the requests.
+        output_file_id: File of the answers, where there are any.
+        error_file_id: File of the failed calls, where there are any.
+        batch_id: The platform's own id, where the platform made the batch.
+        version: Prompt version of the calls, where all have the same.
+        problems: Faults of the file of requests.
     """
 
     provider_id: str
@@ -111,13 +106,9 @@ class Seen:
 
 
 class Provider:
-    """Files and batches at an endpoint, over the openai package.
+    """Files and batches at a role's endpoint, over the openai package.
 
     All methods raise ``Refused`` and ``Unreached`` with the provider's words.
-
-    Args:
-        role_name: tagger, scorer, refiner or judge; for messages.
-        role: The role's settings.
     """
 
     def __init__(self, role_name: str, role: Role) -> None:
@@ -141,7 +132,7 @@ class Provider:
             )
         else:
             self._client = openai.OpenAI(base_url=role.base_url, **options)
-        # What changes something there is never repeated before it was looked for.
+        # A request that makes something is never repeated before somebody has looked for it there.
         self._once = self._client.with_options(max_retries=0)
 
     def __enter__(self) -> "Provider":
@@ -153,10 +144,10 @@ class Provider:
     def upload(self, name: str, file: IO[bytes]) -> str:
         """Upload a file of requests; returns its id."""
         with self._faults():
-            made = self._once.files.create(
+            uploaded = self._once.files.create(
                 file=(name, file, "application/jsonl"), purpose="batch", timeout=_UPLOAD_S
             )
-            return self._id(made)
+            return self._id(uploaded)
 
     def create(self, url: str, file_id: str, batch_id: str, version: str | None) -> str:
         """Create a batch; returns its id."""
@@ -164,14 +155,14 @@ class Provider:
         if version is not None:
             metadata["prompt_version"] = version[:512]
         with self._faults():
-            made = self._once.batches.create(
+            created = self._once.batches.create(
                 completion_window="24h",
-                # Azure has a URL of its own.
+                # The SDK's type leaves Azure's URL out.
                 endpoint=cast(Any, url),
                 input_file_id=file_id,
                 metadata=metadata,
             )
-            return self._id(made)
+            return self._id(created)
 
     def batch(self, provider_id: str) -> Seen:
         """A batch as it stands."""
@@ -181,18 +172,18 @@ class Provider:
     def batches(self, since: float) -> Iterator[Seen]:
         """Batches that were created since a moment (Unix time)."""
         with self._faults():
-            # Not all providers list the newest first: all are looked at.
-            for found in self._client.batches.list(limit=100):
-                seen = self._seen(found)
+            # Some providers don't list the newest first, so all batches are read.
+            for listed in self._client.batches.list(limit=100):
+                seen = self._seen(listed)
                 if seen.created_at >= since:
                     yield seen
 
     def find_file(self, name: str) -> str | None:
         """Id of a file of requests; ``None`` where the provider has none of the name."""
         with self._faults():
-            for found in self._client.files.list(purpose="batch"):
-                if getattr(found, "filename", None) == name:
-                    return self._id(found)
+            for listed in self._client.files.list(purpose="batch"):
+                if getattr(listed, "filename", None) == name:
+                    return self._id(listed)
         return None
 
     def download(self, file_id: str, spool: Spool) -> None:
@@ -204,22 +195,22 @@ class Provider:
                     spool.write(chunk)
             except LLMError:
                 raise
-            except Exception as error:  # of the HTTP library, which is the SDK's own matter
+            except Exception as error:  # The SDK does not wrap the errors of its HTTP library.
                 raise self._unreached(type(error).__name__) from None
 
     def no_access(self, error: Refused) -> LLMError:
-        """The error where the key may not do this."""
+        """The error that says that the key may not do this."""
         variable = self._role.api_key_env
         return self.error(f"{error.reason}; check the key in {variable} and what it may use")
 
     def no_batches(self, reason: str) -> LLMError:
-        """The error where the model is not served in batches."""
+        """The error that says that the model is not served in batches."""
         return self.error(
             f"no batches: {reason}; unset roles.{self._role_name}.batch_from and run again"
         )
 
     def error(self, reason: str) -> LLMError:
-        """An error that ends the run, with where it happened."""
+        """An error that ends the run and names role, model and provider."""
         where = f"{self._role.model} at {provider_of(self._role.base_url)}"
         return LLMError(f"{self._role_name}: {where}: {reason}")
 
@@ -251,34 +242,34 @@ class Provider:
     def _unreached(self, reason: str) -> Unreached:
         return Unreached(self._where, reason)
 
-    def _id(self, made: Any) -> str:
-        name = getattr(made, "id", None)
+    def _id(self, answer: Any) -> str:
+        name = getattr(answer, "id", None)
         if not isinstance(name, str):
             raise self._unreached("the answer is not the Batch API's")
         return name
 
-    def _seen(self, found: Any) -> Seen:
-        """What the platform needs of a batch; the SDK does not check what came."""
-        counts = getattr(found, "request_counts", None)
-        metadata = getattr(found, "metadata", None)
+    def _seen(self, batch: Any) -> Seen:
+        """What the platform needs of a batch; the SDK does not check the provider's answer."""
+        counts = getattr(batch, "request_counts", None)
+        metadata = getattr(batch, "metadata", None)
         metadata = metadata if isinstance(metadata, dict) else {}
-        errors = getattr(getattr(found, "errors", None), "data", None) or ()
+        errors = getattr(getattr(batch, "errors", None), "data", None) or ()
         return Seen(
-            provider_id=self._id(found),
-            status=str(getattr(found, "status", "")),
-            created_at=getattr(found, "created_at", None) or 0,
+            provider_id=self._id(batch),
+            status=str(getattr(batch, "status", "")),
+            created_at=getattr(batch, "created_at", None) or 0,
             total=getattr(counts, "total", None) or 0,
             completed=getattr(counts, "completed", None) or 0,
             failed=getattr(counts, "failed", None) or 0,
             # Some providers write an empty id where there is no file.
-            input_file_id=getattr(found, "input_file_id", None) or None,
-            output_file_id=getattr(found, "output_file_id", None) or None,
-            error_file_id=getattr(found, "error_file_id", None) or None,
+            input_file_id=getattr(batch, "input_file_id", None) or None,
+            output_file_id=getattr(batch, "output_file_id", None) or None,
+            error_file_id=getattr(batch, "error_file_id", None) or None,
             batch_id=metadata.get("opencs_batch"),
             version=metadata.get("prompt_version"),
             problems=tuple(
-                Problem(*(getattr(each, name, None) for name in ("code", "line", "message")))
-                for each in errors
+                Problem(*(getattr(error, name, None) for name in ("code", "line", "message")))
+                for error in errors
             ),
         )
 

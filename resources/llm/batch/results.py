@@ -20,12 +20,8 @@ from resources.llm.types import Reply, Usage
 class ResultReader:
     """Makes records of a batch's output and error files, and counts what is no reply.
 
-    Args:
-        batch: The batch.
-        keys: Keys of its calls.
-        sheet: Its requests, where they can be had.
-        version: Prompt version of calls that the sheet has none of.
-        price: Price of the model, where known.
+    The sheet is missing where nobody has the requests any more; ``version`` is the prompt version
+    of calls without one in the sheet.
     """
 
     def __init__(
@@ -46,11 +42,7 @@ class ResultReader:
         self.unreadable = self.unknown = 0
 
     def records(self, lines: Iterable[bytes]) -> Iterator[Record]:
-        """Yield a record for each call that was answered; the others are counted.
-
-        Args:
-            lines: Lines of a file of the provider's.
-        """
+        """Yield a record for each line with a reply; the other lines are counted."""
         for line in lines:
             if line.strip():
                 record = self._record(decode(line))
@@ -58,7 +50,7 @@ class ResultReader:
                     yield record
 
     def summary(self) -> str:
-        """What came, for a person."""
+        """The numbers of replies and of other lines, for a person."""
         total = len(self._keys)
         parts = [f"{len(self._replied):,} of {total:,} replies"]
         if len(self._replied) < total:
@@ -72,28 +64,28 @@ class ResultReader:
             parts.append(f"{self.unknown:,} lines are not of this batch")
         return "; ".join(parts)
 
-    def _record(self, found: Any) -> Record | None:
-        key = found.get("custom_id") if isinstance(found, dict) else None
+    def _record(self, line: Any) -> Record | None:
+        key = line.get("custom_id") if isinstance(line, dict) else None
         if not isinstance(key, str):
             self.unreadable += 1
             return None
         if key not in self._keys:
             self.unknown += 1
             return None
-        response = found.get("response")
+        response = line.get("response")
         response = response if isinstance(response, dict) else {}
         answer = response.get("body")
         if key in self._replied:
             return None
-        fault = _fault(found.get("error"), response.get("status_code"), answer)
+        fault = _fault(line.get("error"), response.get("status_code"), answer)
         if fault is not None:
             self.faults[fault] += 1
             return None
         self._replied.add(key)
         request_id = response.get("request_id")
-        return self._kept(key, answer, request_id if isinstance(request_id, str) else None)
+        return self._record_of(key, answer, request_id if isinstance(request_id, str) else None)
 
-    def _kept(self, key: str, answer: Any, request_id: str | None) -> Record:
+    def _record_of(self, key: str, answer: Any, request_id: str | None) -> Record:
         batch = self._batch
         request = self._sheet.body(key) if self._sheet is not None else None
         raw = _dumped(answer)
@@ -111,7 +103,7 @@ class ResultReader:
             endpoint=batch.endpoint,
             prompt_version=version or self._version,
             request=orjson.dumps(request or {}).decode(),
-            prompt_bytes=sum(len(each["content"].encode()) for each in messages),
+            prompt_bytes=sum(len(message["content"].encode()) for message in messages),
             raw=raw[:RAW_CHARACTERS] if reply.status == "garbled" else raw,
             via="batch",
         )
@@ -119,27 +111,24 @@ class ResultReader:
     def _reply(
         self, key: str, answer: Any, request: Mapping[str, Any] | None, request_id: str | None
     ) -> Reply:
-        asked = request or {}
+        body = request or {}
         try:
-            said = read_completion(
+            completion = read_completion(
                 answer,
-                max_tokens=asked.get("max_completion_tokens") or asked.get("max_tokens") or 0,
-                wants_logprobs=request is None or bool(asked.get("logprobs")),
+                max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or 0,
+                wants_logprobs=request is None or bool(body.get("logprobs")),
             )
         except ValueError as error:
             return Reply(key, "garbled", detail=str(error), request_id=request_id)
-        # No latency: how long a batch takes says nothing of the calls in it.
-        return said.reply(key, self._price, request_id=request_id, batch=True)
+        # The reply has no latency: how long a batch takes says nothing of the calls in it.
+        return completion.reply(key, self._price, request_id=request_id, batch=True)
 
 
 class Keeper:
-    """Keeps what a reader makes of a batch's files.
-
-    Args:
-        store: The reply store.
+    """Keeps the records of a batch's files in the reply store.
 
     Attributes:
-        usage: What the replies took that were new: tokens and dollars, no calls.
+        usage: Tokens and dollars of the replies that were new, without a number of calls.
     """
 
     def __init__(self, store: ReplyStore) -> None:
@@ -147,7 +136,7 @@ class Keeper:
         self.usage = Usage()
 
     def keep(self, records: Sequence[Record]) -> None:
-        """Keep replies; those that are there already stay as they are."""
+        """Keep replies; those that the store has already stay as they are."""
         for reply in self._store.put_many(records):
             if not reply.stored:
                 self.usage += Usage(
@@ -158,7 +147,7 @@ class Keeper:
 
 
 def _fault(error: Any, status: Any, answer: Any) -> str | None:
-    """In a word or two, why a call has no reply; ``None`` where it has one."""
+    """Why a call has no reply, in a word or two; ``None`` where it has one."""
     if not error and status == 200 and not is_error(answer):
         return None
     code = error.get("code") if isinstance(error, dict) else None
@@ -171,5 +160,5 @@ def _fault(error: Any, status: Any, answer: Any) -> str | None:
 def _dumped(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # half a character
+    except TypeError:  # The text holds half a character, which orjson does not write.
         return json.dumps(value)

@@ -4,14 +4,16 @@ A batch's way: its requests are written to a file on this machine → it stands 
 keys of its calls (``prepared``) → the provider has its file (``uploaded``) → the provider has the
 batch (``created``) → its replies are in the store (``done``). Each step is on disk before the next
 begins, and what the provider has can be found there by the batch's own id. So a process that dies
-leaves nothing that would be sent twice: who comes next takes the batch up where it stands.
+leaves nothing that would be sent twice: the next process takes the batch up where it stands.
 
-What a batch does not bring (expired, failed, refused) is left to the ordinary way.
+Calls that a batch brings no reply for (it expired, failed or was refused) are sent the ordinary
+way.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from resources.llm.batch.batching import Batching
 from resources.llm.batch.claims import Claims
 from resources.llm.batch.following import BatchFollower
 from resources.llm.batch.ledger import Batch, Ledger
@@ -32,14 +34,7 @@ _TURN_S = 1.0
 
 
 class BatchRunner:
-    """Has the calls of one stage made in batches, at a role's first endpoint.
-
-    Args:
-        stage: Who asks, and of which model.
-        store: Where batches and replies are kept.
-        shared: What processes share.
-        say: Takes a line for a person.
-    """
+    """Has the calls of one stage made in batches, at a role's first endpoint."""
 
     def __init__(
         self,
@@ -57,45 +52,30 @@ class BatchRunner:
 
     @property
     def usage(self) -> Usage:
-        """What the replies took that came by ``run``: tokens and dollars, no calls."""
+        """Tokens and dollars of the replies that ``run`` brought, without a number of calls."""
         return self._keeper.usage
 
     def run(self, missing: Iterable[PreparedCall], *, submit: bool = True) -> None:
         """Have calls made in batches; returns when each is stored or left to the ordinary way.
 
-        Batches that were left open for this model and endpoint, by whatever process, are taken up
-        first; those that another process takes forward are waited for where they hold a call.
+        Batches that any process left open for this model and endpoint are taken up first. Batches
+        of other processes are waited for where they hold one of the calls.
 
         Args:
-            missing: Calls that are not in the store; read once.
-            submit: Whether calls that stand in no batch yet are put into new ones.
+            missing: Calls that are not in the store; they are read once.
+            submit: Whether calls that are in no batch yet are put into new ones.
 
         Raises:
             LLMError: The provider can't be asked, or does not serve this model in batches. Open
-                batches stay so, and the next run takes them up.
+                batches stay open, and the next run takes them up.
             StoreError: The store can't be read or written.
         """
         ledger = Ledger(self._store.database)
         claims = Claims(self._shared, ledger)
         with Provider(self._stage.role_name, self._stage.role) as provider:
-            sender = Sender(
-                self._stage,
-                lacks=self._lacks,
-                store=self._store,
-                ledger=ledger,
-                claims=claims,
-                provider=provider,
-                say=self._say,
-                submit=submit,
-            )
-            follower = BatchFollower(
-                self._stage,
-                ledger=ledger,
-                claims=claims,
-                provider=provider,
-                keeper=self._keeper,
-                say=self._say,
-            )
+            batching = Batching(self._stage, ledger, claims, provider, self._say)
+            sender = Sender(batching, self._store, self._lacks, submit=submit)
+            follower = BatchFollower(batching, self._keeper)
             with _tidied(sender, claims), beating(self._shared):
                 with self._alone():
                     sender.take_up()
@@ -104,7 +84,7 @@ class BatchRunner:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One process at a time makes batches of a model, so that equal calls meet in one."""
+        """Hold the claim to make batches of a model, so that equal calls meet in one batch."""
         name = f"batching {self._stage.role.model_label}"
         waits = False
         while not self._shared.claim([name]):
@@ -125,11 +105,11 @@ class BatchRunner:
 
 @contextmanager
 def _tidied(sender: Sender, claims: Claims) -> Iterator[None]:
-    """Whatever happens, claims and reservations end with the run."""
+    """Give up claims and reservations at the end of the block, however it ends."""
     try:
         yield
     finally:
-        # Where the store is the trouble, this must not hide it.
+        # A store in trouble has raised already, and this must not hide it.
         with suppress(StoreError):
             sender.drop_draft()
             for batch in list(claims.mine.values()):

@@ -1,62 +1,44 @@
-"""Getting calls into batches, and batches to the provider."""
+"""Putting calls into batches, and batches to the provider."""
 
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 
-from resources.llm.batch.claims import Claims
+from resources.llm.batch.batching import Batching
 from resources.llm.batch.ledger import AT_ONCE, Batch, Ledger
 from resources.llm.batch.pauses import sleep
 from resources.llm.batch.provider import Provider, Refused, Unreached, denies_batches
-from resources.llm.batch.sheet import Line, Sheet, url_of, written
-from resources.llm.batch.stage import BatchStage
+from resources.llm.batch.sheet import Line, Sheet, line_of, url_of
 from resources.llm.request import PreparedCall
 from resources.llm.store import ReplyStore, chunked
 
 # OpenAI's limits are 50,000 requests and 200 MB a file.
 MOST_CALLS = 50_000
 MOST_BYTES = 190_000_000
-# Waits before a file or a batch is sent again.
+# Seconds to wait before each further try to send a file or a batch.
 _AGAIN_S = (1.0, 4.0, 15.0)
-# The provider's clock and this machine's may differ by so much.
+# Seconds by which the provider's clock and this machine's may differ.
 _CLOCKS_S = 3_600.0
 ABANDONED = "abandoned: it was never at the provider"
 
 
 class Sender:
-    """Puts calls into batches and has the provider start these.
+    """Puts calls into batches, new ones only with ``submit``, and has the provider start them.
 
-    Args:
-        stage: Who asks, and of which model.
-        lacks: What the endpoint does not have.
-        store: The reply store.
-        ledger: The batches in the store.
-        claims: The batches that this process takes forward.
-        provider: The provider.
-        say: Takes a line about a batch for a person.
-        submit: Whether calls that stand in no batch yet are put into new ones.
+    ``lacks`` names what the endpoint can't do.
     """
 
     def __init__(
-        self,
-        stage: BatchStage,
-        *,
-        lacks: Collection[str],
-        store: ReplyStore,
-        ledger: Ledger,
-        claims: Claims,
-        provider: Provider,
-        say: Callable[[Batch, str], None],
-        submit: bool,
+        self, batching: Batching, store: ReplyStore, lacks: Collection[str], *, submit: bool
     ) -> None:
-        self._stage = stage
-        self._lacks = lacks
+        self._stage = batching.stage
+        self._ledger = batching.ledger
+        self._claims = batching.claims
+        self._provider = batching.provider
+        self._say = batching.say
         self._store = store
-        self._ledger = ledger
-        self._claims = claims
-        self._provider = provider
-        self._say = say
+        self._lacks = lacks
         self._draft: Sheet | None = None
         self._full = not submit
 
@@ -73,13 +55,9 @@ class Sender:
         )
 
     def sort(self, missing: Iterable[PreparedCall]) -> None:
-        """Send each call to the batch that it stands in, or into a new one.
-
-        Args:
-            missing: Calls that are not in the store; read once.
-        """
+        """Put each call into the open batch that holds it, or else into a new one."""
         for chunk in chunked(missing, AT_ONCE):
-            unplaced = {each.key: each for each in chunk}
+            unplaced = {prepared.key: prepared for prepared in chunk}
             for key, batch_id in self._ledger.holding(list(unplaced)).items():
                 prepared = unplaced.pop(key)
                 batch = self._claims.mine.get(batch_id)
@@ -102,7 +80,7 @@ class Sender:
             self._stage.budget.release()
 
     def drop_draft(self) -> None:
-        """Give back what a batch that was not written down has claimed and reserved."""
+        """Give up the claims and reservations of a batch that was not written down."""
         sheet, self._draft = self._draft, None
         if sheet is None:
             return
@@ -114,12 +92,13 @@ class Sender:
     def _resume(self, batch: Batch) -> None:
         """Go on with a batch that the provider does not have, or give it up and place its calls."""
         sheet = batch.sheet
-        wanted = self._stage.role.batch_from is not None
-        if wanted and sheet is not None and len(sheet) == len(self._ledger.keys(batch.batch_id)):
+        batches_are_on = self._stage.role.batch_from is not None
+        calls = len(self._ledger.keys(batch.batch_id))
+        if batches_are_on and sheet is not None and len(sheet) == calls:
             batch.file_id = self._provider.find_file(_file_name(batch.batch_id))
             self._submit(batch)
             return
-        # Its lines outlive it.
+        # The sheet is taken off the batch, because closing the batch would close it too.
         batch.sheet = None
         self._claims.close(batch, ABANDONED)
         if sheet is not None:
@@ -131,39 +110,40 @@ class Sender:
         mine: set[str] = set()
         for keys in chunked(sheet.keys):
             mine |= self._claims.shared.claim(keys)
-        unused = [each.key for each in sheet.added() if each.key in mine and not self._put(each)]
+        unused = [line.key for line in sheet.added() if line.key in mine and not self._put(line)]
         self._claims.shared.claim([], unused)
 
     def _take_in(self, calls: Sequence[PreparedCall]) -> None:
-        """Put calls into the draft of a new batch, those that nobody else asks for."""
-        keys = [each.key for each in calls if self._may_fit(each)]
+        """Put the calls that no other process asks for into the draft of a new batch."""
+        keys = [prepared.key for prepared in calls if self._may_fit(prepared)]
         mine = self._claims.shared.claim(keys)
-        # Looked up again: another process may have had it made since.
-        made = self._store.get_many(list(mine))
+        # The store is read again, because another process may have had a call made since.
+        kept_replies = self._store.get_many(list(mine))
         unused = []
-        for each in calls:
-            if each.key not in mine or (self._draft is not None and each.key in self._draft):
+        for prepared in calls:
+            key = prepared.key
+            if key not in mine or (self._draft is not None and key in self._draft):
                 continue
-            if each.key in made or not self._put(self._line(each)):
-                unused.append(each.key)
+            if key in kept_replies or not self._put(self._line(prepared)):
+                unused.append(key)
         self._claims.shared.claim([], unused)
 
     def _may_fit(self, prepared: PreparedCall) -> bool:
-        """Whether a prompt is not surely too long; the ordinary way says so where it is."""
+        """Whether a prompt may fit; the ordinary way reports prompts that are surely too long."""
         return prepared.least_prompt_tokens + prepared.max_tokens <= self._stage.role.context
 
     def _line(self, prepared: PreparedCall) -> Line:
-        return written(prepared, self._stage.role, self._lacks, self._stage.price)
+        return line_of(prepared, self._stage.role, self._lacks, self._stage.price)
 
     def _put(self, line: Line) -> bool:
-        """Put a call into the draft, which is sent first where it is full; whether it went in."""
+        """Put a call into the draft, after sending a full one; return whether it went in."""
         size = len(line.data)
         if self._full or size > MOST_BYTES:
             return False
         draft = self._draft
         if draft is not None and (len(draft) >= MOST_CALLS or draft.size + size > MOST_BYTES):
             self._send_draft()
-        # A refusal of what was just sent means that the next batch would be refused too.
+        # Where the batch that was just sent is refused, the next one would be refused too.
         if self._full or not self._fits_budget(line.most_usd):
             self._full = True
             return False
@@ -173,7 +153,7 @@ class Sender:
         return True
 
     def _fits_budget(self, most: float) -> bool:
-        """Reserve the most that a call can cost, in dollars; whether the budget has as much."""
+        """Reserve the most dollars that a call can cost; return whether the budget has them."""
         budget = self._stage.budget
         if budget is None:
             return True
@@ -200,7 +180,7 @@ class Sender:
         )
         self._claims.add(batch)
         self._ledger.add(batch, sheet.keys)
-        # From here on the store counts it as spent.
+        # From here on the store counts the batch's cost as spent.
         self._unreserve(sheet)
         self._submit(batch)
 
@@ -210,7 +190,7 @@ class Sender:
             self._stage.budget.release()
 
     def _submit(self, batch: Batch) -> None:
-        """Upload a batch's file and create the batch, what of it is not done yet."""
+        """Upload a batch's file, unless the provider has it, and create the batch."""
         sheet = batch.sheet
         assert sheet is not None  # noqa: S101 (callers have written it; for the type checker)
         count, most = len(sheet), batch.most_usd
@@ -218,7 +198,7 @@ class Sender:
         try:
             file_id = batch.file_id or self._upload(batch, sheet)
             if not self._claims.still_has(batch):
-                # Taken for dead, as after a machine's sleep, and another process has gone on.
+                # The machine slept, say, so that another process took this one for dead.
                 sheet.close()
                 return
             self._ledger.change(batch, state="uploaded", file_id=file_id)
@@ -238,9 +218,9 @@ class Sender:
         )
 
     def _create(self, batch: Batch, file_id: str, version: str | None) -> str:
-        """Create a batch once, whatever becomes of the answers; returns the provider's id."""
+        """Create a batch once, though answers may be lost; return the provider's id."""
 
-        def found() -> str | None:
+        def created_id() -> str | None:
             adopt(self._provider, self._ledger, [batch])
             return batch.provider_id
 
@@ -248,11 +228,11 @@ class Sender:
             lambda: self._provider.create(
                 url_of(self._stage.role), file_id, batch.batch_id, version
             ),
-            found,
+            created_id,
         )
 
     def _refused(self, batch: Batch, error: Refused) -> None:
-        """The provider does not take a batch: no further one, and where that is final, no call."""
+        """Stop making batches after a refusal, and raise where it holds for all of them."""
         self._full = True
         self._claims.close(batch, f"refused: {error.reason}")
         if error.status in (401, 403):
@@ -263,13 +243,7 @@ class Sender:
 
 
 def adopt(provider: Provider, ledger: Ledger, batches: Sequence[Batch]) -> None:
-    """Find batches at the provider that were created there without this being written down.
-
-    Args:
-        provider: The provider.
-        ledger: The batches in the store.
-        batches: Those that are looked for.
-    """
+    """Look for batches that the provider has created without this being written down."""
     if not batches:
         return
     since = min(batch.created_at for batch in batches) / 1e6 - _CLOCKS_S
@@ -283,19 +257,19 @@ def adopt(provider: Provider, ledger: Ledger, batches: Sequence[Batch]) -> None:
 
 
 def _insisting(make: Callable[[], str], find: Callable[[], str | None]) -> str:
-    """Make something at the provider once, though it may not tell that it was made."""
+    """Make something at the provider once, though the answer to it may be lost."""
     for wait in _AGAIN_S:
         try:
             return make()
         except Unreached:
             sleep(wait)
         try:
-            found = find()
+            made_id = find()
         except Refused as error:
-            # It may have been made: nobody may take it for refused.
+            # What was sent may have been made, so nobody may take it for refused.
             raise Unreached("looking for what was sent", error.reason) from None
-        if found is not None:
-            return found
+        if made_id is not None:
+            return made_id
     return make()
 
 

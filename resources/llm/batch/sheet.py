@@ -1,4 +1,4 @@
-"""The file of a batch's requests: written here, or as the provider has it."""
+"""The file of a batch's requests, which is written here or downloaded from the provider."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NO_VERSION = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A call as it stands in a batch's file; ``most_usd`` is 0 where the price is not known."""
+    """A call as a line of a batch's file; ``most_usd`` is 0 where the price is not known."""
 
     key: str
     data: bytes
@@ -65,11 +65,11 @@ class Sheet(Spool):
             self._further_versions[line.key] = line.prompt_version
 
     def forget_keys(self) -> None:
-        """Free what is only needed until the store has the keys."""
+        """Free the memory of the keys, which the store has from now on."""
         self._most = {}
 
     def added(self) -> Iterator[Line]:
-        """The calls that were added, as they were."""
+        """The lines that were added."""
         for (key, most), data in zip(self._most.items(), self.lines(), strict=True):
             yield Line(key, data, most, self.version_of(key) or NO_VERSION)
 
@@ -78,9 +78,9 @@ class Sheet(Spool):
         return self._further_versions.get(key, self._first_version)
 
     def body(self, key: str) -> dict[str, Any] | None:
-        """A call's request; ``None`` where it is not here."""
+        """A call's request; ``None`` where the file does not have it."""
         if self._places is None:
-            self._places = self._found_places()
+            self._places = self._read_places()
         place = self._places.get(key)
         if place is None:
             return None
@@ -94,7 +94,7 @@ class Sheet(Spool):
         body = None if line is None else _request(line)[1]
         return None if body is None else body["messages"]
 
-    def _found_places(self) -> dict[str, tuple[int, int]]:
+    def _read_places(self) -> dict[str, tuple[int, int]]:
         places: dict[str, tuple[int, int]] = {}
         start = 0
         for line in self.lines():
@@ -106,21 +106,14 @@ class Sheet(Spool):
 
 
 def url_of(role: Role) -> str:
-    """The URL that a role's requests name, in each line and for the batch; Azure has its own."""
+    """The URL that a role's requests name in each line and for the batch; Azure has its own."""
     return "/chat/completions" if role.api_version else "/v1/chat/completions"
 
 
-def written(
+def line_of(
     prepared: PreparedCall, role: Role, lacks: Collection[str], price: Price | None
 ) -> Line:
-    """A call as a line.
-
-    Args:
-        prepared: The call.
-        role: Settings of its role.
-        lacks: What the endpoint does not have.
-        price: Price of the model, where known.
-    """
+    """A call as a line, without what the endpoint lacks."""
     body = request_body(prepared, role, role.model, lacks)
     line = {"custom_id": prepared.key, "method": "POST", "url": url_of(role), "body": body}
     most = (
@@ -130,9 +123,9 @@ def written(
 
 
 def _request(line: bytes) -> tuple[str | None, dict[str, Any] | None]:
-    """Key and body of a line of a batch's file; nothing where the file is not the platform's."""
-    found = decode(line)
-    key, body = (found.get(each) for each in ("custom_id", "body")) if found else (None, None)
+    """Key and body of a line of a batch's file; nothing where the platform did not write it."""
+    request = decode(line) or {}
+    key, body = request.get("custom_id"), request.get("body")
     if not isinstance(key, str) or not isinstance(body, dict) or "messages" not in body:
         return None, None
     return key, body

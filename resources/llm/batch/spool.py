@@ -1,4 +1,4 @@
-"""Large files of a batch while this process works with them."""
+"""Large files of a batch, as long as this process works with them."""
 
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ class Spool:
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (see close)
 
     def close(self) -> None:
-        """Give the room back."""
-        # What is not yet written to disk need not be any more.
+        """Give the disk space back."""
+        # Bytes that are not on the disk yet are not needed any more.
         with suppress(OSError):
             self._file.close()
 
@@ -43,8 +43,8 @@ class Spool:
         return self._file
 
     def lines(self) -> Iterator[bytes]:
-        """The lines; line breaks of other kinds stand within replies."""
-        # Not "yield from": a generator that is left early would close the file.
+        r"""The lines, which end in ``\n`` alone: replies may hold line breaks of other kinds."""
+        # A generator that is left early would close the file, so this is no "yield from".
         return iter(self.whole().readline, b"")
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a stage's batches have in common."""
+"""The stage that has calls made in batches."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class BatchStage:
         role: The role's settings.
         price: Price of the model, where known.
         budget: What may be spent; ``None`` where there is no limit or no price.
-        folder: Where files wait on this machine.
+        folder: Where the files of batches lie while this process works with them.
     """
 
     name: str

@@ -220,7 +220,7 @@ def test_more_calls_than_a_batch_holds_are_split(server, tmp_path, monkeypatch):
     monkeypatch.setattr(sending, "MOST_CALLS", 50_000)
     wanted = calls(10, first=100)
     role = Role(base_url=f"{server.url}/v1", model="gpt-4o-mini")
-    size = len(sheet.written(prepare(wanted[0], role), role, (), None).data)
+    size = len(sheet.line_of(prepare(wanted[0], role), role, (), None).data)
     monkeypatch.setattr(sending, "MOST_BYTES", 3 * size)
     complete(server, tmp_path, wanted)
     assert server.stats()["batches_created"] == 3 + 4
@@ -517,7 +517,7 @@ def test_azure_has_urls_of_its_own(tmp_path, monkeypatch):
         api_key_env="TEST_API_KEY",
         api_version="2024-10-21",
     )
-    line = orjson.loads(sheet.written(prepare(calls(1)[0], role), role, (), None).data)
+    line = orjson.loads(sheet.line_of(prepare(calls(1)[0], role), role, (), None).data)
     assert sheet.url_of(role) == line["url"]
     assert line["url"] == "/chat/completions"
     assert line["body"]["model"] == "deployed"

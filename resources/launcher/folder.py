@@ -1,4 +1,4 @@
-"""A job's folder: its job file, its tables, its mailbox, and which runs wait for it."""
+"""A job's folder: its job file, its tables, its mailbox, and a mark of each run that waits."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,7 @@ READ = "read"
 
 
 class JobFolder:
-    """A folder here or in object storage.
-
-    Args:
-        url: Path or fsspec URL.
-    """
+    """A folder at a path or an fsspec URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -27,16 +23,11 @@ class JobFolder:
 
     @property
     def messages(self) -> str:
-        """The mailbox."""
+        """Path or URL of the mailbox."""
         return f"{self.url}/messages"
 
     def write(self, work: Work, more: Mapping[str, Any]) -> None:
-        """Write what the job reads.
-
-        Args:
-            work: The work.
-            more: What the job has besides.
-        """
+        """Write the job file and the tables of a work; ``more`` is added to the job."""
         for name, table in work.tables.items():
             content = BytesIO()
             table.write_parquet(content)
@@ -78,9 +69,9 @@ class JobFolder:
         """Folders of earlier jobs of the same name."""
         parent, _, name = self._root.rpartition("/")
         with suppress(FileNotFoundError):
-            places = [path.rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(parent, False)]
-            above = self.url.rpartition("/")[0]
-            return [JobFolder(f"{above}/{each}") for each in places if each != name]
+            names = [path.rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(parent, False)]
+            parent_url = self.url.rpartition("/")[0]
+            return [JobFolder(f"{parent_url}/{other}") for other in names if other != name]
         return []
 
     def remove(self) -> None:

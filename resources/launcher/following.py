@@ -1,4 +1,4 @@
-"""From a work to its result by way of a job: found or started, watched, read, removed.
+"""How a run gets a work's result: it takes over or starts a job, watches, reads and removes it.
 
 A job belongs to what it makes and not to the run that asked: its name comes from partition and
 provenance, so a run that finds it takes it over, and reads its reports from their start.
@@ -24,13 +24,13 @@ from resources.launcher.protocol import (
 from resources.launcher.reports import MailboxReader
 from resources.launcher.work import Work, failure, result_of
 
-# What a shared volume may take to show a file that another node wrote.
+# Seconds that a shared volume may take to show a file that another node wrote.
 SHOWN_WITHIN_S = 60.0
-# A run's own pod has 30 s from SIGTERM to SIGKILL.
+# Seconds to wait for a job's end; a run's own pod has 30 s from SIGTERM to SIGKILL.
 STOP_WITHIN_S = 20.0
-# Tags of a run that repeats another, with that one's id.
+# Tags in which a run names the run that it repeats.
 REPEATED = ("dagster/parent_run_id", "dagster/root_run_id")
-# What "Terminate" sets before the process is told, and what "Force terminate" does.
+# Statuses that "Terminate", before the process gets its signal, and "Force terminate" set.
 ENDED_BY_HAND = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 WAITING = frozenset(
     {
@@ -46,7 +46,8 @@ WAITING = frozenset(
 class FollowedWork:
     """A work on its way through a job, for one run.
 
-    When this process is killed a job that can go on does; when the run is terminated it is stopped.
+    When this process is killed, a job that can go on does so; when the run is terminated, the job
+    is stopped.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class FollowedWork:
         self.log, self.own = context.log, launcher.own
         self.name = work.job_name(launcher.place)
         self.jobs = launcher.jobs.rstrip("/")
-        # The folder of a job that this run starts; one that it takes over has another.
+        # A job that this run starts has this folder; one that it takes over has another.
         self.own_folder = JobFolder(f"{self.jobs}/{self.name}/{uuid.uuid4().hex[:12]}")
         self.folder = self.own_folder
         self.reports = MailboxReader(launcher.mailbox, self.folder.messages, context.log)
@@ -122,7 +123,7 @@ class FollowedWork:
     # Finding or starting the job.
 
     def _job(self) -> SubmittedJob:
-        """The job, found or started."""
+        """A job that is there and is taken over, or one that is started."""
         ends = time.monotonic() + self.own.grace_s + self.own.patience_s
         while True:
             present = self.launcher.adopt(self.name)
@@ -145,22 +146,23 @@ class FollowedWork:
         if not self.folder.exists():
             more: dict[str, Any] = dict(self.launcher.devices(self.work))
             if self.launcher.outlives_runs:
-                # What a work that is to begin anew knows its other processes by.
+                # The processes of a work that begins anew know each other by this.
                 more["launch"] = self.folder.url.rsplit("/", 1)[-1]
             self.folder.write(self.work, more)
         job = self.launcher.submit(
             JobRequest(self.work, self.name, self.folder.url, self.environment, self.context.run_id)
         )
         if job is not None:
-            # Now there is none that could still need them.
+            # Now no job is left that could need the folders of earlier ones.
             for other in self.folder.others():
                 other.remove()
         return job
 
     def _taken_over(self, job: SubmittedJob) -> SubmittedJob | None:
-        """A job that is there, if it runs; one that is over makes room for a new one.
+        """A job that is there, if it runs; one that is over is removed, to make room for a new one.
 
-        But not one that ended well for a run that this one repeats, and that nobody read.
+        A job that is complete is taken over, too, where nobody read its result and this run repeats
+        one that waited for it.
         """
         if job.state == "leaving":
             return None
@@ -170,7 +172,7 @@ class FollowedWork:
                 f"Job {self.name} was not made by this platform; remove it", refused=True
             )
         if folder.url == self.own_folder.url:
-            # Made by a request whose answer was lost.
+            # A request of this run made the job, and its answer was lost.
             return job
         unread = job.state == "complete" and self._repeats(folder)
         if job.state != "runs" and not unread:
@@ -189,8 +191,8 @@ class FollowedWork:
 
     def _repeats(self, folder: JobFolder) -> bool:
         """Whether this run repeats one that waited for a job whose result nobody took."""
-        before = {self.context.run.tags.get(tag) for tag in REPEATED}
-        return not folder.was_read() and bool(before & set(folder.runs()))
+        repeated_runs = {self.context.run.tags.get(tag) for tag in REPEATED}
+        return not folder.was_read() and bool(repeated_runs & set(folder.runs()))
 
     def _await(self, folder: JobFolder) -> None:
         """Wait for the files of a job that runs: a shared volume may show them late."""
@@ -250,10 +252,9 @@ class FollowedWork:
             self.log.warning(f"Job {self.name} is done but could not be removed: {error}")
 
     def _interrupted(self, job: SubmittedJob | None) -> None:
-        """Stop the job if that was what somebody wanted; else leave it to the next run.
+        """Stop the job if somebody wanted that; else leave it to the next run.
 
-        Args:
-            job: The job; absent where the end came while it was looked for or started.
+        The job is absent where the interrupt came while it was looked for or started.
         """
         try:
             present = job or self.launcher.adopt(self.name)
@@ -265,9 +266,9 @@ class FollowedWork:
 
     def _leave_or_stop(self, job: SubmittedJob, folder: JobFolder) -> None:
         run = self.context.instance.get_run_by_id(self.context.run_id)
-        wanted = run is not None and run.status in ENDED_BY_HAND
-        if not wanted and not sys.stderr.isatty() and self.launcher.outlives_runs:
-            # Its mark stays: the run that repeats this one is known by it.
+        ended_by_hand = run is not None and run.status in ENDED_BY_HAND
+        if not ended_by_hand and not sys.stderr.isatty() and self.launcher.outlives_runs:
+            # The mark of this run stays, because the run that repeats it is known by it.
             self.log.warning(
                 f"this run ends, and Job {self.name} goes on: who asks for the same takes it over; "
                 f"`{job.stop_by_hand}` stops it"

@@ -25,9 +25,9 @@ from resources.processes import end_with_parent
 EXIT_JOB_ERROR = 2
 EXIT_CRASH = 1
 EXIT_INTERRUPTED = 130
-# EX_TEMPFAIL of sysexits.h: told to stop, saved, and a repeat goes on from there.
+# EX_TEMPFAIL of sysexits.h: the job was stopped and saved its state, and a repeat goes on from it.
 EXIT_STOPPED = 75
-# Set by Kubernetes in the pods of an indexed Job.
+# Variable that Kubernetes sets in the pods of an indexed Job.
 NODE_RANK = "JOB_COMPLETION_INDEX"
 
 Job = Mapping[str, Any]
@@ -38,9 +38,9 @@ class JobError(MendableError):
 
 
 class StoppedError(BaseException):
-    """The job was told to stop and kept what it had; a repeat goes on from there.
+    """The job was told to stop and kept its state; a repeat goes on from there.
 
-    No ``Exception``: SIGTERM raises it in whatever runs, and that must not take it for its own.
+    It is no ``Exception``: SIGTERM raises it in any code, whose handlers must not catch it.
     """
 
 
@@ -72,14 +72,14 @@ def run_job(work: Callable[[Job, Channel], Mapping[str, Any]], arguments: Sequen
 
     Args:
         work: Does the job and returns its result, as JSON values.
-        arguments: Command line after the program: path or URL of the job file, nothing else.
+        arguments: Command line after the program: only the path or URL of the job file.
 
     Returns:
-        Exit status: 0, ``EXIT_JOB_ERROR`` for what a repeat can't mend, ``EXIT_STOPPED`` where
-        it was told to stop, ``EXIT_CRASH`` otherwise.
+        Exit status: 0, ``EXIT_JOB_ERROR`` where a repeat would fail too, ``EXIT_STOPPED`` where
+        the job was told to stop, ``EXIT_CRASH`` otherwise.
     """
     try:
-        # First: a container's main process that does not listen is not ended by SIGTERM at all.
+        # This comes first, since SIGTERM does not end a container's main process by itself.
         _listen()
         return _run(work, arguments)
     except StoppedError as stop:
@@ -135,11 +135,7 @@ def read_job(arguments: Sequence[str]) -> Job:
 
 
 def read_table(place: str) -> pl.DataFrame:
-    """A table of the job.
-
-    Args:
-        place: Path or fsspec URL of a Parquet file.
-    """
+    """The table in a Parquet file, which is at a path or an fsspec URL."""
     if "://" not in place:
         return pl.read_parquet(place)
     import fsspec
@@ -161,8 +157,8 @@ def _channel() -> Iterator[Channel]:
         with open_dagster_pipes(message_writer=MailboxWriter()) as pipes:
             yield Channel(pipes)
         return
-    # Only there: a job that somebody starts by hand may well outlive the shell it was typed in, and
-    # one in a container the run that started it.
+    # Only a local job ends with its parent: one that somebody starts by hand may outlive the shell,
+    # and one in a container the run that started it.
     end_with_parent()
     with open_dagster_pipes() as pipes:
         yield Channel(pipes)
@@ -173,7 +169,7 @@ def _listen() -> None:
         return
 
     def stop(*_: Any) -> None:
-        # Once is enough: a second one must not break off what the first one has saved.
+        # A second SIGTERM must not break off the saving that the first one began.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise StoppedError("told to stop by SIGTERM")
 
@@ -184,8 +180,8 @@ def prepare_models() -> None:
     """Keep model libraries off the network, on one device and quiet; call before importing them.
 
     Several visible GPUs would split each batch, which changes the number of steps; processes that
-    share a training each take their own. OpenMP threads
-    that wait spin by default, which beside another busy process made generation 3 times as slow.
+    share a training each take their own. OpenMP threads that wait spin by default, which beside
+    another busy process made generation 3 times as slow.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["HF_HUB_OFFLINE"] = "1"

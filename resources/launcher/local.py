@@ -32,17 +32,17 @@ class LocalProcesses(JobLauncher[LauncherSettings]):
 
     @cached_property
     def jobs(self) -> str:
-        """A folder of this launcher's own."""
+        """A temporary folder for the folders of all jobs."""
         return tempfile.mkdtemp(prefix="opencs-job-")
 
     def look(self) -> str:
-        """What is run here."""
+        """What runs on this machine."""
         return "trainings and answers are processes here"
 
     def devices(self, work: Work) -> dict[str, int]:
         """Processes of a work that can use several devices: one a visible GPU unless set."""
-        wanted = self.settings.launcher.processes
-        return {"processes": wanted or visible_gpus() or 1} if work.parallel else {}
+        processes = self.settings.launcher.processes
+        return {"processes": processes or visible_gpus() or 1} if work.parallel else {}
 
     def submit(self, request: JobRequest) -> SubmittedJob:
         """Start the process."""
@@ -50,14 +50,14 @@ class LocalProcesses(JobLauncher[LauncherSettings]):
             [sys.executable, *request.arguments],
             env={**os.environ, **_progress(), **request.environment},
             stderr=subprocess.PIPE,
-            # Ctrl-C is for this process, which then stops that one as a run in the UI is stopped.
+            # Ctrl-C reaches only this process, which then stops the job as the UI stops a run's.
             process_group=0,
         )
         self._job = SubmittedJob(request.name, request.folder, _Child(process))
         return self._job
 
     def adopt(self, name: str) -> None:
-        """None is there: a process ends with the one that started it."""
+        """No job is ever there to be adopted: a process ends with the one that started it."""
 
     def watch(self, job: SubmittedJob, reports: MailboxReader) -> Ending:
         """Wait for the process's end."""
@@ -74,7 +74,7 @@ class LocalProcesses(JobLauncher[LauncherSettings]):
     def stop(self, job: SubmittedJob, within_s: float = 0.0) -> None:
         """Stop the process, and wait as long as it may take to keep its state."""
         child: _Child = job.native
-        # Not SIGINT: at SIGTERM a training keeps its state.
+        # At SIGTERM, unlike SIGINT, a training keeps its state.
         child.process.terminate()
         if child.running(self.own.grace_s):
             child.process.kill()
@@ -91,7 +91,7 @@ def visible_gpus() -> int:
     """GPUs that a process started here would see; 0 without any."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([each for each in visible.split(",") if each.strip() not in ("", "-1")])
+        return sum(device.strip() not in ("", "-1") for device in visible.split(","))
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0
@@ -100,7 +100,7 @@ def visible_gpus() -> int:
 
 
 def _progress() -> dict[str, str]:
-    """Tell the process that a person watches: its stderr is a pipe, so it can't see that itself."""
+    """Variables that tell a process, whose stderr is a pipe, that a person watches a terminal."""
     watched = sys.stderr.isatty() and "OPENCS_PROGRESS" not in os.environ
     return {"OPENCS_PROGRESS": "1"} if watched else {}
 
@@ -114,7 +114,7 @@ class _Child(threading.Thread):
         self.start()
 
     def running(self, wait_s: float) -> bool:
-        """Whether the process still runs after a wait; once it has ended its tail is whole."""
+        """Whether the process still runs after a wait; once it has ended, its tail is complete."""
         try:
             self.process.wait(wait_s)
         except subprocess.TimeoutExpired:
@@ -136,7 +136,7 @@ class _Child(threading.Thread):
 
 
 def _reason(status: int, tail: str) -> str:
-    """Why a process failed that did not say it itself."""
+    """Why a process failed that reported no error itself."""
     if status < 0:
         text = f"killed by {signal.Signals(-status).name}"
         if status == -signal.SIGKILL:

@@ -1,7 +1,7 @@
-"""A job's reports as numbered files in a folder: on a volume that both sides have, or in storage.
+"""A job's reports as numbered files in a folder, on a shared volume or in object storage.
 
-A log stream can break, and who reads it may be killed; files stay, so that whoever takes a job over
-reads all that it ever said. Each attempt of a job writes into a folder of its own, named by when it
+A log stream can break, and its reader may be killed; files stay, so that the run that takes a job
+over reads all its reports. Each attempt of a job writes into a folder of its own, named by when it
 began; a file appears there whole, with the next messages of Dagster Pipes as lines of JSON.
 """
 
@@ -30,10 +30,10 @@ from resources.http import pause_s
 from resources.remote import put
 
 URL = "url"
-# Variable with the name of the pod, by which its attempt is found again.
+# Variable with the name of the pod, by which its attempt is known.
 POD = "OPENCS_POD"
 UPLOAD_EVERY_S = 2.0
-# What the storage may take at the end for the last messages, the result among them.
+# Seconds that the storage may take for the last messages, of which the result is one.
 CLOSE_WITHIN_S = 900.0
 SUFFIX = ".jsonl"
 
@@ -41,7 +41,7 @@ Message = Mapping[str, Any]
 
 
 class MailboxWriter(PipesBlobStoreMessageWriter["MailboxChannel"]):
-    """The side of the job: a Pipes message writer for the parameters that ``url`` gives."""
+    """The job's side of the mailbox: a Pipes message writer, whose parameter is the URL."""
 
     def __init__(self) -> None:
         super().__init__(interval=UPLOAD_EVERY_S)
@@ -52,23 +52,18 @@ class MailboxWriter(PipesBlobStoreMessageWriter["MailboxChannel"]):
 
 
 class MailboxChannel(PipesBlobStoreMessageWriterChannel):
-    """Writes the messages of one attempt.
-
-    Args:
-        url: The mailbox: a path or an fsspec URL.
-        interval: Least seconds between two files.
-    """
+    """Writes the messages of one attempt; the interval is the least seconds between two files."""
 
     def __init__(self, url: str, *, interval: float) -> None:
         super().__init__(interval=interval)
-        who = os.environ.get(POD) or socket.gethostname()
-        begun = f"{time.time_ns() // 1_000_000:014d}.{who}"
+        process = os.environ.get(POD) or socket.gethostname()
+        attempt = f"{time.time_ns() // 1_000_000:014d}.{process}"
         self._fs, root = fsspec.core.url_to_fs(url)
-        self._folder = f"{root}/{begun}"
+        self._folder = f"{root}/{attempt}"
 
     @contextmanager
     def buffered_upload_loop(self) -> Iterator[None]:
-        """Write meanwhile, and at the end wait for the storage as long as is sensible."""
+        """Write files during the block, and wait at its end until the last one is written."""
         over = threading.Event()
         thread = threading.Thread(target=self._upload_loop, args=(over,), daemon=True)
         thread.start()
@@ -81,13 +76,13 @@ class MailboxChannel(PipesBlobStoreMessageWriterChannel):
                 print("the last reports could not be written", file=sys.stderr, flush=True)
 
     def upload_messages_chunk(self, payload: StringIO, index: int) -> None:
-        """Write one file; tried until the storage takes it, for nothing may be lost."""
+        """Write one file, and try again until the storage takes it: no message may be lost."""
         content = payload.read().encode()
         for tries in itertools.count(1):
             try:
                 put(self._fs, f"{self._folder}/{index:08d}{SUFFIX}", content)
             except Exception as error:
-                # Each driver has errors of its own; none of them may end the thread.
+                # Each storage driver has errors of its own; none of them may end the thread.
                 pause = pause_s(tries)
                 print(f"reports can't be written, again in {pause:.1f} s: {error}", file=sys.stderr)
                 time.sleep(pause)
@@ -96,13 +91,10 @@ class MailboxChannel(PipesBlobStoreMessageWriterChannel):
 
 
 class Mailbox:
-    """The side of who reads.
+    """The reader's side of a mailbox.
 
     Attributes:
-        parameter: Name under which Pipes tells the job where it is.
-
-    Args:
-        url: The mailbox.
+        parameter: Name of the parameter in which Pipes tells the job the mailbox's URL.
     """
 
     parameter = URL
@@ -118,9 +110,8 @@ class Mailbox:
             OSError: The storage can't be read now.
         """
         self._fs.invalidate_cache()
-        found = sorted(path for path in self._fs.find(self._root) if path.endswith(SUFFIX))
-        for path in found:
-            if path in self._read:
+        for path in sorted(self._fs.find(self._root)):
+            if path in self._read or not path.endswith(SUFFIX):
                 continue
             content = self._fs.cat_file(path)
             self._read.add(path)
@@ -130,14 +121,7 @@ class Mailbox:
 
 
 class MessageFile:
-    """The reports of a job that has one attempt on this machine, as Pipes itself writes them.
-
-    Attributes:
-        parameter: As in ``Mailbox``.
-
-    Args:
-        url: Path of the file.
-    """
+    """The reports of a job with one attempt on this machine, in a file that Pipes itself writes."""
 
     parameter = PipesDefaultMessageWriter.FILE_PATH_KEY
 
@@ -145,7 +129,7 @@ class MessageFile:
         self._file, self._read = Path(url), 0
 
     def new(self) -> Iterator[tuple[str, Message]]:
-        """As ``Mailbox.new``; a line that is not whole yet is left for the next time."""
+        """Messages that were not read yet; a line that is not whole yet is left for later."""
         with suppress(FileNotFoundError):
             whole, _, _ = self._file.read_bytes()[self._read :].rpartition(b"\n")
             self._read += len(whole) + 1 if whole else 0

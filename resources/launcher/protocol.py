@@ -23,11 +23,7 @@ Own = TypeVar("Own", bound=LauncherSettings)
 
 
 class LauncherError(PassingError):
-    """The place where jobs run refuses, or does not answer; the message is for a person.
-
-    Attributes:
-        refused: Whether it refused, which a repeat would not change.
-    """
+    """The place where jobs run refuses, which a repeat would not change, or does not answer."""
 
     def __init__(self, message: str, *, refused: bool) -> None:
         super().__init__(message)
@@ -39,10 +35,10 @@ class Trouble:
     """Why a job failed, or will never start.
 
     Attributes:
-        text: One sentence's worth.
-        final: Whether a repeat would end likewise.
-        interrupted: Whether its process was taken from it, so that the same again goes on.
-        metadata: What else stands with the failure.
+        text: The reason, which goes into one sentence.
+        final: Whether a repeat would end in the same way.
+        interrupted: Whether the job lost its process, so that a repeat goes on from its state.
+        metadata: Further metadata of the failure.
     """
 
     text: str
@@ -62,7 +58,7 @@ class JobRequest:
         work: The work.
         name: The job's name.
         folder: Path or URL of the job's folder, in which ``job.json`` is.
-        environment: What the process needs to report by Pipes.
+        environment: Variables by which the process reports through Pipes.
         run_id: The run that asks.
     """
 
@@ -74,7 +70,7 @@ class JobRequest:
 
     @property
     def arguments(self) -> list[str]:
-        """Arguments of the Python that does the work."""
+        """Command line arguments of the Python process that does the work."""
         return ["-m", self.work.module, f"{self.folder}/job.json"]
 
 
@@ -83,12 +79,13 @@ class SubmittedJob:
     """A job as its launcher last saw it.
 
     Attributes:
-        name: Its name.
-        folder: Its folder; empty where it was not made by this platform.
-        native: What the launcher knows it by.
-        state: ``leaving``: it is being removed, and another of its name can't be made yet.
-        run_id: The run that started it.
-        stop_by_hand: Command by which a person stops it.
+        name: The job's name.
+        folder: Path or URL of its folder; empty where this platform did not make the job.
+        native: The launcher's own object for the job.
+        state: State of the job; one that is ``leaving`` is being removed, and no other job of its
+            name can be made before it is gone.
+        run_id: The run that started the job.
+        stop_by_hand: Command by which a person stops the job.
     """
 
     name: str
@@ -100,14 +97,13 @@ class SubmittedJob:
 
 
 class JobLauncher(ABC, Generic[Own]):
-    """A place where jobs run; a launcher of one's own is a child of this and its settings.
+    """A place where jobs run; a team's own launcher is a child of this, with its own settings.
 
     Attributes:
         outlives_runs: Whether a job goes on when the process that waits for it ends.
-        mailbox: What carries the job's reports back.
-        place: What tells the home's jobs from those of another home.
+        mailbox: Class of the mailbox that carries the job's reports back.
+        place: Text that tells the home's jobs from those of another home.
         own: The launcher's own settings.
-        log: Takes what a person should know.
     """
 
     outlives_runs: ClassVar[bool] = True
@@ -119,23 +115,23 @@ class JobLauncher(ABC, Generic[Own]):
 
     @abstractmethod
     def submit(self, request: JobRequest) -> SubmittedJob | None:
-        """Start a job; nothing where one of its name is there."""
+        """Start a job; return nothing where there is one of its name."""
 
     @abstractmethod
     def adopt(self, name: str) -> SubmittedJob | None:
-        """The job of a name that is there, whoever started it and whether it runs or is over."""
+        """The job of a name, if there is one, whoever started it and however it stands."""
 
     @abstractmethod
     def watch(self, job: SubmittedJob, reports: MailboxReader) -> Ending:
-        """Poll a job's reports until it is over; it is ``gone`` where somebody removed it."""
+        """Poll a job's reports until it is over; return ``gone`` where somebody removed it."""
 
     @abstractmethod
     def stop(self, job: SubmittedJob, within_s: float = 0.0) -> None:
-        """Stop and remove a job, and wait so long for its end; that it is over is as good."""
+        """Stop and remove a job, which may be over, and wait for its end for so many seconds."""
 
     @abstractmethod
     def look(self) -> str:
-        """What a person should know of the place, in a few words, after a look at it."""
+        """Look at the place, and say in a few words what a person should know of it."""
 
     def others(self, work: Work) -> list[SubmittedJob]:
         """Jobs that make the partition of a work, from whichever inputs."""
@@ -145,7 +141,7 @@ class JobLauncher(ABC, Generic[Own]):
         """Raise a ``LauncherError`` for a work that can't run there, before anything is made."""
 
     def devices(self, work: Work) -> dict[str, int]:
-        """What the job is told of the devices that it has: ``processes``, ``nodes``."""
+        """Numbers of ``processes`` and ``nodes`` that are written into the job."""
         return {}
 
     @cached_property

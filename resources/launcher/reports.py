@@ -1,4 +1,4 @@
-"""The orchestrating side of a mailbox: Dagster Pipes' messages of all attempts of a job."""
+"""The orchestrator's side of a mailbox: Dagster Pipes' messages of all attempts of a job."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,7 @@ OPENED, CLOSED, CUSTOM = "opened", "closed", "report_custom_message"
 
 
 class MailboxReader(PipesMessageReader):
-    """Reads a mailbox when it is told to; the job whose mailbox it is may be found only later.
-
-    Args:
-        mailbox: What carries the reports.
-        url: The mailbox of the job that would be made.
-        log: Is told where the storage can't be read.
-    """
+    """Reads a mailbox at each poll: at first of the job that would be made, later of any other."""
 
     def __init__(
         self, mailbox: type[Mailbox] | type[MessageFile], url: str, log: logging.Logger
@@ -35,7 +29,7 @@ class MailboxReader(PipesMessageReader):
 
     @contextmanager
     def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
-        """Give the parameters of the job's side."""
+        """Give the parameters for the job's side of the mailbox."""
         self._handler = handler
         try:
             yield {self._mailbox.parameter: self._url}
@@ -50,7 +44,7 @@ class MailboxReader(PipesMessageReader):
         self._url, self._mailbox = url, type(self._mailbox)(url)
 
     def poll(self) -> None:
-        """Pass on what is new; where the storage can't be read now, the next poll reads it."""
+        """Pass new messages on; where the storage can't be read now, the next poll reads them."""
         try:
             for attempt, message in self._mailbox.new():
                 if attempt not in self._attempts:
@@ -58,7 +52,7 @@ class MailboxReader(PipesMessageReader):
                     self._closing = None
                 self._take(attempt, message)
         except Exception as error:
-            # Each driver has errors of its own.
+            # Each storage driver has errors of its own.
             self._log.warning(f"reports can't be read now: {error}")
 
     @property
@@ -67,11 +61,7 @@ class MailboxReader(PipesMessageReader):
         return [payload for _, payload in self._custom]
 
     def messages_of(self, process: str) -> list[Mapping[str, Any]]:
-        """Those of one process: an error of another may be overtaken.
-
-        Args:
-            process: Name that it has in ``OPENCS_POD``, else its host's.
-        """
+        """Messages of the process with a name in ``OPENCS_POD``, or else on a host of that name."""
         return [payload for attempt, payload in self._custom if attempt.endswith(f".{process}")]
 
     def _take(self, attempt: str, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The launcher as a Dagster resource: one word for all places where work may run."""
+"""The launcher as a Dagster resource, wherever work may run."""
 
 from contextlib import closing
 from typing import Any
@@ -12,23 +12,15 @@ from resources.settings import load_settings
 
 
 class TrainingLauncher(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Runs trainings and answerings where the home's settings say.
-
-    Attributes:
-        home: The home that the work belongs to.
-    """
+    """Runs trainings and answerings where the home's settings say."""
 
     home: str
 
     def run(self, context: dg.AssetExecutionContext, work: Work) -> dict[str, Any]:
         """Run a work to its end and return its result.
 
-        Args:
-            context: The asset that asks.
-            work: What to run.
-
         Raises:
-            dagster.Failure: It failed; the description says why in one sentence. Retries are
+            dagster.Failure: The work failed; the description says why in one sentence. Retries are
                 refused where they would not mend it.
         """
         try:
@@ -36,7 +28,7 @@ class TrainingLauncher(dg.ConfigurableResource):  # type: ignore[type-arg]
                 launcher.refuse(work)
                 return FollowedWork(context, work, launcher).result()
         except LauncherError as error:
-            # What runs goes on: a training is not lost for want of somebody who watches it.
+            # A job that runs goes on, so that a training is not lost because nobody watches it.
             raise failure(work, str(error), final=error.refused) from None
         except OSError as error:
             raise failure(work, f"the Job's folder can't be used: {error}", final=False) from None

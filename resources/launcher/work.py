@@ -10,7 +10,7 @@ import polars as pl
 
 from resources.provenance import content_hash
 
-# Kubernetes names a pod of several after the job, with an index and five characters.
+# Longest name of a job: Kubernetes adds an index and five characters for the names of its pods.
 LONGEST_NAME = 52
 Messages = Sequence[Mapping[str, Any]]
 
@@ -25,10 +25,11 @@ class Work:
         tables: Tables that the job reads: each is written as Parquet, and its path stands in the
             job under its name.
         asset: Name of the asset that it makes.
-        partition: The partition's key.
-        provenance: Hash of all that determines what it makes: the same work has the same.
-        parallel: Whether it can use several devices, and nodes: as ``processes`` and ``nodes``.
-        places: Paths and URLs that it reads and writes, where it must be able to.
+        partition: Key of the partition that it makes.
+        provenance: Hash of all that determines what it makes; equal works have equal hashes.
+        parallel: Whether it can use several devices and nodes, whose numbers stand in the job as
+            ``processes`` and ``nodes``.
+        places: Paths and URLs that it must be able to read and write.
     """
 
     module: str
@@ -46,43 +47,41 @@ class Work:
         return self.module.rsplit(".", 1)[-1]
 
     def job_name(self, place: str) -> str:
-        """Name of its job: lower case letters, digits and hyphens; the same whichever run asks.
+        """Name of its job, which is the same whichever run asks.
 
-        Args:
-            place: What tells the home's jobs from those of another home.
+        It is made of lower case letters, digits and hyphens; ``place`` tells the home's jobs from
+        those of another home.
         """
-        made = content_hash([place, self.asset, self.partition, self.provenance])[:12]
+        digest = content_hash([place, self.asset, self.partition, self.provenance])[:12]
         words = re.sub(r"[^a-z0-9]+", "-", f"opencs-{self.asset}-{self.partition}".lower())
-        return f"{words.strip('-')[: LONGEST_NAME - len(made) - 1].strip('-')}-{made}"
+        return f"{words.strip('-')[: LONGEST_NAME - len(digest) - 1].strip('-')}-{digest}"
 
 
 def result_of(messages: Messages) -> dict[str, Any] | None:
     """The result that a job reported, if it did."""
-    found = [message for message in messages if message.get("kind") == "result"]
-    return {name: value for name, value in found[-1].items() if name != "kind"} if found else None
+    result = _last(messages, "result")
+    if result is None:
+        return None
+    return {name: value for name, value in result.items() if name != "kind"}
 
 
 def error_of(messages: Messages) -> tuple[str, bool] | None:
-    """The last error that a job reported, and whether a repeat could not mend it."""
-    found = [message for message in messages if message.get("kind") == "error"]
-    return (str(found[-1]["message"]), bool(found[-1]["final"])) if found else None
+    """The last error that a job reported, and whether a repeat would end in it, too."""
+    error = _last(messages, "error")
+    return None if error is None else (str(error["message"]), bool(error["final"]))
+
+
+def _last(messages: Messages, kind: str) -> Mapping[str, Any] | None:
+    return next((message for message in reversed(messages) if message.get("kind") == kind), None)
 
 
 def last_line(text: str) -> str | None:
-    """The last line of a log that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else None
+    """The last line of a log that is not empty."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
 def failure(work: Work, text: str, *, final: bool, **metadata: Any) -> dg.Failure:
-    """The failure of a work, in one sentence.
-
-    Args:
-        work: What failed.
-        text: Why.
-        final: Whether a repeat can't mend it.
-        metadata: What else stands with the failure.
-    """
+    """The failure of a work for a reason, in one sentence; a final one is not retried."""
     return dg.Failure(
         description=f"{work.name}: {' '.join(text.split())}",
         metadata={"module": work.module, **metadata},

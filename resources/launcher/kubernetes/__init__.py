@@ -1,6 +1,5 @@
-"""Jobs on Kubernetes: what they are made of, the calls of its API, and what their pods say.
+"""Jobs on Kubernetes: their manifests, the calls of its API, and what their pods say.
 
 dagster-k8s' ``PipesK8sClient`` makes bare pods, to which neither a Job's backoff nor its pod
-failure policy applies. What is true of jobs anywhere does not belong here, but in
-``resources.launcher``.
+failure policy applies. What is true of jobs anywhere belongs to ``resources.launcher``.
 """

@@ -1,6 +1,6 @@
-"""Calls of Kubernetes' API that bear what a network and a busy API server do.
+"""Calls of Kubernetes' API that survive a failing network and a busy API server.
 
-Objects go in and come out as plain dictionaries, in the names of Kubernetes' own documentation.
+Objects are plain dictionaries, with the names of Kubernetes' own documentation.
 """
 
 import json
@@ -24,20 +24,18 @@ from resources.settings import KubernetesLauncher
 Object = dict[str, Any]
 
 NOT_FOUND, CONFLICT = 404, 409
-# What the client raises where the network fails.
+# Errors that the client raises where the network fails.
 UNREACHABLE = (urllib3.exceptions.HTTPError, OSError)
 # Seconds to connect, and to the next byte of an answer.
 TIMEOUT_S = (5.0, 30.0)
-# A log that is silent for longer is asked for again: the connection may be dead.
+# Seconds of silence after which a log is asked for again, as its connection may be dead.
 SILENT_S = 120.0
 
 
 class Api:
-    """The calls that the launcher makes.
+    """The calls that the launcher makes; each further try is logged.
 
-    Args:
-        launcher: Namespace, kubeconfig and patience.
-        log: Told about each call that is tried again.
+    Each call raises a ``LauncherError`` where Kubernetes refuses it, or does not answer in time.
     """
 
     def __init__(self, launcher: KubernetesLauncher, log: Callable[[str], None]) -> None:
@@ -50,33 +48,25 @@ class Api:
         self._core = kubernetes.client.CoreV1Api(client)
 
     def create_job(self, manifest: Object) -> Object | None:
-        """Make a Job; nothing where one of its name is there.
-
-        Raises:
-            LauncherError: See the class.
-        """
-        made: Object | None = self._call(
+        """Make a Job; return nothing where there is one of its name."""
+        job: Object | None = self._call(
             "create the Job", self._batch.create_namespaced_job, self._namespace, manifest
         )
-        return made
+        return job
 
     def job(self, name: str) -> Object | None:
-        """A Job, if it is there."""
-        found: Object | None = self._call(
+        """The Job of a name, if there is one."""
+        job: Object | None = self._call(
             "read the Job", self._batch.read_namespaced_job, name, self._namespace
         )
-        return found
+        return job
 
     def jobs(self, labels: str) -> list[Object]:
-        """Jobs of a label selector."""
-        found = self._call(
-            "list Jobs", self._batch.list_namespaced_job, self._namespace, label_selector=labels
-        )
-        items: list[Object] = found["items"]
-        return items
+        """Jobs that a label selector selects."""
+        return self._list("Jobs", self._batch.list_namespaced_job, label_selector=labels)
 
     def delete_job(self, job: Object) -> None:
-        """Delete a Job and its pods; that it is gone already, and another there, is as good.
+        """Delete a Job and its pods, unless it is gone already, even if another has its name.
 
         The Job stays until its pods are gone, so that none is made anew while one still trains.
         """
@@ -92,38 +82,35 @@ class Api:
         )
 
     def pods(self, job: Object) -> list[Object]:
-        """Pods of a Job that are there, oldest first; not those of another of the same name."""
-        found = self._call(
-            "list pods",
+        """Pods of a Job, oldest first, without those of another Job of the same name."""
+        pods = self._list(
+            "pods",
             self._core.list_namespaced_pod,
-            self._namespace,
             label_selector=f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}",
         )
         return sorted(
-            found["items"],
-            key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]),
+            pods, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"])
         )
 
     def warnings(self, name: str) -> list[str]:
-        """What warnings say of an object, oldest first."""
-        found = self._call(
-            "list events",
+        """Messages of the warnings about an object, oldest first."""
+        events = self._list(
+            "events",
             self._core.list_namespaced_event,
-            self._namespace,
             field_selector=f"involvedObject.name={name}",
         )
-        events = [each for each in found["items"] if each.get("type") == "Warning"]
-        events.sort(key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "")
-        return [str(each.get("message") or each.get("reason")) for each in events]
+        warnings = [event for event in events if event.get("type") == "Warning"]
+        warnings.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return [str(event.get("message") or event.get("reason")) for event in warnings]
 
     def create_service(self, manifest: Object) -> None:
-        """Make a service; that one of its name is there is as good."""
+        """Make a service, unless there is one of its name."""
         self._call(
             "create the service", self._core.create_namespaced_service, self._namespace, manifest
         )
 
     def delete_service(self, name: str) -> None:
-        """Delete a service; that it is gone already is as good."""
+        """Delete a service, unless it is gone already."""
         self._call(
             "delete the service", self._core.delete_namespaced_service, name, self._namespace
         )
@@ -143,12 +130,12 @@ class Api:
         return ""
 
     def log(self, pod: str, since_s: int | None, *, follow: bool) -> Any:
-        """A pod's log, each line with its time; may break at any moment.
+        """A stream of a pod's log with each line's time, which may break at any moment.
 
         Args:
             pod: The pod's name.
-            since_s: Only what came in the last seconds; unset: all.
-            follow: Go on as it comes.
+            since_s: Seconds back to the first line; unset: the whole log is read.
+            follow: Whether the stream goes on as lines come.
         """
         since = {} if since_s is None else {"since_seconds": since_s}
         return self._core.read_namespaced_pod_log(
@@ -162,18 +149,22 @@ class Api:
             **since,
         )
 
-    def _call(self, doing: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """Make a call until it is answered; nothing for what is not there, or is there already.
+    def _list(self, what: str, call: Callable[..., Any], **selector: str) -> list[Object]:
+        items: list[Object] = self._call(f"list {what}", call, self._namespace, **selector)["items"]
+        return items
 
-        A call that is cut off may have had its effect: each is such that the answer to its repeat
-        then says so (409 to a creation, 404 to a deletion).
+    def _call(self, doing: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Make a call until it is answered; return nothing for an absent object, or a taken name.
+
+        A call that is cut off may have had its effect, and then the answer to its repeat says so:
+        409 to a creation, 404 to a deletion.
         """
         ends = time.monotonic() + self._patience_s
         tries = 0
         while True:
             tries += 1
             try:
-                return self._plain(call(*given, **named, _request_timeout=TIMEOUT_S))
+                return self._plain(call(*args, **kwargs, _request_timeout=TIMEOUT_S))
             except ApiException as error:
                 if error.status in (NOT_FOUND, CONFLICT) and _about_the_object(error, doing):
                     return None
@@ -181,32 +172,32 @@ class Api:
                     raise LauncherError(
                         f"Kubernetes refuses to {doing}: {_message(error)}", refused=True
                     ) from None
-                said, asked_s = _message(error), retry_after(error.headers or {})
+                reason, asked_s = _message(error), retry_after(error.headers or {})
             except UNREACHABLE as error:
-                said, asked_s = " ".join(str(error).split()) or type(error).__name__, None
-            rest = pause_s(tries, asked_s)
-            if time.monotonic() + rest > ends:
+                reason, asked_s = " ".join(str(error).split()) or type(error).__name__, None
+            pause = pause_s(tries, asked_s)
+            if time.monotonic() + pause > ends:
                 raise LauncherError(
                     f"Kubernetes' API did not let us {doing} for {self._patience_s:g} s; "
-                    f"last it said: {said}",
+                    f"last it said: {reason}",
                     refused=False,
                 )
-            self._log(f"Kubernetes' API can't {doing} now ({said}); again in {rest:.1f} s")
-            time.sleep(rest)
+            self._log(f"Kubernetes' API can't {doing} now ({reason}); again in {pause:.1f} s")
+            time.sleep(pause)
 
 
 def _client(launcher: KubernetesLauncher) -> Any:
     configuration = kubernetes.client.Configuration()
-    # The client's own retries would hide what happened; all are made here, by one rule.
+    # The client's own retries would hide what happened; ``Api`` makes all of them, by one rule.
     configuration.retries = False
-    named = launcher.kubeconfig or os.environ.get("KUBECONFIG")
-    inside = "KUBERNETES_SERVICE_HOST" in os.environ
+    kubeconfig = launcher.kubeconfig or os.environ.get("KUBECONFIG")
+    in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
     try:
-        if inside and not named and launcher.context is None:
+        if in_cluster and not kubeconfig and launcher.context is None:
             kubernetes.config.load_incluster_config(configuration)
         else:
             kubernetes.config.load_kube_config(
-                str(Path(named).expanduser()) if named else None,
+                str(Path(kubeconfig).expanduser()) if kubeconfig else None,
                 launcher.context,
                 configuration,
                 persist_config=False,
@@ -221,22 +212,20 @@ def _client(launcher: KubernetesLauncher) -> Any:
 
 
 def _about_the_object(error: ApiException, doing: str) -> bool:
-    """Whether 404 and 409 are of the object, not of its namespace or of something in its way."""
+    """Whether 404 and 409 are about the object, not its namespace or something in its way."""
     if error.status == CONFLICT:
-        # To a deletion: another of the name is there.
-        return _reason(error) == "AlreadyExists" or doing.startswith("delete")
+        # A deletion gets 409 where another object has the name.
+        return _field(error, "reason") == "AlreadyExists" or doing.startswith("delete")
     return not doing.startswith(("create", "list"))
 
 
-def _reason(error: ApiException) -> str:
+def _message(error: ApiException) -> str:
+    return _field(error, "message") or f"{error.status} {error.reason}"
+
+
+def _field(error: ApiException, name: str) -> str:
+    """A field of the answer that an error came with; empty where the answer has none."""
     try:
-        return str(json.loads(error.body)["reason"])
+        return str(json.loads(error.body)[name])
     except (TypeError, ValueError, KeyError):
         return ""
-
-
-def _message(error: ApiException) -> str:
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return f"{error.status} {error.reason}"

@@ -30,12 +30,12 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
 
     def __init__(self, own: KubernetesLauncher, settings: Settings, log: logging.Logger) -> None:
         super().__init__(own, settings, log)
-        # Another claim at the same path is another home.
+        # Two homes may have the same path on different claims.
         self.place = spec.home_label(own, self.home)
         self.api = Api(own, log.warning)
 
     def look(self) -> str:
-        """The namespace, what a pod gets, and how many Jobs are there."""
+        """The namespace, the GPUs of a pod, and the number of Jobs that are there."""
         jobs = self.api.jobs(",".join(f"{name}={value}" for name, value in spec.COMPONENT.items()))
         return (
             f"Jobs in namespace {self.own.namespace}, {self.own.gpus} GPUs a pod, {len(jobs)} "
@@ -43,13 +43,13 @@ class KubernetesJobs(JobLauncher[KubernetesLauncher]):
         )
 
     def devices(self, work: Work) -> dict[str, int]:
-        """GPUs of a pod, and pods."""
+        """The number of processes in a pod, one for each GPU, and of pods."""
         if not work.parallel:
             return {}
         return {"processes": max(1, self.own.gpus), "nodes": spec.nodes_of(work, self.own)}
 
     def refuse(self, work: Work) -> None:
-        """Refuse places that the pods do not have, before a GPU is asked for."""
+        """Refuse a work whose places the pods do not have, before a GPU is asked for."""
 
         def shared(place: str) -> bool:
             paths = (self.home, *self.own.claims)
@@ -124,7 +124,7 @@ class _Watch:
         self._launcher, self._job, self._reports = launcher, job, reports
         self._api, self._own, self._log = launcher.api, launcher.own, launcher.log
         self._patience = Patience(launcher.own)
-        # As last seen: a pod that is gone may be why the Job failed.
+        # Pods as they were last seen, since a pod that is gone may be why the Job failed.
         self._pods: dict[str, Object] = {}
         self._lost: set[str] = set()
         self._followed: dict[str, LogFollower] = {}
@@ -165,9 +165,9 @@ class _Watch:
     def _see(self, pod: Object) -> None:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         self._pods[uid] = pod
-        begun = state.ended(pod) or state.container(pod).get("running")
-        first = pod["metadata"]["labels"].get(spec.INDEX, "0") == "0"
-        if begun and first and uid not in self._followed:
+        has_begun = state.ended(pod) or state.container(pod).get("running")
+        is_first = pod["metadata"]["labels"].get(spec.INDEX, "0") == "0"
+        if has_begun and is_first and uid not in self._followed:
             self._followed[uid] = LogFollower(self._api, name)
         lost = state.lost(pod)
         if lost and uid not in self._lost:
@@ -178,8 +178,11 @@ class _Watch:
         pods = sorted(self._pods.values(), key=lambda pod: pod["metadata"]["creationTimestamp"])
         last = state.last_broken(pods)
         name = last["metadata"]["name"] if last else ""
-        spoke = last and (state.ended(last) or {}).get("exitCode") in {EXIT_CRASH, EXIT_JOB_ERROR}
-        ends = time.monotonic() + (SHOWN_WITHIN_S if spoke else 0)
+        exit_code = (state.ended(last) or {}).get("exitCode") if last else None
+        # A process with one of these statuses has reported its error, which may be shown late.
+        ends = time.monotonic() + (
+            SHOWN_WITHIN_S if exit_code in {EXIT_CRASH, EXIT_JOB_ERROR} else 0
+        )
         while (
             error := error_of(self._reports.messages_of(name))
         ) is None and time.monotonic() < ends:

@@ -1,7 +1,7 @@
 """Follows a pod's log and passes it on, as far as it comes.
 
-For people only: what a run needs to know comes by the mailbox, so a log that breaks, or falls
-silent, costs nothing but lines.
+The log is for people only: what a run needs to know comes through the mailbox, so a log that breaks
+or falls silent costs nothing but lines.
 """
 
 import sys
@@ -20,12 +20,7 @@ END_WITHIN_S = 3.0
 
 
 class LogFollower:
-    """A thread that passes on the log of a pod.
-
-    Args:
-        api: The API.
-        pod: The pod's name.
-    """
+    """A thread that passes on the log of the pod of a name."""
 
     def __init__(self, api: Api, pod: str) -> None:
         self._api, self._pod = api, pod
@@ -36,12 +31,12 @@ class LogFollower:
         self._thread.start()
 
     def end(self, within_s: float = END_WITHIN_S) -> None:
-        """Let it come to the log's end, and no longer than so many seconds."""
+        """Let the thread come to the log's end, for twice so many seconds at most."""
         self._over.set()
         self._thread.join(within_s)
         if not self._thread.is_alive():
             return
-        # A stream that is silent; closing it would wait for who reads it.
+        # The stream is silent; closing it would wait for the thread that reads it.
         with suppress(AttributeError, ValueError, *UNREACHABLE):
             self._stream.shutdown()
         self._thread.join(within_s)
@@ -54,7 +49,7 @@ class LogFollower:
                 if error.status == 404:
                     return
             except (ValueError, *UNREACHABLE):
-                # Broken off, or silent for too long.
+                # The stream broke off, or was silent for too long.
                 pass
             else:
                 if self._over.is_set():
@@ -89,5 +84,5 @@ class LogFollower:
             last = datetime.fromisoformat(self._last[:19]).replace(tzinfo=UTC).timestamp()
         except ValueError:
             return None
-        # Generous, since the node's clock is another one; what came before is left out.
+        # The minute more is for the node's clock, which is another one; known lines are left out.
         return max(1, int(time.time() - last) + 60)

@@ -1,4 +1,4 @@
-"""The Job of a work, and the headless service of one on several nodes, as Kubernetes has them."""
+"""Kubernetes' manifests of a work's Job, and of the headless service of one on several nodes."""
 
 import re
 from typing import Any
@@ -18,12 +18,12 @@ ASSET, PARTITION, PROVENANCE = "opencs.io/asset", "opencs.io/partition", "opencs
 # Two homes may share a namespace, and have partitions of the same names.
 HOME = "opencs.io/home"
 RUN = "dagster/run-id"
-# Set by Kubernetes on the pods of an indexed Job.
+# Label that Kubernetes sets on the pods of an indexed Job.
 INDEX = "batch.kubernetes.io/job-completion-index"
-# Where the Job's files are; whoever takes it over reads its reports there.
+# Annotation with the Job's folder, from which a run that takes the Job over reads its reports.
 FOLDER = "opencs.io/folder"
 PORT = 29500
-# 128 + SIGKILL: what a container ends with that was out of memory.
+# Exit status of a container that ran out of memory: 128 + SIGKILL.
 EXIT_KILLED = 137
 LONGEST_LABEL = 63
 # Taints of spot nodes where the provider sets one; others only label them.
@@ -34,12 +34,12 @@ SPOT = (
 
 
 def home_label(launcher: KubernetesLauncher, home: str) -> str:
-    """What tells a home's Jobs from another's."""
+    """The label by which a home's Jobs are told from another home's."""
     return content_hash([launcher.home_claim, home])[:12]
 
 
 def label(text: str) -> str:
-    """A text as a label's value; long ones end in a hash, so that different ones stay different."""
+    """A text as a label's value; a changed one ends in a hash, so that different ones stay so."""
     value = re.sub(r"[^A-Za-z0-9._-]", "_", text)
     if value != text or len(value) > LONGEST_LABEL:
         value = f"{value[: LONGEST_LABEL - 9]}-{content_hash(text)[:8]}"
@@ -82,11 +82,11 @@ def job_manifest(request: JobRequest, launcher: KubernetesLauncher, home: str) -
             **several,
             "completions": nodes,
             "parallelism": nodes,
-            # Where one of several is lost, the others crash, and each counts.
+            # Where one of several pods is lost, the others crash, and each crash counts.
             "backoffLimit": launcher.retries if nodes == 1 else max(launcher.retries, 6) * nodes,
             "activeDeadlineSeconds": launcher.deadline_s,
             "ttlSecondsAfterFinished": launcher.keep_s,
-            # Never two pods on one training: the next starts when the one before has ended.
+            # A pod starts only when the one before has ended, so that no two share a training.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": failure_rules(nodes)},
             "template": {
@@ -100,29 +100,29 @@ def job_manifest(request: JobRequest, launcher: KubernetesLauncher, home: str) -
 def failure_rules(nodes: int) -> list[Manifest]:
     """What the end of a pod means to its Job; the first rule that fits counts.
 
-    Args:
-        nodes: Pods at once. With several, a crash may only be that another one was lost.
+    With several nodes a crash is not final, because it may come from the loss of another pod.
     """
     final = (
         [EXIT_JOB_ERROR, EXIT_KILLED] if nodes > 1 else [EXIT_CRASH, EXIT_JOB_ERROR, EXIT_KILLED]
     )
 
-    def codes(action: str, values: list[int]) -> Manifest:
-        on = {"containerName": CONTAINER, "operator": "In", "values": values}
-        return {"action": action, "onExitCodes": on}
+    def on_codes(action: str, codes: list[int]) -> Manifest:
+        condition = {"containerName": CONTAINER, "operator": "In", "values": codes}
+        return {"action": action, "onExitCodes": condition}
 
     return [
-        # Preempted, evicted, the node gone: goes on from the last kept state, and is not counted.
+        # A preempted or evicted pod, or one whose node is gone, does not count as an attempt: the
+        # next one goes on from the last kept state.
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        # Told to stop, as when its pod is deleted by hand: likewise.
-        codes("Ignore", [EXIT_STOPPED]),
-        # An error that the same again would end in, or not enough memory.
-        codes("FailJob", sorted(final)),
+        # Neither does a pod count that was told to stop, as when somebody deletes it.
+        on_codes("Ignore", [EXIT_STOPPED]),
+        # A repeat would end in the same error, or run out of memory again.
+        on_codes("FailJob", sorted(final)),
     ]
 
 
 def pod_spec(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Manifest:
-    """The pods' specification; see ``job_manifest``."""
+    """The specification of the Job's pods, with the home's claim mounted at the home's path."""
     name, nodes, environment = request.name, nodes_of(request.work, launcher), request.environment
     mounts = {"shm": "/dev/shm", "tmp": "/tmp"}  # noqa: S108
     volumes: list[Manifest] = [
@@ -130,9 +130,9 @@ def pod_spec(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Ma
         {"name": "tmp", "emptyDir": {}},
     ]
     claims = {**launcher.claims, home: launcher.home_claim}
-    for place, (path, claim) in enumerate(sorted(claims.items())):
-        volumes.append({"name": f"claim-{place}", "persistentVolumeClaim": {"claimName": claim}})
-        mounts[f"claim-{place}"] = path
+    for number, (path, claim) in enumerate(sorted(claims.items())):
+        volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}})
+        mounts[f"claim-{number}"] = path
     several: Manifest = {}
     if nodes > 1:
         # The pods' names in DNS are NAME-0.NAME, NAME-1.NAME, …
@@ -147,7 +147,7 @@ def pod_spec(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Ma
         "nodeSelector": dict(launcher.node_selector),
         "tolerations": tolerations(launcher),
         "priorityClassName": launcher.priority_class,
-        "imagePullSecrets": [{"name": each} for each in launcher.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret} for secret in launcher.image_pull_secrets],
     }
     return {
         **several,
@@ -180,7 +180,7 @@ def pod_spec(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Ma
                     }.items()
                 ]
                 + [{"name": POD, "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-                "envFrom": [{"secretRef": {"name": each}} for each in launcher.env_secrets],
+                "envFrom": [{"secretRef": {"name": secret}} for secret in launcher.env_secrets],
                 "ports": [{"name": "rendezvous", "containerPort": PORT}] if nodes > 1 else [],
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -199,16 +199,16 @@ def pod_spec(request: JobRequest, launcher: KubernetesLauncher, home: str) -> Ma
 
 def tolerations(launcher: KubernetesLauncher) -> list[Manifest]:
     """Taints that the pods bear."""
-    found: list[Manifest] = [dict(each) for each in launcher.tolerations]
+    borne: list[Manifest] = [dict(toleration) for toleration in launcher.tolerations]
     if launcher.gpus:
-        found.append({"key": launcher.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
+        borne.append({"key": launcher.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     if launcher.spot:
-        found += [{**each, "effect": "NoSchedule"} for each in SPOT]
-    return found
+        borne += [{**taint, "effect": "NoSchedule"} for taint in SPOT]
+    return borne
 
 
 def apart(name: str) -> Manifest:
-    """Each pod of a Job on a node of its own, where there are so many."""
+    """The affinity by which each pod of a Job gets a node of its own, where there are enough."""
     term = {
         "topologyKey": "kubernetes.io/hostname",
         "labelSelector": {"matchLabels": {"batch.kubernetes.io/job-name": name}},
@@ -220,20 +220,13 @@ def apart(name: str) -> Manifest:
 def service_manifest(name: str, launcher: KubernetesLauncher) -> Manifest:
     """The headless service by which the pods of a Job on several nodes find each other.
 
-    It belongs to no Job, for one of the same name that has just been deleted would take it along.
-
-    Args:
-        name: The Job's name.
-        launcher: How it runs.
+    It belongs to no Job: an earlier Job of the name, whose deletion ends only now, would take the
+    service along.
     """
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {
-            "name": name,
-            "namespace": launcher.namespace,
-            "labels": dict(COMPONENT),
-        },
+        "metadata": {"name": name, "namespace": launcher.namespace, "labels": dict(COMPONENT)},
         "spec": {
             "clusterIP": "None",
             # The first node's name must resolve before its pod is ready: the others wait for it.

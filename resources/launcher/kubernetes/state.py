@@ -1,7 +1,7 @@
 """What a Job and its pods say: whether it is over, why it failed, and why it does not start.
 
-Pure: objects in, words out. Times are measured here, by the clock of who looks, since a cluster's
-clock is another one.
+The functions are pure: objects in, words out. Waits are measured by the clock of this machine,
+since the cluster's clock is another one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from resources.settings import KubernetesLauncher
 
 Object = Mapping[str, Any]
 
-# Reasons of a waiting container that no waiting mends.
+# Reasons of a waiting container whose image can't be had, which no waiting mends.
 NO_IMAGE = frozenset(
     {
         "ErrImagePull",
@@ -25,7 +25,7 @@ NO_IMAGE = frozenset(
         "ImageInspectError",
     }
 )
-# Beyond its grace, after which a pod that is to end is on a node that is gone.
+# Seconds beyond its grace after which a pod that does not end is on a node that is gone.
 STUCK_S = 300.0
 NO_CONTAINER = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -33,9 +33,14 @@ NO_CONTAINER = frozenset(
 
 
 def condition(item: Object, kind: str) -> Object | None:
-    """A condition of a Job or pod that holds."""
-    found = (item.get("status") or {}).get("conditions") or []
-    return next((each for each in found if each["type"] == kind and each["status"] == "True"), None)
+    """The condition of a kind that holds for a Job or a pod."""
+    met = _condition(item, kind)
+    return met if met and met["status"] == "True" else None
+
+
+def _condition(item: Object, kind: str) -> Object | None:
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), None)
 
 
 def state_of(job: Object) -> State:
@@ -59,8 +64,10 @@ def phase(pod: Object) -> str:
 
 def container(pod: Object) -> Object:
     """State of the pod's container; empty before it has one."""
-    found = (pod.get("status") or {}).get("containerStatuses") or []
-    return next((each.get("state") or {} for each in found if each["name"] == CONTAINER), {})
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return next(
+        (status.get("state") or {} for status in statuses if status["name"] == CONTAINER), {}
+    )
 
 
 def ended(pod: Object) -> Object | None:
@@ -72,7 +79,7 @@ def lost(pod: Object) -> str | None:
     """Why a pod was taken from its Job, if it was."""
     disruption = condition(pod, "DisruptionTarget")
     if disruption:
-        return f"was taken away ({disruption.get('reason')}){_said(disruption.get('message'))}"
+        return f"was taken away ({disruption.get('reason')}){_detail(disruption.get('message'))}"
     if (ended(pod) or {}).get("exitCode") == EXIT_STOPPED or leaving(pod):
         return "was told to stop"
     return None
@@ -83,13 +90,14 @@ class Patience:
     """How long pods have been waiting, and which is waiting in vain.
 
     Attributes:
-        launcher: The limits.
-        since: When each thing was first seen waiting, by what it is.
-        named: Pods that were named as stuck.
+        launcher: Settings with the limits.
+        reported_pods: Uids of the pods that were reported as stuck.
+        since: Monotonic time of the first look at each wait, by the Job's name or the pod's uid
+            and the wait's kind.
     """
 
     launcher: KubernetesLauncher
-    named: set[str] = field(default_factory=set)
+    reported_pods: set[str] = field(default_factory=set)
     since: dict[str, float] = field(default_factory=dict)
 
     def exhausted(
@@ -103,36 +111,37 @@ class Patience:
 
         Args:
             job: The Job.
-            pods: Its pods.
-            now: A monotonic clock, in seconds.
-            warnings: Gives what events say of an object, oldest first.
+            pods: The Job's pods.
+            now: Monotonic time in seconds.
+            warnings: Gives the messages of the warnings about an object, oldest first.
         """
-        current = [pod for pod in pods if not leaving(pod) and phase(pod) == "Pending"]
-        for pod in current:
-            found = self._of_pod(pod, now, warnings)
-            if found:
-                return found
+        for pod in pods:
+            if not leaving(pod) and phase(pod) == "Pending":
+                trouble = self._of_pod(pod, now, warnings)
+                if trouble:
+                    return trouble
         name = job["metadata"]["name"]
         if pods or state_of(job) != "runs":
             self.since.pop(name, None)
         elif self._waited(name, now, self.launcher.schedule_within_s):
-            told = _last(warnings(name))
             return Trouble(
-                f"no pod was made for it within {self.launcher.schedule_within_s:g} s{told}",
+                f"no pod was made for it within {self.launcher.schedule_within_s:g} s"
+                f"{_last(warnings(name))}",
                 final=False,
             )
         return None
 
     def stuck(self, pods: Sequence[Object], now: float) -> list[str]:
-        """Pods that are to end and don't, each named once."""
+        """Names of the pods that should have ended and have not; each is returned once."""
         limit = self.launcher.grace_s + STUCK_S
-        found = []
-        for pod in pods:
-            uid = pod["metadata"]["uid"]
-            if leaving(pod) and uid not in self.named and self._waited(f"{uid} end", now, limit):
-                self.named.add(uid)
-                found.append(pod["metadata"]["name"])
-        return found
+        stuck_pods = {
+            pod["metadata"]["uid"]: pod["metadata"]["name"]
+            for pod in pods
+            if leaving(pod) and self._waited(f"{pod['metadata']['uid']} end", now, limit)
+        }
+        names = [name for uid, name in stuck_pods.items() if uid not in self.reported_pods]
+        self.reported_pods |= set(stuck_pods)
+        return names
 
     def _of_pod(
         self, pod: Object, now: float, warnings: Callable[[str], Sequence[str]]
@@ -141,15 +150,15 @@ class Patience:
         waiting = container(pod).get("waiting") or {}
         reason, message = waiting.get("reason"), waiting.get("message")
         if reason in NO_IMAGE:
-            told = _last([each for each in warnings(name) if "pull" in each.lower()])
+            warning = _last([text for text in warnings(name) if "pull" in text.lower()])
             return Trouble(
-                f"its image can't be pulled ({reason}){told or _said(message)}; check the digest "
-                "in launcher.kubernetes.image and image_pull_secrets",
+                f"its image can't be pulled ({reason}){warning or _detail(message)}; check the "
+                "digest in launcher.kubernetes.image and image_pull_secrets",
                 final=True,
             )
         if reason in NO_CONTAINER:
             return Trouble(
-                f"its container can't be created ({reason}){_said(message)}; check "
+                f"its container can't be created ({reason}){_detail(message)}; check "
                 "launcher.kubernetes (env_secrets, claims, the image's user)",
                 final=True,
             )
@@ -157,13 +166,11 @@ class Patience:
         if condition(pod, "PodScheduled") is None:
             if not self._waited(f"{uid} node", now, self.launcher.schedule_within_s):
                 return None
-            found = (pod.get("status") or {}).get("conditions") or []
-            told = next(
-                (each.get("message") for each in found if each["type"] == "PodScheduled"), ""
-            )
+            refusal = _condition(pod, "PodScheduled") or {}
             return Trouble(
                 f"no node took its pod within {self.launcher.schedule_within_s:g} s"
-                f"{_said(told)}; free or add GPUs, or change what launcher.kubernetes asks for",
+                f"{_detail(refusal.get('message'))}; free or add GPUs, or change what "
+                "launcher.kubernetes asks for",
                 final=False,
             )
         if self._waited(f"{uid} start", now, self.launcher.start_within_s):
@@ -174,8 +181,8 @@ class Patience:
             )
         return None
 
-    def _waited(self, what: str, now: float, limit_s: float) -> bool:
-        return now - self.since.setdefault(what, now) >= limit_s
+    def _waited(self, wait: str, now: float, limit_s: float) -> bool:
+        return now - self.since.setdefault(wait, now) >= limit_s
 
 
 def last_broken(pods: Sequence[Object]) -> Object | None:
@@ -187,7 +194,7 @@ def last_broken(pods: Sequence[Object]) -> Object | None:
 def why_failed(
     job: Object,
     pods: Sequence[Object],
-    told: tuple[str, bool] | None,
+    error: tuple[str, bool] | None,
     log_end: Callable[[str], str | None],
     launcher: KubernetesLauncher,
 ) -> Trouble:
@@ -196,9 +203,9 @@ def why_failed(
     Args:
         job: The failed Job.
         pods: All its pods that were ever seen, each as last seen, oldest first.
-        told: The last error that the job itself reported, and whether that is final.
+        error: The last error that the job itself reported, and whether it is final.
         log_end: Gives the last line of a pod's log.
-        launcher: What it was given.
+        launcher: Settings that the Job was made with.
     """
     failed = condition(job, "Failed") or {}
     if failed.get("reason") == "DeadlineExceeded":
@@ -219,12 +226,12 @@ def why_failed(
     status = (last or {}).get("status") or {}
     if status.get("reason") == "Evicted":
         return Trouble(
-            f"its pod was evicted{_said(status.get('message'))}; raise launcher.kubernetes.shm or "
-            "give it a volume with more room",
+            f"its pod was evicted{_detail(status.get('message'))}; raise launcher.kubernetes.shm "
+            "or give it a volume with more room",
             final=True,
         )
-    if told and end.get("exitCode") != EXIT_KILLED:
-        return Trouble(told[0], final=told[1])
+    if error and end.get("exitCode") != EXIT_KILLED:
+        return Trouble(error[0], final=error[1])
     if end.get("exitCode") == EXIT_KILLED:
         return Trouble(
             "killed by SIGKILL, as a node does when its memory runs out "
@@ -233,12 +240,12 @@ def why_failed(
             interrupted=last is not None and leaving(last),
         )
     if pods and last is None and leaving(pods[-1]):
-        # Gone before its end was seen.
+        # The pod was gone before its end was seen.
         return Trouble("its pod was deleted and had to be killed", final=False, interrupted=True)
     if end:
         line = log_end(last["metadata"]["name"]) if last else None
         return Trouble(
-            f"its pod ended with exit status {end['exitCode']}{_said(line)}", final=False
+            f"its pod ended with exit status {end['exitCode']}{_detail(line)}", final=False
         )
     why = (
         (last or {}).get("status", {}).get("message") or failed.get("message") or "no reason given"
@@ -246,9 +253,9 @@ def why_failed(
     return Trouble(f"its Job failed: {why}", final=False)
 
 
-def _said(text: Any) -> str:
+def _detail(text: Any) -> str:
     return f": {str(text).strip().rstrip('.')}" if text else ""
 
 
 def _last(texts: Sequence[str]) -> str:
-    return _said(texts[-1]) if texts else ""
+    return _detail(texts[-1]) if texts else ""

@@ -27,7 +27,7 @@ from resources.files import write_whole
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "dbt_eval"
 MARTS = PROJECT / "models" / "marts" / "_marts.yml"
-# Stands for the lake where only the names of its tables matter.
+# This URL stands for the lake where only the names of its tables matter.
 _ANY_LAKE = "s3://lake"
 _SOURCES = ("*.yml", "*.sql", "*.py", "*.md")
 # A build whose run was killed must not write on beside the next one.
@@ -43,15 +43,15 @@ class DbtError(MendableError):
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What became of one model or test.
+    """The outcome of one model or test.
 
     Attributes:
         unique_id: dbt's id, such as ``model.opencs_eval.win_rates``.
         status: ``success`` or ``pass``; ``warn``, ``fail``, ``error`` or ``skipped`` otherwise.
-        seconds: Seconds that it took.
-        message: What dbt said; empty where there is nothing to say.
-        failures: Rows that fail a test.
-        table: The table that was built, with its schema unless that is ``main``; empty of a test.
+        seconds: Seconds that the model or test took.
+        message: dbt's message; empty where there is none.
+        failures: Number of rows that fail a test.
+        table: The table that was built, with its schema unless that is ``main``; empty for a test.
     """
 
     unique_id: str
@@ -78,51 +78,40 @@ class NodeResult:
 
 
 def dbt_manifest(home: Path, project: Path = PROJECT) -> Path:
-    """The project's manifest, parsed where it is missing or the project has changed.
+    """Path of the project's manifest in a home, parsed where it is missing or out of date.
 
-    Args:
-        home: The home; everything is written under ``dbt/`` in it.
-        project: The dbt project.
-
-    Returns:
-        The manifest's path, named after a hash of all that determines the content. It is the same
-        for every home: it says which tables there are, not where.
+    The file is named after a hash of all that determines its content, which is the same for every
+    home: it says which tables there are, and not where.
 
     Raises:
         DbtError: The project can't be parsed, or the home not written.
     """
     folder = home / "dbt" / "manifests"
-    wanted = folder / f"{_fingerprint(project)}.json"
-    if wanted.exists():
-        return wanted
+    manifest = folder / f"{_fingerprint(project)}.json"
+    if manifest.exists():
+        return manifest
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _dbt_lock(home):
-            if not wanted.exists():
-                _parse(home, project, wanted)
+            if not manifest.exists():
+                _parse(home, project, manifest)
     except OSError as error:
         raise DbtError(
             f"{error.filename or folder} can't be written: {error.strerror or error}; `dbt` in "
             "OPENCS_HOME must be a folder that may be written, and is made anew where it is missing"
         ) from None
-    return wanted
+    return manifest
 
 
 def dbt_build(
     home: Path, lake: str, database: Path, project: Path = PROJECT, *, tested: bool = True
 ) -> list[NodeResult]:
-    """Build every model into a DuckDB file, and run every test of it.
+    """Build every model from a lake's folder or URL into a new DuckDB file, and run its tests.
 
-    Args:
-        home: The home; logs and artifacts are written under ``dbt/`` in it.
-        lake: Folder or URL of the lake.
-        database: DuckDB file to build in, which is made.
-        project: The dbt project.
-        tested: Whether tests are run, too; a failing one keeps models behind it from being built.
+    A failing test keeps the models behind it from being built; without ``tested`` no test is run.
 
     Returns:
-        One result a model and test, in the order in which they ended. Models or tests that failed
-        are among them.
+        A result of each model and test, failed ones too, in the order in which they ended.
 
     Raises:
         DbtError: dbt ended before it ran anything.
@@ -130,9 +119,9 @@ def dbt_build(
     artifact = _target(home) / "run_results.json"
     with _dbt_lock(home):
         artifact.unlink(missing_ok=True)
-        _code, said = _run(["build" if tested else "run"], home, lake, database, project)
+        _code, output = _run(["build" if tested else "run"], home, lake, database, project)
         if not artifact.exists():
-            raise DbtError(f"dbt could not build {database}:\n{said}\nLog: {_log(home)}")
+            raise DbtError(f"dbt could not build {database}:\n{output}\nLog: {_log(home)}")
         return _read_results(artifact)
 
 
@@ -164,7 +153,7 @@ def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:
     """Raise where a model or test failed, so that the build is not published.
 
     Raises:
-        DbtError: Names each that failed and why.
+        DbtError: A model or test failed; the message names each, and why.
     """
     lines = [
         f"  {result.name}: {result.message or result.status}"
@@ -183,14 +172,14 @@ def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:
         )
 
 
-def _parse(home: Path, project: Path, wanted: Path) -> None:
-    code, said = _run(["parse"], home, _ANY_LAKE, Path("warehouse.duckdb"), project)
+def _parse(home: Path, project: Path, manifest: Path) -> None:
+    code, output = _run(["parse"], home, _ANY_LAKE, Path("warehouse.duckdb"), project)
     parsed = _target(home) / "manifest.json"
     if code or not parsed.exists():
-        raise DbtError(f"dbt could not parse {project}:\n{said}\nLog: {_log(home)}")
-    for older in wanted.parent.glob("*.json"):
+        raise DbtError(f"dbt could not parse {project}:\n{output}\nLog: {_log(home)}")
+    for older in manifest.parent.glob("*.json"):
         older.unlink(missing_ok=True)
-    write_whole(wanted, parsed.read_bytes())
+    write_whole(manifest, parsed.read_bytes())
 
 
 def _run(
@@ -212,12 +201,12 @@ def _run(
         text=True,
     )
     try:
-        said, _ = process.communicate()
+        output, _ = process.communicate()
     except BaseException:
         process.kill()
         process.wait()
         raise
-    return process.returncode, said.strip()
+    return process.returncode, output.strip()
 
 
 def _environment(home: Path, lake: str, database: Path, project: Path) -> Mapping[str, str]:
@@ -233,7 +222,7 @@ def _environment(home: Path, lake: str, database: Path, project: Path) -> Mappin
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        # For the Python models.
+        # dbt's Python models import from here.
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
 
@@ -274,7 +263,7 @@ def _read_results(artifact: Path) -> list[NodeResult]:
 
 
 def _table(relation: str) -> str:
-    """``"warehouse"."main"."win_rates"`` without what need not be said."""
+    """A relation such as ``"warehouse"."main"."win_rates"`` without database and ``main``."""
     parts = [part for part in relation.replace('"', "").split(".")[1:] if part != "main"]
     return ".".join(parts)
 

@@ -142,21 +142,23 @@ def _compare_mart(
     findings.add(mart, wrong)
     if any(fault.kind != "unknown" for fault in wrong):
         return
-    found, expected = (
+    published_mart, rebuilt_mart = (
         connection.sql(f'select {_names(should)} from {name}."{mart}"')  # noqa: S608
         for name in ("published", "rebuilt")
     )
-    sizes = [found.count("*").fetchall()[0][0], expected.count("*").fetchall()[0][0]]
+    sizes = [published_mart.count("*").fetchall()[0][0], rebuilt_mart.count("*").fetchall()[0][0]]
     findings.count("marts", mart, max(sizes))
-    for where in _pieces_that_differ(found, expected, key, 1 + max(sizes) // _PIECE):
-        rows = _rows_that_differ(connection, found.filter(where), expected.filter(where), key)
+    for where in _pieces_that_differ(published_mart, rebuilt_mart, key, 1 + max(sizes) // _PIECE):
+        rows = _rows_that_differ(
+            connection, published_mart.filter(where), rebuilt_mart.filter(where), key
+        )
         for fault in differences(*rows, key, layer="marts", table=mart, named=_named(key)):
             findings.add(mart, [fault])
 
 
 def _pieces_that_differ(
-    found: duckdb.DuckDBPyRelation,
-    expected: duckdb.DuckDBPyRelation,
+    published_mart: duckdb.DuckDBPyRelation,
+    rebuilt_mart: duckdb.DuckDBPyRelation,
     key: Sequence[str],
     pieces: int,
 ) -> list[str]:
@@ -164,7 +166,7 @@ def _pieces_that_differ(
     piece = f"hash({_names(key)}) % {pieces}"
     sums = [
         set(rows.aggregate(f"{piece}, count(*), sum(hash({_names(rows.columns)}))").fetchall())
-        for rows in (found, expected)
+        for rows in (published_mart, rebuilt_mart)
     ]
     return [f"{piece} = {number}" for number in sorted({each[0] for each in sums[0] ^ sums[1]})]
 
@@ -189,12 +191,12 @@ def _wrong_columns(
 
 def _rows_that_differ(
     connection: duckdb.DuckDBPyConnection,
-    found: duckdb.DuckDBPyRelation,
-    expected: duckdb.DuckDBPyRelation,
+    published_mart: duckdb.DuckDBPyRelation,
+    rebuilt_mart: duckdb.DuckDBPyRelation,
     key: Sequence[str],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows of both whose key has one that the other has not or has otherwise."""
-    for name, rows in (("published_rows", found), ("rebuilt_rows", expected)):
+    for name, rows in (("published_rows", published_mart), ("rebuilt_rows", rebuilt_mart)):
         connection.execute(f"drop table if exists {name}")
         rows.create(name)
     same = " and ".join(f'rows."{name}" is not distinct from different."{name}"' for name in key)
@@ -214,8 +216,8 @@ def _names(columns: Iterable[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-def _of_table(kind: Kind, mart: str, found: str, expected: str) -> VerificationFault:
-    return VerificationFault("marts", kind, mart, "", "", found, expected)
+def _of_table(kind: Kind, mart: str, is_there: str, should_be: str) -> VerificationFault:
+    return VerificationFault("marts", kind, mart, "", "", is_there, should_be)
 
 
 def _quoted(path: Path) -> str:

@@ -17,8 +17,9 @@ $(STAMP): uv.lock pyproject.toml deploy/install.sh
 	$(PYTHON) -m venv $(VENV)
 	deploy/install.sh $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@grep -qs '^DAGSTER_HOME=' .env || printf '%s\n' '# For `dagster dev` and `dg` in this folder: the instance of `make ui`.' \
-	  'OPENCS_HOME=$${OPENCS_HOME:-$(abspath $(OPENCS_HOME))}' 'DAGSTER_HOME=$${OPENCS_HOME}/dagster' >> .env
+	@grep -qsE '^(export +)?DAGSTER_HOME=' .env || { [ ! -s .env ] || [ -z "$$(tail -c1 .env)" ] || echo; \
+	  printf '%s\n' '# For `dagster dev` and `dg` in this folder: the instance of `make ui`.' \
+	  'OPENCS_HOME=$${OPENCS_HOME:-$(abspath $(OPENCS_HOME))}' 'DAGSTER_HOME=$${OPENCS_HOME}/dagster'; } >> .env
 	@$(BIN)/python -c 'from resources.home import prepare_folders; prepare_folders()'
 	@touch $@
 
@@ -59,4 +60,4 @@ lock: $(DEVELOPERS)  ## Write uv.lock anew, where pyproject.toml asks for more [
 	$(BIN)/uv lock $(UPGRADE)
 
 clean:  ## Remove the virtual environment and caches; keeps .opencs
-	rm -rf $(VENV) .env .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

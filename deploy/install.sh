@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install what uv.lock names into a virtual environment, by its hashes:
+# Install what uv.lock names into a virtual environment, by its hashes; uv itself, which reads the
+# lock, by its version:
 #
 #   deploy/install.sh VENV [options of `uv export`, such as --all-extras --group dev]
 #
@@ -18,4 +19,3 @@ pip install --quiet --target "$work" "$uv"
 awk '/^[a-z]/ { kept = !/^(torch|triton|cuda-|nvidia-)/ } kept' "$work/all.txt" > "$work/hashed.txt"
 pip install --quiet --require-hashes --no-deps -r "$work/hashed.txt"
 pip install --quiet "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "$work/all.txt")"
-pip check

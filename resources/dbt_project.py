@@ -136,8 +136,8 @@ def declared_marts() -> Mapping[str, Mapping[str, Any]]:
 def mart_keys() -> Mapping[str, Sequence[str]]:
     """The columns that tell the rows of each mart apart.
 
-    A test of the mart names them, or its ``meta`` where testing would take too long. A mart's old
-    name has none.
+    A test of the mart names them, or its ``meta`` where testing would take too long or is done of
+    the mart that an old name shows.
     """
     keys: dict[str, Sequence[str]] = {}
     for name, mart in declared_marts().items():

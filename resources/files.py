@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# The mode of what people drop or take: daemon, runs and people may be different users.
+SHARED = 0o644
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Give a name to write to; the file takes its place at ``path`` when the block ends well.
 
     Where the block raises, what was written is removed and the file at ``path`` stays as it was.
     """
     with temporary(path.parent) as written:
         yield written
-        place(written, path)
+        place(written, path, mode)
 
 
 @contextmanager
@@ -28,14 +31,22 @@ def temporary(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def place(written: Path, path: Path) -> None:
-    """Move a written file to its place, once its bytes are on the disk."""
+def place(written: Path, path: Path, mode: int | None = None) -> None:
+    """Move a written file to its place, once its bytes are on the disk.
+
+    Args:
+        written: The file.
+        path: Its place.
+        mode: Who may read and write it; unset: as the umask says.
+    """
     with written.open("rb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     written.replace(path)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, or replace it, so that nobody reads half of it."""
-    with replacing(path) as written:
+def write_whole(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Write a file, or replace it, so that nobody reads half of it; ``mode`` as for ``place``."""
+    with replacing(path, mode) as written:
         written.write_bytes(content)

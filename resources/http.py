@@ -59,7 +59,7 @@ def pause_s(
             come back at once.
         longest_s: Limit of every pause, the server's included.
     """
-    doubled_s = first_s * 2 ** min(tries - 1, 30) * random.uniform(0.5, 1.0)
+    doubled_s = min(first_s * 2 ** min(tries - 1, 30), longest_s) * random.uniform(0.5, 1.0)
     return min(asked_s or doubled_s, longest_s)
 
 
@@ -97,7 +97,9 @@ def ask(
             if answer.status_code not in BUSY:
                 return answer
             reason, asked_s = status_of(answer), retry_after(answer.headers)
-        pause = pause_s(number_of_try, asked_s, first_s=first_s, longest_s=longest_s)
+        # A server that always asks for a moment must not use up all tries in moments.
+        own_s = pause_s(number_of_try, first_s=first_s, longest_s=longest_s)
+        pause = max(own_s, min(asked_s or 0.0, longest_s))
         if number_of_try == tries or wait(pause, reason):
             break
     raise BusyError(f"{reason} ({number_of_try} tries)")

@@ -59,7 +59,7 @@ def read_process(values: dict[str, Any]) -> Process | None:
 
 
 def lives(process: Process) -> bool | None:
-    """Whether a process still runs; ``None`` where it is on another machine or in a container."""
+    """Whether a process still runs; ``None`` where another machine or container hides it."""
     if process.host == platform.node() and process.boot != _boot():
         # Nothing outlives its machine's boot.
         return False

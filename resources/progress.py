@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 _LINE_SHARE = 0.1
 _LOG_EVERY_S = 20.0
+_LINE_EVERY_S = 60.0
 
 Log = Callable[[str], None]
 
@@ -19,10 +20,10 @@ class Reporter:
     """Reports done / stored / failed, rate and time left of one piece of work.
 
     On a terminal, or with ``OPENCS_PROGRESS=1``, it shows a bar on stderr; elsewhere it prints a
-    line at every tenth. ``log`` (such as Dagster's ``context.log.info``) gets the same lines, at
-    most one in 20 seconds but always the last. The rate leaves out stored items, which take no
-    time. ``more`` may be set to a function that gives further parts of the line. ``total`` is 0
-    where the number of items is not known.
+    line at every tenth and after each minute. ``log`` (such as Dagster's ``context.log.info``) gets
+    the same lines, at most one in 20 seconds but always the last. The rate leaves out stored items,
+    which take no time. ``more`` may be set to a function that gives further parts of the line.
+    ``total`` is 0 where the number of items is not known.
     """
 
     def __init__(self, label: str, total: int, log: Log | None = None, unit: str = "") -> None:
@@ -33,13 +34,13 @@ class Reporter:
         self.failed = 0
         self.more: Callable[[], Sequence[str]] = list
         self._log = log
-        self._started = self._logged_at = time.monotonic()
+        self._started = self._logged_at = self._printed_at = time.monotonic()
         self._printed = self._logged = 0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> "Reporter":
-        self._started = self._logged_at = time.monotonic()
+        self._started = self._logged_at = self._printed_at = time.monotonic()
         if self.total and _watched():
             # Stderr may be a pipe to a process that passes the bar on to the terminal.
             console = Console(stderr=True, force_terminal=True)
@@ -79,11 +80,14 @@ class Reporter:
         self.stored += stored
         self.failed += failed
         self.note = note or self.note
+        now = time.monotonic()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=count, state=self._state())
-        elif self.total and self.done - self._printed >= self.total * _LINE_SHARE:
+        elif self.total and (
+            self.done - self._printed >= self.total * _LINE_SHARE
+            or now - self._printed_at >= _LINE_EVERY_S
+        ):
             self._print()
-        now = time.monotonic()
         if self._log is not None and now - self._logged_at >= _LOG_EVERY_S:
             self._log(self.line())
             self._logged, self._logged_at = self.done, now
@@ -94,7 +98,7 @@ class Reporter:
 
     def _print(self) -> None:
         print(self.line(), file=sys.stderr, flush=True)
-        self._printed = self.done
+        self._printed, self._printed_at = self.done, time.monotonic()
 
     def _state(self) -> str:
         done = f"{self.done}/{self.total}" if self.total else str(self.done)

@@ -42,18 +42,19 @@
         {%- for each in merging_rules() %}
         when '{{ each }}' then {{ each }}
         {%- endfor %}
-        else error('judge_protocols has the unknown merging rule ' || {{ rule }})
+        else error('judge_protocols has the unknown merging rule ' || coalesce({{ rule }}, '(none)'))
     end
 {%- endmacro %}
 
-{#- A fact from `judge_protocols`, joined as `known` to rows with a `protocol`. Verdicts of a protocol
-    that is not there can't be counted, and the build ends. -#}
+{#- A fact from `judge_protocols`, joined as `known` to pair verdicts. Those of a protocol that is
+    not there can't be counted, and the build ends. -#}
 {% macro known_protocol(fact) -%}
     if(
         known.protocol is null,
         error(
-            'There are verdicts of the judge protocol ' || protocol || ', which judge_protocols '
-            || 'lacks: install the package that adds it, or delete those verdicts'
+            'There are verdicts of the judge protocol ' || coalesce(protocol, '(none)')
+            || ', which judge_protocols lacks: install the package that adds it, or delete those '
+            || 'verdicts'
         ),
         {{ fact }}
     )

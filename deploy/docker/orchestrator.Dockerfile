@@ -16,7 +16,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY pyproject.toml uv.lock /locked/
 COPY deploy/install.sh /locked/deploy/
 RUN python -m venv /venv \
-    && /locked/deploy/install.sh /venv --extra cluster --extra s3 --extra tracking
+    && /locked/deploy/install.sh /venv --extra cluster --extra s3 --extra tracking \
+    && /venv/bin/pip check
 RUN /venv/bin/python -c "import sys, torch; sys.exit(torch.version.cuda and 'torch is a CUDA build: set --build-arg PIP_EXTRA_INDEX_URL to the index of its CPU builds')"
 
 FROM ${PYTHON_BASE}

@@ -28,7 +28,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 CUDA_HOME=/usr/local/cuda
 COPY pyproject.toml uv.lock /locked/
 COPY deploy/install.sh /locked/deploy/
 # Torch brings its CUDA libraries, which stand at exact versions in its metadata.
-RUN python -m venv /venv && /locked/deploy/install.sh /venv --only-group trainer
+RUN python -m venv /venv && /locked/deploy/install.sh /venv --only-group trainer \
+    && /venv/bin/pip check
 RUN /venv/bin/python -c "import sys, torch, pathlib, json; \
 built = torch.version.cuda or sys.exit('torch is a CPU build: install it from the usual index'); \
 kit = json.loads(pathlib.Path('/usr/local/cuda/version.json').read_text())['cuda']['version']; \

@@ -24,7 +24,7 @@ from opencs_assets.benchmarks.questions import (
 )
 from opencs_assets.config.benchmarks import DECLARED, DeclaredBenchmark, File
 from resources.errors import InternalError
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 from resources.http import BusyError, ask
 from resources.provenance import file_hash
 
@@ -194,7 +194,7 @@ def _verify(content: bytes, file: File) -> None:
 def _write(target: Path, content: bytes) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, content)
+        write_whole(target, content, SHARED)
     except OSError as error:
         free = shutil.disk_usage(target.parent).free if target.parent.exists() else 0
         raise BenchmarkError(

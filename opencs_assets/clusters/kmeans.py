@@ -90,7 +90,7 @@ def _best(points: Floats, weights: Floats, clusters: int, seed: int) -> tuple[fl
     trial, trial_weights = _coreset(points, weights, clusters, seed)
     restarts = max(RESTARTS, min(MOST_RESTARTS, RESTARTED_CLUSTERS // clusters))
     # k-means++ makes many small products. Where another process has a core, threads that wait for
-    # each other make it ten times slower and more.
+    # each other make it ten times slower or worse.
     with threadpool_limits(1):
         starts = [
             _start(trial, trial_weights, clusters, seed + restart) for restart in range(restarts)

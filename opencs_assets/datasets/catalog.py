@@ -13,7 +13,7 @@ from typing import Final
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.files import versions
 from opencs_assets.files.contents import opened
-from resources.files import place, temporary
+from resources.files import SHARED, place, temporary
 
 FOLDER: Final = "datasets"
 CURRENT: Final = "current.json"
@@ -117,7 +117,7 @@ def add_source(home: Path, file: Path, name: str | None) -> Source:
                 return current
             path = folder / f"{sha256[:16]}{versions.format_suffix(file)}"
             added = Source(name, path, sha256, file.name, size, versions.now("seconds"), True)
-            place(copy, path)
+            place(copy, path, SHARED)
         noted = {field: getattr(added, field) for field in _NOTED}
         versions.write_note(folder / CURRENT, {"file": path.name, **noted})
     return added

@@ -186,7 +186,7 @@ def _signatures(sets: list[Hashes], seed: int) -> npt.NDArray[np.uint32]:
     from rensa import RMinHash
 
     signatures = np.empty((len(sets), PERMUTATIONS), np.uint32)
-    # rensa returns rows of Python numbers, which need much memory.
+    # rensa returns rows of Python numbers, which need much memory: few sets are signed at a time.
     for start in range(0, len(sets), _SIGNED):
         some = sets[start : start + _SIGNED]
         offsets = np.cumsum([0, *map(len, some)]).astype(np.uint64)

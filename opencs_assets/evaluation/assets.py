@@ -155,10 +155,10 @@ def _declared_asset(name: str, rows: pl.DataFrame, description: str) -> dg.Asset
         group_name=GROUP,
         tags=WAREHOUSE.tags,
         owners=OWNERS,
-        kinds={"yaml", "parquet"},
+        kinds={"parquet"},
         description=description,
         metadata=table_metadata(name),
-        # What is declared changes with the file, and with nothing upstream.
+        # What is declared changes with the file or the code, and with nothing upstream.
         code_version=content_hash(rows.rows())[:SHORT],
         automation_condition=automation.declared(),
     )

@@ -9,15 +9,17 @@ from opencs_assets.tables.lake import Lake
 
 
 def prepare_lake(url: str) -> None:
-    """Make what every build reads, where it is not there: as in a new lake, or one of before.
+    """Make what every build reads: zero-row files, and what the judge protocols are by now.
 
     Raises:
         LakeError: The lake can't be read or written.
     """
     lake = Lake(url)
     lake.ensure_schemas()
-    if not lake.exists(JUDGE_PROTOCOLS.name, {}):
-        lake.write(JUDGE_PROTOCOLS.name, protocol_facts(), {})
+    facts = protocol_facts()
+    written = lake.find(JUDGE_PROTOCOLS.name, {})
+    if written is None or not written.equals(facts):
+        lake.write(JUDGE_PROTOCOLS.name, facts, {})
 
 
 def declared_models(experiments: Experiments) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from opencs_assets.evaluation.errors import ReportError
 from opencs_assets.evaluation.mart_columns import BADGE, ReportColumn
 from opencs_assets.evaluation.report_sections import FACTS, SECTIONS, Fact, Shown, TableSpec
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 from resources.warehouse import HOW_TO_BUILD, query
 
 TEMPLATE = "report.html.jinja"
@@ -167,7 +167,7 @@ def write_report(warehouse: Path, out: Path) -> Path:
     page = render(warehouse)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, page.encode())
+        write_whole(out, page.encode(), SHARED)
     except OSError as error:
         raise ReportError(
             f"{out} can't be written: {error.strerror or error}. Name another with --out."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
 
 from resources.errors import MendableError
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 
 SUFFIXES: Final = frozenset({".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz"})
 """Suffixes that say how a file is written."""
@@ -60,7 +60,7 @@ def copy_hashed(source: BinaryIO, copy: Path) -> tuple[str, int]:
 
 def write_note(path: Path, note: Mapping[str, Any]) -> None:
     """Write the fields that are known about a version."""
-    write_whole(path, (json.dumps(note, indent=2) + "\n").encode())
+    write_whole(path, (json.dumps(note, indent=2) + "\n").encode(), SHARED)
 
 
 def read_note(

@@ -16,7 +16,7 @@ from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.kept import SHORTEST_PREFIX, KeptFile
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 
 NAME: Final = "verdict_choices.csv"
 COLUMNS: Final = ("file", "row", "reason")
@@ -61,7 +61,7 @@ def add_choice(home: Path, choice: Choice) -> None:
         csv.writer(line, lineterminator="\n").writerow(
             [choice.sha256, "" if choice.row is None else choice.row, choice.reason]
         )
-        write_whole(path, (text + line.getvalue()).encode())
+        write_whole(path, (text + line.getvalue()).encode(), SHARED)
 
 
 def _choice(record: dict[str, Any], files: Sequence[KeptFile], where: str) -> Choice:

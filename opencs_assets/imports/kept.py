@@ -14,7 +14,7 @@ from opencs_assets.files.contents import opened
 from opencs_assets.imports.errors import VerdictFileError
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.recognize import check
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 
 FOLDER: Final = "verdicts"
 BESIDE: Final = ".import.json"
@@ -68,7 +68,7 @@ def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
         kept_file = replace(before, options=used, form=form.name, state=state)
     with versions.writing(folder, VerdictFileError):
         if not _is_whole(kept_file):
-            write_whole(kept_file.path, data)
+            write_whole(kept_file.path, data, SHARED)
         if kept_file.state != "unchanged":
             note = {
                 "file": kept_file.path.name,

@@ -21,7 +21,7 @@ from opencs_assets.datasets import catalog
 from opencs_assets.datasets.errors import DatasetError
 from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 from resources.settings import Settings
 
 FOLDER = Path(__file__).parent / "reproductions"
@@ -181,7 +181,7 @@ def declare(grid: Grid) -> None:
     if grid.is_declared:
         return
     grid.target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(grid.target, grid.declared_in.read_bytes())
+    write_whole(grid.target, grid.declared_in.read_bytes(), SHARED)
 
 
 def needs(grid: Grid, settings: Settings, name: str, dataset: str, limit: int | None) -> list[Need]:

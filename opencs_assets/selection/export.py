@@ -17,7 +17,7 @@ import polars as pl
 import yaml
 
 from opencs_assets.tables.selection import SUBSET_EXPORTS
-from resources.files import write_whole
+from resources.files import SHARED, write_whole
 
 ALPACA, SHAREGPT, OPENAI, PARQUET = (
     "alpaca.json",
@@ -77,7 +77,7 @@ def export_subset(
         CARD: _card_text(card, subset, content).encode(),
     }
     for file, data in written.items():
-        write_whole(folder / file, data)
+        write_whole(folder / file, data, SHARED)
     return pl.DataFrame(
         [
             {

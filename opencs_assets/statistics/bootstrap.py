@@ -1,7 +1,7 @@
-"""Percentile bootstrap of means and rates, paired by question.
+"""Percentile bootstrap of means, paired by question.
 
 A resample draws questions with replacement: all turns of a question are drawn together, and every
-model is measured on the same drawn questions, so that what is hard for all cancels in differences
+model is measured on the same drawn questions, so that intervals of models are comparable
 (Efron and Tibshirani 1993, chapters 6 and 13). A mean over judged turns is a ratio of two sums, as
 turns may be missing. A resample is a row of whole numbers, how often it drew each question, so that
 all resamples of all models are a few matrix products. ``scipy.stats.bootstrap``, which gathers the

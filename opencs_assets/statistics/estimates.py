@@ -1,9 +1,8 @@
 """Statistics of many results at once, from Arrow to Arrow, for the warehouse's Python models.
 
-Each function takes the counted rows of the results that are new and gives one row a result. The
-formulas are in ``bootstrap``, ``bradley_terry``, ``length_control``, ``agreement`` and
-``sequential``. A result's row depends only on its own verdicts and its benchmark's questions, so
-that it stays valid whatever other results there are.
+Each function takes the counted rows of all results and gives one row a result. The formulas are in
+``bootstrap``, ``bradley_terry``, ``length_control``, ``agreement`` and ``sequential``. A result's
+row depends only on its own verdicts and its benchmark's questions.
 """
 
 import numpy as np

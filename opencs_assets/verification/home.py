@@ -8,7 +8,7 @@ from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings, Layer
 from opencs_assets.verification.imported import check_imported
 from opencs_assets.verification.judged import Judged
-from opencs_assets.verification.marts import check_marts
+from opencs_assets.verification.marts import check_marts, check_protocols
 from resources.llm.store import ReplyStore
 from resources.settings import Settings
 from resources.warehouse import HOW_TO_BUILD
@@ -39,6 +39,7 @@ def verify_home(settings: Settings, layers: Collection[Layer] = get_args(Layer))
     if "imported" in layers:
         check_imported(lake, settings.home, findings)
     if "marts" in layers and settings.warehouse.exists():
+        check_protocols(lake, findings)
         check_marts(settings.lake, settings.warehouse, findings)
     elif "marts" in layers:
         findings.note(f"there is no warehouse yet; build it: {HOW_TO_BUILD}")

@@ -162,7 +162,8 @@ class Judged:
         # One damaged row must not decide what is expected of all.
         usual = rows["protocol"].drop_nulls().mode().sort()
         protocol = pair_protocols().get(usual[0]) if usual.len() else None
-        by_turn = protocol is not None and protocol.by_turn
+        # The package of an unknown protocol is gone; its rows say whether it judged by turn.
+        by_turn = protocol.by_turn if protocol else bool((rows["turn"] > 0).any())
         tasks = {
             _key(task): task
             for task in pair_tasks(questions, given[0], given[1], benchmark, by_turn=by_turn)

@@ -13,8 +13,12 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from opencs_assets.protocols.registry import protocol_facts
+from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
+from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.comparing import differences
 from opencs_assets.verification.findings import Findings, Kind, VerificationFault, shown
+from opencs_assets.verification.tables import check_files, read_table
 from resources.dbt_project import NodeResult, dbt_build, mart_keys
 from resources.warehouse import HOW_TO_BUILD, query
 
@@ -54,6 +58,26 @@ class Rebuilt:
     database: Path
     keys: Mapping[str, Sequence[str]]
     results: Sequence[NodeResult]
+
+
+def check_protocols(lake: Lake, findings: Findings) -> None:
+    """Compare what the lake says of the judge protocols, by which marts count, with what they are.
+
+    Args:
+        lake: The lake.
+        findings: Takes what is found.
+    """
+    name = JUDGE_PROTOCOLS.name
+    if not lake.exists(name, {}):
+        # No warehouse of this release was built yet: building one writes the table.
+        return
+    check_files(lake, name, "marts", findings)
+    rows = read_table(lake, name, {}, "marts", findings)
+    if rows is not None:
+        findings.count("marts", name, rows.height)
+        key = JUDGE_PROTOCOLS.key
+        for fault in differences(rows, protocol_facts(), key, layer="marts", table=name):
+            findings.add(name, [fault])
 
 
 def check_marts(lake_url: str, warehouse: Path, findings: Findings) -> None:
@@ -112,14 +136,16 @@ def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:
         if result.broken and result.status != "skipped":
             add("unreadable", result.name, result.message, "rows that the lake gives")
     built = set(query(expected.database, _MARTS)["name"])
-    # What is built and has no key is an old name of a mart, whose rows are compared by the new one.
-    for mart in sorted(published - expected.keys.keys() - built):
+    for mart in sorted(published - expected.keys.keys()):
         add("unknown", mart, "a table", f"no such table; {_BUILD_ANEW}")
     with duckdb.connect() as connection:
         connection.execute(f"set temp_directory = {_quoted(expected.database.parent / 'spilled')}")
         for name, path in (("published", warehouse), ("rebuilt", expected.database)):
             connection.execute(f"attach {_quoted(path)} as {name} (read_only)")
-        _note_changes(connection, findings)
+        try:
+            _note_changes(connection, findings)
+        except duckdb.Error as error:
+            add("unreadable", "interim.lake_contents", shown(str(error)), "its rows")
         for mart, key in expected.keys.items():
             if mart not in published:
                 add("missing", mart, "no such table", f"a table; {_BUILD_ANEW}")

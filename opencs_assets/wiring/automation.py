@@ -34,12 +34,12 @@ def warehouse() -> dg.AutomationCondition:
 
 
 def declared() -> dg.AutomationCondition:
-    """Tables of what ``experiments.yaml`` declares are written when its declarations change."""
+    """Tables of what is declared, in experiments.yaml or in code, are written when that changes."""
     condition = dg.AutomationCondition
     changed = condition.code_version_changed() | condition.missing().newly_true()
     handled = condition.newly_requested() | condition.newly_updated()
     return (changed.since(handled) & ~condition.in_progress()).with_label(
-        "declared: when experiments.yaml says something else"
+        "declared: when what is declared has changed"
     )
 
 

@@ -78,6 +78,7 @@ class LocalProcesses(JobLauncher[LauncherSettings]):
         child.process.terminate()
         if child.running(self.own.grace_s):
             child.process.kill()
+            child.process.wait()
         child.join()
 
     def close(self) -> None:

@@ -130,8 +130,11 @@ class MessageFile:
 
     def new(self) -> Iterator[tuple[str, Message]]:
         """Messages that were not read yet; a line that is not whole yet is left for later."""
-        with suppress(FileNotFoundError):
-            whole, _, _ = self._file.read_bytes()[self._read :].rpartition(b"\n")
-            self._read += len(whole) + 1 if whole else 0
-            for line in whole.splitlines():
+        with suppress(FileNotFoundError), self._file.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                # Whoever fails at a message has the ones after it at the next look.
+                self._read += len(line)
                 yield "", json.loads(line)

@@ -86,7 +86,8 @@ class Plan:
     def announcement(self, estimate: Estimate) -> str:
         """The sentence that tells a person what the calls will take."""
         if self._price is None:
-            cost = f"at an unknown price ({self._role.model_label} is not in prices.toml)"
+            label = self._role.model_label
+            cost = f"at an unknown price ({label} is neither listed nor in prices.toml)"
         elif estimate.cost_usd == 0:
             cost = "at no cost"
         else:

@@ -21,7 +21,7 @@ from definitions import build_defs
 from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.evaluation.declared import prepare_lake
-from opencs_assets.protocols.registry import pair_protocols, protocol_facts
+from opencs_assets.protocols.registry import pair_protocols
 from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
@@ -339,8 +339,8 @@ class TestAddedProtocol:
         platform.set(pair=brevity)
         platform.answer(WINS)
         platform.pairs()
-        facts = protocol_facts().filter(pl.col("protocol") != brevity)
-        platform.lake.write("judge_protocols", facts, {})
+        (tmp_path / "opencs_brevity-1.dist-info" / "entry_points.txt").unlink()
+        pair_protocols.cache_clear()
         results = platform.build(tmp_path / "built.duckdb")
         with pytest.raises(DbtError, match=r"the judge protocol brevity.*install the package"):
             refuse_broken(results, platform.home)

@@ -17,9 +17,10 @@ valued as (
     )
     inner join results using (result_id)
     union all
-    select result_id, results.benchmark, question_id, stopped, 1.0, 10.0, 'score', score
+    select result_id, results.benchmark, question_id, stopped, low, high, 'score', score
     from main.single_outcomes
     inner join results using (result_id)
+    inner join scales using (protocol)
     where status = 'ok'
 )
 
@@ -43,6 +44,9 @@ def model(dbt, session):
     dbt.ref("results")
     dbt.ref("pair_outcomes")
     dbt.ref("single_outcomes")
+    # What a score can be follows from the judge protocol.
+    scales = dbt.source("lake", "judge_protocols").select("protocol, low, high")
+    session.register("scales", scales.to_arrow_table())
     values, questions = (session.sql(each).to_arrow_table() for each in (INPUTS, QUESTIONS))
     session.register("reckoned", estimates.result_intervals(values, questions))
     return session.sql("from reckoned")

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from opencs_assets.config.experiments import FURTHER, load_experiments
+from opencs_assets.protocols.registry import refuse_misfits
 from opencs_assets.tables.home import prepare_home
 from resources.errors import OpenCSError
 from resources.files import write_whole
@@ -35,7 +36,8 @@ def install(source: Path, home: Path) -> None:
         # The new files may refer to experiments that the home has beside them.
         if (home / FURTHER).is_dir():
             shutil.copytree(home / FURTHER, trial / FURTHER)
-        load_settings(trial)
+        settings = load_settings(trial)
+        refuse_misfits(settings, settings.roles.judge.resolved_reading)
         load_experiments(trial)
     try:
         home.mkdir(parents=True, exist_ok=True)

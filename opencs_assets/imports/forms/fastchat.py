@@ -1,8 +1,8 @@
 """FastChat's own files: single judgments, pair judgments and answers.
 
 The fields are those of ``fastchat/llm_judge/common.py``: ``judge`` is the judge's model and the
-prompt's name; a rating that could not be parsed is -1, and such a winner is ``error``;
-``g2_winner`` is from the swapped order, but is already swapped back.
+prompt's name; a rating that could not be parsed is -1, a winner that could not be parsed is
+``error``; ``g2_winner`` is from the swapped order, but is already swapped back.
 """
 
 from collections.abc import Sequence

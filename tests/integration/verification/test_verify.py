@@ -24,7 +24,7 @@ from opencs_assets.protocols import single
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.findings import Findings, VerificationFault
 from opencs_assets.verification.home import verify_home
-from opencs_assets.verification.marts import compare
+from opencs_assets.verification.marts import check_protocols, compare
 from resources.settings import load_settings
 from tests.integration.verification.conftest import MATCHUP, ONE, QUESTIONS, TWO
 
@@ -292,7 +292,19 @@ def in_warehouse(*statements: str) -> Harm:
     return harm
 
 
+def replaced_old_name(home: Path) -> None:
+    with duckdb.connect(home / "warehouse.duckdb") as warehouse:
+        warehouse.execute("drop view mt_bench_scores")
+        warehouse.execute(
+            "create table mt_bench_scores as "
+            "select * replace (score + 1 as score) from answer_scores"
+        )
+
+
 MARTS = {
+    "an old name with rows of its own": Corruption(
+        replaced_old_name, ("edited", "mt_bench_scores", f"model {ONE}", "score")
+    ),
     "a mart's digit changed": Corruption(
         in_warehouse(f"update answer_scores set score = score + 0.01 where model = '{ONE}'"),
         ("edited", "answer_scores", f"model {ONE}", "score"),
@@ -524,6 +536,18 @@ def test_an_unharmed_copy_passes(copy, rebuilt_marts):
     findings = verify_home(load_settings(home), ["judged", "imported"])
     compare(home / "warehouse.duckdb", rebuilt_marts, findings)
     assert not findings.faults
+
+
+def test_edited_facts_of_a_protocol_by_which_marts_count_are_named(copy):
+    home = copy()
+    findings = Findings()
+    check_protocols(Lake(load_settings(home).lake), findings)
+    assert not findings.faults
+    scores = pl.col("protocol") == "scores"
+    set_where("judge_protocols", {}, scores, default_rule="both_agree")(home)
+    check_protocols(Lake(load_settings(home).lake), findings)
+    (line,) = [fault.line() for fault in findings.faults]
+    assert all(part in line for part in ("edited", "judge_protocols", "scores", "both_agree"))
 
 
 def test_an_edit_in_the_lake_is_seen_in_the_marts_too_and_nothing_is_written(copy, monkeypatch):

@@ -62,6 +62,7 @@ def test_experiments_may_refer_to_those_that_the_home_has_beside_them(
     [
         ("settings.toml", 'profile = "fathful"\n', "profile"),
         ("settings.toml", "[launcher\n", "settings.toml"),
+        ("settings.toml", '[judging]\npair = "nonsense"\n', "no judge protocol"),
         ("experiments.yaml", "experiments:\n  x: {selector: none}\n", "experiments"),
         ("experiments.yaml", "a: [\n", "experiments.yaml"),
     ],

@@ -81,3 +81,11 @@ def test_a_file_of_messages_is_read_as_it_grows_and_half_a_line_when_it_is_whole
         file.write(f"{second[9:]}\n{json.dumps(message(3))}\n")
     assert texts(box) == ["m2", "m3"]
     assert not texts(box)
+
+
+def test_who_fails_at_a_message_has_those_after_it_at_the_next_look(tmp_path: Path):
+    path = tmp_path / "messages"
+    path.write_text("".join(f"{json.dumps(message(number))}\n" for number in (1, 2, 3)))
+    box = MessageFile(str(path))
+    next(box.new())
+    assert texts(box) == ["m2", "m3"]

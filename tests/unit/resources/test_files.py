@@ -1,10 +1,11 @@
 """Files that are there as a whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from resources.files import place, replacing, temporary, write_whole
+from resources.files import SHARED, place, replacing, temporary, write_whole
 
 
 def test_a_file_is_written_and_replaced_whole_and_alone(tmp_path: Path):
@@ -20,6 +21,17 @@ def test_others_may_read_what_was_written(tmp_path: Path):
     plain.write_bytes(b"")
     write_whole(whole, b"")
     assert whole.stat().st_mode == plain.stat().st_mode
+
+
+def test_what_people_take_is_readable_whatever_the_umask(tmp_path: Path):
+    before = os.umask(0o077)
+    try:
+        write_whole(tmp_path / "private", b"")
+        write_whole(tmp_path / "shared", b"", SHARED)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "shared").stat().st_mode & 0o777 == SHARED == 0o644
 
 
 def write_half(file: Path) -> None:

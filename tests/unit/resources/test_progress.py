@@ -19,6 +19,14 @@ def test_lines_at_tenths_where_nobody_watches(capfd, monkeypatch):
     assert "took" in lines[-1]
 
 
+def test_a_line_comes_after_a_minute_too_when_a_tenth_takes_longer(capfd, monkeypatch):
+    monkeypatch.delenv("OPENCS_PROGRESS", raising=False)
+    monkeypatch.setattr(progress, "_LINE_EVERY_S", 0.0)
+    with Reporter("training", 1000) as bar:
+        bar.advance()
+        assert "1/1000" in capfd.readouterr().err
+
+
 def test_stored_and_failed_are_told(capfd):
     with Reporter("tags", 10) as bar:
         bar.advance(8, stored=8)

@@ -130,6 +130,10 @@ def test_a_choice_is_expected_of_every_turn():
     assert not both_orders(pairs(protocol=pl.lit("choice")), QUESTIONS).passed
 
 
+def test_verdicts_of_a_protocol_whose_package_is_gone_are_looked_at():
+    assert both_orders(pairs(protocol=pl.lit("gone")), QUESTIONS).passed
+
+
 def test_what_was_stopped_is_there_and_not_unread():
     stopped = by_turn(*ALL_TURNS).with_columns(
         status=pl.Series(["ok"] * 4 + ["stopped"] * 4), winner=pl.Series(["a"] * 4 + [None] * 4)

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,9 @@ class ToyLauncher(JobLauncher[ToySettings]):
         return f"{len(list(Path(self.jobs).glob('*/*/pid')))} jobs of {self.own.shell}"
 
     def submit(self, request):
-        script = 'python "$@"; echo $? > "$0/part"; mv "$0/part" "$0/status"'
-        command = [self.own.shell, "-c", script, request.folder, *request.arguments]
+        script = '"$@"; echo $? > "$0/part"; mv "$0/part" "$0/status"'
+        job = [sys.executable, *request.arguments]
+        command = [self.own.shell, "-c", script, request.folder, *job]
         environment = {**os.environ, "HOSTNAME": "toy", **request.environment}
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         Path(request.folder, "pid").write_text(str(process.pid))

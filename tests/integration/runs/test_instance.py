@@ -14,7 +14,7 @@ import pytest
 
 from opencs_assets.cli.doctor import examine
 from opencs_assets.tables.home import prepare_home
-from resources import home as instances
+from resources.home import HomeError
 from resources.instance import open_instance
 from resources.runs.dead import note_process
 from resources.runs.health import damaged_databases, growth
@@ -82,13 +82,13 @@ def test_no_two_processes_see_half_a_configuration(home, monkeypatch):
     config = home / "dagster" / "dagster.yaml"
     config.write_text(EARLIER)
 
-    def breaks(source: Path, target: Path) -> None:
-        target.write_text("telemetry:")
-        raise OSError(28, "No space left on device", str(target))
+    def breaks(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device", "dagster.yaml")
 
-    monkeypatch.setattr(instances.shutil, "copyfile", breaks)
-    with pytest.raises(instances.HomeError, match="No space left"):
-        prepare_home()
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", breaks)
+        with pytest.raises(HomeError, match="No space left"):
+            prepare_home()
     assert config.read_text() == EARLIER
 
 

@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from opencs_assets.evaluation.checks import told
+from opencs_assets.evaluation.checks import gate_finding
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification import marts
@@ -416,13 +416,13 @@ def test_of_imported_ones_some_rules_cant_be_told(gated: Warehouse):
 
 def test_the_checks_name_results_and_reasons(gated: Warehouse):
     rows = gated.query("from publication_gate")
-    finding = told(rows, "pair", "parity")
+    finding = gate_finding(rows, "pair", "parity")
     assert not finding.passed
     assert (finding.metadata["failed"], len(finding.metadata["reasons"])) == (2, 2)
     assert finding.description.startswith("2 of ")
     assert "two for 3, which is more than 1 % apart" in finding.description
     assert finding.description.endswith(f"of {finding.metadata['unknown']} it can't be told")
-    assert told(rows, "single", "no_conflicts").passed
+    assert gate_finding(rows, "single", "no_conflicts").passed
 
 
 FOUR = ("same_judge", "answers_complete", "chat_template", "no_contamination")

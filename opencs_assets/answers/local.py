@@ -37,7 +37,7 @@ class LocalModel:
             )
         tokenizer = self._renderer.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        # Of the checkpoint's generation config only the end of an answer is used, as it may also
+        # Only the end of an answer is taken from the checkpoint's generation config, which may also
         # hold penalties and cut-offs that nobody declared.
         stops = self._renderer.stops(model.generation_config.eos_token_id)
         self._decoder = Decoder(model, stops, pad, batch_size)

@@ -98,8 +98,8 @@ def subset_hash(samples: pl.DataFrame) -> str:
 def training_fields(recipe: Recipe, rows: int) -> dict[str, Any]:
     """The recipe's settings that determine the weights trained on a subset of so many rows.
 
-    Of the three budgets only the one that counts is left, so that a setting that has no effect
-    does not make another checkpoint. ``steps`` are added where they are known without the samples.
+    Only the budget that counts is kept, so that a setting without effect does not make another
+    checkpoint. ``steps`` are added where they are known without the samples.
     """
     fields = recipe.model_dump(exclude=set(NOT_OF_THE_WEIGHTS))
     for unit in ("epochs", "steps", "tokens"):

@@ -158,7 +158,7 @@ def _declared_asset(name: str, rows: pl.DataFrame, description: str) -> dg.Asset
         kinds={"parquet"},
         description=description,
         metadata=table_metadata(name),
-        # What is declared changes with the file or the code, and with nothing upstream.
+        # Declarations change with the file or the code, and with nothing upstream.
         code_version=content_hash(rows.rows())[:SHORT],
         automation_condition=automation.declared(),
     )

@@ -44,7 +44,7 @@ def model(dbt, session):
     dbt.ref("results")
     dbt.ref("pair_outcomes")
     dbt.ref("single_outcomes")
-    # What a score can be follows from the judge protocol.
+    # The judge protocol says which scores there can be.
     scales = dbt.source("lake", "judge_protocols").select("protocol, low, high")
     session.register("scales", scales.to_arrow_table())
     values, questions = (session.sql(each).to_arrow_table() for each in (INPUTS, QUESTIONS))

@@ -17,7 +17,7 @@ def clone(tmp_path: Path) -> Path:
     """A folder with what Dagster reads of a clone, ``.env`` as ``make install`` writes it."""
     words = ["make", "--dry-run", "--always-make", "install", f"OPENCS_HOME={tmp_path / '.opencs'}"]
     steps = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    writing = steps[steps.index("printf") :].split(".env\n")[0] + ".env\n"
+    writing = steps[steps.index("grep -qs") :].split(">> .env\n")[0] + ">> .env\n"
     subprocess.run(writing, shell=True, cwd=tmp_path, check=True)
     for name in ("pyproject.toml", "opencs_assets", "resources", "definitions.py", "dbt_eval"):
         (tmp_path / name).symlink_to(PROJECT / name)

@@ -7,7 +7,7 @@ DEVELOPERS := $(VENV)/.developers
 export OPENCS_HOME ?= $(CURDIR)/.opencs
 
 .DEFAULT_GOAL := help
-.PHONY: help install models demo ui test soak check bench bench-peers lock clean
+.PHONY: help install models demo ui test soak check mutants bench bench-peers lock clean
 
 help:  ## Say what each word does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ check: $(DEVELOPERS)  ## Format, lint, types and what may import what
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+mutants: models $(DEVELOPERS)  ## Small faults that the tests beside methods notice [MODULES=names]
+	$(BIN)/python -m tests.mutants $(MODULES)
 
 bench: models $(DEVELOPERS)  ## The benchmarks, as tables
 	$(BIN)/python -m tests.benchmarks

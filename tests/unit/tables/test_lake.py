@@ -3,14 +3,13 @@ import os
 import uuid
 
 import duckdb
-import fsspec
 import polars as pl
 import pytest
 
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.selection import SELECTED_SUBSET
-from resources.lake import FORMAT, LakeError
+from resources.lake import LakeError
 from resources.schema import SchemaError
 
 PARTITION = {"dataset": "2024", "selector": "opencs"}
@@ -41,18 +40,29 @@ def lake(request, tmp_path):
 
 
 def test_what_is_written_is_read_with_its_partition(lake):
+    assert lake.find("selected_subset", PARTITION) is None
+    assert not lake.exists("selected_subset", PARTITION)
     lake.write("selected_subset", frame(), PARTITION)
-    found = lake.read("selected_subset", PARTITION)
-    assert found.drop("dataset", "selector").equals(frame())
-    assert found["dataset"].to_list() == ["2024", "2024"]
-    assert lake.partitions("selected_subset") == [PARTITION]
+    for found in (
+        lake.read("selected_subset", PARTITION),
+        lake.find("selected_subset", PARTITION),
+    ):
+        assert found.drop("dataset", "selector").equals(frame())
+        assert found["dataset"].to_list() == ["2024", "2024"]
     assert lake.exists("selected_subset", PARTITION)
 
 
-def test_partitions_are_found_under_any_path(tmp_path):
-    lake = Lake(str(tmp_path / "a [b] *? {c}"))
-    lake.write("selected_subset", frame(), PARTITION)
-    assert lake.partitions("selected_subset") == [PARTITION]
+@pytest.mark.parametrize("folder", ["lake", "a [b] *? {c}"])
+def test_partitions_are_found_under_any_path_in_order(tmp_path, folder):
+    lake = Lake(str(tmp_path / folder))
+    lake.ensure_schemas()
+    written = [{"dataset": "b", "selector": each} for each in ("z", "k=5=6", "a")]
+    for partition in written:
+        lake.write("selected_subset", frame(), partition)
+    assert lake.partitions("selected_subset") == sorted(written, key=lambda each: each["selector"])
+    assert lake.partitions("declared_models") == []
+    lake.write("declared_models", TABLES["declared_models"].empty(), {})
+    assert lake.partitions("declared_models") == [{}]
 
 
 def test_writing_again_replaces(lake):
@@ -61,9 +71,22 @@ def test_writing_again_replaces(lake):
     assert lake.read("selected_subset", PARTITION).height == 1
 
 
-def test_what_is_not_there_says_what_to_do(lake):
-    with pytest.raises(LakeError, match=r"no rows for 2024\|opencs.*materialize selected_subset"):
-        lake.read("selected_subset", PARTITION)
+@pytest.mark.parametrize(
+    ("table", "partition", "says"),
+    [
+        ("selected_subset", PARTITION, "for 2024|opencs yet * --dataset 2024 --selector opencs"),
+        ("refined_samples", {"dataset": "d", "refined": "r"}, "* --dataset d --selector r"),
+        ("pairwise_verdicts", {"dataset": "d", "matchup": "m"}, "for d|m yet * --dataset d"),
+        ("outside_answers", {"outside_model": "o"}, "for o yet * --all"),
+        ("declared_models", {}, "for its one partition yet *"),
+    ],
+)
+def test_what_is_not_there_says_what_to_do(lake, table, partition, says):
+    with pytest.raises(LakeError) as raised:
+        lake.read(table, partition)
+    where, command = says.split("*")
+    assert where.strip() in str(raised.value)
+    assert str(raised.value).endswith(f"it first: opencs materialize {table}{command.rstrip()}")
 
 
 def test_what_does_not_fit_leaves_the_old_file(lake):
@@ -119,31 +142,36 @@ def test_a_dataset_named_2024_stays_text(tmp_path):
     assert found == [("2024",), ("2024",)]
 
 
-def test_a_changed_schema_is_written_anew(tmp_path):
-    lake = Lake(str(tmp_path))
-    lake.ensure_schemas()
-    path = lake.path(SELECTED_SUBSET, dict.fromkeys(("dataset", "selector"), "__schema__"))
-    path = path.replace("part.parquet", "schema.parquet")
-    with fsspec.open(path, "wb") as file:
-        pl.DataFrame(schema={"old": pl.Int64}).write_parquet(file)
-    lake.ensure_schemas()
-    assert pl.read_parquet(path, hive_partitioning=False).columns == list(SELECTED_SUBSET.columns)
+def test_only_a_changed_schema_is_written_anew(tmp_path):
+    Lake(str(tmp_path)).ensure_schemas()
+    folder = tmp_path / "selected_subset" / "dataset=__schema__" / "selector=__schema__"
+    (changed,) = folder.iterdir()
+    pl.DataFrame(schema={"old": pl.Int64}).write_parquet(changed)
+    # A file that is written anew is another one.
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file()}
+    Lake(str(tmp_path)).ensure_schemas()
+    assert {path for path, inode in before.items() if path.stat().st_ino != inode} == {changed}
+    assert pl.read_parquet(changed, hive_partitioning=False).columns == [*SELECTED_SUBSET.columns]
 
 
 class TestFormat:
     def test_a_lake_says_which_format_it_has(self, tmp_path):
         Lake(str(tmp_path)).ensure_schemas()
-        assert json.loads((tmp_path / "format.json").read_text()) == {"format": FORMAT}
+        # Homes of this release have this number on disk.
+        assert json.loads((tmp_path / "format.json").read_text()) == {"format": 1}
 
-    def test_one_without_is_of_the_first_release(self, tmp_path):
+    @pytest.mark.parametrize("written", [None, 0, 1])
+    def test_one_of_this_release_or_an_older_one_opens(self, tmp_path, written):
         Lake(str(tmp_path)).ensure_schemas()
         (tmp_path / "format.json").unlink()
+        if written is not None:
+            (tmp_path / "format.json").write_text(json.dumps({"format": written}))
         assert Lake(str(tmp_path)).partitions("raw_dataset") == []
 
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            (json.dumps({"format": FORMAT + 1}), "a newer release of OpenCS wrote"),
+            ('{"format": 2}', "a newer release of OpenCS wrote"),
             ('{"format": "next"}', "a newer release of OpenCS wrote"),
             ("{", "does not say which format"),
             ("[]", "does not say which format"),

@@ -1,11 +1,13 @@
 """``make mutants``: how many small faults in a method the tests beside it notice, by module.
 
-Names choose modules: ``quota``, ``selection``, ``opencs_assets/selection/quota.py``; ``quota:115``
-tries all faults of a line, and no name all modules. A sample of the faults is tried, the same for
-the same seed. A fault that runs into the time limit counts as noticed.
+Names choose modules: ``quota``, ``selection``, ``opencs_assets/selection/quota.py``, and by its
+path a module that is no method; ``quota:115`` tries all faults of a line, no name all modules. A
+sample of the faults is tried, the same for the same seed. One that reaches the time limit counts
+as noticed.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from rich.table import Table
 
 from tests.mutants import python_faults, sql_faults, trial
 from tests.mutants.fault import Fault, sample
-from tests.mutants.methods import ROOT, Method, methods
+from tests.mutants.methods import ROOT, Method, methods, other_module
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def main() -> None:
     if asked.list:
         print(*(fault.description for faults in drawn.values() for fault in faults), sep="\n")
         return
+    # As for Ctrl-C: what was started is ended, and the copies are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     trial.import_libraries()
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="opencs-mutants-") as folder:
@@ -76,7 +80,7 @@ def choose(names: list[str]) -> dict[Method, set[int]]:
     chosen: dict[Method, set[int]] = {}
     for given in names:
         name, _, line = given.partition(":")
-        meant = [method for method in every if method.is_called(name)]
+        meant = [method for method in every if method.is_called(name)] or other_module(name)
         if not meant:
             known = ", ".join(Path(method.path).stem for method in every)
             raise SystemExit(f"error: no method module is called {name}; there are: {known}")
@@ -101,9 +105,8 @@ def try_faults(method: Method, faults: list[Fault], copies: list[trial.Copy]) ->
     seconds = trial.clean_seconds(copies[0], tests)
     survived = trial.survivors(copies, tests, faults, 3 * seconds + trial.GRACE)
     outcome = Outcome(method, faults, survived, seconds)
-    print("{}: {} tried, {} killed ({}); its tests take {} s".format(*outcome.cells()), flush=True)
-    for fault in survived:
-        print(f"  {fault.description}", flush=True)
+    said = "{}: {} tried, {} killed ({}); its tests take {} s".format(*outcome.cells())
+    print(said, *(f"  {fault.description}" for fault in survived), sep="\n", file=sys.stderr)
     return outcome
 
 

@@ -63,3 +63,10 @@ def methods() -> list[Method]:
         Method(path, tuple(f"tests/{each}" for each in tests.split()))
         for path, tests in sorted({**modules, **OTHERS}.items())
     ]
+
+
+def other_module(path: str) -> list[Method]:
+    """Another module of a package that has unit tests, by its path; nothing for other names."""
+    tests = f"tests/unit/{Path(path).parts[1]}" if path.count("/") else ""
+    is_there = (ROOT / path).is_file() and (ROOT / tests).is_dir()
+    return [Method(path, (tests,))] if tests and is_there else []

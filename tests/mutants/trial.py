@@ -32,7 +32,9 @@ Stemmer filelock psutil rich typer dagster transformers
 # A child's exit status is that of pytest and this, which no test and no fault exits with.
 OWN_STATUS = 100
 PASSED, NO_RESULT = OWN_STATUS, {OWN_STATUS + status for status in (4, 5, 70, 71)}
-OPTIONS = "-x -q -p no:cacheprovider --hypothesis-seed=0"
+OPTIONS = (
+    "-x -q -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning --hypothesis-seed=0"
+)
 # Bytes that a child may hold; a fault may ask for more and more.
 MEMORY = 6 << 30
 # Seconds that a run may take beyond three times that of the sound code.

@@ -6,6 +6,7 @@ dbt, meet it too.
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import resource
@@ -28,13 +29,12 @@ LIBRARIES = """
 numpy polars scipy.stats scipy.optimize scipy.special scipy.sparse duckdb pyarrow.parquet pydantic
 pydantic_settings sqlalchemy hypothesis fsspec httpx orjson openai jinja2 yaml sklearn.cluster
 Stemmer filelock psutil rich typer dagster transformers
+anyio.pytest_plugin anyio._backends._asyncio syrupy xdist.plugin pytest_timeout execnet
 """
 # A child's exit status is that of pytest and this, which no test and no fault exits with.
 OWN_STATUS = 100
 PASSED, NO_RESULT = OWN_STATUS, {OWN_STATUS + status for status in (4, 5, 70, 71)}
-OPTIONS = (
-    "-x -q -p no:cacheprovider -W ignore::pytest.PytestAssertRewriteWarning --hypothesis-seed=0"
-)
+OPTIONS = "-x -q -p no:cacheprovider --assert=plain --hypothesis-seed=0"
 # Bytes that a child may hold; a fault may ask for more and more.
 MEMORY = 6 << 30
 # Seconds that a run may take beyond three times that of the sound code.
@@ -135,6 +135,8 @@ class Trial:
         status = 70
         try:
             os.setsid()
+            # What the parent imported is not looked through for what could be collected.
+            gc.freeze()
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
             # Whoever started the parent may have had them ignored.
             signal.signal(signal.SIGINT, signal.default_int_handler)

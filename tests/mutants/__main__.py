@@ -95,7 +95,8 @@ def draw(method: Method, lines: set[int], each: int, seed: int) -> list[Fault]:
     language = sql_faults if method.path.endswith(".sql") else python_faults
     faults = language.faults(method.path, code)
     if lines:
-        return [fault for fault in faults if fault.line in lines]
+        near = [fault for fault in faults if lines & {*range(fault.place[0], fault.place[1] + 1)}]
+        return [fault for fault in near if fault.changed and fault.line in lines]
     return sample(faults, each, seed)
 
 

@@ -1,18 +1,33 @@
 """A fault: one file with one small change; and a fair sample of many."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One small change of a file, which a test should notice."""
+    """One small change of a file, which a test should notice.
+
+    Attributes:
+        path: The file, from the project's folder.
+        kind: Kind of the change, in a word.
+        place: First and last line that it may change, and what tells it from others there.
+        code: The sound code.
+        change: Gives the changed code; nothing where it would be the same, or no code.
+    """
 
     path: str
     kind: str
-    place: tuple[int, int]
+    place: tuple[int, int, int]
     code: str = field(repr=False)
-    changed: str = field(repr=False)
+    change: Callable[[], str | None] = field(repr=False, compare=False)
+
+    @cached_property
+    def changed(self) -> str:
+        """The changed code; empty where there is none."""
+        return self.change() or ""
 
     @property
     def line(self) -> int:
@@ -32,24 +47,22 @@ class Fault:
 
 
 def sample(faults: list[Fault], size: int, seed: int) -> list[Fault]:
-    """A sample in which every kind of fault has its share, and places come before repetitions.
+    """A sample in which every kind of fault has its share, and lines come before repetitions.
 
     The same seed gives the same sample of the same file.
     """
-    if not faults:
-        return []
-    draw = random.Random(f"{seed} {faults[0].path}")
+    draw = random.Random(f"{seed} {faults[0].path if faults else ''}")
     by_kind: dict[str, list[Fault]] = {}
     for fault in draw.sample(faults, len(faults)):
         by_kind.setdefault(fault.kind, []).append(fault)
     chosen: list[Fault] = []
-    places: set[tuple[int, int]] = set()
     while len(chosen) < size and any(by_kind.values()):
         for waiting in by_kind.values():
-            new = [each for each in waiting if each.place not in places]
-            if waiting and len(chosen) < size:
-                taken = (new or waiting)[0]
-                waiting.remove(taken)
-                places.add(taken.place)
-                chosen.append(taken)
-    return sorted(chosen, key=lambda fault: (fault.place, fault.kind, fault.changed))
+            lines = {each.place[0] for each in chosen}
+            waiting.sort(key=lambda fault: fault.place[0] in lines)
+            while waiting and len(chosen) < size:
+                taken = waiting.pop(0)
+                if taken.changed:
+                    chosen.append(taken)
+                    break
+    return sorted(chosen, key=lambda fault: (fault.place, fault.kind))

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from cosmic_ray.ast import ast_nodes, get_ast
@@ -45,12 +46,13 @@ SWAPPED_TEXTS = {"left": "inner", "inner": "left", "first": "last", "last": "fir
 DROPPED_CALLS = re.compile(
     "abs|clip|fill_null|fill_nan|drop_nulls|unique|filter|strip|lower|casefold|sort"
 )
-ORDERING_CALLS = re.compile("sort|sort_by|sorted|lexsort|group_by|over|unique")
+KEYED_CALLS = re.compile("sort|sort_by|sorted|lexsort|group_by|over|unique")
 # What follows changes no result: settings of classes and messages, and how fast or careful it is.
 IDLE_ARGUMENTS = re.compile(
     "strict|frozen|slots|kw_only|repr|compare|description|title|help|exist_ok|parents|stacklevel"
     "|ensure_ascii|validate_default|maxsize"
 )
+WITH_SETTINGS = {"argument", "atom_expr", "expr_stmt", "if_stmt"}
 IDLE_NAMES = re.compile(r"TOLERANCE|EPSILON|CHUNK|BLOCK|BATCH|ITERATIONS|BUFFER|BYTES|__all__")
 TYPE = re.compile(r"None|\"?[A-Z]\w*[a-z]\w*(\[.*\])?\"?|(int|str|float|bool|bytes|list|dict)\b.*")
 
@@ -144,28 +146,25 @@ def dropped_calls(node: Node) -> Iterator[str]:
 
 
 def dropped_keys(node: Node) -> Iterator[str]:
-    """Keys of an order or a group without one of them, or with the first two exchanged."""
+    """Keys of an order or a group without one of them; of an order, also exchanged."""
     if node.type == "trailer" and node.children[0].value == "(" and len(node.children) == 3:
         name = node.get_previous_leaf()
-        if name is None or not ORDERING_CALLS.fullmatch(name.value):
+        if name is None or not KEYED_CALLS.fullmatch(name.value):
             return
         arguments = called(node)
         keys = [each for each in arguments if re.match(r"[\"']", each)]
         rest = ", ".join(["", *arguments[len(keys) :]])
-        for kept in fewer(keys):
+        for kept in other_keys(keys, is_order="sort" in name.value):
             yield f"({', '.join(kept)}{rest})"
-    elif (
-        node.type == "testlist_comp"
-        and node.children[1].type == "operator"
-        and re.search(
-            r"(sort|sort_by|group_by|over|unique)\($|key=lambda.*:\s*$", text_before(node)
-        )
-    ):
-        lists = list(fewer([child.get_code().strip() for child in node.children[::2]]))
-        # Where each key has its own direction, one key less would only be an error.
-        is_directed = "descending=[" in node.parent.parent.get_code()
-        for kept in lists[-1:] if is_directed else lists:
-            yield ", ".join(kept) + ","
+    elif node.type == "testlist_comp" and node.children[1].type == "operator":
+        pattern = rf"({KEYED_CALLS.pattern})\($|key=lambda.*:\s*$"
+        if before := re.search(pattern, text_before(node)):
+            keys = [child.get_code().strip() for child in node.children[::2]]
+            lists = list(other_keys(keys, is_order=not re.match("group|over|uniq", before[0])))
+            # Where each key has its own direction, one key less would only be an error.
+            is_directed = "descending=[" in node.parent.parent.get_code()
+            for kept in lists[-1:] if is_directed else lists:
+                yield ", ".join(kept) + ","
 
 
 def text_before(node: Node) -> str:
@@ -178,12 +177,13 @@ def text_before(node: Node) -> str:
     return "".join(leaves)
 
 
-def fewer(keys: list[str]) -> Iterator[list[str]]:
-    """Lists with one key left out each, and the list whose first two are exchanged."""
+def other_keys(keys: list[str], *, is_order: bool) -> Iterator[list[str]]:
+    """Lists with one key left out each; of an order, also that whose first two are exchanged."""
     if len(keys) > 1:
         for place in range(len(keys)):
             yield keys[:place] + keys[place + 1 :]
-        yield [keys[1], keys[0], *keys[2:]]
+        if is_order:
+            yield [keys[1], keys[0], *keys[2:]]
 
 
 def operators() -> list[tuple[str, Any]]:
@@ -211,7 +211,7 @@ def is_idle(node: Node, kind: str) -> bool:
     while parent is not None:
         if parent.type in ("raise_stmt", "decorator", "import_from", "import_name", "global_stmt"):
             return True
-        code = parent.get_code().strip()
+        code = parent.get_code().strip() if parent.type in WITH_SETTINGS else ""
         if (
             (parent.type == "annassign" and parent.children[1] is child)
             or parent.type == "tfpdef"
@@ -229,22 +229,24 @@ def is_idle(node: Node, kind: str) -> bool:
 def faults(path: str, code: str) -> list[Fault]:
     """All faults that this file can have, in the order of kinds and places."""
     possible = []
-    same = ast.dump(ast.parse(code))
+    nodes = list(ast_nodes(get_ast(code)))
     for kind, operator in operators():
         occurrence = 0
-        for node in ast_nodes(get_ast(code)):
-            for start, _ in operator.mutation_positions(node):
+        for node in nodes:
+            for start, end in operator.mutation_positions(node):
                 if not is_idle(node, kind):
-                    changed = mutate_code(code, operator, occurrence)
-                    if changed is not None and means_another(changed, same):
-                        possible.append(Fault(path, kind, start, code, changed))
+                    place = start[0], end[0], occurrence
+                    change = partial(changed_code, code, operator, occurrence)
+                    possible.append(Fault(path, kind, place, code, change))
                 occurrence += 1
     return possible
 
 
-def means_another(changed: str, same: str) -> bool:
-    """Whether the changed code can be compiled and is another program."""
+def changed_code(code: str, operator: Operator, occurrence: int) -> str | None:
+    """The code with one change; nothing where that is no code, or the same program."""
+    changed: str = mutate_code(code, operator, occurrence)
     try:
-        return ast.dump(ast.parse(changed)) != same
+        is_another = ast.dump(ast.parse(changed)) != ast.dump(ast.parse(code))
     except SyntaxError:
-        return False
+        return None
+    return changed if is_another else None

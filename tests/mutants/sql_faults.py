@@ -55,7 +55,8 @@ def faults(path: str, code: str) -> list[Fault]:
         line = code.count("\n", 0, start) + 1
         changed = code[:start] + text + code[end:]
         if changed != code:
-            possible.append(Fault(path, kind, (line, start), code, changed))
+            place = (line, line, len(possible))
+            possible.append(Fault(path, kind, place, code, lambda: changed))
 
     place, is_between = 0, False
     while token := TOKEN.search(code, place):

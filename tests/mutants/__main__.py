@@ -28,13 +28,15 @@ class Outcome:
     method: Method
     tried: list[Fault]
     survived: list[Fault]
+    late: int
     seconds: float
 
     def cells(self) -> tuple[str, ...]:
         """The module's row of the table."""
         killed = len(self.tried) - len(self.survived)
         rate = f"{killed / len(self.tried):.0%}" if self.tried else ""
-        return self.method.path, str(len(self.tried)), str(killed), rate, f"{self.seconds:.1f}"
+        counts = len(self.tried), killed, self.late
+        return self.method.path, *map(str, counts), rate, f"{self.seconds:.1f}"
 
 
 def main() -> None:
@@ -104,9 +106,11 @@ def try_faults(method: Method, faults: list[Fault], copies: list[trial.Copy]) ->
     """Try a module's faults by the tests beside it, those of its own file first."""
     tests = in_order(method, copies[0].folder)
     seconds = trial.clean_seconds(copies[0], tests)
-    survived = trial.survivors(copies, tests, faults, 3 * seconds + trial.GRACE)
-    outcome = Outcome(method, faults, survived, seconds)
-    said = "{}: {} tried, {} killed ({}); its tests take {} s".format(*outcome.cells())
+    survived, late = trial.survivors(copies, tests, faults, 3 * seconds + trial.GRACE)
+    outcome = Outcome(method, faults, survived, late, seconds)
+    said = "{}: {} tried, {} killed, {} of them by the time limit ({}); its tests take {} s".format(
+        *outcome.cells()
+    )
     print(said, *(f"  {fault.description}" for fault in survived), sep="\n", file=sys.stderr)
     return outcome
 
@@ -131,7 +135,7 @@ def in_order(method: Method, folder: Path) -> tuple[str, ...]:
 def print_outcomes(outcomes: list[Outcome]) -> None:
     """Print the table, and below it each fault that no test noticed."""
     table = Table(title="Faults that the tests beside a module notice", title_justify="left")
-    for name in ("module", "faults", "killed", "rate", "seconds of the tests"):
+    for name in ("module", "faults", "killed", "by time", "rate", "seconds of the tests"):
         table.add_column(name, justify="left" if name == "module" else "right")
     for outcome in outcomes:
         table.add_row(*outcome.cells())

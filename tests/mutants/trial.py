@@ -37,6 +37,8 @@ PASSED, NO_RESULT = OWN_STATUS, {OWN_STATUS + status for status in (4, 5, 70, 71
 OPTIONS = "-x -q -p no:cacheprovider --assert=plain --hypothesis-seed=0"
 # Bytes that a child may hold; a fault may ask for more and more.
 MEMORY = 6 << 30
+# Stands for the status of a child that was ended at the time limit; pytest has none like it.
+LATE = OWN_STATUS - 1
 # Seconds that a run may take beyond three times that of the sound code.
 GRACE = 15.0
 
@@ -120,7 +122,7 @@ class Trial:
         if not ended and seconds < self.limit:
             return None
         self.end()
-        return (os.waitstatus_to_exitcode(status) if ended else -1), seconds
+        return (os.waitstatus_to_exitcode(status) if ended else LATE), seconds
 
     def end(self) -> None:
         """End the child with all that it started, and put the sound code back."""
@@ -210,10 +212,14 @@ def clean_seconds(copy: Copy, tests: tuple[str, ...]) -> float:
 
 def survivors(
     copies: list[Copy], tests: tuple[str, ...], faults: list[Fault], limit: float
-) -> list[Fault]:
-    """The faults that the tests do not notice; as many are tried at once as there are copies."""
+) -> tuple[list[Fault], int]:
+    """The faults that the tests do not notice, and how many run into the time limit.
+
+    As many are tried at once as there are copies.
+    """
     waiting, idle, running = list(reversed(faults)), list(copies), list[Trial]()
     survived: list[Fault] = []
+    late = 0
     try:
         while waiting or running:
             while waiting and idle:
@@ -223,6 +229,7 @@ def survivors(
                     continue
                 running.remove(trial)
                 idle.append(trial.copy)
+                late += ended[0] == LATE
                 if ended[0] in NO_RESULT:
                     raise TrialError(f"pytest could not run: {trial.log.read_text()[-2000:]}")
                 if ended[0] == PASSED and trial.fault is not None:
@@ -231,4 +238,4 @@ def survivors(
     finally:
         for trial in running:
             trial.end()
-    return sorted(survived, key=faults.index)
+    return sorted(survived, key=faults.index), late

@@ -39,10 +39,11 @@ ui: $(STAMP)  ## Open Dagster's UI on 127.0.0.1:3000 [PORT=n]
 	@$(BIN)/opencs ui --port $(PORT)
 
 test: check models  ## Format, lint, types and tests; of the long ones a sample
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --soak-sample 5
+	$(BIN)/python -m pytest -n 2 --dist worksteal --soak-sample 5
 
 soak: models $(DEVELOPERS)  ## The long tests, all of them
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m soak
+	$(BIN)/python -m pytest -n 2 tests/unit --hypothesis-profile nightly
 
 check: $(DEVELOPERS)  ## Format, lint, types and what may import what
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -24,9 +25,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Day number that decides which rounds a sample takes: the same in all workers, at midnight too.
 DAY = int(os.environ.setdefault("OPENCS_TESTS_DAY", str(datetime.now(UTC).toordinal())))
-# No test asserts times: an example that takes long on a busy machine is no failure.
-settings.register_profile("untimed", settings(), deadline=None)
-settings.load_profile("untimed")
+# A run in a script's background inherits SIGINT, and perhaps SIGTERM, as ignored, and hands that on to
+# every process it starts: none of them could be asked to end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+# No test asserts times: an example that takes long on a busy machine is no failure. The same few
+# examples are drawn in every ordinary run; `make soak` draws many and others each time.
+settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True, database=None)
+settings.register_profile("nightly", max_examples=400, deadline=None, print_blob=True)
+settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -196,6 +196,19 @@ def test_a_rate_that_others_learned_is_kept_to_unless_it_is_the_same():
     assert (learned.per_s, learned.measured) == (50.0, False)
 
 
+def test_a_measurement_begins_with_the_first_rate_that_others_learned():
+    learned = LearnedRate()
+    learned.follow(50.0, False, 100.0)
+    for _ in range(21):
+        learned.sent(100.0)
+    learned.refused(100.5, 100.5)
+    assert (learned.per_s, learned.measured) == (25.0, False)
+    learned.follow(60.0, False, 100.9)
+    learned.sent(100.9)
+    learned.refused(101.0, 101.0)
+    assert (learned.per_s, learned.measured) == (pytest.approx(20 * 0.995), True)
+
+
 class Clock:
     """The time of one machine: a sleep ends at once, and later."""
 

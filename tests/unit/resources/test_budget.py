@@ -1,9 +1,9 @@
 """Budgets over several owners that share a limit."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from resources.llm.budget import Budget, lost_part
 from resources.llm.coordination import Coordination
 from resources.llm.errors import BudgetError
 
-SCOPE = "month 2026-11"
+SCOPES = (f"month {number}" for number in itertools.count())
 
 
 class Spending:
@@ -24,7 +24,7 @@ class Spending:
         self.meanwhile: Callable[[], None] = lambda: None
 
     def spent(self, scope: str) -> float:
-        assert scope == SCOPE
+        assert scope.startswith("month")
         before = self.usd
         self.meanwhile()
         return before
@@ -35,19 +35,23 @@ def spending() -> Spending:
     return Spending()
 
 
-def opened_budgets(
-    opened: ExitStack, folder: Path, spending: Spending, limit: float, count: int
-) -> list[Budget]:
-    url = f"sqlite:///{folder / 'replies.sqlite'}"
-    owners = [opened.enter_context(Coordination(url)) for _ in range(count)]
-    return [Budget({SCOPE: limit}, spending.spent, shared) for shared in owners]
+@pytest.fixture(scope="module")
+def owners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Coordination]]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('budgets') / 'replies.sqlite'}"
+    with ExitStack() as opened:
+        yield [opened.enter_context(Coordination(url)) for _ in range(3)]
+
+
+def budgets_of(owners: list[Coordination], spending: Spending, limit: float) -> list[Budget]:
+    """Budgets of owners that share a limit, which no other test has."""
+    scope = next(SCOPES)
+    return [Budget({scope: limit}, spending.spent, shared) for shared in owners]
 
 
 @pytest.fixture
-def budgets(tmp_path: Path, spending: Spending) -> Iterator[list[Budget]]:
+def budgets(owners: list[Coordination], spending: Spending) -> list[Budget]:
     """Budgets of three owners, of a dollar together."""
-    with ExitStack() as opened:
-        yield opened_budgets(opened, tmp_path, spending, 1.0, 3)
+    return budgets_of(owners, spending, 1.0)
 
 
 def spend(budget: Budget, most: float) -> bool:
@@ -148,23 +152,25 @@ def test_a_call_whose_cost_is_not_told_counts_as_the_most_it_can_cost(budgets):
     assert budget.book(0.15)
 
 
-def test_all_scopes_must_have_room(tmp_path):
+def test_all_scopes_must_have_room(owners):
     spent = {"run r": 0.0, "asset r open_tags": 0.5}
-    with Coordination(f"sqlite:///{tmp_path / 'replies.sqlite'}") as shared:
-        budget = Budget({"run r": 2.0, "asset r open_tags": 1.0}, spent.__getitem__, shared)
-        assert not budget.book(0.6)
-        assert budget.book(0.5)
+    budget = Budget({"run r": 2.0, "asset r open_tags": 1.0}, spent.__getitem__, owners[0])
+    assert not budget.book(0.6)
+    assert budget.book(0.5)
+
+
+MONTH = "month 2026-11"
 
 
 @pytest.mark.parametrize(
     ("limits", "spent", "limit", "what", "setting"),
     [
         # The scope that has the least left counts, whichever was spent most of.
-        ({"run r": 2.0, SCOPE: 9.0}, {"run r": 1.5, SCOPE: 2.0}, 2.0, "run", ""),
-        ({"run r": 9.0, SCOPE: 2.5}, {"run r": 2.0, SCOPE: 2.0}, 2.5, "month", "_per_month"),
+        ({"run r": 2.0, MONTH: 9.0}, {"run r": 1.5, MONTH: 2.0}, 2.0, "run", ""),
+        ({"run r": 9.0, MONTH: 2.5}, {"run r": 2.0, MONTH: 2.0}, 2.5, "month", "_per_month"),
         (
-            {"asset r s": 1.0, SCOPE: 5.0},
-            {"asset r s": 0.9, SCOPE: 4.0},
+            {"asset r s": 1.0, MONTH: 5.0},
+            {"asset r s": 0.9, MONTH: 4.0},
             1.0,
             "asset",
             "_per_asset",
@@ -184,7 +190,7 @@ def test_it_says_where_it_stands(limits, spent, limit, what, setting):
 
 
 def test_it_says_how_much_was_lost():
-    budget = Budget({SCOPE: 2.0}, lambda _: 1.5, None, lambda _: 0.25)  # type: ignore[arg-type]
+    budget = Budget({MONTH: 2.0}, lambda _: 1.5, None, lambda _: 0.25)  # type: ignore[arg-type]
     lost = "$1.5000 of $2.0000 spent ($0.25 of it for calls that were in flight when"
     assert lost in str(budget.reached(0.75, 12))
     assert lost_part(0.0) == ""
@@ -199,32 +205,30 @@ def test_it_says_how_much_was_lost():
         max_size=40,
     )
 )
-def test_owners_never_exceed_a_limit_together(tmp_path_factory, steps):
+def test_owners_never_exceed_a_limit_together(owners, steps):
     """Whatever the order, and wherever calls end while a booking is on its way."""
     spending = Spending()
     sent: list[list[float]] = [[], [], []]
-    with ExitStack() as opened:
-        owners = opened_budgets(opened, tmp_path_factory.mktemp("budget"), spending, 3.0, 3)
+    budgets = budgets_of(owners, spending, 3.0)
 
-        def end(owner: int, share: float) -> None:
-            if sent[owner]:
-                most = sent[owner].pop()
-                spending.usd += most * share
-                owners[owner].settle(most, most * share)
+    def end(owner: int, share: float) -> None:
+        if sent[owner]:
+            most = sent[owner].pop()
+            spending.usd += most * share
+            budgets[owner].settle(most, most * share)
 
-        for owner, what, usd in steps:
-            budget = owners[owner]
-            if what == "release":
-                budget.release()
-            elif what == "end":
-                end(owner, min(usd, 1.0))
-            else:
-                spending.meanwhile = lambda owner=owner, usd=usd: end(owner, min(usd, 1.0))
-                allowed = spend(budget, usd)
-                spending.meanwhile = lambda: None
-                if allowed:
-                    sent[owner].append(usd)
-            assert spending.usd + sum(map(sum, sent)) <= 3.0 + 1e-9
+    for owner, what, usd in steps:
+        if what == "release":
+            budgets[owner].release()
+        elif what == "end":
+            end(owner, min(usd, 1.0))
+        else:
+            spending.meanwhile = lambda owner=owner, usd=usd: end(owner, min(usd, 1.0))
+            allowed = spend(budgets[owner], usd)
+            spending.meanwhile = lambda: None
+            if allowed:
+                sent[owner].append(usd)
+        assert spending.usd + sum(map(sum, sent)) <= 3.0 + 1e-9
 
 
 def test_threads_that_share_a_limit_never_exceed_it(budgets, spending):

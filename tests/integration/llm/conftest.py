@@ -1,12 +1,17 @@
 """Fixtures for calls over real sockets."""
 
+import multiprocessing
 import os
-import subprocess
+import signal
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +23,15 @@ from resources.llm.client import LLMClient
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call
 from resources.settings import BudgetSettings, Role
+from tests.integration.servers import openai_server
 
-SERVER = Path(__file__).parent.parent / "servers" / "openai_server.py"
-ROOT = Path(__file__).resolve().parents[3]
+# Servers and stages are forked from one process that has imported all: that saves seconds for each.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["openai", __name__])
 # What tests change of the shared server: each gets it as new.
 DEFAULTS: dict[str, Any] = {"latency": 0.02, "without": [], "keys": [], "slots": 0, "queue": None}
+# Tests ask servers often, and a new client would take longer than the request.
+ASKING = httpx.Client(trust_env=False, verify=False)
 KEY = "sk-testkey-not-a-real-one-0123456789"
 
 
@@ -33,29 +42,38 @@ class TestServer:
     __test__ = False
 
     url: str
-    process: "subprocess.Popen[str]"
+    process: BaseProcess
 
     def stats(self) -> dict[str, Any]:
-        return httpx.get(f"{self.url}/stats", trust_env=False, verify=False).json()
+        return ASKING.get(f"{self.url}/stats").json()
 
     def reset(self) -> None:
-        httpx.post(f"{self.url}/reset", json={}, trust_env=False, verify=False)
+        ASKING.post(f"{self.url}/reset", json={})
 
     def configure(self, **values: Any) -> None:
-        httpx.post(f"{self.url}/configure", json=values, trust_env=False, verify=False)
+        ASKING.post(f"{self.url}/configure", json=values)
+
+
+def serve(options: tuple[str, ...], announce: Connection) -> None:
+    """Be a server, whose first line goes to the connection."""
+    sys.argv = ["openai_server", *options]
+    sys.stdout = os.fdopen(os.dup(announce.fileno()), "w")
+    openai_server.main()
 
 
 @contextmanager
 def started(*options: str) -> Iterator[TestServer]:
     """A server of its own, ended with the block."""
-    command = [sys.executable, str(SERVER), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    reader, writer = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=serve, args=(options, writer), daemon=True)
+    process.start()
+    writer.close()
     try:
-        yield TestServer(process.stdout.readline().strip(), process)
+        with os.fdopen(os.dup(reader.fileno())) as lines:
+            yield TestServer(lines.readline().strip(), process)
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
 @pytest.fixture(scope="session")
@@ -143,23 +161,68 @@ def calls(count: int, words: str = "prompt", *, first: int = 0, **more: Any) -> 
     ]
 
 
-STAGE = """
-import sys
-from pathlib import Path
-from resources.llm.client import LLMClient
-from resources.llm.store import ReplyStore
-from resources.llm.types import Call
-from resources.settings import BudgetSettings, Role
+@dataclass(frozen=True)
+class Stage:
+    """A stage in a process of its own."""
 
-home, url, count, words, where, role, budget = sys.argv[1:8]
-home = Path(home)
-calls = [Call(({"role": "user", "content": f"{words} {n}"},), "v1") for n in range(int(count))]
-store = ReplyStore(where or home / "replies.sqlite")
-with LLMClient(role_name="tagger", role=Role(**eval(role)), store=store, home=home, models=home,
-               stage="open_tags", budget=BudgetSettings(**eval(budget))) as client:
-    replies = client.complete(calls, label="stage")
-print(sum(reply.status == "ok" for reply in replies), sum(reply.stored for reply in replies))
-"""
+    process: BaseProcess
+    out: Path
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def ended(self) -> str:
+        """What the stage came to, once it is over."""
+        self.process.join(120)
+        assert self.process.exitcode == 0
+        return self.out.read_text()
+
+    def failed(self) -> None:
+        """Wait until it is over, which it is not well."""
+        self.process.join(120)
+        assert self.process.exitcode not in (0, None)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join(60)
+
+    def interrupt(self) -> None:
+        os.kill(self.pid, signal.SIGINT)
+        self.process.join(20)
+        assert self.process.exitcode == 1
+
+
+def fork(home: Path, work: Callable[..., str], *arguments: Any) -> Stage:
+    """Do some work in a process of its own; it may be interrupted whoever started the tests."""
+    out = home / f"{uuid.uuid4().hex}.txt"
+    process = FORKS.Process(target=_do, args=(out, work, arguments), daemon=True)
+    process.start()
+    return Stage(process, out)
+
+
+def _do(out: Path, work: Callable[..., str], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    out.write_text(work(*arguments))
+
+
+def ask(
+    home: Path,
+    url: str,
+    count: int,
+    words: str,
+    store_url: str,
+    budget: dict[str, Any],
+    role: dict[str, Any],
+) -> str:
+    os.environ["TEST_API_KEY"] = KEY
+    store = ReplyStore(store_url or home / "replies.sqlite")
+    limits = BudgetSettings(**budget)
+    with client_for(url, home, store=store, budget=limits, **role) as client:
+        replies = client.complete(calls(count, words), label="stage")
+    ok = sum(reply.status == "ok" for reply in replies)
+    return f"{ok} ok, {sum(reply.stored for reply in replies)} stored"
 
 
 def start_stage(
@@ -170,16 +233,14 @@ def start_stage(
     store_url: str = "",
     budget: dict[str, Any] | None = None,
     **role: Any,
-) -> "subprocess.Popen[str]":
-    """A stage of so many calls in a process of its own; it prints how many are ok and stored."""
-    settings = {"base_url": f"{url}/v1", "model": "gpt-4o-mini", **role}
-    write_prices(home)
-    command = [sys.executable, "-c", STAGE, str(home), url, str(count), words, store_url]
-    command += [repr(settings), repr(budget or {})]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "k"},
-    )
+) -> Stage:
+    """A stage of so many calls in a process of its own; it says how many are ok and stored."""
+    home.mkdir(exist_ok=True)
+    return fork(home, ask, home, url, count, words, store_url, budget or {}, role)
+
+
+def until(what: Callable[[], bool], stage: Stage | None = None) -> None:
+    """Wait until something is so, while a stage runs."""
+    while not what():
+        assert stage is None or stage.process.is_alive()
+        time.sleep(0.01)

@@ -1,13 +1,10 @@
 """Calls in the provider's batches: once each, at half the price, whatever dies on the way."""
 
-import multiprocessing
 import os
 import signal
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +26,24 @@ from resources.llm.request import prepare
 from resources.llm.store import BATCH_CALLS, BATCHES, Record, ReplyStore
 from resources.llm.types import Call, Reply
 from resources.settings import Role
-from tests.integration.llm.conftest import KEY, TestServer, calls, client_for, started, write_prices
+from tests.integration.llm.conftest import (
+    KEY,
+    Stage,
+    TestServer,
+    calls,
+    client_for,
+    fork,
+    started,
+    until,
+    write_prices,
+)
 
 DEFAULTS: dict[str, Any] = {"batch_delay": 0.1, "batch_mode": "ok", "keys": [], "latency": 0.0}
 ROLE = Role(base_url="http://x", model="gpt-4o-mini")
 BAD_KEY = {"keys": ["sk-another-one"]}
 
-# Processes of stages are forked from one that has imported all: that saves seconds for each.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["openai", "resources.llm.client", __name__])
 
-
-def stage(url: str, home: Path, store: str, first: int, count: int, where: str, out: Path) -> None:
+def stage(url: str, home: Path, first: int, count: int, where: str) -> str:
     """A stage in a process of its own, which kills itself at a step (``""`` for none)."""
     os.environ["TEST_API_KEY"] = KEY
 
@@ -65,9 +68,9 @@ def stage(url: str, home: Path, store: str, first: int, count: int, where: str, 
     following.POLL_S = runner._TURN_S = 0.05
     sending.AT_ONCE = following.AT_ONCE = 5
     said: list[str] = []
-    with client_for(url, home, store=ReplyStore(store), batch_from=5, say=said.append) as asking:
+    with client_for(url, home, batch_from=5, say=said.append) as asking:
         found = asking.complete(calls(count, first=first), label="stage")
-    out.write_text(f"ok {sum(reply.status == 'ok' for reply in found)}")
+    return f"ok {sum(reply.status == 'ok' for reply in found)}"
 
 
 @pytest.fixture(scope="module")
@@ -113,40 +116,14 @@ def replies(home: Path) -> pl.DataFrame:
         return pl.DataFrame([dict(row) for row in connection.execute(asked).mappings()])
 
 
-@dataclass(frozen=True)
-class Stage:
-    process: BaseProcess
-    out: Path
-
-    def ended(self) -> str:
-        """What the stage came to, once it is over."""
-        self.process.join(60)
-        assert self.process.exitcode == 0
-        return self.out.read_text()
-
-
-def start(
-    server: TestServer, home: Path, count: int, where: str = "", first: int = 0, store: str = ""
-) -> Stage:
-    (home / "llm").mkdir(exist_ok=True)
-    store = store or f"sqlite:///{home / 'llm' / 'replies.sqlite'}"
-    out = home / f"{uuid.uuid4().hex}.txt"
-    process = FORKS.Process(target=stage, args=(server.url, home, store, first, count, where, out))
-    process.start()
-    return Stage(process, out)
+def start(server: TestServer, home: Path, count: int, where: str = "", first: int = 0) -> Stage:
+    return fork(home, stage, server.url, home, first, count, where)
 
 
 def die(server: TestServer, home: Path, count: int, where: str) -> None:
     process = start(server, home, count, where).process
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def assert_each_batched_once(server: TestServer, count: int) -> None:
@@ -355,11 +332,9 @@ def test_a_batch_with_no_wanted_call_is_not_waited_for(server, tmp_path):
     assert server.stats()["requests"] == 0
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_two_processes_with_the_same_calls_make_one_batch(server, tmp_path, request, database):
-    store = request.getfixturevalue("postgres_url") if database == "postgres" else ""
+def test_two_processes_with_the_same_calls_make_one_batch(server, tmp_path):
     server.configure(batch_delay=0.5)
-    both = [start(server, tmp_path, 40, store=store) for _ in range(2)]
+    both = [start(server, tmp_path, 40) for _ in range(2)]
     for one in both:
         assert one.ended() == "ok 40"
     assert_each_batched_once(server, 40)
@@ -382,21 +357,17 @@ def test_who_waits_for_anothers_batch_takes_it_up_when_the_other_dies(server, tm
     until(lambda: server.stats()["batches_created"] == 1)
     second = start(server, tmp_path, 12)
     time.sleep(0.5)
-    first.process.kill()
-    first.process.join(60)
+    first.kill()
     assert second.ended() == "ok 12"
     assert_each_batched_once(server, 12)
 
 
 def test_an_interrupt_leaves_the_batch_to_the_next_run(server, tmp_path):
     server.configure(batch_delay=1.5)
-    process = start(server, tmp_path, 12).process
+    asking = start(server, tmp_path, 12)
     until(lambda: server.stats()["batches_created"] == 1)
     time.sleep(0.2)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
-    process.join(20)
-    assert process.exitcode == 1
+    asking.interrupt()
     complete(server, tmp_path, calls(12))
     assert_each_batched_once(server, 12)
 
@@ -426,9 +397,9 @@ def test_a_provider_that_is_away_for_a_while_is_asked_again(tmp_path, monkeypatc
         def hear(line: str) -> None:
             said.append(line)
             if "handed to the provider" in line:
-                server.process.send_signal(signal.SIGSTOP)
+                os.kill(server.process.pid, signal.SIGSTOP)
             if "asked again later" in line:
-                server.process.send_signal(signal.SIGCONT)
+                os.kill(server.process.pid, signal.SIGCONT)
 
         complete(server, tmp_path, calls(12), timeout_s=0.3, say=hear)
         assert_each_batched_once(server, 12)

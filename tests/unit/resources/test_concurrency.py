@@ -84,19 +84,117 @@ def test_an_endpoint_that_batches_gets_more_while_that_helps():
     assert limit.limit >= 256
 
 
-def test_an_overload_makes_it_smaller():
+def test_an_endpoint_that_serves_fifty_gets_about_as_many():
     limit = AdaptiveLimit()
     simulate(limit, 20_000, lambda now, n: (now + (1 if n <= 50 else 0.01), n <= 50))
     assert 20 <= limit.limit <= 80
 
 
+def end_round(limit: AdaptiveLimit, *latencies: float, full: bool = True) -> int:
+    """Answer as many requests of this round as end it; the limit of the next round."""
+    began_in = limit.round
+    if full:
+        limit.full()
+    for number in range(max(limit.limit, 8)):
+        assert limit.round == began_in
+        limit.replied(began_in, latencies[number % len(latencies)])
+    assert limit.round == began_in + 1
+    return limit.limit
+
+
+@pytest.mark.parametrize(("most", "first"), [(None, 64), (1_000, 64), (10, 10), (1, 1)])
+def test_it_begins_with_64_or_the_most(most, first):
+    assert AdaptiveLimit(most).limit == first
+
+
+def test_it_doubles_while_replies_do_not_get_slower_by_it():
+    limit = AdaptiveLimit()
+    # The first round after a raise only opens connections, however long that takes.
+    assert [end_round(limit, latency) for latency in (1.0, 50.0)] == [129, 129]
+    # Twice the requests may take the square root of two as long.
+    assert end_round(limit, 1.4) == 259
+    assert end_round(limit, 50.0) == 259
+    assert end_round(limit, 2.1) == 129
+
+
+@pytest.mark.parametrize(("latency", "next_limit"), [(1.12, 102), (1.13, 64)])
+def test_a_limit_that_was_found_is_tried_upwards_every_fourth_round(latency, next_limit):
+    limit = AdaptiveLimit()
+    end_round(limit, 1.0)
+    end_round(limit, 1.0)
+    assert end_round(limit, 1.5) == 64
+    # Rounds in which no request had to wait say nothing.
+    assert end_round(limit, 0.1, full=False) == 64
+    assert [end_round(limit, 1.0) for _ in range(4)] == [64, 64, 64, 81]
+    assert end_round(limit, latency) == next_limit
+    if next_limit == 64:
+        assert [end_round(limit, 1.0) for _ in range(4)] == [64, 64, 64, 81]
+
+
+def test_a_round_in_which_no_request_had_to_wait_changes_nothing():
+    limit = AdaptiveLimit()
+    assert end_round(limit, 1.0, full=False) == 64
+    assert end_round(limit, 1.0) == 129
+    # Neither does it count for the comparison with fewer requests.
+    end_round(limit, 1.0)
+    assert end_round(limit, 9.0, full=False) == 129
+    assert end_round(limit, 1.0) == 259
+
+
+@pytest.mark.parametrize(("slow", "next_limit"), [(7.0, 129), (7.1, 64)])
+def test_waiting_in_a_queue_shows_within_the_first_round(slow, next_limit):
+    """The mean latency is then more than four times the shortest."""
+    limit = AdaptiveLimit()
+    assert end_round(limit, 1.0, slow) == next_limit
+    if next_limit == 64:
+        assert [end_round(limit, 1.0) for _ in range(3)] == [64, 64, 81]
+
+
+def test_the_most_is_not_exceeded():
+    limit = AdaptiveLimit(100)
+    assert [end_round(limit, 1.0) for _ in range(8)] == [100] * 8
+
+
+def test_an_overload_makes_it_smaller_once_a_round():
+    limit = AdaptiveLimit()
+    limit.overloaded(0)
+    limit.overloaded(0)
+    assert (limit.limit, limit.round) == (44, 1)
+    limit.overloaded(1)
+    assert (limit.limit, limit.round) == (30, 2)
+    assert [end_round(limit, 1.0) for _ in range(4)] == [30, 30, 30, 38]
+    # What was tried is no longer compared with what was before.
+    limit.overloaded(limit.round)
+    assert [end_round(limit, 9.0) for _ in range(4)] == [26, 26, 26, 33]
+    for _ in range(20):
+        limit.overloaded(limit.round)
+    assert limit.limit == 1
+
+
+def test_replies_of_earlier_rounds_do_not_count():
+    limit = AdaptiveLimit(8)
+    limit.full()
+    for _ in range(7):
+        limit.replied(0, 1.0)
+    limit.replied(-1, 1.0)
+    assert limit.round == 0
+    limit.replied(0, 1.0)
+    assert limit.round == 1
+
+
+def test_a_round_has_at_least_eight_replies():
+    limit = AdaptiveLimit(2)
+    for _ in range(7):
+        limit.replied(0, 1.0)
+    assert limit.round == 0
+
+
 def test_a_fixed_limit_stays():
+    """The embedded server's requests may take long, and it has nothing else to do."""
     limit = AdaptiveLimit(8, fixed=True)
     simulate(limit, 1_000, slots(2, lambda: 1.0))
-    assert limit.limit == 8
-    # The embedded server's requests may take long, and it has nothing else to do.
     limit.overloaded(limit.round)
-    assert limit.limit == 8
+    assert (limit.limit, limit.round) == (8, 0)
 
 
 @given(

@@ -4,13 +4,10 @@ import os
 
 
 def cores(processes: int = 1) -> int:
-    """Cores that this process may use.
+    """Cores that this process may use, where so many processes share work in equal parts.
 
     ``OMP_NUM_THREADS`` limits a process that computes alone, as it limits numeric libraries.
     Launchers of several processes set it to 1 by themselves, so for several it says nothing.
-
-    Args:
-        processes: How many processes share one piece of work on this machine, in equal parts.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     available = len(affinity(0)) if affinity else os.cpu_count() or 1

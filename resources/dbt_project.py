@@ -43,15 +43,11 @@ class DbtError(MendableError):
 
 @dataclass(frozen=True)
 class NodeResult:
-    """The outcome of one model or test.
+    """The outcome of one model or test, by dbt's id such as ``model.opencs_eval.win_rates``.
 
-    Attributes:
-        unique_id: dbt's id, such as ``model.opencs_eval.win_rates``.
-        status: ``success`` or ``pass``; ``warn``, ``fail``, ``error`` or ``skipped`` otherwise.
-        seconds: Seconds that the model or test took.
-        message: dbt's message; empty where there is none.
-        failures: Number of rows that fail a test.
-        table: The table that was built, with its schema unless that is ``main``; empty for a test.
+    The status is ``success`` or ``pass``, else ``warn``, ``fail``, ``error`` or ``skipped``;
+    ``failures`` are rows that fail a test. ``table`` is what was built, with its schema unless that
+    is ``main``; it is empty for a test.
     """
 
     unique_id: str
@@ -109,9 +105,7 @@ def dbt_build(
     """Build every model from a lake's folder or URL into a new DuckDB file, and run its tests.
 
     A failing test keeps the models behind it from being built; without ``tested`` no test is run.
-
-    Returns:
-        A result of each model and test, failed ones too, in the order in which they ended.
+    Results are those of each model and test, failed ones too, in the order in which they ended.
 
     Raises:
         DbtError: dbt ended before it ran anything.

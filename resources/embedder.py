@@ -34,8 +34,7 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed texts; equal ones are encoded once.
 
-        Args:
-            texts: Texts; each is cut at the model's own limit (256 tokens for the embedded one).
+        Each is cut at the model's own limit (256 tokens for the embedded one).
 
         Returns:
             float32, shape (len(texts), dimensions), rows of unit length, in the texts' order.

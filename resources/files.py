@@ -34,10 +34,7 @@ def temporary(folder: Path) -> Iterator[Path]:
 def place(written: Path, path: Path, mode: int | None = None) -> None:
     """Move a written file to its place, once its bytes are on the disk.
 
-    Args:
-        written: The file.
-        path: Its place.
-        mode: Who may read and write it; unset: as the umask says.
+    Without a mode, the umask says who may read and write it.
     """
     with written.open("rb") as file:
         if mode is not None:

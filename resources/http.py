@@ -52,12 +52,9 @@ def pause_s(
 ) -> float:
     """Seconds to wait before the next try: what the server asks for, else twice as long each time.
 
-    Args:
-        tries: Tries so far.
-        asked_s: What the server asks for; 0 counts as nothing, since it has just refused.
-        first_s: Longest pause after the first try; pauses are spread, so that many clients do not
-            come back at once.
-        longest_s: Limit of every pause, the server's included.
+    A server that asks for 0 seconds has just refused, so that counts as nothing. Pauses are spread
+    below their limit, which is ``first_s`` after the first try, so that many clients do not come
+    back at once. ``longest_s`` limits every pause, the server's included.
     """
     doubled_s = min(first_s * 2 ** min(tries - 1, 30), longest_s) * random.uniform(0.5, 1.0)
     return min(asked_s or doubled_s, longest_s)
@@ -71,14 +68,10 @@ def ask(
     first_s: float,
     longest_s: float,
 ) -> "httpx.Response":
-    """The first answer of a server that is not busy.
+    """The first answer of a server that is not busy, within so many tries; see ``pause_s``.
 
-    Args:
-        send: Makes the request, and reads the answer where its text is to be shown.
-        wait: Waits for a number of seconds, for a reason; returns true to give up.
-        tries: Most tries.
-        first_s: Longest pause after the first try, in seconds.
-        longest_s: Longest of all pauses, in seconds.
+    ``send`` makes the request, and reads the answer where its text is to be shown. ``wait`` waits
+    for a number of seconds, for a reason, and returns true to give up.
 
     Raises:
         BusyError: All tries met a busy server, or none at all.

@@ -24,13 +24,9 @@ _START_FIELD = 19
 class Process:
     """One process of one machine.
 
-    Attributes:
-        pid: Its process id.
-        started: When it started, comparable only with other starts since the same boot.
-        host: Name of the machine.
-        boot: Id of the machine's boot; empty where the system does not say.
-        namespace: Namespace that the process id belongs to (a container has its own); empty where
-            the system has none.
+    The moment of its start can be compared only with other starts since the same boot. The id of
+    the boot, and the namespace that the process id belongs to (a container has its own), are empty
+    where the system does not say.
     """
 
     pid: int
@@ -101,8 +97,7 @@ def started_at(pid: int) -> str | None:
 def end_with_parent(parent: int | None = None) -> None:
     """End this process once its parent is gone, so that it does not work on for a killed one.
 
-    Args:
-        parent: The parent's process id, where the parent passed it on; unset: today's parent.
+    The parent may have passed on its process id; otherwise it is today's parent.
     """
     first_parent = os.getppid() if parent is None else parent
 

@@ -68,13 +68,9 @@ class Reporter:
             self._log(self.line())
 
     def advance(self, count: int = 1, note: str = "", *, stored: int = 0, failed: int = 0) -> None:
-        """Count items as done.
+        """Count items as done, of which some were stored or have no usable result.
 
-        Args:
-            count: Items that are done now.
-            note: What else is shown until the next note, such as the loss.
-            stored: How many of the items were read from a store.
-            failed: How many of the items have no usable result.
+        A note, such as the loss, is shown until the next one.
         """
         self.done += count
         self.stored += stored

@@ -28,11 +28,8 @@ class ProvenanceError(MendableError):
 class Marker:
     """What a complete output says about itself.
 
-    Attributes:
-        provenance: Hash of ``fields``.
-        fields: All that determined the output, as JSON values.
-        result: What came out, as JSON values.
-        files: ``bytes`` and ``sha256`` of each file, by name.
+    ``provenance`` is the hash of ``fields``, all that determined the output. ``files`` has
+    ``bytes`` and ``sha256`` of each file, by name.
     """
 
     provenance: str

@@ -168,13 +168,9 @@ def marker_at(place: str) -> Marker:
 
 
 def verify_at(place: str, provenance: str) -> Marker:
-    """The marker of a folder whose files are those that were written.
+    """The marker of a folder (a path or an fsspec URL) whose files are those that were written.
 
     Of files in object storage the sizes are compared, of files here the contents too.
-
-    Args:
-        place: A path or an fsspec URL.
-        provenance: Hash of all that determined it.
 
     Raises:
         ProvenanceError: It was made from something else, or a file is missing or changed.

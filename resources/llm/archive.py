@@ -57,12 +57,8 @@ class ArchiveError(LLMError):
 class ImportedReplies:
     """Counts of an archive's rows after their import.
 
-    Attributes:
-        new: Replies that the store did not have.
-        already_there: Replies to calls that have one in the store, which stays.
-        rejected: Rows that do not fit the store.
-        reasons: Place and reason of the first rejected rows.
-        unknown_columns: Columns that the store does not have; they were left out.
+    A reply to a call that has one in the store is ``already_there``. ``reasons`` give place and
+    reason of the first rejected rows; ``unknown_columns`` were left out.
     """
 
     new: int

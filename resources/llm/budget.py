@@ -15,13 +15,9 @@ class Budget:
 
     Dollars are booked in ``coordination`` before they are spent, so that several processes never
     exceed a budget together. Within what is booked, each call reserves the most that it can cost
-    until it is answered.
-
-    Args:
-        limits: Most dollars by scope (this run, an asset, the month).
-        spent: Gives the dollars spent so far in a scope.
-        shared: Coordinates this process with the others.
-        lost: Gives the dollars among ``spent`` for calls that their process's end left in flight.
+    until it is answered. ``limits`` are the most dollars by scope (this run, an asset, the month);
+    ``spent`` gives the dollars spent so far in a scope, ``lost`` those among them for calls that
+    their process's end left in flight.
     """
 
     def __init__(
@@ -59,11 +55,7 @@ class Budget:
             self._unstored += reserved if cost is None else 0.0
 
     def book(self, most: float) -> bool:
-        """Book enough for a call, and for more where that fits; waits for the database.
-
-        Returns:
-            Whether the call may be sent now.
-        """
+        """Book enough for a call, and for more where that fits; whether it may be sent now."""
         for portion in _PORTIONS:
             with self._lock:
                 if self._has(most):
@@ -72,31 +64,25 @@ class Budget:
                 spent, booked = self._spent, self._reserved + most * portion
                 limits = {scope: usd - self._unstored for scope, usd in self._limits.items()}
             if self._shared.book(dict.fromkeys(limits, booked), limits, self._spent_in):
-                self._book(booked, spent)
+                with self._lock:
+                    self._booked = booked
+                    # The store's sums hold what was spent before. The cost of calls that were
+                    # settled since stays in this process's own sum, because the sums may have been
+                    # read before those calls were kept.
+                    self._spent = max(self._spent - spent, 0.0)
                 return True
         return False
 
     def release(self) -> None:
         """Book no more than what is reserved, so that others may have the rest."""
         with self._lock:
-            spent, booked = self._spent, self._reserved
+            booked = self._reserved
             # From here on nothing is reserved beyond that.
-            self._booked = spent + booked
+            self._booked = self._spent + booked
         self._shared.book_less(dict.fromkeys(self._limits, booked))
-        self._book(booked, spent)
 
     def _has(self, most: float) -> bool:
         return self._spent + self._reserved + most <= self._booked + 1e-12
-
-    def _book(self, booked: float, stored: float) -> None:
-        """Note how much is booked, and how much of what was spent the store's sums hold.
-
-        The cost of calls that were settled since stays in this process's own sum, because the
-        store's sums may have been read before those calls were kept.
-        """
-        with self._lock:
-            self._booked = booked
-            self._spent = max(self._spent - stored, 0.0)
 
     def others_wait(self) -> bool:
         """Whether other processes have dollars booked that they may not need after all."""

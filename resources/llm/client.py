@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 import orjson
 
+from resources.llm.batch.batching import BatchStage
 from resources.llm.batch.ledger import open_batches_hold
 from resources.llm.batch.runner import BatchRunner
-from resources.llm.batch.stage import BatchStage
 from resources.llm.budget import Budget
 from resources.llm.coordination import Coordination
 from resources.llm.embedded import EmbeddedServer
@@ -77,21 +77,12 @@ class _Feed:
 
 
 class LLMClient:
-    """Calls of one stage to one role's model.
+    """Calls of one stage to one role's model, which has the name of a role or an outside model's.
 
-    Args:
-        role_name: tagger, scorer, refiner, judge, or ``outside_models.NAME``.
-        role: The role's settings.
-        store: The reply store, which the client closes.
-        home: The home.
-        models: Folder of the embedded models.
-        stage: Asset that asks; the store keeps it with each reply.
-        dataset: Dataset of the calls; the store keeps it with each reply.
-        budget: Most dollars of a run, an asset and a month.
-        run: The run that pays.
-        reporter: Makes the progress report of a number of calls from its label and that number.
-        say: Takes a line for a person, about the cost of calls or an endpoint's lacks.
-        ask_endpoints: Whether endpoints may be asked what they can do; for estimates they are not.
+    The client closes the store. The store keeps stage and dataset with each reply. ``models`` is
+    the folder of the embedded models, and ``run`` the run that pays. ``reporter`` makes a progress
+    report from its label and a number of calls; ``say`` takes a line for a person. For estimates
+    endpoints are not asked what they can do (``ask_endpoints``).
     """
 
     def __init__(
@@ -123,7 +114,8 @@ class LLMClient:
         self._reporter = reporter
         self._say = say or (lambda line: None)
         self._ask_endpoints = ask_endpoints
-        self._usage = Usage()
+        # What the calls so far took.
+        self.usage = Usage()
         self._price = price_of(role, home)
         self._tokens = TokenCounter(role.model)
         self._reading: Reading | None = None
@@ -161,11 +153,6 @@ class LLMClient:
     def model_label(self) -> str:
         """The model's name in tables."""
         return self.role.model_label
-
-    @property
-    def usage(self) -> Usage:
-        """What the calls so far took."""
-        return self._usage
 
     def ceilings(self) -> Mapping[str, tuple[float, float]]:
         """Dollars spent so far and the ceiling, of run, asset and month where one is set.
@@ -519,7 +506,7 @@ class LLMClient:
         try:
             runner.run((prepare(call_of(number), role) for number in plan.missing), submit=submit)
         finally:
-            self._usage += runner.usage
+            self.usage += runner.usage
 
     def _estimated(self, plan: Plan) -> Estimate:
         return plan.estimate(self._store.measured(self.role.model_label, self.role_name))
@@ -557,14 +544,14 @@ class LLMClient:
         started = time.monotonic()
         try:
             with self._reporter(label, total) as bar:
-                bar.more = lambda: self.report.parts(self._usage)
+                bar.more = lambda: self.report.parts(self.usage)
                 yield bar
         finally:
-            self._usage += Usage(seconds=time.monotonic() - started)
+            self.usage += Usage(seconds=time.monotonic() - started)
 
     def _count(self, reply: Reply, *, now: bool) -> None:
         """Count a call; its tokens and dollars only if they were paid for now."""
-        self._usage += Usage(
+        self.usage += Usage(
             calls=1,
             stored=int(reply.stored),
             failed=int(reply.status != "ok"),

@@ -27,19 +27,11 @@ _LEAST_LOGPROB = -1e300
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The parts of a chat completion that a reply needs.
+    """The parts of a chat completion that a reply needs; see ``Reply``.
 
-    Attributes:
-        status: ``ok``, ``truncated`` or ``refused``.
-        detail: Why the status is not ``ok``, for a person; never holds the completion's text.
-        text: Always has a UTF-8 encoding.
-        logprobs: For each generated token the alternatives as (token, log-probability), the
-            token itself among them; natural logarithms, at most 0. Empty unless asked for.
-        prompt_tokens: 0 where the provider did not say.
-        completion_tokens: 0 where the provider did not say.
-        has_usage: Whether the provider said how many tokens there were.
-        provider_id: The provider's id of the completion.
-        cached_tokens: How many of the prompt's tokens the provider had in its cache.
+    ``text`` always has a UTF-8 encoding. ``logprobs`` are natural logarithms, at most 0, and empty
+    unless asked for. Where the provider did not say how many tokens there were (``has_usage``), the
+    numbers are 0. ``provider_id`` is its id of the completion.
     """
 
     status: Status
@@ -112,13 +104,9 @@ def read_completion(body: Any, *, max_tokens: int, wants_logprobs: bool) -> Comp
     """Read a chat completion.
 
     The text is the message's content or, where a function was called, the first call's arguments:
-    a forced call is one way to hold a reply to a schema.
-
-    Args:
-        body: The endpoint's answer, decoded from JSON.
-        max_tokens: The limit that the request set, for the message about a reply that was cut.
-        wants_logprobs: Whether the request asked for token probabilities. They are read at the
-            first tokens, so with them a reply may be cut or blank.
+    a forced call is one way to hold a reply to a schema. ``max_tokens`` is the request's limit, for
+    the message about a reply that was cut. Token probabilities, where the request asked for them,
+    are read at the first tokens, so with them a reply may be cut or blank.
 
     Raises:
         ValueError: The answer is not a chat completion; the message quotes nothing of it.

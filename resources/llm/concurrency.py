@@ -26,18 +26,14 @@ class AdaptiveLimit:
     """Requests that may be in flight at one endpoint.
 
     A round ends when as many requests that began in it were answered as the limit allows. It says
-    something about the limit only if a request had to wait for it.
-
-    The greatest limit is 1,024 and the first 64, where these are unset. A fixed limit is the
-    greatest one from the start, without any search.
+    something about the limit only if a request had to wait for it. A fixed limit is the greatest
+    from the start, without any search.
     """
 
-    def __init__(
-        self, most: int | None = None, first: int | None = None, *, fixed: bool = False
-    ) -> None:
+    def __init__(self, most: int | None = None, *, fixed: bool = False) -> None:
         self._most = most or MOST
         self._fixed = fixed
-        self.limit = self._most if fixed else min(first or FIRST, self._most)
+        self.limit = self._most if fixed else min(FIRST, self._most)
         self.round = 0
         self._growth = _SEARCH
         # Limit and mean latency before the limit was raised; ``None`` while no raise is tried.

@@ -95,15 +95,10 @@ _USING_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The calls that a limit lets through now.
+    """How many of the requested calls, in their order, a limit lets through now.
 
-    Attributes:
-        calls: How many of the requested calls are let through, in their order.
-        wait_s: Seconds after which to ask again for the rest; 0 where all were granted.
-        requests_per_s: The limit of requests; ``None`` where none is known.
-        tokens_per_s: The limit of tokens; ``None`` where none is known.
-        users: How many processes ask for calls at this time.
-        measured: Whether the limit of requests is not merely searched for.
+    The rest is to be asked for again after ``wait_s`` seconds. ``users`` are the processes that ask
+    for calls at this time; a limit of requests that is not ``measured`` is merely searched for.
     """
 
     calls: int
@@ -175,12 +170,10 @@ class Coordination:
             self._bury(connection)
 
     def claim(self, keys: Sequence[str], release: Sequence[str] = ()) -> set[str]:
-        """Claim calls by their keys, so that no other process sends them.
+        """Claim calls by their keys, and return those that are this owner's now.
 
-        Calls of this owner that are done are released in the same step.
-
-        Returns:
-            The calls that are this owner's now; other processes are asking for the rest.
+        Other processes are asking for the rest. Calls of this owner that are done are released in
+        the same step.
         """
         database = self.database
         with database.writing() as connection:
@@ -213,13 +206,11 @@ class Coordination:
 
         The limit is a bucket that is ``DEPTH_S`` deep (or one call, where that is more). Users
         that ask at the same time get equal shares of its flow, however often each asks; the others
-        take what one of them leaves.
+        take what one of them leaves. All processes know the limit by its name.
 
-        Args:
-            name: Name of the limit, the same for all processes that share it.
-            tokens: Tokens of each call, prompt and reply together.
-            limits: Requests and tokens per second; ``None`` where the stored limit holds.
-            owed: Tokens that earlier calls had beyond those taken for them, which may be negative.
+        ``tokens`` are those of each call, prompt and reply together; ``limits`` are requests and
+        tokens per second, ``None`` where the stored limit holds. Earlier calls had ``owed`` more
+        tokens than were taken for them, which may be negative.
         """
         now = self._now()
         database = self.database
@@ -315,12 +306,10 @@ class Coordination:
         limits: Mapping[str, float],
         spent: Callable[[str], float],
     ) -> bool:
-        """Replace this owner's bookings, in dollars by scope, if they fit beside the others'.
+        """Replace this owner's bookings, in dollars by scope, and return whether all fitted.
 
-        Bookings and dollars spent of all owners stay within a scope's limit.
-
-        Returns:
-            Whether all bookings fitted; where not, nothing changed.
+        Bookings and dollars spent of all owners stay within a scope's limit; where one booking does
+        not fit, nothing changes.
         """
         with self.database.writing() as connection:
             self._lock(connection)

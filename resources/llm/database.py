@@ -28,10 +28,8 @@ _SECRET = ("password", "passfile", "sslpassword", "sslkey")
 class Database:
     """One database, used by any number of threads and processes.
 
-    Args:
-        url: SQLAlchemy URL; the file of a SQLite URL is made with its folder where missing.
-        durable: Whether a commit must survive a power cut and not only this process; ``False``
-            suits data that is worth nothing after a power cut.
+    The file of a SQLite URL is made with its folder where missing. Where it is ``durable``, a
+    commit survives a power cut and not only this process.
 
     Raises:
         StoreError: The URL is not usable. All methods raise it too where the database can't be

@@ -51,13 +51,10 @@ class ServerInfo:
 
 
 class EmbeddedServer:
-    """The server of one home, as one of its users sees it.
+    """The server of one home, as one of its users sees it; it serves a GGUF file.
 
-    Args:
-        home: The home, whose folder ``llm/server`` holds the server's files.
-        model: The GGUF file to serve.
-        idle_s: Seconds without a user after which the server ends; where unset, those of the
-            environment variable ``OPENCS_EMBEDDED_IDLE_S``, else 300.
+    It ends after some seconds without a user: ``idle_s``, else those of the environment variable
+    ``OPENCS_EMBEDDED_IDLE_S``, else 300.
     """
 
     def __init__(self, home: Path, model: Path, idle_s: float | None = None) -> None:

@@ -47,13 +47,9 @@ _EMBEDDED_IN_FLIGHT = 2 * SLOTS
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request that needs no retry.
+    """A request that needs no retry: the reply, or the reason why the call was not sent.
 
-    Attributes:
-        reply: The reply, or the reason why the call was not sent.
-        completed: Whether the provider completed the call, so that the reply is kept.
-        request: Body of the request as JSON.
-        raw: The answer's body.
+    The reply is kept where the provider ``completed`` the call; ``raw`` is the answer's body.
     """
 
     reply: Reply

@@ -43,13 +43,9 @@ _WAKE_S = 0.5
 
 @dataclass(slots=True)
 class QueuedCall:
-    """A call on its way.
+    """A call on its way, with the tokens of prompt and reply that the rate limit is to expect.
 
-    Attributes:
-        tokens: Expected tokens of prompt and reply together, for the rate limit.
-        most_usd: The most that it can cost, in dollars.
-        faults: How many faults that a retry may mend it has met.
-        waits: How often it was refused for the rate.
+    It has met a number of faults that a retry may mend, and was refused for the rate (``waits``).
     """
 
     prepared: PreparedCall

@@ -16,12 +16,10 @@ _TOKENIZED_CALLS = 500
 
 
 class Plan:
-    """The calls of a stage that have no stored reply.
+    """The calls of a stage that have no stored reply, of all that were looked up.
 
-    Attributes:
-        calls: How many calls were looked up.
-        missing: Numbers of the items whose calls are missing.
-        keys: Keys of the missing calls; equal calls have one.
+    ``missing`` are the numbers of the items whose calls are missing, ``keys`` the keys of those
+    calls; equal calls have one.
     """
 
     def __init__(self, role: Role, price: Price | None, tokens: TokenCounter) -> None:

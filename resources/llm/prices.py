@@ -22,15 +22,10 @@ _NO_DISCOUNT = 1.0
 
 @dataclass(frozen=True)
 class Price:
-    """A model's price.
+    """A model's price, in dollars per million tokens, as a file or package (``source``) lists it.
 
-    Attributes:
-        input: Dollars per million tokens of prompt.
-        output: Dollars per million tokens of reply.
-        cached_input: Dollars per million tokens of prompt that the provider had in its cache;
-            ``None`` means that they cost as much as the others.
-        batch: Factor in [0, 1] on the price of a call that is sent in a batch.
-        source: The file or package that lists the price.
+    Tokens that the provider had in its cache cost as much as the others where ``cached_input`` is
+    ``None``. ``batch`` is a factor in [0, 1] on the price of a call that is sent in a batch.
     """
 
     input: float

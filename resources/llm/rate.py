@@ -118,12 +118,9 @@ class RateLimit:
                     await self._share_learned(emptied=False)
 
     def replied(self, expected: int, taken: float, actual: int) -> None:
-        """Correct what a call took out of the limit once its tokens are known.
+        """Correct what a call's permit took out of the limit once its actual tokens are known.
 
-        Args:
-            expected: Tokens that it was expected to have.
-            taken: Tokens that its permit took (``use_permit``).
-            actual: Tokens that it had; 0 where the endpoint did not say.
+        These are 0 where the endpoint did not say.
         """
         if not actual:
             return

@@ -16,12 +16,9 @@ _PERCENTILES = (50, 95, 99)
 class CallReport:
     """Counts of one stage's calls; its size does not grow with their number.
 
-    Attributes:
-        retries: Requests that had to be sent again or given up, by reason.
-        replies: Replies that came now.
-        new_calls: Calls that the stage expected to send; ``None`` where it did not count them.
-        expected_usd: Dollars that these were to cost; ``None`` where that is not known.
-        limit_share: Share of the rate limit in use lately; ``None`` where there is no limit.
+    ``retries`` are requests that had to be sent again or given up, by reason; ``replies`` came now.
+    ``new_calls``, which the stage expected to send, and the dollars that they were to cost are
+    ``None`` where nobody counted them, and ``limit_share`` where there is no rate limit.
     """
 
     def __init__(self) -> None:

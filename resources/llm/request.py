@@ -18,12 +18,9 @@ TOOL = "reply"
 
 @dataclass(frozen=True, slots=True)
 class PreparedCall:
-    """A call as its role asks for it.
+    """A call as its role asks for it, without the forms that the role does not use.
 
-    Attributes:
-        key: Key of its reply in the store.
-        call: The call without the forms that its role does not use.
-        prompt_bytes: Bytes of the messages' contents in UTF-8.
+    ``key`` is the key of its reply; ``prompt_bytes`` are those of the messages' contents in UTF-8.
     """
 
     key: str

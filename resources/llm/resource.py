@@ -38,16 +38,10 @@ class LLMResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         log: Callable[[str], None] | None = None,
         ask_endpoints: bool = True,
     ) -> LLMClient:
-        """The client of a role for one stage; use it as a context manager.
+        """The client of a role for the asset ``stage``; use it as a context manager.
 
-        Args:
-            role: tagger, scorer, refiner or judge; or another name, with its ``settings``.
-            stage: Asset that asks.
-            dataset: Dataset that it asks for.
-            settings: Endpoint and model of a name that is no role, such as an outside model's.
-            log: Takes progress lines, for instance ``context.log.info``.
-            ask_endpoints: Whether the client may ask endpoints what they can do; an estimate
-                never does.
+        A name that is no role, such as an outside model's, needs ``settings`` of its endpoint and
+        model. ``log`` takes progress lines. An estimate never asks endpoints what they can do.
 
         Raises:
             LLMError: No such role, or the reply store can't be used.

@@ -37,14 +37,8 @@ _METADATA = sa.MetaData()
 class CallOrigin:
     """Who asked for a call, and where it was sent.
 
-    Attributes:
-        role: tagger, scorer, refiner, judge, or ``outside_models.NAME``.
-        stage: Asset that asked.
-        run: Run that pays for it, where there is one.
-        model: The model's label.
-        provider: Host of the endpoint, or ``embedded``.
-        endpoint: Base URL.
-        prompt_version: Version of the prompt and its parser.
+    ``stage`` is the asset that asked and ``run`` the run that pays; ``model`` is the model's label,
+    ``provider`` the endpoint's host or ``embedded``, and ``endpoint`` its base URL.
     """
 
     role: str
@@ -184,11 +178,8 @@ _VERSION_TABLE = sa.Table(
 class Record(CallOrigin):
     """One completed call as it is kept.
 
-    Attributes:
-        request: Body of the request as JSON, without headers.
-        prompt_bytes: Bytes of the messages in UTF-8.
-        raw: The answer's body as it came.
-        via: ``call``, or ``batch`` for the provider's Batch API.
+    ``request`` is the request's body as JSON, without headers, and ``raw`` the answer's body as it
+    came; ``via`` is ``call``, or ``batch`` for the provider's Batch API.
     """
 
     reply: Reply
@@ -202,10 +193,8 @@ class Record(CallOrigin):
 class SentCall(CallOrigin):
     """A call that is about to be sent, as it is noted.
 
-    Attributes:
-        reply_id: Key that its reply will have.
-        owner: The process that sends it, by its name in ``coordination``.
-        most_usd: The most that it can cost, in dollars; ``None`` where the price is unknown.
+    ``owner`` is the process that sends it, by its name in ``coordination``; ``most_usd`` is
+    ``None`` where the price is unknown.
     """
 
     reply_id: str
@@ -220,12 +209,10 @@ _SENT_CALL_PARTS = tuple(part.name for part in fields(SentCall))
 
 @dataclass(frozen=True, slots=True)
 class Flights:
-    """How one owner's calls in flight change.
+    """How one owner's calls in flight change: some are about to be sent, some have ended.
 
-    Attributes:
-        sent: Calls that are about to be sent.
-        ended: Keys of calls that are in flight no longer, but for those whose replies are kept in
-            the same step. They end before the others are sent.
+    ``ended`` leaves out the calls whose replies are kept in the same step. Calls end before others
+    are sent.
     """
 
     owner: str

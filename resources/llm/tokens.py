@@ -26,10 +26,8 @@ class TokenCounter:
     """Counts the tokens of prompts to one model, named as its endpoint knows it.
 
     It knows OpenAI's chat models from gpt-3.5-turbo on, dated and fine-tuned ones included. Their
-    vocabularies come with the package bpe-openai; nothing is downloaded.
-
-    Attributes:
-        known: Whether the model's tokenizer is known, and so ``count`` can be asked.
+    vocabularies come with the package bpe-openai; nothing is downloaded. ``count`` can be asked
+    where the model's tokenizer is ``known``.
     """
 
     def __init__(self, model: str) -> None:

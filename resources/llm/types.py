@@ -79,10 +79,8 @@ class Reply:
 class Usage:
     """What a stage's calls took; tokens and dollars are those of calls that were sent now.
 
-    Attributes:
-        stored: How many of the calls were answered from the store.
-        failed: How many of the calls have no usable reply.
-        cost_usd: ``None`` where a price is unknown.
+    Some of the calls were answered from the store, some have no usable reply (``failed``). The cost
+    is ``None`` where a price is unknown.
     """
 
     calls: int = 0
@@ -111,11 +109,8 @@ class Usage:
 class Estimate:
     """What a stage's calls would take; tokens, dollars and seconds are those of calls to send.
 
-    Attributes:
-        stored: How many of the calls have a reply in the store.
-        completion_tokens: Most tokens of the replies, or the measured mean where there is one.
-        cost_usd: ``None`` where the model's price is unknown.
-        seconds: At the rate measured so far with this model; ``None`` before any call of it.
+    Tokens of replies are the most, or the measured mean where there is one. The cost is ``None``
+    where the model's price is unknown, ``seconds`` are before any call of the model.
     """
 
     calls: int
@@ -130,13 +125,9 @@ class Estimate:
 class Outcome(Generic[T]):
     """One item's value after parsing and, where needed, retrying.
 
-    Attributes:
-        value: ``None`` where no attempt could be read.
-        status: ``ok``, ``unparsable``, or the last reply's status.
-        detail: Why there is no value, for a person.
-        attempts: Calls made for the item, stored ones included.
-        reply: The last reply.
-        unusable: Every attempt that had no value, in order.
+    The value is ``None`` where no attempt could be read; ``detail`` says why. The status is ``ok``,
+    ``unparsable``, or the last reply's. ``attempts`` counts stored replies too; ``unusable`` has
+    every attempt without a value, in order.
     """
 
     value: T | None
@@ -149,12 +140,9 @@ class Outcome(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class UnusableReply:
-    """One attempt whose reply could not be used.
+    """One attempt (0-based) whose reply could not be used, and why.
 
-    Attributes:
-        attempt: 0-based.
-        status: ``unparsable``, or the reply's status.
-        detail: Why it could not be used, for a person.
+    The status is ``unparsable``, or the reply's.
     """
 
     attempt: int

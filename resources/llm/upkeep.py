@@ -18,14 +18,7 @@ from sqlalchemy.engine import Connection
 
 from resources.llm.database import Database
 from resources.llm.errors import LLMError
-from resources.llm.store import (
-    CHUNK,
-    READINGS,
-    REPLIES,
-    SENT_CALLS,
-    ReplyStore,
-    chunked,
-)
+from resources.llm.store import CHUNK, READINGS, REPLIES, SENT_CALLS, ReplyStore, chunked
 
 _SHORTEST_PREFIX = 8
 _LISTED = 20
@@ -35,11 +28,7 @@ _KEY_START = re.compile(r"[0-9a-f]+")
 
 @dataclass(frozen=True)
 class UnusableReplies:
-    """How many replies no stage can use, and what those of known price had cost.
-
-    Attributes:
-        unpriced: How many of the replies are of unknown price.
-    """
+    """How many replies no stage can use, what they had cost, and how many are of unknown price."""
 
     replies: int
     cost_usd: float
@@ -56,12 +45,7 @@ class Size:
 
 @dataclass(frozen=True)
 class KeptReply:
-    """One reply as it is kept.
-
-    Attributes:
-        row: Values by the store's columns.
-        readings: Its readings: prompt version, status, value (JSON) and detail of each.
-    """
+    """One reply as it is kept, by the store's columns, with its readings (values as JSON)."""
 
     row: Mapping[str, Any]
     readings: Sequence[Mapping[str, Any]]
@@ -113,10 +97,7 @@ def drop_unusable(store: ReplyStore) -> int:
     """Delete the replies that can't be used, so that their calls are sent again.
 
     A reply can't be used if its status is not ``ok``, or if readings of it exist and none is
-    ``ok``. No ceiling counts the deleted replies' cost any more.
-
-    Returns:
-        How many replies were deleted.
+    ``ok``. No ceiling counts the deleted replies' cost any more. Returns how many were deleted.
     """
     database = store.database
 
@@ -128,11 +109,7 @@ def drop_unusable(store: ReplyStore) -> int:
 
 
 def drop_raw(store: ReplyStore) -> int:
-    """Delete the answers' bodies as they came; texts, tokens and costs stay.
-
-    Returns:
-        How many bodies were deleted.
-    """
+    """Delete the answers' bodies as they came, and return how many; all else stays."""
     database = store.database
 
     def forget(connection: Connection, keys: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from resources.llm.batch.sheet import Sheet
@@ -27,11 +27,7 @@ _NOT_SUPPORTED = re.compile(
 
 
 class _ProviderError(LLMError):
-    """A request about files or batches came to nothing.
-
-    Attributes:
-        reason: The provider's words, or what happened to the connection.
-    """
+    """A request came to nothing; ``reason`` is in the provider's words where it has some."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
@@ -74,21 +70,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A batch as the provider describes it.
+    """A batch as the provider describes it; ``created_at`` is a Unix time.
 
-    Attributes:
-        provider_id: The provider's id of the batch.
-        status: The provider's word for how the batch stands.
-        created_at: Unix time in seconds.
-        total: Number of calls in the batch.
-        completed: Number of calls that were answered well.
-        failed: Number of calls that failed.
-        input_file_id: File of the requests.
-        output_file_id: File of the answers, where there are any.
-        error_file_id: File of the failed calls, where there are any.
-        batch_id: The platform's own id, where the platform made the batch.
-        version: Prompt version of the calls, where all have the same.
-        problems: Faults of the file of requests.
+    ``batch_id`` is the platform's own id, where the platform made the batch, and ``version`` the
+    prompt version of the calls, where all have the same. ``problems`` are faults of the file of
+    requests.
     """
 
     provider_id: str
@@ -102,7 +88,7 @@ class Seen:
     error_file_id: str | None = None
     batch_id: str | None = None
     version: str | None = None
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = ()
 
 
 class Provider:

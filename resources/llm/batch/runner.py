@@ -13,7 +13,7 @@ way.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from resources.llm.batch.batching import Batching
+from resources.llm.batch.batching import Batching, BatchStage
 from resources.llm.batch.claims import Claims
 from resources.llm.batch.following import BatchFollower
 from resources.llm.batch.ledger import Batch, Ledger
@@ -21,7 +21,6 @@ from resources.llm.batch.pauses import beating, sleep
 from resources.llm.batch.provider import Provider
 from resources.llm.batch.results import Keeper
 from resources.llm.batch.sending import Sender
-from resources.llm.batch.stage import BatchStage
 from resources.llm.capabilities import Capabilities
 from resources.llm.coordination import Coordination
 from resources.llm.errors import StoreError

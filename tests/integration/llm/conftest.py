@@ -96,6 +96,10 @@ def transport(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+# For tests of what does not depend on the way.
+ONE_WAY = pytest.mark.parametrize("transport", ["lean"])
+
+
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Retries come soon; a file may say in FIRST_WAIT_S how soon."""

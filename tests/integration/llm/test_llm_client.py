@@ -12,7 +12,7 @@ from resources.llm.errors import BudgetError, LLMError, Unparsable
 from resources.llm.readings import parse_json_list, preference
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call, Reply
-from tests.integration.llm.conftest import call
+from tests.integration.llm.conftest import ONE_WAY, call
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 SCHEMA = {
@@ -49,6 +49,7 @@ def test_replies_come_in_order_and_a_second_run_makes_no_call(make_client, serve
     assert server.stats()["requests"] == 40
 
 
+@ONE_WAY
 def test_equal_calls_are_sent_once(make_client, server):
     with make_client() as client:
         replies = client.complete([call("same")] * 5 + [call("other")], label="test")
@@ -57,6 +58,7 @@ def test_equal_calls_are_sent_once(make_client, server):
     assert server.stats()["requests"] == 2
 
 
+@ONE_WAY
 def test_nothing_to_do(make_client, server):
     with make_client() as client:
         assert client.complete([], label="test") == []
@@ -91,6 +93,7 @@ def test_exhausted_retries_fail_the_call_and_a_rerun_tries_again(make_client, se
         assert only(client, prompt).status == "ok"
 
 
+@ONE_WAY
 def test_replies_before_a_stop_are_kept(make_client, server):
     calls = [call(f"fine {number}") for number in range(6)]
     with make_client(concurrency=1) as client, pytest.raises(LLMError, match="HTTP 401"):
@@ -128,6 +131,7 @@ def test_one_calls_trouble_is_its_status(make_client, server, fault, status, sto
     assert server.stats()["requests"] == (2 if stored else 3)
 
 
+@ONE_WAY
 def test_settings_that_the_endpoint_refuses_stop_early(make_client, server):
     calls = [call(f"{number} fault=malformed") for number in range(100)]
     with make_client() as client, pytest.raises(LLMError, match="Unknown parameter"):
@@ -135,6 +139,7 @@ def test_settings_that_the_endpoint_refuses_stop_early(make_client, server):
     assert server.stats()["requests"] < 20
 
 
+@ONE_WAY
 def test_a_hopeless_prompt_is_not_sent(make_client, server):
     with make_client(context=1000) as client:
         reply = only(client, "word " * 2000)
@@ -144,6 +149,7 @@ def test_a_hopeless_prompt_is_not_sent(make_client, server):
     assert server.stats()["requests"] == 0
 
 
+@ONE_WAY
 def test_a_missing_key_is_named(make_client, monkeypatch):
     monkeypatch.delenv("TEST_API_KEY")
     with (
@@ -176,6 +182,7 @@ def test_neither_prompt_nor_key_is_ever_told(make_client, caplog, capfd, tmp_pat
     assert b"sk-testkey" not in stored
 
 
+@ONE_WAY
 def test_budget_stops_before_the_call_that_would_exceed_it(make_client, server):
     calls = [call(f"prompt {number} {'x' * 4000}", max_tokens=100) for number in range(20)]
     cost = (1000 * 30 + 100 * 60) / 1e6
@@ -194,6 +201,7 @@ def test_budget_stops_before_the_call_that_would_exceed_it(make_client, server):
     assert server.stats()["requests"] == 20
 
 
+@ONE_WAY
 def test_budget_counts_the_whole_run(make_client, server):
     cost = (1000 * 30 + 100 * 60) / 1e6
     with make_client(model="gpt-4", budget_usd=1.2 * cost, run="r1") as client:
@@ -207,6 +215,7 @@ def test_budget_counts_the_whole_run(make_client, server):
         assert only(client, "two").status == "ok"
 
 
+@ONE_WAY
 def test_budget_with_an_unknown_price_makes_no_call(make_client, server):
     with (
         make_client(model="own-model", budget_usd=1.0) as client,
@@ -216,6 +225,7 @@ def test_budget_with_an_unknown_price_makes_no_call(make_client, server):
     assert server.stats()["requests"] == 0
 
 
+@ONE_WAY
 def test_unknown_price_counts_tokens(make_client):
     with make_client(model="own-model") as client:
         assert only(client, "hello").cost_usd is None
@@ -252,6 +262,7 @@ def test_unusable_replies_are_asked_again_with_the_reason(make_client, server):
     assert server.stats()["requests"] == before + 1
 
 
+@ONE_WAY
 def test_attempts_end(make_client):
     def again(item: str, attempt: int, reason: str | None) -> Call:
         return call(item, attempt=attempt)
@@ -263,6 +274,7 @@ def test_attempts_end(make_client):
     assert (outcome.status, outcome.value, outcome.attempts) == ("unparsable", None, 2)
 
 
+@ONE_WAY
 def test_a_build_that_forgets_the_attempt_is_told(make_client):
     def forgetful(item: str, attempt: int, reason: str | None) -> Call:
         return call(item)
@@ -311,6 +323,7 @@ def test_a_seed_is_sent_where_sampling_is_random(make_client, server):
     assert "seed" not in cold
 
 
+@ONE_WAY
 def test_estimate_makes_no_call_and_learns(make_client, server, tmp_path):
     (tmp_path / "prices.toml").write_text("[models]\nown = { input = 0.15, output = 0.60 }\n")
     calls = [call(f"prompt {'long ' * 50}{number}", max_tokens=500) for number in range(10)]
@@ -329,6 +342,7 @@ def test_estimate_makes_no_call_and_learns(make_client, server, tmp_path):
     assert estimate.seconds > 0
 
 
+@ONE_WAY
 def test_estimate_counts_tokens_where_the_tokenizer_is_known(make_client):
     with make_client(model="gpt-4o-mini") as client:
         estimate = client.estimate([call("hello world")])
@@ -336,6 +350,7 @@ def test_estimate_counts_tokens_where_the_tokenizer_is_known(make_client):
     assert estimate.prompt_tokens == 9
 
 
+@ONE_WAY
 def test_what_the_calls_will_take_is_said_before_the_first(make_client, server):
     said: list[tuple[str, int]] = []
     calls = [call(f"prompt {number}") for number in range(5)]
@@ -349,6 +364,7 @@ def test_what_the_calls_will_take_is_said_before_the_first(make_client, server):
     assert (before_first, before_second) == (0, 2)
 
 
+@ONE_WAY
 def test_a_stream_is_read_as_its_replies_are_taken(make_client):
     read = 0
 
@@ -367,6 +383,7 @@ def test_a_stream_is_read_as_its_replies_are_taken(make_client):
     assert read <= 20_000
 
 
+@ONE_WAY
 def test_what_was_read_is_kept_beside_the_reply(make_client, tmp_path):
     with make_client() as client:
         client.complete_parsed(["fine", "fault=notjson"], build, tags, label="tags", max_attempts=2)

@@ -14,6 +14,7 @@ from resources.llm.store import ReplyStore
 from resources.llm.upkeep import size_of
 from resources.settings import BudgetSettings
 from tests.integration.llm.conftest import (
+    ONE_WAY,
     Stage,
     TestServer,
     calls,
@@ -98,6 +99,7 @@ def test_an_interrupt_ends_soon_and_keeps_what_came(tmp_path):
     assert answered - 4 <= stored(tmp_path / "replies.sqlite") < 10_000
 
 
+@ONE_WAY
 def test_a_full_disk_is_a_clear_failure_and_earlier_replies_stay(make_client, server, tmp_path):
     path = tmp_path / "llm" / "replies.sqlite"
     with make_client() as client:
@@ -118,6 +120,7 @@ def test_a_full_disk_is_a_clear_failure_and_earlier_replies_stay(make_client, se
         assert all(reply.stored for reply in client.complete(calls(20), label="test"))
 
 
+@ONE_WAY
 def test_a_locked_store_is_a_clear_failure_and_works_again_after(
     make_client, tmp_path, monkeypatch
 ):
@@ -134,6 +137,7 @@ def test_a_locked_store_is_a_clear_failure_and_works_again_after(
         assert [reply.status for reply in client.complete(calls(10), label="test")] == ["ok"] * 10
 
 
+@ONE_WAY
 def test_a_damaged_store_is_a_clear_failure(make_client, server, tmp_path):
     path = tmp_path / "llm" / "replies.sqlite"
     path.parent.mkdir(parents=True)
@@ -169,6 +173,7 @@ def test_a_budget_reached_in_the_middle_stops_and_resumes_when_raised(tmp_path, 
         (BudgetSettings(max_cost_usd_per_month=5 * COST_USD), "budget of the month"),
     ],
 )
+@ONE_WAY
 def test_assets_and_months_have_budgets_too(make_client, server, budget, words):
     with make_client(budget=budget, run="one") as client, pytest.raises(BudgetError, match=words):
         client.complete(calls(20), label="test")
@@ -200,6 +205,7 @@ def test_two_processes_never_exceed_a_budget_together(tmp_path):
         assert store.spent() <= limit
 
 
+@ONE_WAY
 def test_all_that_is_kept_of_a_call(make_client, tmp_path):
     with make_client() as client:
         client.complete(calls(1), label="test")

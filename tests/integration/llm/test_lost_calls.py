@@ -14,6 +14,7 @@ from resources.llm.store import SENT_CALLS, ReplyStore, month_start
 from resources.llm.types import Call
 from resources.settings import BudgetSettings, Role
 from tests.integration.llm.conftest import (
+    ONE_WAY,
     Stage,
     TestServer,
     call,
@@ -176,8 +177,9 @@ def test_a_living_process_counts_what_a_killed_one_had_in_flight(tmp_path, monke
         ["fault=malformed"],
     ],
 )
+@ONE_WAY
 def test_nothing_is_left_of_calls_that_ended(make_client, tmp_path, short_waits, prompts):
-    asked = [call(f"{n} {prompt}") for n in range(12) for prompt in prompts]
+    asked = [call(f"{n} {prompt}") for n in range(6) for prompt in prompts]
     with make_client() as client:
         try:
             client.complete(asked, label="test")
@@ -186,6 +188,7 @@ def test_nothing_is_left_of_calls_that_ended(make_client, tmp_path, short_waits,
     assert notes(tmp_path / "llm" / "replies.sqlite") == []
 
 
+@ONE_WAY
 def test_nothing_is_left_of_a_budget_that_is_reached(make_client, tmp_path):
     with make_client(budget_usd=20 * COST_USD) as client, pytest.raises(BudgetError) as stopped:
         client.complete(calls(60), label="test")
@@ -193,6 +196,7 @@ def test_nothing_is_left_of_a_budget_that_is_reached(make_client, tmp_path):
     assert notes(tmp_path / "llm" / "replies.sqlite") == []
 
 
+@ONE_WAY
 def test_nothing_is_left_of_calls_that_a_stage_no_longer_wants(make_client, server, tmp_path):
     server.configure(latency=0.2)
     with make_client(concurrency=4) as client:
@@ -214,6 +218,7 @@ def test_nothing_is_left_after_an_interrupt(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "a-model-of-unknown-price"])
+@ONE_WAY
 def test_a_call_is_noted_with_all_that_it_is_counted_by(make_client, server, tmp_path, model):
     server.configure(latency=0.3)
     where = tmp_path / "llm" / "replies.sqlite"
@@ -235,6 +240,7 @@ def test_a_call_is_noted_with_all_that_it_is_counted_by(make_client, server, tmp
     assert abs(note["sent_at"] / 1e6 - time.time()) < 60
 
 
+@ONE_WAY
 def test_a_reply_that_could_not_be_kept_is_lost(make_client, tmp_path, monkeypatch):
     """It was paid for, so a ceiling counts the most that it can have cost."""
     put = ReplyStore.put_many

@@ -24,10 +24,11 @@ def tags(reply: Reply) -> list[str]:
     "fault", ["429x2", "429barex2", "500x2", "502x2", "503x1", "resetx2", "midbodyx2"]
 )
 def test_what_a_retry_can_mend_is_retried_and_answered_once(make_client, server, fault):
-    calls = [call(f"{number} fault={fault}") for number in range(12)]
+    # Few: where the rate is at fault, a refused call a second is as fast as it goes.
+    calls = [call(f"{number} fault={fault}") for number in range(4)]
     with make_client() as client:
         replies = client.complete(calls, label="test")
-    assert [reply.status for reply in replies] == ["ok"] * 12
+    assert [reply.status for reply in replies] == ["ok"] * 4
     stats = server.stats()
     assert set(stats["answered"].values()) == {1}
     assert set(stats["prompts"].values()) == {int(fault[-1]) + 1}

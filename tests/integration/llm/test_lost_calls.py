@@ -179,7 +179,7 @@ def test_a_living_process_counts_what_a_killed_one_had_in_flight(tmp_path, monke
 )
 @ONE_WAY
 def test_nothing_is_left_of_calls_that_ended(make_client, tmp_path, short_waits, prompts):
-    asked = [call(f"{n} {prompt}") for n in range(6) for prompt in prompts]
+    asked = [call(f"{n} {prompt}") for n in range(3) for prompt in prompts]
     with make_client() as client:
         try:
             client.complete(asked, label="test")

@@ -113,6 +113,20 @@ def test_others_have_what_is_released(budgets):
     assert one.others_wait()
 
 
+def test_what_calls_in_flight_reserve_stays_booked_whatever_others_cost(budgets):
+    budget = budgets[0]
+    assert budget.book(0.6)
+    assert all(budget.reserve(0.2) for _ in range(3))
+    budget.settle(0.2, 0.1)
+    # A tenth is spent and two fifths are reserved of the three fifths that are booked.
+    assert not budget.reserve(0.15)
+    budget.settle(0.2, 0.0)
+    budget.release()
+    assert not budget.reserve(0.001)
+    budget.settle(0.2, 0.0)
+    assert budget.reserve(0.2)
+
+
 def test_what_is_released_is_let_go_though_more_was_spent_than_the_limit(budgets, spending):
     """A call may cost more than was thought; then others must not wait for its owner for ever."""
     one, two, _ = budgets

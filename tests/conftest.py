@@ -25,8 +25,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Day number that decides which rounds a sample takes: the same in all workers, at midnight too.
 DAY = int(os.environ.setdefault("OPENCS_TESTS_DAY", str(datetime.now(UTC).toordinal())))
-# A run in a script's background inherits SIGINT, and perhaps SIGTERM, as ignored, and hands that on to
-# every process it starts: none of them could be asked to end.
+# A run in a script's background inherits SIGINT, and perhaps SIGTERM, as ignored, and hands that on
+# to every process it starts: none of them could be asked to end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:

@@ -18,6 +18,7 @@ from resources.llm.client import LLMClient
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call
 from resources.settings import BudgetSettings, Role
+from tests.integration.servers.started import first_line, running_process
 
 SERVER = Path(__file__).parent.parent / "servers" / "openai_server.py"
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,13 +50,8 @@ class TestServer:
 def started(*options: str) -> Iterator[TestServer]:
     """A server of its own, ended with the block."""
     command = [sys.executable, str(SERVER), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield TestServer(process.stdout.readline().strip(), process)
-    finally:
-        process.kill()
-        process.wait()
+    with running_process(command, stdout=subprocess.PIPE) as process:
+        yield TestServer(first_line(process), process)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from resources.provenance import content_hash
 
 # Longest name of a job: Kubernetes adds an index and five characters for the names of its pods.
 LONGEST_NAME = 52
-Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,24 +54,6 @@ class Work:
         digest = content_hash([place, self.asset, self.partition, self.provenance])[:12]
         words = re.sub(r"[^a-z0-9]+", "-", f"opencs-{self.asset}-{self.partition}".lower())
         return f"{words.strip('-')[: LONGEST_NAME - len(digest) - 1].strip('-')}-{digest}"
-
-
-def result_of(messages: Messages) -> dict[str, Any] | None:
-    """The result that a job reported, if it did."""
-    result = _last(messages, "result")
-    if result is None:
-        return None
-    return {name: value for name, value in result.items() if name != "kind"}
-
-
-def error_of(messages: Messages) -> tuple[str, bool] | None:
-    """The last error that a job reported, and whether a repeat would end in it, too."""
-    error = _last(messages, "error")
-    return None if error is None else (str(error["message"]), bool(error["final"]))
-
-
-def _last(messages: Messages, kind: str) -> Mapping[str, Any] | None:
-    return next((message for message in reversed(messages) if message.get("kind") == kind), None)
 
 
 def last_line(text: str) -> str | None:

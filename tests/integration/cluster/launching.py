@@ -16,8 +16,8 @@ from resources.launcher.kubernetes import spec
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.settings import KubernetesLauncher, load_settings
-from tests.integration.cluster.conftest import JOBS, PYTHON_IMAGE, Cluster, started
 from tests.integration.cluster.counting import HOLD
+from tests.kubernetes_node.client import JOBS, PYTHON_IMAGE, Cluster
 
 IMAGE = f"registry.example.com/opencs/trainer@sha256:{'0' * 64}"
 COUNTING = "tests.integration.cluster.counting"
@@ -164,23 +164,12 @@ class Launching:
 
 
 @contextmanager
-def launching(folder: Path, **config: Any) -> Iterator[Launching]:
-    """A home and a cluster, ended with the block.
-
-    Args:
-        folder: Scratch folder.
-        config: The cluster's configuration.
-    """
+def launching(cluster: Cluster, folder: Path) -> Iterator[Launching]:
+    """A home in a folder, whose Jobs a cluster runs."""
     home = folder / "home"
     home.mkdir()
-    images: Mapping[str, Mapping[str, str]] = {IMAGE: PYTHON_IMAGE}
-    values = {
-        "images": images,
-        "claims": {"home": str(home)},
-        "service_accounts": ["opencs-training"],
-        **config,
-    }
-    with started(folder, **values) as cluster, dg.DagsterInstance.ephemeral() as instance:
-        found = Launching(cluster, home, instance)
-        found.configure()
-        yield found
+    cluster.configure(images={IMAGE: PYTHON_IMAGE}, claims={"home": str(home)})
+    with dg.DagsterInstance.ephemeral() as instance:
+        launching = Launching(cluster, home, instance)
+        launching.configure()
+        yield launching

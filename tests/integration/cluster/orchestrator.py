@@ -12,7 +12,7 @@ from dagster._cli.job import _create_run
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from tests.integration.cluster.conftest import IMAGE, Cluster
+from tests.kubernetes_node.client import IMAGE, Cluster
 
 KEY = dg.MultiPartitionKey({"dataset": "d", "experiment": "random@tiny"})
 PARTITION = {

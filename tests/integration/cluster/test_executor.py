@@ -5,8 +5,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.integration.cluster.conftest import JOBS
 from tests.integration.cluster.orchestrator import PARTITION, Orchestrator
+from tests.kubernetes_node.client import JOBS
 
 
 def step_jobs(orchestrator: Orchestrator, run_id: str) -> list[dict]:

@@ -15,19 +15,19 @@ from opencs_assets.cli.doctor import examine
 from resources.launcher.kubernetes import api, spec
 from resources.remote import RemoteFolder
 from resources.settings import load_settings
-from tests.integration.cluster.conftest import JOBS, PODS, ROOT
 from tests.integration.cluster.launching import Launching, launching
 from tests.integration.deploy.test_chart import RIGHTS
 from tests.integration.servers.s3 import s3_bucket
+from tests.kubernetes_node.client import JOBS, PODS, ROOT, Cluster
 
 STEPS = [f"step {step}" for step in range(1, 6)]
 SLOW = {"steps": 20, "step_s": 0.2}
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Launching]:
-    """A cluster and a home of the test's own."""
-    with launching(tmp_path) as found:
+def home(cluster: Cluster, tmp_path: Path) -> Iterator[Launching]:
+    """The cluster, and a home of the test's own."""
+    with launching(cluster, tmp_path) as found:
         yield found
 
 

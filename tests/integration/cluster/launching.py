@@ -1,5 +1,7 @@
 """A home whose launcher makes Jobs on the tests' cluster, and runs that ask it for work."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -16,6 +18,7 @@ from resources.launcher.kubernetes import spec
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.settings import KubernetesLauncher, load_settings
+from tests.forks import preload
 from tests.integration.cluster.counting import HOLD
 from tests.kubernetes_node.client import JOBS, PYTHON_IMAGE, Cluster
 
@@ -56,12 +59,12 @@ class Launching:
     """The home, its cluster, and the work that is asked for.
 
     Attributes:
-        cluster: The cluster.
+        cluster: The cluster; none in a process that only asks.
         home: The home, mounted at its own path.
         instance: Where runs are written down.
     """
 
-    cluster: Cluster
+    cluster: Cluster | None
     home: Path
     instance: dg.DagsterInstance
     launcher: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
@@ -74,9 +77,7 @@ class Launching:
 
     @property
     def settings(self) -> KubernetesLauncher:
-        found = load_settings(self.home).launcher.kubernetes
-        assert found is not None
-        return found
+        return load_settings(self.home).launcher.kubernetes
 
     def work(self, provenance: str = "p1", **job: Any) -> Work:
         output = str(self.home / "checkpoints" / provenance)
@@ -161,6 +162,20 @@ class Launching:
 
         threading.Thread(target=target, daemon=True).start()
         return future
+
+
+preload(__name__)
+
+
+def ask(home: Path, folder: Path, log: Path, job: Mapping[str, Any]) -> None:
+    """A run of a Dagster instance in this process that asks for a work; stderr is the log."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), 2)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        launching = Launching(None, home, instance)
+        launching.run(launching.work(**job))
 
 
 @contextmanager

@@ -30,10 +30,8 @@ def test_a_fine_tuning_finishes_in_its_steps_pod(orchestrator: Orchestrator):
     assert step["metadata"]["labels"]["dagster/op"] == "checkpoint"
     assert len(cluster.requests("create", JOBS)) == 2
     event = orchestrator.instance.get_latest_materialization_event(dg.AssetKey("checkpoint"))
-    assert event is not None
     assert event.run_id == run_id
     materialization = event.asset_materialization
-    assert materialization is not None
     assert materialization.metadata["reused"].value is False
     assert (Path(str(materialization.metadata["checkpoint"].value)) / "opencs.json").exists()
     # The step's Job belongs to the run's pod, and goes with it.

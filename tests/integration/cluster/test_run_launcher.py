@@ -56,10 +56,8 @@ def test_a_fine_tuning_finishes_in_the_runs_pod(orchestrator: Orchestrator):
     assert health(orchestrator, run_id).status == WorkerStatus.SUCCESS
 
     event = orchestrator.instance.get_latest_materialization_event(dg.AssetKey("checkpoint"))
-    assert event is not None
     assert event.run_id == run_id
     materialization = event.asset_materialization
-    assert materialization is not None
     told = {name: value.value for name, value in materialization.metadata.items()}
     assert (told["samples"], told["steps"]) == (4, 2)
     marker = Path(str(told["checkpoint"])) / "opencs.json"

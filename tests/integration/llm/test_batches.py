@@ -1,6 +1,5 @@
 """Calls in the provider's batches: once each, at half the price, whatever dies on the way."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -29,15 +28,14 @@ from resources.llm.request import prepare
 from resources.llm.store import BATCH_CALLS, BATCHES, Record, ReplyStore
 from resources.llm.types import Call, Reply
 from resources.settings import Role
+from tests.forks import FORKS, preload
 from tests.integration.llm.conftest import KEY, TestServer, calls, client_for, started, write_prices
 
 DEFAULTS: dict[str, Any] = {"batch_delay": 0.1, "batch_mode": "ok", "keys": [], "latency": 0.0}
 ROLE = Role(base_url="http://x", model="gpt-4o-mini")
 BAD_KEY = {"keys": ["sk-another-one"]}
 
-# Processes of stages are forked from one that has imported all: that saves seconds for each.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["openai", "resources.llm.client", __name__])
+preload("openai", "resources.llm.client", __name__)
 
 
 def stage(url: str, home: Path, store: str, first: int, count: int, where: str, out: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.integration.runs.holding import FORKS, hold
+from tests.forks import FORKS
+from tests.integration.runs.holding import hold
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "deploy" / "laptop" / "dagster.yaml"

@@ -1,6 +1,5 @@
 """A run that holds its pool until a file is there, as `opencs materialize` would run it."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -11,10 +10,9 @@ import dagster as dg
 from opencs_assets.wiring import running
 from opencs_assets.wiring.terminal import terminal_logger
 from resources.runs.executor import one_process_executor
+from tests.forks import preload
 
-# Processes are forked from one that has imported all of this: that saves a second for each.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
+preload(__name__)
 
 
 def hold(folder: Path, go: Path, log: Path) -> None:

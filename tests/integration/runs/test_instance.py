@@ -270,7 +270,6 @@ def test_the_servers_of_a_living_ui_are_left_alone_and_those_of_a_killed_one_end
         stdout=subprocess.PIPE,
         cwd=ROOT,
     ) as dev:
-        assert dev.stdout is not None
         child = psutil.Process(int(dev.stdout.readline()))
         until(lambda: len(child.cmdline()) > 3, "the server's command line")
         assert end_leftovers(tmp_path) == []

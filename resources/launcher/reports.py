@@ -66,9 +66,7 @@ class MailboxReader(PipesMessageReader):
     def error(self, process: str | None = None) -> tuple[str, bool] | None:
         """The last error that was reported by now, and whether a repeat would end in it, too.
 
-        Args:
-            process: The name in ``OPENCS_POD``, or else the host, of the process that is asked
-                for; unset: all are.
+        Asked for one process, it is named by its ``OPENCS_POD``, or else by its host.
         """
         self.poll()
         error = self._last("error", "" if process is None else f".{process}")

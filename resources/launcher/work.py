@@ -16,29 +16,20 @@ LONGEST_NAME = 52
 
 @dataclass(frozen=True)
 class Work:
-    """A module and its job.
+    """A module with a job, and the asset's partition that it makes.
 
-    Attributes:
-        module: A module whose ``main`` is ``resources.launcher.job.run_job``.
-        job: The job, as JSON values.
-        tables: Tables that the job reads: each is written as Parquet, and its path stands in the
-            job under its name.
-        asset: Name of the asset that it makes.
-        partition: Key of the partition that it makes.
-        provenance: Hash of all that determines what it makes; equal works have equal hashes.
-        parallel: Whether it can use several devices and nodes, whose numbers stand in the job as
-            ``processes`` and ``nodes``.
-        places: Paths and URLs that it must be able to read and write.
+    Each table is written as Parquet, and its path stands in the job under its name. A parallel work
+    can use several devices and nodes, whose numbers stand there as ``processes`` and ``nodes``.
     """
 
-    module: str
-    job: Mapping[str, Any]
+    module: str  # one whose ``main`` is ``resources.launcher.job.run_job``
+    job: Mapping[str, Any]  # as JSON values
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     asset: str = ""
     partition: str = ""
-    provenance: str = ""
+    provenance: str = ""  # hash of all that determines what is made; equal works have equal ones
     parallel: bool = False
-    places: Sequence[str] = ()
+    places: Sequence[str] = ()  # paths and URLs that it must be able to read and write
 
     @property
     def name(self) -> str:

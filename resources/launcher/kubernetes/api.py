@@ -128,10 +128,8 @@ class Api:
     def log(self, pod: str, since_s: int | None, *, follow: bool) -> Any:
         """A stream of a pod's log with each line's time, which may break at any moment.
 
-        Args:
-            pod: The pod's name.
-            since_s: Seconds back to the first line; unset: the whole log is read.
-            follow: Whether the stream goes on as lines come.
+        The first line is ``since_s`` seconds back, or where the whole log begins; followed, the
+        stream goes on as lines come.
         """
         since = {} if since_s is None else {"since_seconds": since_s}
         return self._core.read_namespaced_pod_log(

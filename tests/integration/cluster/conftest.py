@@ -1,6 +1,7 @@
 """Clusters of the tests, and Dagster on one of them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,23 +37,37 @@ def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
 tiny_model = tiny_model_of_training
 
 
-@pytest.fixture(scope="session")
-def orchestrator(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
-) -> Iterator["Orchestrator"]:
-    """Dagster and the platform on a cluster, with a tiny model and a subset to train it on."""
+@contextmanager
+def dagster_on_a_cluster(folder: Path, tiny_model: Path | None) -> Iterator["Orchestrator"]:
+    """Dagster on a cluster of its own; with a model also the platform, and a subset to train on."""
     from tests.integration.cluster.orchestrator import orchestrating
     from tests.integration.training.test_launcher import Platform
 
-    folder = tmp_path_factory.mktemp("orchestrator")
     home = folder / "home"
     home.mkdir()
-    Platform(home, tiny_model)
+    if tiny_model:
+        Platform(home, tiny_model)
     with (
         pytest.MonkeyPatch.context() as patch,
         started(folder, claims={"home": str(home)}, service_accounts=["dagster"]) as cluster,
     ):
         patch.setenv("OPENCS_HOME", str(home))
         patch.setenv("PYTHONPATH", str(ROOT))
-        with orchestrating(cluster, home) as running:
+        with orchestrating(cluster, home, platform=tiny_model is not None) as running:
             yield running
+
+
+@pytest.fixture(scope="session")
+def orchestrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Orchestrator"]:
+    """Dagster with assets that wait: the platform would take half a minute to load."""
+    with dagster_on_a_cluster(tmp_path_factory.mktemp("orchestrator"), None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def training_orchestrator(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> Iterator["Orchestrator"]:
+    """Dagster with the platform too."""
+    with dagster_on_a_cluster(tmp_path_factory.mktemp("training"), tiny_model) as running:
+        yield running

@@ -19,8 +19,8 @@ def step_jobs(orchestrator: Orchestrator, run_id: str) -> list[dict]:
 
 @pytest.mark.soak
 @pytest.mark.train
-def test_a_fine_tuning_finishes_in_its_steps_pod(orchestrator: Orchestrator):
-    cluster = orchestrator.cluster
+def test_a_fine_tuning_finishes_in_its_steps_pod(training_orchestrator: Orchestrator):
+    orchestrator, cluster = training_orchestrator, training_orchestrator.cluster
     cluster.clear_requests()
     run_id = orchestrator.launch("train_in_steps", {**PARTITION, "opencs/force": "true"})
     run_pod = orchestrator.pod_of(run_id)

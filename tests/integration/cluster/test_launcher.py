@@ -147,58 +147,50 @@ def test_a_job_that_another_run_made_meanwhile_is_adopted(home):
     assert home.begun() == [0]
 
 
-# Row: pod unschedulable.
+# Row: pod unschedulable; image can't be pulled; container can't be created.
 
-
-def test_a_pod_that_no_node_takes_is_a_clear_failure_within_the_deadline(home):
-    home.configure(gpus=4, schedule_within_s=1)
-    ran = home.run(home.work())
-    assert ran.failure.startswith("counting: no node took its pod within 1 s: 0/1 nodes are ")
-    assert "Insufficient nvidia.com/gpu" in ran.failure
-    assert "\n" not in ran.failure
-    assert ran.retries
-    # It must not start later, when nobody waits for it.
-    home.cluster.wait(lambda: not home.cluster.jobs() and not home.cluster.pods())
-
-
-def test_a_job_without_a_pod_is_a_clear_failure_within_the_deadline(home):
-    home.configure(service_account="nobody", schedule_within_s=1)
-    ran = home.run(home.work())
-    assert "no pod was made for it within 1 s" in ran.failure
-    assert 'serviceaccount "nobody" not found' in ran.failure
-
-
-# Row: image can't be pulled; container can't be created.
+SOON = {"schedule_within_s": 1, "start_within_s": 1}
+NO_IMAGE = f"registry.example.com/none@sha256:{'1' * 64}"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "says", "retries"),
     [
-        ({"image": f"registry.example.com/none@sha256:{'1' * 64}"}, "its image can't be pulled"),
-        ({"env_secrets": ["missing"]}, "can't be created (CreateContainerConfigError): secret \""),
+        (
+            {"gpus": 4, **SOON},
+            ["counting: no node took its pod within 1 s: 0/1 nodes", "Insufficient nvidia.com/gpu"],
+            True,
+        ),
+        (
+            {"service_account": "nobody", **SOON},
+            ["no pod was made for it within 1 s", 'serviceaccount "nobody" not found'],
+            True,
+        ),
+        (
+            {"claims": {"/more": "missing"}, **SOON},
+            ['persistentvolumeclaim "missing" not found'],
+            True,
+        ),
+        ({"image": NO_IMAGE}, ["its image can't be pulled", "launcher.kubernetes"], False),
+        (
+            {"env_secrets": ["missing"]},
+            ["can't be created (CreateContainerConfigError): secret \"", "launcher.kubernetes"],
+            False,
+        ),
+        ({}, ["its container can't be created (CreateContainerError", "OCI runtime"], False),
     ],
+    ids=["gpus", "account", "claim", "image", "secret", "node"],
 )
-def test_a_container_that_can_never_start_is_a_clear_failure_at_once(home, change, says):
+def test_a_job_that_can_not_start_is_a_clear_failure_and_is_gone(home, change, says, retries):
     home.configure(**change)
+    if not change:
+        home.cluster.fail_pods("create_error", message="failed to create shim task: OCI runtime")
     ran = home.run(home.work())
-    assert says in ran.failure
-    assert "launcher.kubernetes" in ran.failure
-    assert not ran.retries
+    assert all(words in ran.failure for words in says), ran.failure
+    assert "\n" not in ran.failure
+    assert ran.retries is retries
+    # It must not start later, when nobody waits for it.
     home.cluster.wait(lambda: not home.cluster.jobs() and not home.cluster.pods())
-
-
-def test_a_container_that_the_node_can_not_create_is_a_clear_failure_at_once(home):
-    home.cluster.fail_pods("create_error", message="failed to create shim task: OCI runtime")
-    ran = home.run(home.work())
-    assert "its container can't be created (" in ran.failure
-    assert "OCI runtime" in ran.failure
-
-
-def test_a_volume_that_does_not_come_is_a_clear_failure_within_the_deadline(home):
-    home.configure(claims={str(home.home / "more"): "missing"}, start_within_s=1)
-    home.configure(schedule_within_s=1)
-    ran = home.run(home.work())
-    assert 'persistentvolumeclaim "missing" not found' in ran.failure
 
 
 # Row: OOM-killed.

@@ -40,8 +40,8 @@ def waiting(orchestrator: Orchestrator) -> Path:
 
 @pytest.mark.soak
 @pytest.mark.train
-def test_a_fine_tuning_finishes_in_the_runs_pod(orchestrator: Orchestrator):
-    cluster = orchestrator.cluster
+def test_a_fine_tuning_finishes_in_the_runs_pod(training_orchestrator: Orchestrator):
+    orchestrator, cluster = training_orchestrator, training_orchestrator.cluster
     cluster.clear_requests()
     run_id = orchestrator.launch("train_job", {**PARTITION, "opencs/force": "true"})
     pod = orchestrator.pod_of(run_id)

@@ -7,8 +7,8 @@ provenance, so a run that finds it takes it over, and reads its reports from the
 import sys
 import time
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import dagster as dg
 from dagster import PipesEnvContextInjector
@@ -22,7 +22,7 @@ from resources.launcher.protocol import (
     Trouble,
 )
 from resources.launcher.reports import MailboxReader
-from resources.launcher.work import Work, failure, result_of
+from resources.launcher.work import Work, failure
 
 # Seconds that a shared volume may take to show a file that another node wrote.
 SHOWN_WITHIN_S = 60.0
@@ -32,15 +32,15 @@ STOP_WITHIN_S = 20.0
 REPEATED = ("dagster/parent_run_id", "dagster/root_run_id")
 # Statuses that "Terminate", before the process gets its signal, and "Force terminate" set.
 ENDED_BY_HAND = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
-WAITING = frozenset(
-    {
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-        dg.DagsterRunStatus.CANCELING,
-    }
-)
+Seen = TypeVar("Seen")
+
+
+def shown(look: Callable[[], Seen], poll_s: float, *, late: bool = True) -> Seen:
+    """What a look finds; where it may come late, as on a shared volume, it is waited for."""
+    ends = time.monotonic() + (SHOWN_WITHIN_S if late else 0)
+    while (seen := look()) in (None, False) and time.monotonic() < ends:
+        time.sleep(min(1.0, poll_s))
+    return seen
 
 
 class FollowedWork:
@@ -100,11 +100,7 @@ class FollowedWork:
         ending = self.launcher.watch(job, self.reports)
         if isinstance(ending, Trouble):
             return ending
-        self.reports.poll()
-        ends = time.monotonic() + (SHOWN_WITHIN_S if ending == "complete" else 0)
-        while (result := result_of(self.reports.messages)) is None and time.monotonic() < ends:
-            time.sleep(min(1.0, self.own.poll_s))
-            self.reports.poll()
+        result = shown(self.reports.result, self.own.poll_s, late=ending == "complete")
         if result is not None:
             return result
         if ending == "complete":
@@ -179,7 +175,12 @@ class FollowedWork:
             self.log.info(f"Job {self.name} of an earlier run is over; it is removed")
             self._remove(job)
             return None
-        self._await(folder)
+        if not shown(folder.exists, self.own.poll_s):
+            raise LauncherError(
+                f"Job {self.name} runs but its folder {folder.url} is gone; delete the Job, and "
+                "run this again",
+                refused=True,
+            )
         self.log.info(
             f"Job {self.name} was started by run {job.run_id}; it is taken over, and its reports "
             "are read from their start"
@@ -193,18 +194,6 @@ class FollowedWork:
         """Whether this run repeats one that waited for a job whose result nobody took."""
         repeated_runs = {self.context.run.tags.get(tag) for tag in REPEATED}
         return not folder.was_read() and bool(repeated_runs & set(folder.runs()))
-
-    def _await(self, folder: JobFolder) -> None:
-        """Wait for the files of a job that runs: a shared volume may show them late."""
-        ends = time.monotonic() + SHOWN_WITHIN_S
-        while not folder.exists():
-            if time.monotonic() > ends:
-                raise LauncherError(
-                    f"Job {self.name} runs but its folder {folder.url} is gone; delete the Job, "
-                    "and run this again",
-                    refused=True,
-                )
-            time.sleep(min(1.0, self.own.poll_s))
 
     def _remove_orphans(self) -> None:
         """Remove jobs of this partition from other inputs for which no run waits any more."""
@@ -223,7 +212,7 @@ class FollowedWork:
         folder = self._folder_of(job)
         others = set(folder.runs()) - {self.context.run_id} if folder else set()
         runs = [self.context.instance.get_run_by_id(run_id) for run_id in others]
-        return any(run is not None and run.status in WAITING for run in runs)
+        return any(run is not None and not run.is_finished for run in runs)
 
     def _folder_of(self, job: SubmittedJob) -> JobFolder | None:
         return JobFolder(job.folder) if job.folder.startswith(f"{self.jobs}/") else None
@@ -233,8 +222,7 @@ class FollowedWork:
     def _remove(self, job: SubmittedJob) -> None:
         """Remove a job and its folder."""
         self.launcher.stop(job)
-        folder = self._folder_of(job)
-        if folder:
+        if folder := self._folder_of(job):
             folder.remove()
 
     def _tidy(self, job: SubmittedJob) -> None:

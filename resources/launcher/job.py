@@ -120,13 +120,7 @@ def read_job(arguments: Sequence[str]) -> Job:
         raise JobError(f"expected one argument, the path of the job file, got {list(arguments)}")
     path = arguments[0]
     try:
-        if "://" in path:
-            import fsspec
-
-            with fsspec.open(path, "r", encoding="utf-8") as file:
-                job = json.load(file)
-        else:
-            job = json.loads(Path(path).read_text(encoding="utf-8"))
+        job = json.loads(_content(path).decode())
     except (OSError, ValueError) as error:
         raise JobError(f"job file {path} can't be read: {error}") from None
     if not isinstance(job, dict):
@@ -136,12 +130,16 @@ def read_job(arguments: Sequence[str]) -> Job:
 
 def read_table(place: str) -> pl.DataFrame:
     """The table in a Parquet file, which is at a path or an fsspec URL."""
+    return pl.read_parquet(_content(place))
+
+
+def _content(place: str) -> bytes:
     if "://" not in place:
-        return pl.read_parquet(place)
+        return Path(place).read_bytes()
     import fsspec
 
     with fsspec.open(place, "rb") as file:
-        return pl.read_parquet(file.read())
+        return bytes(file.read())
 
 
 @contextmanager
@@ -151,16 +149,16 @@ def _channel() -> Iterator[Channel]:
         # Where a job runs on several nodes, the first one reports.
         yield Channel()
         return
+    writer = None
     if "url" in loader.load_messages_params():
         from resources.launcher.mailbox import MailboxWriter
 
-        with open_dagster_pipes(message_writer=MailboxWriter()) as pipes:
-            yield Channel(pipes)
-        return
-    # Only a local job ends with its parent: one that somebody starts by hand may outlive the shell,
-    # and one in a container the run that started it.
-    end_with_parent()
-    with open_dagster_pipes() as pipes:
+        writer = MailboxWriter()
+    else:
+        # Only a local job ends with its parent: one that somebody starts by hand may outlive the
+        # shell, and one in a container the run that started it.
+        end_with_parent()
+    with open_dagster_pipes(message_writer=writer) as pipes:
         yield Channel(pipes)
 
 

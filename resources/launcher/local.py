@@ -16,7 +16,7 @@ from functools import cached_property
 from resources.launcher.mailbox import MessageFile
 from resources.launcher.protocol import Ending, JobLauncher, JobRequest, SubmittedJob, Trouble
 from resources.launcher.reports import MailboxReader
-from resources.launcher.work import Work, error_of, last_line, result_of
+from resources.launcher.work import Work, last_line
 from resources.settings import LauncherSettings
 
 POLL_S = 0.1
@@ -64,11 +64,10 @@ class LocalProcesses(JobLauncher[LauncherSettings]):
         child: _Child = job.native
         while child.running(POLL_S):
             reports.poll()
-        reports.poll()
         status = child.process.returncode
-        if status == 0 and result_of(reports.messages) is not None:
+        if status == 0 and reports.result() is not None:
             return "complete"
-        text, final = error_of(reports.messages) or (_reason(status, child.tail), False)
+        text, final = reports.error() or (_reason(status, child.tail), False)
         return Trouble(text, final, metadata={"exit_status": status})
 
     def stop(self, job: SubmittedJob, within_s: float = 0.0) -> None:

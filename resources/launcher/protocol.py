@@ -34,16 +34,12 @@ class LauncherError(PassingError):
 class Trouble:
     """Why a job failed, or will never start.
 
-    Attributes:
-        text: The reason, which goes into one sentence.
-        final: Whether a repeat would end in the same way.
-        interrupted: Whether the job lost its process, so that a repeat goes on from its state.
-        metadata: Further metadata of the failure.
+    The text goes into one sentence, and the metadata into the failure's.
     """
 
     text: str
-    final: bool
-    interrupted: bool = False
+    final: bool  # a repeat would end in the same way
+    interrupted: bool = False  # the job lost its process, and a repeat goes on from its state
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -52,20 +48,12 @@ Ending = Trouble | Literal["complete", "gone"]
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What a launcher is to start.
-
-    Attributes:
-        work: The work.
-        name: The job's name.
-        folder: Path or URL of the job's folder, in which ``job.json`` is.
-        environment: Variables by which the process reports through Pipes.
-        run_id: The run that asks.
-    """
+    """What a launcher is to start, and the run that asks for it."""
 
     work: Work
     name: str
-    folder: str
-    environment: Mapping[str, str]
+    folder: str  # path or URL, where ``job.json`` is
+    environment: Mapping[str, str]  # variables by which the process reports through Pipes
     run_id: str
 
     @property
@@ -78,39 +66,28 @@ class JobRequest:
 class SubmittedJob:
     """A job as its launcher last saw it.
 
-    Attributes:
-        name: The job's name.
-        folder: Path or URL of its folder; empty where this platform did not make the job.
-        native: The launcher's own object for the job.
-        state: State of the job; one that is ``leaving`` is being removed, and no other job of its
-            name can be made before it is gone.
-        run_id: The run that started the job.
-        stop_by_hand: Command by which a person stops the job.
+    One that is ``leaving`` is being removed, and no other of its name can be made before.
     """
 
     name: str
-    folder: str
-    native: Any
+    folder: str  # path or URL; empty where this platform did not make the job
+    native: Any  # the launcher's own object for it
     state: State = "runs"
-    run_id: str = ""
-    stop_by_hand: str = ""
+    run_id: str = ""  # the run that started it
+    stop_by_hand: str = ""  # the command by which a person stops it
 
 
 class JobLauncher(ABC, Generic[Own]):
-    """A place where jobs run; a team's own launcher is a child of this, with its own settings.
+    """A place where jobs run; a team's own launcher is a child of this, with its own settings."""
 
-    Attributes:
-        outlives_runs: Whether a job goes on when the process that waits for it ends.
-        mailbox: Class of the mailbox that carries the job's reports back.
-        place: Text that tells the home's jobs from those of another home.
-        own: The launcher's own settings.
-    """
-
+    # Whether a job goes on when the process that waits for it ends.
     outlives_runs: ClassVar[bool] = True
+    # What carries the job's reports back.
     mailbox: ClassVar[type[Mailbox] | type[MessageFile]] = Mailbox
 
     def __init__(self, own: Own, settings: Settings, log: logging.Logger) -> None:
         self.own, self.settings, self.log = own, settings, log
+        # Tells the home's jobs from those of another home.
         self.place = self.home = str(settings.home.absolute())
 
     @abstractmethod

@@ -55,14 +55,26 @@ class MailboxReader(PipesMessageReader):
             # Each storage driver has errors of its own.
             self._log.warning(f"reports can't be read now: {error}")
 
-    @property
-    def messages(self) -> list[Mapping[str, Any]]:
-        """Structured messages of all attempts."""
-        return [payload for _, payload in self._custom]
+    def result(self) -> dict[str, Any] | None:
+        """The result that the job has reported by now, if it did."""
+        self.poll()
+        result = self._last("result")
+        if result is None:
+            return None
+        return {name: value for name, value in result.items() if name != "kind"}
 
-    def messages_of(self, process: str) -> list[Mapping[str, Any]]:
-        """Messages of the process with a name in ``OPENCS_POD``, or else on a host of that name."""
-        return [payload for attempt, payload in self._custom if attempt.endswith(f".{process}")]
+    def error(self, process: str | None = None) -> tuple[str, bool] | None:
+        """The last error that was reported by now, and whether a repeat would end in it, too.
+
+        Asked for one process, it is named by its ``OPENCS_POD``, or else by its host.
+        """
+        self.poll()
+        error = self._last("error", "" if process is None else f".{process}")
+        return None if error is None else (str(error["message"]), bool(error["final"]))
+
+    def _last(self, kind: str, attempt_end: str = "") -> Mapping[str, Any] | None:
+        messages = [payload for name, payload in self._custom if name.endswith(attempt_end)]
+        return next((each for each in reversed(messages) if each.get("kind") == kind), None)
 
     def _take(self, attempt: str, message: Message) -> None:
         method = message.get("method")

@@ -12,34 +12,24 @@ from resources.provenance import content_hash
 
 # Longest name of a job: Kubernetes adds an index and five characters for the names of its pods.
 LONGEST_NAME = 52
-Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Work:
-    """A module and its job.
+    """A module with a job, and the asset's partition that it makes.
 
-    Attributes:
-        module: A module whose ``main`` is ``resources.launcher.job.run_job``.
-        job: The job, as JSON values.
-        tables: Tables that the job reads: each is written as Parquet, and its path stands in the
-            job under its name.
-        asset: Name of the asset that it makes.
-        partition: Key of the partition that it makes.
-        provenance: Hash of all that determines what it makes; equal works have equal hashes.
-        parallel: Whether it can use several devices and nodes, whose numbers stand in the job as
-            ``processes`` and ``nodes``.
-        places: Paths and URLs that it must be able to read and write.
+    Each table is written as Parquet, and its path stands in the job under its name. A parallel work
+    can use several devices and nodes, whose numbers stand there as ``processes`` and ``nodes``.
     """
 
-    module: str
-    job: Mapping[str, Any]
+    module: str  # one whose ``main`` is ``resources.launcher.job.run_job``
+    job: Mapping[str, Any]  # as JSON values
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     asset: str = ""
     partition: str = ""
-    provenance: str = ""
+    provenance: str = ""  # hash of all that determines what is made; equal works have equal ones
     parallel: bool = False
-    places: Sequence[str] = ()
+    places: Sequence[str] = ()  # paths and URLs that it must be able to read and write
 
     @property
     def name(self) -> str:
@@ -55,24 +45,6 @@ class Work:
         digest = content_hash([place, self.asset, self.partition, self.provenance])[:12]
         words = re.sub(r"[^a-z0-9]+", "-", f"opencs-{self.asset}-{self.partition}".lower())
         return f"{words.strip('-')[: LONGEST_NAME - len(digest) - 1].strip('-')}-{digest}"
-
-
-def result_of(messages: Messages) -> dict[str, Any] | None:
-    """The result that a job reported, if it did."""
-    result = _last(messages, "result")
-    if result is None:
-        return None
-    return {name: value for name, value in result.items() if name != "kind"}
-
-
-def error_of(messages: Messages) -> tuple[str, bool] | None:
-    """The last error that a job reported, and whether a repeat would end in it, too."""
-    error = _last(messages, "error")
-    return None if error is None else (str(error["message"]), bool(error["final"]))
-
-
-def _last(messages: Messages, kind: str) -> Mapping[str, Any] | None:
-    return next((message for message in reversed(messages) if message.get("kind") == kind), None)
 
 
 def last_line(text: str) -> str | None:

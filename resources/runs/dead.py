@@ -9,36 +9,20 @@ certainly dead and nothing else: a run whose process can't be seen from here is 
 import json
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.dagster_run import ACTIVE_RUN_STATUSES
 
-from resources.processes import (
-    Process,
-    is_near,
-    lives,
-    read_process,
-    started_at,
-    this_process,
-)
+from resources.processes import Process, is_near, lives, read_process, started_at, this_process
 
 # Dagster's UI hides tags that begin like these, which say nothing to a person.
 PROCESS_TAG = ".dagster/opencs_process"
 LAUNCHER_TAG = ".dagster/opencs_launcher"
 STARTED_BY_HAND_TAG = ".dagster/opencs_started_by_hand"
-UNFINISHED = [
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-FINISHED = [
-    dg.DagsterRunStatus.SUCCESS,
-    dg.DagsterRunStatus.FAILURE,
-    dg.DagsterRunStatus.CANCELED,
-]
 _CODE_SERVER_TAG = ".dagster/grpc_info"
 # Seconds that a launched run has to tell its process id, where its code server is gone already.
 _SILENT_S = 15.0
@@ -62,14 +46,12 @@ class DeadRun:
         return f"run {short(self.run_id)} of {self.job} died ({gone})"
 
 
-def note_process(run_id: str) -> Mapping[str, str]:
-    """The tag by which a run says that this process executes it."""
-    return {PROCESS_TAG: _note(run_id)}
+def note_process(run_id: str, tag: str = PROCESS_TAG) -> dict[str, str]:
+    """The tag by which a run says that this process executes it, or will start its process.
 
-
-def note_launcher(run_id: str) -> Mapping[str, str]:
-    """The tag by which a launched run says where its process will be started."""
-    return {LAUNCHER_TAG: _note(run_id)}
+    It has the run's id, too, since a repeated run inherits the tags.
+    """
+    return {tag: json.dumps({"run": run_id, **this_process().as_dict()})}
 
 
 def process_of(run: dg.DagsterRun) -> Process | None:
@@ -84,31 +66,31 @@ def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         A sentence for each run that was ended or held something.
     """
     pools_by_run = held_by_run(instance)
+    free = instance.event_log_storage.free_concurrency_slots_for_run
     lines = []
     for run, dead in dead_runs(instance):
-        text = f"{dead.name}: failed it"
         if run.status == dg.DagsterRunStatus.CANCELING:
-            text = f"{dead.name}: it is canceled now"
+            done = "it is canceled now"
             instance.report_run_canceled(run, message=dead.name)
         else:
+            done = "failed it"
             instance.report_run_failed(run, dead.name)
-        pools = pools_by_run.pop(run.run_id, set())
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        lines.append(f"{text}{' and freed what it held' + _pools(pools) if pools else ''}")
+        free(run.run_id)
+        pools = pools_by_run.pop(run.run_id, None)
+        lines.append(f"{dead.name}: {done}{f' and {_freed(pools)}' if pools else ''}")
     for run_id in ended_holders(instance, pools_by_run):
-        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
-        pools = pools_by_run[run_id]
-        lines.append(f"run {short(run_id)} has ended: freed what it held{_pools(pools)}")
+        free(run_id)
+        lines.append(f"run {short(run_id)} has ended: {_freed(pools_by_run[run_id])}")
     return lines
 
 
 def dead_runs(instance: dg.DagsterInstance) -> Iterator[tuple[dg.DagsterRun, DeadRun]]:
     """The unfinished runs whose process is certainly gone."""
-    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE_RUN_STATUSES)):
         if is_dead(instance, run):
             # The run is read once more, because it may have ended meanwhile.
             latest = instance.get_run_by_id(run.run_id)
-            if latest is not None and latest.status in UNFINISHED:
+            if latest is not None and latest.status in ACTIVE_RUN_STATUSES:
                 yield latest, DeadRun(run.run_id, run.job_name, process_of(run))
 
 
@@ -157,7 +139,7 @@ def ended_holders(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Ite
         record = records.get(run_id)
         if record is None:
             yield run_id
-        elif record.dagster_run.status in FINISHED:
+        elif record.dagster_run.is_finished:
             process = process_of(record.dagster_run)
             alive = None if process is None else lives(process)
             late = time.time() - (record.end_time or 0.0) > _AFTER_END_S
@@ -189,15 +171,9 @@ def _whereabouts(run: dg.DagsterRun) -> str:
     return f"{run.job_name}, process {process.pid}{place}"
 
 
-def _pools(pools: Collection[str]) -> str:
-    if not pools:
-        return ""
-    return f" (pool{'s' if len(pools) > 1 else ''} {', '.join(sorted(pools))})"
-
-
-def _note(run_id: str) -> str:
-    """This process as a tag's value, with the run's id: a repeated run inherits the tags."""
-    return json.dumps({"run": run_id, **this_process().as_dict()})
+def _freed(pools: Collection[str]) -> str:
+    plural = "s" if len(pools) > 1 else ""
+    return f"freed what it held (pool{plural} {', '.join(sorted(pools))})"
 
 
 def _noted(run: dg.DagsterRun, name: str) -> Process | None:

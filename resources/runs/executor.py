@@ -33,7 +33,7 @@ class OneProcessExecutor(InProcessExecutor):
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """Run the plan; notes the process first, and frees what dead runs hold."""
         instance, run_id = plan_context.instance, plan_context.run_id
-        instance.add_run_tags(run_id, dict(note_process(run_id)))
+        instance.add_run_tags(run_id, note_process(run_id))
         for line in free_dead_runs(instance):
             plan_context.log.warning(line)
         # The rest is what Dagster's own executor does, with other pools.

@@ -33,21 +33,18 @@ class Growth:
 
 def damaged_databases(folder: Path) -> dict[Path, str]:
     """Dagster's SQLite files that can't be read, and what SQLite says of each."""
-    damaged = {}
-    for path in sorted(folder.rglob("*.db")):
-        try:
-            # It is opened read-only, so that a damaged file stays as it is for its rescue.
-            with closing(
-                sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-            ) as connection:
-                (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
-        except sqlite3.OperationalError as error:
-            verdict = "ok" if "locked" in str(error) else str(error)
-        except sqlite3.DatabaseError as error:
-            verdict = str(error)
-        if verdict != "ok":
-            damaged[path] = str(verdict)
-    return damaged
+    verdicts = {path: _verdict(path) for path in sorted(folder.rglob("*.db"))}
+    return {path: verdict for path, verdict in verdicts.items() if verdict != "ok"}
+
+
+def _verdict(path: Path) -> str:
+    try:
+        # It is opened read-only, so that a damaged file stays as it is for its rescue.
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
+            return str(connection.execute("pragma quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+        return "ok" if locked else str(error)
 
 
 def dead_run_names(instance: dg.DagsterInstance) -> list[str]:

@@ -3,7 +3,7 @@
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
-from resources.runs.dead import is_dead, note_launcher
+from resources.runs.dead import LAUNCHER_TAG, is_dead, note_process
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
@@ -17,7 +17,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         """Launch a run, after noting which process starts it."""
         run_id = context.dagster_run.run_id
-        self._instance.add_run_tags(run_id, dict(note_launcher(run_id)))
+        self._instance.add_run_tags(run_id, note_process(run_id, LAUNCHER_TAG))
         super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:

@@ -1,9 +1,6 @@
 """From clusters to refined and exported subsets, with a scorer over a real socket."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import dagster as dg
 import httpx
@@ -11,9 +8,9 @@ import polars as pl
 import pytest
 
 from resources.warehouse import query
+from tests.integration.servers.started import started
 from tests.integration.tagged import TOPICS, Platform
 
-SERVER = Path(__file__).parent / "servers" / "judge_server.py"
 KEY = "sk-testkey-not-a-real-one-0123456789"
 ROWS = 50
 FREE_SELECTORS = [
@@ -34,32 +31,26 @@ class Judge:
         self.url = url
 
     def calls(self):
-        return httpx.get(f"{self.url}/stats", trust_env=False).json()["calls"]
+        return len(self.prompts())
 
     def prompts(self):
-        return httpx.get(f"{self.url}/stats", trust_env=False).json()["prompts"]
+        asked = httpx.get(f"{self.url}/asked", trust_env=False).json()
+        return [body["messages"][-1]["content"] for body in asked]
 
     def be(self, mode):
+        """Judge in a mode, and forget what was asked."""
         httpx.post(f"{self.url}/configure", json={"mode": mode}, trust_env=False)
-
-    def reset(self):
-        httpx.post(f"{self.url}/reset", trust_env=False)
 
 
 @pytest.fixture(scope="module")
 def running():
-    process = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
-    try:
-        yield Judge(process.stdout.readline().strip())
-    finally:
-        process.kill()
-        process.wait()
+    with started("judge_server.py") as url:
+        yield Judge(url)
 
 
 @pytest.fixture
 def judge(running, monkeypatch):
     monkeypatch.setenv("TEST_API_KEY", KEY)
-    running.reset()
     running.be("honest")
     return running
 

@@ -49,17 +49,13 @@ class Api:
 
     def create_job(self, manifest: Object) -> Object | None:
         """Make a Job; return nothing where there is one of its name."""
-        job: Object | None = self._call(
+        return self._call(
             "create the Job", self._batch.create_namespaced_job, self._namespace, manifest
         )
-        return job
 
     def job(self, name: str) -> Object | None:
         """The Job of a name, if there is one."""
-        job: Object | None = self._call(
-            "read the Job", self._batch.read_namespaced_job, name, self._namespace
-        )
-        return job
+        return self._call("read the Job", self._batch.read_namespaced_job, name, self._namespace)
 
     def jobs(self, labels: str) -> list[Object]:
         """Jobs that a label selector selects."""
@@ -132,10 +128,8 @@ class Api:
     def log(self, pod: str, since_s: int | None, *, follow: bool) -> Any:
         """A stream of a pod's log with each line's time, which may break at any moment.
 
-        Args:
-            pod: The pod's name.
-            since_s: Seconds back to the first line; unset: the whole log is read.
-            follow: Whether the stream goes on as lines come.
+        The first line is ``since_s`` seconds back, or where the whole log begins; followed, the
+        stream goes on as lines come.
         """
         since = {} if since_s is None else {"since_seconds": since_s}
         return self._core.read_namespaced_pod_log(
@@ -150,10 +144,12 @@ class Api:
         )
 
     def _list(self, what: str, call: Callable[..., Any], **selector: str) -> list[Object]:
-        items: list[Object] = self._call(f"list {what}", call, self._namespace, **selector)["items"]
-        return items
+        answer = self._call(f"list {what}", call, self._namespace, **selector) or {"items": []}
+        return list(answer["items"])
 
-    def _call(self, doing: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(
+        self, doing: str, call: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Object | None:
         """Make a call until it is answered; return nothing for an absent object, or a taken name.
 
         A call that is cut off may have had its effect, and then the answer to its repeat says so:
@@ -164,7 +160,8 @@ class Api:
         while True:
             tries += 1
             try:
-                return self._plain(call(*args, **kwargs, _request_timeout=TIMEOUT_S))
+                answer: Object = self._plain(call(*args, **kwargs, _request_timeout=TIMEOUT_S))
+                return answer
             except ApiException as error:
                 if error.status in (NOT_FOUND, CONFLICT) and _about_the_object(error, doing):
                     return None

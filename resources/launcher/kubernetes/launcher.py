@@ -3,7 +3,7 @@
 import logging
 import time
 
-from resources.launcher.following import SHOWN_WITHIN_S
+from resources.launcher.following import shown
 from resources.launcher.job import EXIT_CRASH, EXIT_JOB_ERROR
 from resources.launcher.kubernetes import spec, state
 from resources.launcher.kubernetes.api import Api, Object
@@ -18,7 +18,7 @@ from resources.launcher.protocol import (
     Trouble,
 )
 from resources.launcher.reports import MailboxReader
-from resources.launcher.work import Work, error_of, last_line
+from resources.launcher.work import Work, last_line
 from resources.remote import is_url
 from resources.settings import KubernetesLauncher, Settings
 
@@ -180,14 +180,8 @@ class _Watch:
         name = last["metadata"]["name"] if last else ""
         exit_code = (state.ended(last) or {}).get("exitCode") if last else None
         # A process with one of these statuses has reported its error, which may be shown late.
-        ends = time.monotonic() + (
-            SHOWN_WITHIN_S if exit_code in {EXIT_CRASH, EXIT_JOB_ERROR} else 0
-        )
-        while (
-            error := error_of(self._reports.messages_of(name))
-        ) is None and time.monotonic() < ends:
-            time.sleep(min(1.0, self._own.poll_s))
-            self._reports.poll()
+        late = exit_code in {EXIT_CRASH, EXIT_JOB_ERROR}
+        error = shown(lambda: self._reports.error(name), self._own.poll_s, late=late)
         return state.why_failed(
             job,
             pods,

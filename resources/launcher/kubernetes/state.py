@@ -16,20 +16,16 @@ from resources.settings import KubernetesLauncher
 Object = Mapping[str, Any]
 
 # Reasons of a waiting container whose image can't be had, which no waiting mends.
-NO_IMAGE = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "ImageInspectError",
-    }
-)
+NO_IMAGE = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+}
 # Seconds beyond its grace after which a pod that does not end is on a node that is gone.
 STUCK_S = 300.0
-NO_CONTAINER = frozenset(
-    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
-)
+NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
 
 def condition(item: Object, kind: str) -> Object | None:
@@ -87,17 +83,12 @@ def lost(pod: Object) -> str | None:
 
 @dataclass
 class Patience:
-    """How long pods have been waiting, and which is waiting in vain.
-
-    Attributes:
-        launcher: Settings with the limits.
-        reported_pods: Uids of the pods that were reported as stuck.
-        since: Monotonic time of the first look at each wait, by the Job's name or the pod's uid
-            and the wait's kind.
-    """
+    """How long pods have been waiting, and which is waiting in vain."""
 
     launcher: KubernetesLauncher
+    # Uids of the pods that were reported as stuck.
     reported_pods: set[str] = field(default_factory=set)
+    # Monotonic time of the first look, by the Job's name, or the pod's uid and what it waits for.
     since: dict[str, float] = field(default_factory=dict)
 
     def exhausted(
@@ -109,11 +100,8 @@ class Patience:
     ) -> Trouble | None:
         """Why a Job will not start, or go on, once it is clear.
 
-        Args:
-            job: The Job.
-            pods: The Job's pods.
-            now: Monotonic time in seconds.
-            warnings: Gives the messages of the warnings about an object, oldest first.
+        ``warnings`` gives the messages of the warnings about an object, oldest first; ``now`` is
+        monotonic time in seconds.
         """
         for pod in pods:
             if not leaving(pod) and phase(pod) == "Pending":

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from tests.integration.servers.started import started
+
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = Path(__file__).resolve().parent
-SERVER = ROOT / "tests" / "integration" / "servers" / "openai_server.py"
 ENVIRONMENTS = ROOT / ".venv-peers"
 TIMEOUT_S = 180
 
@@ -137,19 +137,6 @@ def last_line(text: str) -> str:
     return lines[-1][:200] if lines else "no output"
 
 
-@contextlib.contextmanager
-def serving(options: tuple[str, ...]) -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, SERVER, *options], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.wait()
-
-
 def stats_of(url: str) -> dict[str, Any]:
     return httpx.get(f"{url}/stats", trust_env=False, timeout=30).json()
 
@@ -193,7 +180,10 @@ def run_once(
 
 def measure(name: str, workload: Workload, peer: Peer) -> Row:
     row = Row(name, peer.name)
-    with tempfile.TemporaryDirectory() as folder, serving(workload.server) as url:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started("openai_server.py", *workload.server) as url,
+    ):
         state = Path(folder)
         env = environment(state)
         if not peer.environment:

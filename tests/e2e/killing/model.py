@@ -23,7 +23,6 @@ class CountingModel:
     def reset(self, latency: float = 0.1) -> None:
         """Forget the calls, and set how long a reply takes in seconds."""
         self._ask("/configure", {"latency": latency})
-        self._ask("/reset", {})
 
     def count(self) -> int:
         """Number of the calls that came."""
@@ -31,7 +30,7 @@ class CountingModel:
 
     def calls(self) -> list[dict[str, Any]]:
         """The calls that came, in their order."""
-        calls: list[dict[str, Any]] = self._ask("/calls")
+        calls: list[dict[str, Any]] = self._ask("/asked")
         return calls
 
     def _ask(self, path: str, body: Any = None) -> Any:

@@ -33,7 +33,10 @@ def work(job, channel):
         time.sleep(job.get("step_s", 0.05))
         while (output / HOLD).exists():
             time.sleep(0.05)
-        state.write_text(str(step))
+        # A kill in between must not leave an empty file.
+        part = output / "part"
+        part.write_text(str(step))
+        part.replace(state)
         print(f"line {step}", file=sys.stderr, flush=True)
         channel.say(f"step {step}")
     keys = ("JOB_COMPLETION_INDEX", "OPENCS_MASTER_ADDR", "GREETING", "OPENCS_HOME")

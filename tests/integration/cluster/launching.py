@@ -1,5 +1,7 @@
 """A home whose launcher makes Jobs on the tests' cluster, and runs that ask it for work."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -16,8 +18,9 @@ from resources.launcher.kubernetes import spec
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.settings import KubernetesLauncher, load_settings
-from tests.integration.cluster.conftest import JOBS, PYTHON_IMAGE, Cluster, started
+from tests.forks import preload
 from tests.integration.cluster.counting import HOLD
+from tests.kubernetes_node.client import JOBS, PYTHON_IMAGE, Cluster
 
 IMAGE = f"registry.example.com/opencs/trainer@sha256:{'0' * 64}"
 COUNTING = "tests.integration.cluster.counting"
@@ -56,12 +59,12 @@ class Launching:
     """The home, its cluster, and the work that is asked for.
 
     Attributes:
-        cluster: The cluster.
+        cluster: The cluster; none in a process that only asks.
         home: The home, mounted at its own path.
         instance: Where runs are written down.
     """
 
-    cluster: Cluster
+    cluster: Cluster | None
     home: Path
     instance: dg.DagsterInstance
     launcher: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
@@ -74,9 +77,7 @@ class Launching:
 
     @property
     def settings(self) -> KubernetesLauncher:
-        found = load_settings(self.home).launcher.kubernetes
-        assert found is not None
-        return found
+        return load_settings(self.home).launcher.kubernetes
 
     def work(self, provenance: str = "p1", **job: Any) -> Work:
         output = str(self.home / "checkpoints" / provenance)
@@ -163,24 +164,27 @@ class Launching:
         return future
 
 
-@contextmanager
-def launching(folder: Path, **config: Any) -> Iterator[Launching]:
-    """A home and a cluster, ended with the block.
+preload(__name__)
 
-    Args:
-        folder: Scratch folder.
-        config: The cluster's configuration.
-    """
+
+def ask(home: Path, folder: Path, log: Path, job: Mapping[str, Any]) -> None:
+    """A run of a Dagster instance in this process that asks for a work; stderr is the log."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ["DAGSTER_HOME"] = str(folder)
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), 2)
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        launching = Launching(None, home, instance)
+        launching.run(launching.work(**job))
+
+
+@contextmanager
+def launching(cluster: Cluster, folder: Path) -> Iterator[Launching]:
+    """A home in a folder, whose Jobs a cluster runs."""
     home = folder / "home"
     home.mkdir()
-    images: Mapping[str, Mapping[str, str]] = {IMAGE: PYTHON_IMAGE}
-    values = {
-        "images": images,
-        "claims": {"home": str(home)},
-        "service_accounts": ["opencs-training"],
-        **config,
-    }
-    with started(folder, **values) as cluster, dg.DagsterInstance.ephemeral() as instance:
-        found = Launching(cluster, home, instance)
-        found.configure()
-        yield found
+    cluster.configure(images={IMAGE: PYTHON_IMAGE}, claims={"home": str(home)})
+    with dg.DagsterInstance.ephemeral() as instance:
+        launching = Launching(cluster, home, instance)
+        launching.configure()
+        yield launching

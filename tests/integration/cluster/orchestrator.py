@@ -12,7 +12,7 @@ from dagster._cli.job import _create_run
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from tests.integration.cluster.conftest import IMAGE, Cluster
+from tests.kubernetes_node.client import IMAGE, Cluster
 
 KEY = dg.MultiPartitionKey({"dataset": "d", "experiment": "random@tiny"})
 PARTITION = {
@@ -130,9 +130,7 @@ class Orchestrator:
         return run.run_id
 
     def run(self, run_id: str) -> dg.DagsterRun:
-        found = self.instance.get_run_by_id(run_id)
-        assert found is not None
-        return found
+        return self.instance.get_run_by_id(run_id)
 
     def finish(self, run_id: str, seconds: float = 120.0) -> dg.DagsterRun:
         """Wait for a run to be over."""

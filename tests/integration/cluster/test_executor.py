@@ -5,8 +5,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.integration.cluster.conftest import JOBS
 from tests.integration.cluster.orchestrator import PARTITION, Orchestrator
+from tests.kubernetes_node.client import JOBS
 
 
 def step_jobs(orchestrator: Orchestrator, run_id: str) -> list[dict]:
@@ -19,8 +19,8 @@ def step_jobs(orchestrator: Orchestrator, run_id: str) -> list[dict]:
 
 @pytest.mark.soak
 @pytest.mark.train
-def test_a_fine_tuning_finishes_in_its_steps_pod(orchestrator: Orchestrator):
-    cluster = orchestrator.cluster
+def test_a_fine_tuning_finishes_in_its_steps_pod(training_orchestrator: Orchestrator):
+    orchestrator, cluster = training_orchestrator, training_orchestrator.cluster
     cluster.clear_requests()
     run_id = orchestrator.launch("train_in_steps", {**PARTITION, "opencs/force": "true"})
     run_pod = orchestrator.pod_of(run_id)
@@ -30,10 +30,8 @@ def test_a_fine_tuning_finishes_in_its_steps_pod(orchestrator: Orchestrator):
     assert step["metadata"]["labels"]["dagster/op"] == "checkpoint"
     assert len(cluster.requests("create", JOBS)) == 2
     event = orchestrator.instance.get_latest_materialization_event(dg.AssetKey("checkpoint"))
-    assert event is not None
     assert event.run_id == run_id
     materialization = event.asset_materialization
-    assert materialization is not None
     assert materialization.metadata["reused"].value is False
     assert (Path(str(materialization.metadata["checkpoint"].value)) / "opencs.json").exists()
     # The step's Job belongs to the run's pod, and goes with it.

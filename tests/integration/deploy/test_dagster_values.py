@@ -69,7 +69,6 @@ def of_the_chart(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> Non
 def coerced(config: Mapping[str, Any]) -> dict[str, Any]:
     result = process_config(resolve_to_config_type(K8sRunLauncher.config_type()), dict(config))
     assert result.success, result.errors
-    assert result.value is not None
     return dict(result.value)
 
 

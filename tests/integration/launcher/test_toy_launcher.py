@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from resources import settings
 from resources.launcher.resource import TrainingLauncher
 from resources.launcher.work import Work
 from resources.settings import load_settings
+from tests.integration.cluster.counting import HOLD
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
@@ -72,6 +74,14 @@ def wait(until) -> None:
         time.sleep(0.05)
 
 
+def let_go_on_when_taken_over(home: Path) -> None:
+    """Hold the job until the second run waits for it, however late that comes."""
+    try:
+        wait(lambda: len(list(home.glob("jobs/*/*/runs/*"))) == 2)
+    finally:
+        (home / "out" / HOLD).unlink()
+
+
 def begun(home: Path) -> list[int]:
     return [int(line.split()[0]) for line in (home / "out/begun").read_text().splitlines()]
 
@@ -106,7 +116,9 @@ def test_a_job_is_taken_over_after_a_kill_and_stopped_where_a_person_ends_its_ru
             instance.report_run_canceling(instance.get_runs()[0])
             process.terminate()
         else:
+            (home / "out" / HOLD).touch()
             process.kill()
+            threading.Thread(target=let_go_on_when_taken_over, args=(home,), daemon=True).start()
         process.wait()
         assert looked_at(home) == ("ok", f"toy; {0 if wanted else 1} jobs of sh")
         result, messages = asked(home, instance, steps=40, step_s=0.1)

@@ -1,6 +1,5 @@
 """Fixtures for calls over real sockets."""
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -23,11 +22,11 @@ from resources.llm.client import LLMClient
 from resources.llm.store import ReplyStore
 from resources.llm.types import Call
 from resources.settings import BudgetSettings, Role
+from tests.forks import FORKS, preload
 from tests.integration.servers import openai_server
 
 # Servers and stages are forked from one process that has imported all: that saves seconds for each.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["openai", __name__])
+preload("openai", __name__)
 # What tests change of the shared server: each gets it as new.
 DEFAULTS: dict[str, Any] = {"latency": 0.02, "without": [], "keys": [], "slots": 0, "queue": None}
 # Tests ask servers often, and a new client would take longer than the request.

@@ -1,55 +1,21 @@
 """A home's real instance, and runs in real processes that hold places in pools."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from tests.forks import FORKS
+from tests.integration.runs.holding import hold
+
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "deploy" / "laptop" / "dagster.yaml"
 WAIT_S = 60.0
-# One asset that holds its pool until the file GO is there; run as `opencs materialize` runs one.
-PLATFORM = """
-import signal, sys, time
-from pathlib import Path
-
-import dagster as dg
-
-from opencs_assets.wiring import running
-from opencs_assets.wiring.terminal import terminal_logger
-from resources.runs.executor import one_process_executor
-
-folder, go = Path(sys.argv[1]), Path(sys.argv[2])
-# A test run that was started in a script's background hands down signals that are ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@dg.asset(pool="llm_api")
-def holds():
-    print("at work", flush=True)
-    while not go.exists():
-        time.sleep(0.05)
-
-
-defs = dg.Definitions(
-    assets=[holds],
-    jobs=[dg.define_asset_job("holding_job", selection=["holds"])],
-    executor=one_process_executor,
-    loggers={"terminal": terminal_logger},
-)
-with dg.DagsterInstance.from_config(str(folder)) as instance:
-    ran = running.run(defs, instance, running.Step("holding", "holding_job", None, ("holds",)))
-print("ended", ran.error, flush=True)
-"""
 
 
 @dataclass
@@ -61,7 +27,7 @@ class Started:
         log: What it wrote, to stdout and stderr.
     """
 
-    process: "subprocess.Popen[bytes]"
+    process: ForkServerProcess
     log: Path
 
     def wait_for(self, words: str) -> str:
@@ -72,7 +38,7 @@ class Started:
     def kill(self) -> None:
         """As the system does when memory runs out."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @dataclass
@@ -94,14 +60,9 @@ class Place:
     def start(self) -> Started:
         """Start a run in a process of its own."""
         log = self.folder / f"process-{len(self.started)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-c", PLATFORM, str(self.folder), str(self.go)],
-                cwd=ROOT,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "DAGSTER_HOME": str(self.folder)},
-            )
+        log.touch()
+        process = FORKS.Process(target=hold, args=(self.folder, self.go, log))
+        process.start()
         self.started.append(Started(process, log))
         return self.started[-1]
 
@@ -139,9 +100,7 @@ def make_place(folder: Path) -> Iterator[Place]:
             yield place
         finally:
             for started in place.started:
-                if started.process.poll() is None:
-                    started.process.send_signal(signal.SIGKILL)
-                    started.process.wait()
+                started.kill()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +21,7 @@ from resources.runs.dead import note_process
 from resources.runs.health import damaged_databases, growth
 from resources.runs.leftovers import end_leftovers
 from tests.integration.runs.conftest import CONFIG, ROOT, Place, until
+from tests.integration.servers.started import first_line, running_process
 
 # What the release before this one put into homes.
 FIRST_LINE = (
@@ -220,23 +222,18 @@ SERVER = "import sys, time; print('up', flush=True); time.sleep(600)"
 
 @pytest.fixture
 def serve() -> Iterator[object]:
-    processes = []
+    with ExitStack() as running:
 
-    def start(*words: str, instance: str) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, *words],
-            env={**os.environ, "DAGSTER_HOME": instance},
-            stdout=subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        processes.append(process)
-        return process
+        def start(*words: str, instance: str) -> "subprocess.Popen[str]":
+            command = [sys.executable, "-c", SERVER, *words]
+            environment = {**os.environ, "DAGSTER_HOME": instance}
+            process = running.enter_context(
+                running_process(command, stdout=subprocess.PIPE, env=environment)
+            )
+            first_line(process)
+            return process
 
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
+        yield start
 
 
 def test_only_servers_of_this_instance_that_a_killed_ui_left_behind_are_ended(serve, tmp_path):
@@ -273,7 +270,6 @@ def test_the_servers_of_a_living_ui_are_left_alone_and_those_of_a_killed_one_end
         stdout=subprocess.PIPE,
         cwd=ROOT,
     ) as dev:
-        assert dev.stdout is not None
         child = psutil.Process(int(dev.stdout.readline()))
         until(lambda: len(child.cmdline()) > 3, "the server's command line")
         assert end_leftovers(tmp_path) == []

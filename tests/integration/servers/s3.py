@@ -11,6 +11,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from tests.integration.servers.started import running_process
+
 NAME = "opencs"
 
 
@@ -37,24 +39,19 @@ def s3_bucket(folder: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (folder / "s3.log").open("w") as log, pytest.MonkeyPatch.context() as patch:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            for name, value in environment(port).items():
-                patch.setenv(name, value)
-            _until_it_listens(port, server)
-            fsspec.filesystem("s3").mkdir(NAME)
-            yield f"s3://{NAME}"
-        finally:
-            fsspec.filesystem("s3").clear_instance_cache()
-            server.kill()
-            server.wait()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        with running_process(command, stdout=log, stderr=log) as server:
+            try:
+                for name, value in environment(port).items():
+                    patch.setenv(name, value)
+                _until_it_listens(port, server)
+                fsspec.filesystem("s3").mkdir(NAME)
+                yield f"s3://{NAME}"
+            finally:
+                fsspec.filesystem("s3").clear_instance_cache()
 
 
-def _until_it_listens(port: int, server: "subprocess.Popen[bytes]") -> None:
+def _until_it_listens(port: int, server: "subprocess.Popen[str]") -> None:
     end = time.monotonic() + 60
     while True:
         with socket.socket() as asked:

@@ -14,6 +14,7 @@ from opencs_assets.benchmarks import fetching
 from opencs_assets.benchmarks.fetching import fetch, list_benchmarks
 from opencs_assets.benchmarks.questions import BenchmarkError
 from opencs_assets.config.benchmarks import DECLARED, File
+from tests.integration.servers.started import first_line, running_process
 
 # A file server that can be told to fail, as a process of its own: ``POST /fail`` with the statuses
 # to answer first (0: cut the connection in the middle of the body).
@@ -69,14 +70,9 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(root: Path) -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(root)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-    process.terminate()
-    process.wait()
-    process.stdout.close()
+    command = [sys.executable, "-c", SERVER, str(root)]
+    with running_process(command, stdout=subprocess.PIPE) as process:
+        yield f"http://127.0.0.1:{first_line(process)}"
 
 
 @pytest.fixture

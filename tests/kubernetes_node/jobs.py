@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .config import Config
-from .pods import Pods
-from .store import (
+from tests.kubernetes_node.config import Config
+from tests.kubernetes_node.pods import Pods
+from tests.kubernetes_node.store import (
     ApiError,
     Object,
     Store,
+    condition,
+    ended,
     has_condition,
     in_seconds,
     now,
@@ -22,7 +24,6 @@ from .store import (
 
 BY = "job-controller"
 TRACKING = "batch.kubernetes.io/job-tracking"
-FOREGROUND = "foregroundDeletion"
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -33,7 +34,6 @@ class Progress:
     counted: set[str] = field(default_factory=set)  # uids of pods whose end is counted
     failures: int = 0  # ends that were failures, ignored ones too: they set the backoff
     next_pod_at: float = 0.0
-    tried: int = 0
 
 
 class JobController:
@@ -61,15 +61,15 @@ class JobController:
         if "deletionTimestamp" in job["metadata"]:
             self._delete_with_pods(job, owned)
             return
-        spec, status = job["spec"], job["status"]
+        status = job["status"]
         status.setdefault("startTime", now())
         self._count(job, owned, progress)
         owned = self._owned(job)
         active = [pod for pod in owned if is_active(pod)]
         terminating = [pod for pod in owned if is_terminating(pod)]
         if not finished(job):
-            self._judge(job, owned, len(active))
-            if has_condition(job, "FailureTarget") or has_condition(job, "SuccessCriteriaMet"):
+            self._judge(job)
+            if ending(job):
                 for pod in active:
                     self._pods.delete(pod)
                 self._finish(job, active + terminating)
@@ -83,7 +83,7 @@ class JobController:
         status["uncountedTerminatedPods"] = {}
         if job != before:
             self._store.touch(job)
-        self._expire(job, spec)
+        self._expire(job)
 
     def _owned(self, job: Object) -> list[Object]:
         uid = job["metadata"]["uid"]
@@ -142,17 +142,11 @@ class JobController:
         else:
             status["succeeded"] = status.get("succeeded", 0) + 1
 
-    def _judge(self, job: Object, owned: list[Object], active: int) -> None:
+    def _judge(self, job: Object) -> None:
         """Decide whether the Job is to end."""
         spec, status = job["spec"], job["status"]
-        if has_condition(job, "FailureTarget") or has_condition(job, "SuccessCriteriaMet"):
+        if ending(job):
             return
-        restarts = sum(
-            container.get("restartCount", 0)
-            for pod in owned
-            if spec["template"]["spec"]["restartPolicy"] == "OnFailure" and is_active(pod)
-            for container in pod["status"].get("containerStatuses") or []
-        )
         deadline = spec.get("activeDeadlineSeconds")
         if status.get("succeeded", 0) >= spec["completions"]:
             set_condition(
@@ -163,9 +157,7 @@ class JobController:
             )
         elif deadline and time.time() >= in_seconds(status["startTime"]) + deadline:
             self._fail(job, "DeadlineExceeded", "Job was active longer than specified deadline")
-        elif status.get("failed", 0) > spec["backoffLimit"] or (
-            restarts and restarts >= max(spec["backoffLimit"], 1)
-        ):
+        elif status.get("failed", 0) > spec["backoffLimit"]:
             self._fail(job, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
 
     def _fail(self, job: Object, reason: str, message: str) -> None:
@@ -174,16 +166,12 @@ class JobController:
 
     def _finish(self, job: Object, left: list[Object]) -> None:
         """Say that the Job is over, once its last pod is."""
-        left = [pod for pod in left if pod["status"]["phase"] not in ("Succeeded", "Failed")]
-        if any(self._store.find("pods", *place(pod)) is pod for pod in left):
+        if any(not ended(pod) and self._store.has(pod) for pod in left):
             return
-        conditions = job["status"]["conditions"]
-        if has_condition(job, "FailureTarget"):
-            cause = next(each for each in conditions if each["type"] == "FailureTarget")
+        if cause := condition(job, "FailureTarget"):
             set_condition(job, "Failed", reason=cause["reason"], message=cause["message"])
             self._store.event(job, cause["reason"], cause["message"], warning=True, by=BY)
-        else:
-            cause = next(each for each in conditions if each["type"] == "SuccessCriteriaMet")
+        elif cause := condition(job, "SuccessCriteriaMet"):
             set_condition(job, "Complete", reason=cause["reason"], message=cause["message"])
             job["status"]["completionTime"] = now()
             self._store.event(job, "Completed", "Job completed", by=BY)
@@ -214,16 +202,14 @@ class JobController:
             except ApiError as error:
                 message = f"Error creating: {error}"
                 self._store.event(job, "FailedCreate", message, warning=True, by=BY)
-                progress.tried += 1
-                wait = self._config.backoff_s * 2**progress.tried
-                progress.next_pod_at = time.monotonic() + min(wait, self._config.longest_backoff_s)
+                progress.next_pod_at = time.monotonic() + self._config.longest_backoff_s
                 return
             message = f"Created pod: {pod['metadata']['name']}"
             self._store.event(job, "SuccessfulCreate", message, by=BY)
 
-    def _expire(self, job: Object, spec: Mapping[str, Any]) -> None:
+    def _expire(self, job: Object) -> None:
         """Remove a finished Job once it is older than its ``ttlSecondsAfterFinished``."""
-        ttl = spec.get("ttlSecondsAfterFinished")
+        ttl = job["spec"].get("ttlSecondsAfterFinished")
         if ttl is None or not finished(job):
             return
         ends = [
@@ -233,10 +219,6 @@ class JobController:
         ]
         if time.time() >= max(ends) + ttl:
             self._store.remove(job)
-
-
-def place(thing: Object) -> tuple[str, str]:
-    return thing["metadata"].get("namespace", ""), thing["metadata"]["name"]
 
 
 def show(status: Object, name: str, number: int) -> None:
@@ -251,14 +233,17 @@ def finished(job: Object) -> bool:
     return has_condition(job, "Complete") or has_condition(job, "Failed")
 
 
+def ending(job: Object) -> bool:
+    """Whether it is decided how a Job ends."""
+    return has_condition(job, "FailureTarget") or has_condition(job, "SuccessCriteriaMet")
+
+
 def is_active(pod: Object) -> bool:
-    ended = pod["status"]["phase"] in ("Succeeded", "Failed")
-    return not ended and "deletionTimestamp" not in pod["metadata"]
+    return not ended(pod) and "deletionTimestamp" not in pod["metadata"]
 
 
 def is_terminating(pod: Object) -> bool:
-    ended = pod["status"]["phase"] in ("Succeeded", "Failed")
-    return not ended and "deletionTimestamp" in pod["metadata"]
+    return not ended(pod) and "deletionTimestamp" in pod["metadata"]
 
 
 def has_failed(pod: Object, spec: Mapping[str, Any]) -> bool:
@@ -275,7 +260,7 @@ def policy_action(policy: Mapping[str, Any] | None, pod: Object) -> tuple[str, s
 
     Rules are tried in order and the first that matches decides; ``Count`` where none does.
     """
-    name = "/".join(place(pod))
+    name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
     for index, rule in enumerate((policy or {}).get("rules") or []):
         action = rule["action"]
         if codes := rule.get("onExitCodes"):
@@ -301,12 +286,8 @@ def policy_action(policy: Mapping[str, Any] | None, pod: Object) -> tuple[str, s
 
 
 def ended_containers(pod: Object) -> list[Object]:
-    status = pod["status"]
-    both = [
-        *(status.get("containerStatuses") or []),
-        *(status.get("initContainerStatuses") or []),
-    ]
-    return [each for each in both if "terminated" in each["state"]]
+    statuses = pod["status"].get("containerStatuses") or []
+    return [each for each in statuses if "terminated" in each["state"]]
 
 
 def pod_of(job: Object, index: int | None) -> Object:
@@ -334,11 +315,9 @@ def pod_of(job: Object, index: int | None) -> Object:
         metadata.setdefault("annotations", {})[INDEX] = str(index)
         spec.setdefault("hostname", f"{name}-{index}")
         reference = {"fieldRef": {"fieldPath": f"metadata.labels['{INDEX}']"}}
-        for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
-            variables = container.setdefault("env", []) or []
-            if all(each["name"] != "JOB_COMPLETION_INDEX" for each in variables):
-                variables.append({"name": "JOB_COMPLETION_INDEX", "valueFrom": reference})
-            container["env"] = variables
+        variable = {"name": "JOB_COMPLETION_INDEX", "valueFrom": reference}
+        for container in spec["containers"]:
+            container["env"] = [*(container.get("env") or []), variable]
     return {"metadata": metadata, "spec": spec}
 
 

@@ -155,8 +155,16 @@ lacking as (
 -- Each call that is not judged, and each that is, of the results that are compared.
 pair_calls as (
     select
-        result_id, question_id, turn, unnest(['a', 'b']) as shown_first,
-        unnest([{{ is_judged('status_a_first') }}, {{ is_judged('status_b_first') }}]) as is_judged
+        result_id, question_id, turn,
+        -- Where a file holds one outcome of both orders, it is one judgment.
+        unnest(if(one_outcome, ['a'], ['a', 'b'])) as shown_first,
+        unnest(
+            if(
+                one_outcome,
+                [{{ is_judged('status_a_first') }}],
+                [{{ is_judged('status_a_first') }}, {{ is_judged('status_b_first') }}]
+            )
+        ) as is_judged
     from {{ ref('pair_outcomes') }}
     where
         result_id in (select result_id from lacking)

@@ -15,7 +15,7 @@ import pytest
 
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from tests.e2e.conftest import opencs
+from tests.e2e.conftest import opencs, several
 from tests.e2e.killing.model import counting_model
 
 KEPT = Path(__file__).parents[1] / "data" / "home-of-0.1.tar.xz"
@@ -26,13 +26,7 @@ COMMANDS = (
     # Dagster knows the dataset again; the file is the one that the home has kept.
     ["add", "datasets/small/71b5afe9838ce823.jsonl", "--name", "small"],
     ["materialize", "*selected_subset", "--dataset", "small", "--selector", "opencs"],
-    [
-        "materialize",
-        "key:single_verdicts or key:pairwise_verdicts",
-        "--dataset",
-        "small",
-        *_OF_BOTH,
-    ],
+    ["materialize", VERDICTS, "--dataset", "small", *_OF_BOTH],
     ["materialize", "group:evaluation"],
     ["verify"],
 )
@@ -66,9 +60,11 @@ def test_it_opens_and_pays_for_nothing_again(home, models_dir):
         for name, value in (("URL", model.url), ('"MODELS"', json.dumps(str(models_dir)))):
             settings = settings.replace(name, value)
         (home / "settings.toml").write_text(settings)
-        for words in COMMANDS:
-            ran = opencs(home, *(str(home / word) if "/" in word else word for word in words))
-            assert ran.returncode == 0, (words, ran.stdout[-3000:], ran.stderr[-3000:])
+        lines = [
+            [str(home / word) if "/" in word else word for word in words] for words in COMMANDS
+        ]
+        for ran in several(home, lines):
+            assert ran.returncode == 0, (ran.args, ran.stdout[-3000:], ran.stderr[-3000:])
         assert model.count() == 0
     now = tables(home, tuple(kept))
     for name, frames in kept.items():

@@ -251,10 +251,7 @@ answered as (
 -- Turns of whose questions a model has too few answers.
 gaps as (
     select
-        models.source,
-        models.dataset,
-        models.benchmark,
-        models.model,
+        models.source, models.dataset, models.benchmark, models.model,
         sum(coalesce(answered.answers, 0))::bigint as answers,
         sum(asked.questions)::bigint as wanted,
         sum(greatest(asked.questions - coalesce(answered.answers, 0), 0))::bigint as missing,
@@ -305,11 +302,7 @@ trained as (
 
 budgets as (
     select
-        results.result_id,
-        results.source,
-        results.model_a,
-        results.model_b,
-        declared.parity,
+        results.result_id, results.source, results.model_a, results.model_b, declared.parity,
         coalesce(side_a.is_outside, false) as outside_a,
         coalesce(side_b.is_outside, false) as outside_b,
         case declared.parity
@@ -505,15 +498,8 @@ rules as (
 )
 
 select
-    results.result_id,
-    results.kind,
-    results.source,
-    results.dataset,
-    results.subject,
-    results.benchmark,
-    results.judge,
-    rules.rule,
-    rules.passed,
+    results.result_id, results.kind, results.source, results.dataset, results.subject,
+    results.benchmark, results.judge, rules.rule, rules.passed,
     case
         when rules.passed is distinct from true or rules.reason like 'declared:%' then rules.reason
     end as reason

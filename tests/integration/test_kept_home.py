@@ -15,7 +15,7 @@ import pytest
 
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
-from tests.e2e.conftest import opencs, several
+from tests.e2e.conftest import opencs
 from tests.e2e.killing.model import counting_model
 
 KEPT = Path(__file__).parents[1] / "data" / "home-of-0.1.tar.xz"

@@ -60,11 +60,9 @@ def test_it_opens_and_pays_for_nothing_again(home, models_dir):
         for name, value in (("URL", model.url), ('"MODELS"', json.dumps(str(models_dir)))):
             settings = settings.replace(name, value)
         (home / "settings.toml").write_text(settings)
-        lines = [
-            [str(home / word) if "/" in word else word for word in words] for words in COMMANDS
-        ]
-        for ran in several(home, lines):
-            assert ran.returncode == 0, (ran.args, ran.stdout[-3000:], ran.stderr[-3000:])
+        for words in COMMANDS:
+            ran = opencs(home, *(str(home / word) if "/" in word else word for word in words))
+            assert ran.returncode == 0, (words, ran.stdout[-3000:], ran.stderr[-3000:])
         assert model.count() == 0
     now = tables(home, tuple(kept))
     for name, frames in kept.items():

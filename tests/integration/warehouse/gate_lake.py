@@ -286,6 +286,8 @@ def from_files(lake: Lake) -> None:
         # Of 78 outcomes the file does not say whether the orders agreed.
         imported(whole[:2] + unsaid[2:], **merged, model_a="m1", model_b="m3", file="f2"),
         imported(conflicts, **merged, model_a="m2", model_b="m3", file="f3"),
+        # They met none of the others, so their ranks are their own.
+        imported(whole, **merged, model_a="n1", model_b="n2", file="f9"),
         # Of the last question the file holds one outcome of both orders.
         imported(
             [*by_order, *({**row, "shown_first": "merged"} for row in whole[-2:])],

@@ -167,7 +167,7 @@ def refuse_broken(results: Sequence[NodeResult], home: Path) -> None:
 
 
 def _parse(home: Path, project: Path, manifest: Path) -> None:
-    code, output = _run(["parse"], home, _ANY_LAKE, Path("warehouse.duckdb"), project)
+    code, output = _run(["parse"], home, _ANY_LAKE, home / "warehouse.build.duckdb", project)
     parsed = _target(home) / "manifest.json"
     if code or not parsed.exists():
         raise DbtError(f"dbt could not parse {project}:\n{output}\nLog: {_log(home)}")
@@ -187,7 +187,7 @@ def _run(
             "--no-use-colors",
             *arguments,
         ],
-        cwd=project,
+        cwd=database.parent,
         env={**os.environ, **_environment(home, lake, database, project)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -206,7 +206,7 @@ def _run(
 def _environment(home: Path, lake: str, database: Path, project: Path) -> Mapping[str, str]:
     return {
         "OPENCS_DBT_LAKE": _quoted_location(lake),
-        "OPENCS_DBT_DATABASE": str(database),
+        "OPENCS_DBT_DATABASE": database.name,
         "DBT_PROJECT_DIR": str(project),
         "DBT_PROFILES_DIR": str(project),
         "DBT_TARGET_PATH": str(_target(home)),

@@ -45,35 +45,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="of each folder's tests marked `soak`, run one in N, rounded down; 0: none "
+        help="of each folder's tests marked `soak`, run one in N, by the day which; 0: none "
         "(default: 1, all)",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the sample leaves out; which ones stay, goes by their names.
+    """Leave out what the sample leaves out: in N days each of a folder's tests is run once.
 
     Cases of a test that is marked ``soak(sample=n)`` have their own share, which the day moves on.
     """
     every = config.getoption("--soak-sample")
-    by_folder: dict[Path, list[pytest.Item]] = {}
-    by_test: dict[tuple[str, int], list[pytest.Item]] = {}
+    if every == 1:
+        return
+    # The items of each folder, and of each test with a share of its own, and the share of a day.
+    groups: dict[tuple[str, int | None], list[pytest.Item]] = {}
     for item in items:
-        marker = item.get_closest_marker("soak")
-        if marker and "sample" in marker.kwargs:
-            test = item.nodeid.split("[", 1)[0]
-            by_test.setdefault((test, marker.kwargs["sample"]), []).append(item)
-        elif marker:
-            by_folder.setdefault(item.path.parent, []).append(item)
+        if marker := item.get_closest_marker("soak"):
+            share = marker.kwargs.get("sample")
+            group = str(item.path.parent) if share is None else item.nodeid.split("[", 1)[0]
+            groups.setdefault((group, share), []).append(item)
     left_out: set[pytest.Item] = set()
-    for members in by_folder.values():
-        members.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
-        left_out.update(members[len(members) // every if every else 0 :])
-    for (_, share), members in by_test.items():
-        if every != 1:
-            first = DAY * share % len(members)
-            kept = {(first + place) % len(members) for place in range(share if every else 0)}
-            left_out.update(item for place, item in enumerate(members) if place not in kept)
+    for (_, share), members in groups.items():
+        kept = range(0)
+        if every and share:
+            kept = range(DAY * share, (DAY + 1) * share)
+        elif every:
+            members.sort(key=lambda item: hashlib.sha256(item.name.encode()).digest())
+            kept = range(DAY * len(members) // every, (DAY + 1) * len(members) // every)
+        places = {place % len(members) for place in kept}
+        left_out.update(item for place, item in enumerate(members) if place not in places)
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

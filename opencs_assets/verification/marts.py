@@ -110,7 +110,7 @@ def rebuilt(lake_url: str) -> Iterator[Rebuilt]:
     """
     with TemporaryDirectory(prefix="opencs-verify-") as folder:
         home = Path(folder)
-        database = home / "warehouse.duckdb"
+        database = home / "warehouse.build.duckdb"
         # A test that fails would keep the models behind it from being built.
         results = dbt_build(home, lake_url, database, tested=False)
         yield Rebuilt(database, mart_keys(), results)

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,12 @@ QUESTIONS = 4
 SMOKE = ROOT / "opencs_assets" / "benchmarks" / "benchmark_data" / "smoke.jsonl"
 # Command lines, one after the other in one process: starting one takes seconds.
 SEVERAL = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 from opencs_assets.cli.app import main
 
 done = []
-for words in json.load(sys.stdin):
+for home, words in json.load(sys.stdin):
+    os.environ["OPENCS_HOME"] = home
     sys.argv = ["opencs", *words]
     said, told, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
@@ -88,11 +89,17 @@ def opencs(home: Path, *words: str, timeout: float = 900) -> subprocess.Complete
 
 def several(home: Path, lines: Iterable[tuple[str, ...]]) -> list[subprocess.CompletedProcess[str]]:
     """Run command lines in one process; one that raises more than an exit fails them all."""
-    lines = list(lines)
+    return of_homes([(home, words) for words in lines])
+
+
+def of_homes(
+    lines: Sequence[tuple[Path, tuple[str, ...]]],
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run command lines in one process, each in its home."""
     ran = subprocess.run(
         [sys.executable, "-c", SEVERAL],
-        input=json.dumps(lines),
-        env=environment(home),
+        input=json.dumps([(str(home), words) for home, words in lines]),
+        env=environment(lines[0][0]),
         capture_output=True,
         text=True,
         timeout=900,
@@ -101,7 +108,7 @@ def several(home: Path, lines: Iterable[tuple[str, ...]]) -> list[subprocess.Com
     assert ran.returncode == 0, ran.stderr
     return [
         subprocess.CompletedProcess(words, code, said, told)
-        for words, (code, said, told) in zip(lines, json.loads(ran.stdout), strict=True)
+        for (_, words), (code, said, told) in zip(lines, json.loads(ran.stdout), strict=True)
     ]
 
 

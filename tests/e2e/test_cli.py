@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import opencs, several, small_home
+from tests.e2e.conftest import of_homes, opencs, several, small_home
 
 pytestmark = pytest.mark.e2e
 
@@ -84,14 +84,39 @@ def ran(home: Path, small_file: Path, tmp_path_factory: pytest.TempPathFactory):
     return found
 
 
+@pytest.fixture(scope="module")
+def elsewhere(home: Path, models_dir: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Outcome of command lines in homes, or beside programs, that something is wrong with."""
+    folder = tmp_path_factory.mktemp("homes")
+    (folder / "file").write_text("")
+    (folder / "odd").mkdir()
+    (folder / "odd" / "settings.toml").write_text("colour = 1")
+    deaf = small_home(folder / "deaf", models_dir)
+    with (deaf / "settings.toml").open("a") as file:
+        file.write(
+            '[roles.tagger]\nbase_url = "https://api.example.com/v1"\nmodel = "m"\n'
+            'api_key_env = "NO_SUCH_KEY"\n'
+            '[roles.judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
+        )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        lines = {
+            "unwritable": (folder / "file" / "home", ("datasets",)),
+            "odd": (folder / "odd", ("datasets",)),
+            "port": (home, ("ui", "--port", str(port))),
+            "doctor": (home, ("doctor", "--json")),
+            "doctor of deaf": (deaf, ("doctor", "--json")),
+        }
+        outcomes = dict(zip(lines, of_homes(list(lines.values())), strict=True))
+    return port, outcomes
+
+
 def told(ran, code: int = 1) -> str:
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     return " ".join(ran.stderr.split())
-
-
-def failed(home: Path, *words: str, code: int = 1) -> str:
-    return told(opencs(home, *words), code)
 
 
 def test_help_names_every_command(ran):
@@ -201,34 +226,28 @@ def test_a_grid_is_told_before_it_is_run_and_asked_for(tmp_path, small_file):
 
 
 def test_a_wrong_call_in_a_process_of_its_own_ends_alike(home):
-    assert "No such command" in failed(home, "nonsense", code=2)
+    assert "No such command" in told(opencs(home, "nonsense"), 2)
 
 
-def test_a_home_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    said = failed(tmp_path / "file" / "home", "datasets")
+def test_a_home_that_cannot_be_written(elsewhere):
+    said = told(elsewhere[1]["unwritable"])
     assert "OPENCS_HOME" in said
     assert "Make the folder writable" in said
 
 
-def test_settings_that_cannot_be_used(tmp_path):
-    (tmp_path / "settings.toml").write_text("colour = 1")
-    assert "colour" in failed(tmp_path, "datasets")
+def test_settings_that_cannot_be_used(elsewhere):
+    assert "colour" in told(elsewhere[1]["odd"])
 
 
-def test_a_port_that_is_taken(home):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        said = failed(home, "ui", "--port", str(port))
+def test_a_port_that_is_taken(elsewhere):
+    port, outcomes = elsewhere
+    said = told(outcomes["port"])
     assert f"port {port}" in said
     assert f"--port {port + 1}" in said
 
 
-def test_doctor_lists_what_it_looked_at(home):
-    found = json.loads(opencs(home, "doctor", "--json").stdout)
-    by_name = {entry["what"]: entry for entry in found}
+def test_doctor_lists_what_it_looked_at(elsewhere):
+    by_name = {entry["what"]: entry for entry in json.loads(elsewhere[1]["doctor"].stdout)}
     assert by_name["dagster"]["state"] == "ok"
     assert by_name["role judge"]["state"] == "warning"
     assert "not to judge well" in by_name["role judge"]["detail"]
@@ -236,15 +255,8 @@ def test_doctor_lists_what_it_looked_at(home):
     assert by_name["prices"]["state"] == "ok"
 
 
-def test_doctor_finds_a_missing_key_and_a_dead_endpoint(tmp_path, models_dir):
-    home = small_home(tmp_path, models_dir)
-    with (home / "settings.toml").open("a") as file:
-        file.write(
-            '[roles.tagger]\nbase_url = "https://api.example.com/v1"\nmodel = "m"\n'
-            'api_key_env = "NO_SUCH_KEY"\n'
-            '[roles.judge]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
-        )
-    ran = opencs(home, "doctor", "--json")
+def test_doctor_finds_a_missing_key_and_a_dead_endpoint(elsewhere):
+    ran = elsewhere[1]["doctor of deaf"]
     by_name = {entry["what"]: entry for entry in json.loads(ran.stdout)}
     assert ran.returncode == 1
     assert "NO_SUCH_KEY" in by_name["role tagger"]["detail"]
@@ -282,6 +294,7 @@ def test_faithful_fails_clearly_on_few_samples(tmp_path, models_dir, small_file)
         schema=OPEN_TAGS.schema,
     )
     lake.write("open_tags", tags, {"dataset": "small"})
-    said = failed(home, "materialize", "normalized_tags")
+    (ran,) = several(home, [("materialize", "normalized_tags")])
+    said = told(ran)
     assert "α = 20" in said
     assert "largest α that leaves something is 18" in said

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from opencs_assets.tables.lake import Lake
-from tests.e2e.conftest import opencs, several, small_home
+from tests.e2e.conftest import several, small_home
 
 pytestmark = pytest.mark.e2e
 
@@ -115,10 +115,3 @@ def test_a_person_chooses(ran):
         "used",
         "overruled",
     ]
-
-
-def test_help_names_the_commands(ran):
-    home, _outcome = ran
-    said = opencs(home, "--help").stdout
-    assert "import-verdicts" in said
-    assert "prefer-verdicts" in said

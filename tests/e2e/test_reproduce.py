@@ -7,7 +7,7 @@ import pytest
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.tables.lake import Lake
 from resources.warehouse import query
-from tests.e2e.conftest import SAMPLE, SMOKE, opencs
+from tests.e2e.conftest import SAMPLE, SMOKE, opencs, several
 
 pytestmark = [pytest.mark.e2e, pytest.mark.llm, pytest.mark.train]
 
@@ -41,9 +41,10 @@ def test_the_small_grid_is_run_from_samples_to_tables(models_dir, tmp_path):
     (home / "benchmarks" / "smoke.jsonl").write_text("\n".join(lines), encoding="utf-8")
     data = tmp_path / "alpaca.jsonl"
     data.write_text("\n".join(SAMPLE.read_text().splitlines()[: ROWS + 5]))
-    assert opencs(home, "add", str(data)).returncode == 0
     words = ("reproduce", "alpaca", "--scale", "small", "--limit", str(ROWS))
-    told = json.loads(opencs(home, *words, "--dry-run", "--json").stdout)
+    added, dry = several(home, [("add", str(data)), (*words, "--dry-run", "--json")])
+    assert added.returncode == 0
+    told = json.loads(dry.stdout)
 
     ran = opencs(home, *words, "--yes", timeout=3000)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -26,13 +26,7 @@ COMMANDS = (
     # Dagster knows the dataset again; the file is the one that the home has kept.
     ["add", "datasets/small/71b5afe9838ce823.jsonl", "--name", "small"],
     ["materialize", "*selected_subset", "--dataset", "small", "--selector", "opencs"],
-    [
-        "materialize",
-        "key:single_verdicts or key:pairwise_verdicts",
-        "--dataset",
-        "small",
-        *_OF_BOTH,
-    ],
+    ["materialize", VERDICTS, "--dataset", "small", *_OF_BOTH],
     ["materialize", "group:evaluation"],
     ["verify"],
 )

@@ -51,12 +51,7 @@ votes as (
 )
 
 select
-    met.group_a,
-    met.group_b,
-    met.benchmark,
-    met.judge_a,
-    met.judge_b,
-    one.turn,
+    met.group_a, met.group_b, met.benchmark, met.judge_a, met.judge_b, one.turn,
     one.vote as vote_a,
     other.vote as vote_b,
     count(*) as often

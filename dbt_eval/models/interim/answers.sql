@@ -16,10 +16,7 @@ with given as (
 )
 
 select
-    pool,
-    model,
-    benchmark,
-    question_id,
+    pool, model, benchmark, question_id,
     list(turn order by turn) as turns,
     list(answer order by turn) as texts,
     list(length(answer) order by turn) as characters,

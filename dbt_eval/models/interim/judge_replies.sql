@@ -2,10 +2,7 @@
 -- the size, and two of ten million are alike once in 400,000 times.
 select
     hash(reply_id) as reply_key,
-    model,
-    prompt_tokens,
-    completion_tokens,
-    cost_usd
+    model, prompt_tokens, completion_tokens, cost_usd
 from {{ source('lake', 'llm_replies') }}
 where stage in ('single_verdicts', 'pairwise_verdicts')
     -- A lost call has no reply, and so no verdict.

@@ -15,10 +15,7 @@ with outcomes as (
 )
 
 select
-    result_id,
-    turn,
-    category,
-    orders,
+    result_id, turn, category, orders,
     count(*) as questions,
     count(*) filter (where status in ('ok', 'unparsable')) as judged,
     count(*) filter (where status = 'stopped') as stopped,

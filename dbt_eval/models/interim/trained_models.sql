@@ -54,18 +54,9 @@ chosen_with as (
 select
     trained.dataset,
     trained.experiment as model,
-    trained.provenance,
-    trained.base_model,
-    trained.selector,
-    trained.recipe,
-    trained.subset_hash,
-    trained.template_hash,
-    trained.samples,
-    trained.epochs,
-    trained.steps,
-    trained.tokens,
-    frequent.frequent_tags,
-    chosen_with.chosen_with
+    trained.provenance, trained.base_model, trained.selector, trained.recipe, trained.subset_hash,
+    trained.template_hash, trained.samples, trained.epochs, trained.steps, trained.tokens,
+    frequent.frequent_tags, chosen_with.chosen_with
 from {{ source('lake', 'checkpoint') }} as trained
 left join frequent using (dataset, selector)
 left join chosen_with using (dataset)

@@ -110,17 +110,10 @@ alone as (
 )
 
 select
-    sample.dataset,
-    sample.sample_id,
-    sample.row,
-    sample.instruction,
-    sample.response,
+    sample.dataset, sample.sample_id, sample.row, sample.instruction, sample.response,
     length(sample.response) as response_chars,
     coalesce(normalized.tags, []::varchar[]) as tags,
-    lineage.tag_lineage,
-    clustered.clusters,
-    compared.compared_with,
-    alone.single_scores,
+    lineage.tag_lineage, clustered.clusters, compared.compared_with, alone.single_scores,
     tagged.model as tagger_model
 from {{ source('lake', 'raw_dataset') }} as sample
 left join {{ source('lake', 'normalized_tags') }} as normalized using (dataset, sample_id)

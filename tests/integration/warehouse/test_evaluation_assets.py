@@ -1,6 +1,5 @@
 """The warehouse's assets through Dagster."""
 
-import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -11,12 +10,13 @@ from opencs_assets.evaluation.assets import build_evaluation_assets
 from opencs_assets.evaluation.checks import MARTS as PUBLISHED
 from opencs_assets.evaluation.checks import RULES, build_evaluation_checks
 from opencs_assets.tables.catalog import TABLES
+from opencs_assets.tables.lake import Lake
 from opencs_assets.wiring.lake_io import LakeIOManager
 from resources import dbt_project
 from resources.llm.resource import LLMResource
 from resources.settings import load_settings
 from resources.warehouse import Warehouse
-from tests.integration.warehouse.conftest import DEPRECATED, INTERIM, MARTS
+from tests.integration.warehouse.conftest import DEPRECATED, INTERIM, MARTS, pair_rows
 
 DECLARED = {"declared_models", "declared_matchups", "judge_protocols"}
 
@@ -116,22 +116,20 @@ def test_one_mart_can_be_asked_for(run):
     assert [event.asset_key.path[-1] for event in events] == ["win_rates"]
 
 
-def test_a_build_that_fails_fails_the_run_and_leaves_what_was_published(run, tmp_path, monkeypatch):
+def test_a_build_that_fails_fails_the_run_and_leaves_what_was_published(run):
     home, _result = run
-    broken = tmp_path / "dbt_eval"
-    shutil.copytree(dbt_project.PROJECT, broken)
-    usage = broken / "models" / "marts" / "calls" / "llm_usage.sql"
-    counted = "count(*) filter (where not is_lost) as calls"
-    usage.write_text(usage.read_text().replace(counted, "error('no room') as calls"))
-    monkeypatch.setattr(dbt_project.dbt_build, "__defaults__", (broken,))
     warehouse = Warehouse(home / "warehouse.duckdb")
     before = warehouse.path.read_bytes()
+    lake, of_matchup = Lake(str(home / "lake")), {"dataset": "d", "matchup": "m"}
+    unknown = pair_rows({"q1": ("a", "a")}, benchmark="smoke", protocol="of nobody")
+    lake.write("pairwise_verdicts", unknown, of_matchup)
 
     result = materialize(home, raise_on_error=False)
 
     assert not result.success
     failure = result.failure_data_for_node("warehouse")
-    assert "llm_usage" in failure.user_failure_data.description
-    assert "stays as it was" in failure.user_failure_data.description
+    for words in ("pair_outcomes", "the judge protocol of nobody", "stays as it was"):
+        assert words in failure.user_failure_data.description
     assert warehouse.path.read_bytes() == before
     assert not warehouse.build_path.exists()
+    Path(lake.path(TABLES["pairwise_verdicts"], of_matchup)).unlink()

@@ -4,252 +4,260 @@ import shutil
 from pathlib import Path
 
 import duckdb
-import polars as pl
 import pytest
 
 from opencs_assets.evaluation.checks import gate_finding
-from opencs_assets.tables.catalog import TABLES
-from opencs_assets.tables.lake import Lake
 from opencs_assets.verification import marts
 from opencs_assets.verification.findings import Findings
 from opencs_assets.verification.marts import Rebuilt, compare
 from resources.dbt_project import mart_keys
 from resources.warehouse import Warehouse
-from tests.integration.warehouse.conftest import (
-    LOST,
-    build_in,
-    imported,
-    pair_rows,
-    questions,
-    replies,
-    table,
-    write_models,
-)
+from tests.integration.warehouse.gate_lake import MATCHUP
 from tests.oracle import marts as oracle
 
-NAMES = [f"q{place:02}" for place in range(40)]
-MATCHUP = "one_vs_two@base"
-PAIR = {"model_a": "one", "model_b": "two"}
+MISSING = "of 80 judgments are missing"
+UNEVEN = "unequal shares of the categories are judged"
+IN_ORDERS = f"{UNEVEN} in the two orders"
+NO_TURN_2 = "unequal shares of the turns are judged (turn 1: 40 of 40, turn 2: 0 of 40)"
+NO_TURN_1 = "unequal shares of the turns are judged (turn 1: 0 of 40, turn 2: 40 of 40)"
+ONE_ORDER = "questions were judged in one order only"
+PROMPT = "missing judgments were made with another prompt"
+JUDGE = "missing judgments were made by another judge"
+SAMPLING = "missing judgments were made with another sampling"
+UNREAD = "5 of 80 judgments could not be read, more than 5 %"
+STALE = "3 of 40 answers of one are not from its current checkpoint"
+UNLOOKED = "contaminated_samples of unknown was never materialized"
+LACK_M2 = "2 of 80 answers of m2 are missing: 1 of turn 1, 1 of turn 2"
+CHOOSE = "none of them counts until a person chooses: opencs prefer-verdicts FILE"
+# Of each dataset, or matchup of files: every rule that a result does not keep, and those that it
+# keeps with a reason.
+BROKEN: dict[str, list[tuple[str, str, bool | None, str]]] = {
+    "good": [],
+    "half": [
+        ("one", "equal_mix", False, NO_TURN_2),
+        ("one", "every_judgment", False, f"40 {MISSING}: 40 of turn 2"),
+        (MATCHUP, "every_judgment", False, f"40 {MISSING}"),
+    ],
+    # Exactly 5 % may be unparsable.
+    "limit": [],
+    "unread": [
+        ("one", "few_unparsable", False, UNREAD),
+        (MATCHUP, "few_unparsable", False, UNREAD),
+    ],
+    "nothing": [
+        ("one", "every_judgment", False, f"80 {MISSING}: 40 of turn 1, 40 of turn 2"),
+        ("one", "few_unparsable", None, "nothing is judged"),
+        (MATCHUP, "every_judgment", False, f"80 {MISSING}"),
+        (MATCHUP, "few_unparsable", None, "nothing is judged"),
+    ],
+    "one_order": [
+        (MATCHUP, "both_orders", False, f"5 {ONE_ORDER}: 0 with one first, 5 with two first"),
+        (MATCHUP, "equal_mix", False, f"{UNEVEN} (coding: 38 of 40, math: 37 of 40)"),
+        (MATCHUP, "every_judgment", False, f"5 {MISSING}"),
+    ],
+    "other_order": [
+        (MATCHUP, "both_orders", False, f"1 {ONE_ORDER}: 1 with one first, 0 with two first"),
+        (MATCHUP, "equal_mix", False, f"{UNEVEN} (coding: 40 of 40, math: 39 of 40)"),
+        (MATCHUP, "every_judgment", False, f"1 {MISSING}"),
+    ],
+    "sides": [
+        (MATCHUP, "both_orders", False, f"10 {ONE_ORDER}: 5 with one first, 5 with two first"),
+        (MATCHUP, "equal_mix", False, IN_ORDERS),
+        (MATCHUP, "every_judgment", False, f"10 {MISSING}"),
+    ],
+    "mix": [
+        ("one", "equal_mix", False, f"{UNEVEN} (coding: 40 of 40, math: 20 of 40)"),
+        ("one", "every_judgment", False, f"20 {MISSING}: 10 of turn 1, 10 of turn 2"),
+    ],
+    "judge": [
+        ("one", "equal_mix", False, NO_TURN_1),
+        ("one", "equal_mix", False, NO_TURN_2),
+        ("one", "every_judgment", False, f"40 {MISSING}: 40 of turn 1"),
+        ("one", "every_judgment", False, f"40 {MISSING}: 40 of turn 2"),
+        ("one", "same_judge", False, f"40 {PROMPT}, single v2"),
+        ("one", "same_judge", False, f"40 {PROMPT}, single x"),
+        (MATCHUP, "every_judgment", False, f"20 {MISSING}"),
+        (MATCHUP, "every_judgment", False, f"60 {MISSING}"),
+        (MATCHUP, "same_judge", False, f"20 {JUDGE}, gpt-4o"),
+        (MATCHUP, "same_judge", False, f"60 {JUDGE}, gpt"),
+    ],
+    "ways": [
+        (MATCHUP, "every_judgment", False, f"40 {MISSING}"),
+        (MATCHUP, "every_judgment", False, f"60 {MISSING}"),
+        (MATCHUP, "every_judgment", False, f"60 {MISSING}"),
+        (MATCHUP, "same_judge", False, f"20 {PROMPT}, scores x, 20 {PROMPT}, scores x"),
+        (MATCHUP, "same_judge", False, f"20 {SAMPLING}, s2, 40 {PROMPT}, scores x"),
+        (MATCHUP, "same_judge", False, f"20 {SAMPLING}, x, 40 {PROMPT}, scores x"),
+    ],
+    "fewer": [
+        ("one", "answers_complete", False, "1 of 80 answers of one are missing: 1 of turn 2"),
+        (MATCHUP, "answers_complete", False, "1 of 80 answers of one are missing: 1 of turn 2, "
+         "10 of 80 answers of two are missing: 5 of turn 1, 5 of turn 2"),
+    ],
+    "silent": [(MATCHUP, "answers_complete", False, "no answer of two is in the lake")],
+    "stale": [("one", "chat_template", False, STALE), (MATCHUP, "chat_template", False, STALE)],
+    "templates": [
+        (MATCHUP, "chat_template", False, "chat templates differ: one has x, two has other"),
+    ],
+    "bases": [],
+    "epochs_apart": [
+        ("gone@base", "parity", None, "the matchup is not declared any more"),
+        (MATCHUP, "parity", False,
+         "one was trained for 15 epochs, two for 3, which is more than 1 % apart"),
+        ("own_budgets@base", "parity", True, "declared: each side has its own budget"),
+    ],
+    # Exactly 1 % of tokens may be between them, and no step.
+    "tokens_limit": [
+        ("by_steps@base", "parity", False, "one was trained for 60 steps, two for 61"),
+        ("gone@base", "parity", None, "the matchup is not declared any more"),
+        ("own_budgets@base", "parity", True, "declared: each side has its own budget"),
+    ],
+    "tokens_apart": [
+        ("by_tokens@base", "parity", False,
+         "one was trained for 989 tokens, two for 1000, which is more than 1 % apart"),
+        ("gone@base", "parity", None, "the matchup is not declared any more"),
+        ("own_budgets@base", "parity", True, "declared: each side has its own budget"),
+    ],
+    "outsiders": [("outside_first@base", "parity", None, "gpt-y is not trained here")],
+    "leak": [
+        (MATCHUP, "no_contamination", False,
+         "2 samples of the subset of two match 2 questions of bench"),
+    ],
+    "unknown": [
+        ("one", "no_contamination", None, UNLOOKED), (MATCHUP, "no_contamination", None, UNLOOKED),
+    ],
+    "untrained": [
+        (MATCHUP, "chat_template", False, "no checkpoint of two is in the lake"),
+        (MATCHUP, "no_contamination", False,
+         "1 samples of the subset of two match 2 questions of bench"),
+        (MATCHUP, "parity", None, "no checkpoint of two is in the lake"),
+    ],
+    "m1 vs m2": [
+        ("m1 vs m2", "answers_complete", False, LACK_M2),
+        ("m1 vs m2", "answers_complete", False, LACK_M2),
+        ("m1 vs m2", "equal_mix", False, f"{UNEVEN} (coding: 24 of 40, math: 26 of 40)"),
+        ("m1 vs m2", "every_judgment", False, f"30 {MISSING}: 15 of turn 1, 15 of turn 2"),
+        ("m1 vs m2", "same_judge", False, f"30 {JUDGE}, gpt"),
+    ],
+    "m1 vs m3": [
+        ("m1 vs m3", "answers_complete", None, "no answer of m3 is in the lake"),
+        ("m1 vs m3", "both_orders", None,
+         "the file does not say of 78 outcomes whether two orders agreed"),
+    ],
+    "m1 vs m4": [],
+    "m1 vs m5": [
+        ("m1 vs m5", "answers_complete", None, "no answer of m5 is in the lake"),
+        ("m1 vs m5", "both_orders", None, "the file does not say whose answer was shown first"),
+    ],
+    "m2 vs m3": [
+        ("m2 vs m3", "answers_complete", False, f"{LACK_M2}, no answer of m3 is in the lake"),
+        ("m2 vs m3", "equal_mix", False, f"{UNEVEN} (coding: 40 of 40, math: 38 of 40)"),
+        ("m2 vs m3", "every_judgment", False, f"2 {MISSING}: 1 of turn 1, 1 of turn 2"),
+        ("m2 vs m3", "no_conflicts", False,
+         f"2 verdicts contradict each other, of 0.jsonl, 1.jsonl; {CHOOSE}"),
+    ],
+    "m1": [
+        ("m1", "equal_mix", False,
+         "unequal shares of the turns are judged (turn 1: 39 of 40, turn 2: 40 of 40)"),
+        ("m1", "every_judgment", False, f"1 {MISSING}: 1 of turn 1"),
+        ("m1", "no_conflicts", False,
+         f"1 verdicts contradict each other, of single.jsonl; {CHOOSE}"),
+    ],
+}  # fmt: skip
+# What no file says of a model.
+OF_IMPORTED = {
+    "parity": "imported: how the models were trained is not known",
+    "chat_template": "imported: how the models were asked is not known",
+    "no_contamination": "imported: what the models were trained on is not known",
+}
 
 
-def pairs(**constants) -> pl.DataFrame:
-    cycle = [("a", "a"), ("a", "b"), ("b", "b"), ("tie", "a")]
-    winners = {name: cycle[place % 4] for place, name in enumerate(NAMES)}
-    return pair_rows(winners, benchmark="bench", **constants)
-
-
-def singles(**constants) -> pl.DataFrame:
-    rows = [
-        {"question_id": name, "turn": turn, "score": 8.0 - turn, "status": "ok"}
-        for name in NAMES
-        for turn in (1, 2)
-    ]
-    plain = {"benchmark": "bench", "judge": "gpt", "protocol": "single"}
-    return table("single_verdicts", rows, **{**plain, **constants})
-
-
-class Defects:
-    """Writes whole results, each dataset's with one thing wrong."""
-
-    def __init__(self, lake: Lake) -> None:
-        self.lake = lake
-        self.asked = questions("bench", NAMES).with_columns(
-            category=pl.Series(["math", "coding"] * 20)
-        )
-        lake.write("benchmark_questions", self.asked, {})
-
-    def whole(self, dataset: str, models: dict[str, dict] | None = None) -> None:
-        write_models(self.lake, dataset, self.asked, models)
-        self.pair(dataset, pairs())
-        self.single(dataset, singles())
-
-    def pair(self, dataset: str, frame: pl.DataFrame, matchup: str = MATCHUP) -> None:
-        self.lake.write("pairwise_verdicts", frame, {"dataset": dataset, "matchup": matchup})
-
-    def single(self, dataset: str, frame: pl.DataFrame) -> None:
-        self.lake.write("single_verdicts", frame, {"dataset": dataset, "experiment": "one"})
-
-    def change(self, name: str, partition: dict[str, str], *expressions: pl.Expr) -> None:
-        frame = self.lake.read(name, partition).drop(partition).with_columns(*expressions)
-        self.lake.write(name, frame, partition)
-
-
-@pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    home = tmp_path_factory.mktemp("gate")
-    lake = Lake(str(home / "lake"))
-    make = Defects(lake)
-    declared = {
-        MATCHUP: "epochs",
-        "by_tokens@base": "tokens",
-        "by_steps@base": "steps",
-        "own_budgets@base": "declared",
-    }
-    rows = [{"matchup": name, "parity": unit, **PAIR} for name, unit in declared.items()]
-    lake.write("declared_matchups", table("declared_matchups", rows), {})
-    for dataset in ("good", "half", "unread", "one_order", "mix", "judge", "fewer", "stale"):
-        make.whole(dataset)
-    first = pl.col("turn") == 1
-    make.single("half", singles().filter(first))
-    make.pair("half", pairs().head(40))
-    unread = pl.col("question_id").is_in(NAMES[:3])
-    nothing = {"winner": None, "score_a": None, "score_b": None, "status": "unparsable"}
-    make.pair(
-        "unread",
-        pairs().with_columns(
-            pl.when(unread).then(pl.lit(value)).otherwise(name).alias(name)
-            for name, value in nothing.items()
-        ),
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_rule_that_is_not_kept_has_its_reason(warehouse: Warehouse, name: str):
+    rules = warehouse.query(
+        "select subject, rule, passed, reason from publication_gate where benchmark = 'bench' "
+        f"and '{name}' in (dataset, if(source = 'imported', subject, null)) "
+        "and (passed is distinct from true or reason is not null) "
+        "and reason not like 'imported:%'"
     )
-    make.single(
-        "unread",
-        singles().with_columns(
-            score=pl.when(unread).then(None).otherwise("score"),
-            status=pl.when(unread).then(pl.lit("truncated")).otherwise("status"),
-        ),
+    assert sorted(rules.rows()) == sorted(BROKEN[name])
+
+
+def test_of_imported_ones_some_rules_cant_be_told(warehouse: Warehouse):
+    rules = warehouse.query(
+        "select distinct rule, passed, reason from publication_gate where source = 'imported' "
+        f"and rule in {tuple(OF_IMPORTED)}"
     )
-    only_b = pl.col("question_id").is_in(NAMES[:5]) & (pl.col("shown_first") == "a")
-    make.pair("one_order", pairs().filter(~only_b))
-    make.single("mix", singles().with_columns(with_reference=pl.lit(True)).filter(
-        ~(pl.col("question_id").is_in(NAMES[::2][:10])))
-    )  # fmt: skip
-    other = pl.when(pl.col("question_id") > "q29").then(pl.lit("gpt-4o")).otherwise("judge")
-    make.pair("judge", pairs().with_columns(judge=other))
-    newer = pl.when(~first).then(pl.lit("v2")).otherwise("prompt_version")
-    make.single("judge", singles().with_columns(prompt_version=newer))
-    of_two = {"dataset": "fewer", "experiment": "two"}
-    fewer = lake.read("model_answers", of_two).drop(of_two).head(70)
-    lake.write("model_answers", fewer, of_two)
-    make.change(
-        "model_answers",
-        {"dataset": "stale", "experiment": "one"},
-        pl.lit("older").alias("checkpoint"),
+    assert set(rules.rows()) == {(rule, None, reason) for rule, reason in OF_IMPORTED.items()}
+
+
+def test_what_is_sound_is_published_and_every_rule_of_it_told(warehouse: Warehouse):
+    rules = warehouse.query(
+        "select kind, list(rule) as rules from publication_gate where dataset = 'good' "
+        "group by kind order by kind"
     )
-    budgets(make)
-    make.whole("templates", {"one": {}, "two": {"template_hash": "other"}})
-    make.whole("bases", {"one": {}, "two": {"template_hash": "other", "base_model": "bigger"}})
-    contaminated(make)
-    from_files(lake)
-    traced(make)
-    return build_in(home)
-
-
-def budgets(make: Defects) -> None:
-    trained = {
-        "epochs_apart": {"epochs": 3.0, "steps": 60, "tokens": 1000},
-        "tokens_near": {"epochs": 15.0, "steps": 61, "tokens": 1009},
-    }
-    for dataset, other in trained.items():
-        make.whole(dataset, {"one": {"epochs": 15.0, "steps": 60, "tokens": 1000}, "two": other})
-        for matchup in ("by_tokens@base", "by_steps@base", "own_budgets@base", "gone@base"):
-            make.pair(dataset, pairs(), matchup)
-
-
-def contaminated(make: Defects) -> None:
-    for dataset in ("leak", "unknown"):
-        make.whole(dataset)
-        for selector in ("one", "two"):
-            chosen = [{"sample_id": f"{selector}{place}", "rank": place} for place in range(3)]
-            make.lake.write(
-                "selected_subset",
-                table("selected_subset", chosen),
-                {"dataset": dataset, "selector": selector},
-            )
-    matches = [
-        {"sample_id": sample, "benchmark": "bench", "question_id": name, "match": "equal"}
-        for sample, name in (("two0", "q01"), ("two1", "q01"), ("two1", "q02"), ("free", "q03"))
-    ]
-    make.lake.write(
-        "contaminated_samples", table("contaminated_samples", matches), {"dataset": "leak"}
-    )
-    Path(make.lake.path(TABLES["contaminated_samples"], {"dataset": "unknown"})).unlink()
-
-
-def traced(make: Defects) -> None:
-    make.whole("traced", {"one": {"subset_hash": "of one", "samples": 2}, "two": {}})
-    make.pair("traced", pairs(reply_id="judged"))
-    chosen = [{"sample_id": name, "rank": place} for place, name in enumerate(["s0", "s1"])]
-    make.lake.write(
-        "selected_subset",
-        table("selected_subset", chosen),
-        {"dataset": "traced", "selector": "one"},
-    )
-    tags = [{"sample_id": "s0", "tags": ["math"]}, {"sample_id": "s1", "tags": ["math", "sums"]}]
-    make.lake.write("normalized_tags", table("normalized_tags", tags), {"dataset": "traced"})
-    tagged = {"stage": "open_tags", "model": "mini", "prompt_version": "tags-1", "role": "tagger"}
-    made = [
-        {"reply_id": "judged", "stage": "pairwise_verdicts", "model": "gpt", "cost_usd": 0.02},
-        {"reply_id": "t0", **tagged, "cost_usd": 0.001},
-        {"reply_id": "t1", **tagged, "cost_usd": 0.002},
-        # Nothing was chosen or judged with a call that has no reply.
-        {**LOST, "reply_id": "lost:t0:one", **tagged, "cost_usd": None},
-        {**LOST, "reply_id": "lost:judged:one", "stage": "pairwise_verdicts", "cost_usd": 0.5},
-    ]
-    make.lake.write("llm_replies", replies([{"dataset": "traced", **row} for row in made]), {})
-
-
-def from_files(lake: Lake) -> None:
-    whole = [
-        {"question_id": name, "turn": turn, "winner": "a", "orders_disagree": turn == 1}
-        for name in NAMES
-        for turn in (1, 2)
-    ]
-    names = {"kind": "pair", "benchmark": "bench", "protocol": "choice", "shown_first": "merged"}
-    frames = [
-        imported(whole, **names, model_a="m1", model_b="m2", judge="gpt", file="f1"),
-        imported(
-            [{**row, "orders_disagree": None} for row in whole],
-            **names, model_a="m1", model_b="m3", judge="gpt", file="f2",
-        ),
-        imported(
-            [{**row, "state": "conflict" if place < 2 else "used",
-              "file_name": f"{place % 2}.jsonl"} for place, row in enumerate(whole)],
-            **names, model_a="m2", model_b="m3", judge="gpt", file="f3",
-        ),
-    ]  # fmt: skip
-    lake.write("imported_verdicts", pl.concat(frames), {})
-    answers = [
-        {"model": model, "question_id": name, "turn": turn, "answer": "so"}
-        for model, count in (("m1", 40), ("m2", 39))
-        for name in NAMES[:count]
-        for turn in (1, 2)
-    ]
-    lake.write("imported_answers", table("imported_answers", answers, benchmark="bench"), {})
-
-
-def rule(warehouse: Warehouse, name: str, where: str) -> list[tuple]:
-    found = warehouse.query(
-        f"select kind, passed, reason from publication_gate where rule = '{name}' and {where} "
-        "order by kind, subject, reason"
-    )
-    return found.rows()
-
-
-def badge(warehouse: Warehouse, where: str, kind: str = "pair") -> list[tuple]:
-    mart = {"pair": "win_rates_all", "single": "answer_scores_all"}[kind]
-    default = "and is_default_rule" if kind == "pair" else ""
-    return warehouse.query(
-        f"select badge, reason, unchecked from {mart} where {where} {default} order by result_id"
-    ).rows()
-
-
-def test_what_is_sound_is_published_and_every_rule_of_it_told(gated: Warehouse):
-    assert badge(gated, "dataset = 'good'") == [("ok", None, [])]
-    assert badge(gated, "dataset = 'good'", "single") == [("ok", None, [])]
-    rules = gated.query(
-        "select kind, count(*) as rules, bool_and(passed) as passed, count(reason) as reasons "
-        "from publication_gate where dataset = 'good' group by kind order by kind"
-    )
-    assert rules.rows() == [("pair", 10, True, 0), ("single", 8, True, 0)]
-    (row,) = gated.query("from win_rates where dataset = 'good' and is_default_rule").to_dicts()
+    of_pairs = {"both_orders", "parity"}
+    pair, single = (set(told) for told in rules["rules"])
+    assert (len(pair), pair - single) == (10, of_pairs)
+    (row,) = warehouse.query("from win_rates where dataset = 'good' and is_default_rule").to_dicts()
     assert (row["rule"], row["parity"], row["win"], row["tie"], row["lose"]) == (
         "win_or_tie", "epochs", 20, 10, 10,
     )  # fmt: skip
     assert row["ci_low"] < row["adjusted_win_pct"] == 62.5 < row["ci_high"]
 
 
-def test_a_verdict_is_traced_to_answers_subset_tags_prompts_replies_and_cost(gated: Warehouse):
-    first, second = gated.query(
+@pytest.mark.parametrize(
+    ("mart", "where", "badge", "unchecked"),
+    [
+        ("win_rates_all", "dataset = 'good'", "ok", []),
+        ("answer_scores_all", "dataset = 'good'", "ok", []),
+        ("answer_scores_all", "dataset = 'half'", "incomplete", []),
+        ("win_rates_all", "dataset = 'nothing'", "incomplete", ["few_unparsable"]),
+        ("win_rates_all", "dataset = 'silent'", "incomplete", []),
+        ("win_rates_all", "dataset = 'one_order'", "incomplete", []),
+        ("win_rates_all", "dataset = 'unread'", "incomplete", []),
+        ("answer_scores_all", "dataset = 'stale'", "unfair", []),
+        ("win_rates_all", "dataset = 'leak'", "unfair", []),
+        ("win_rates_all", "dataset = 'unknown'", "ok", ["no_contamination"]),
+        ("win_rates_all", "dataset = 'untrained'", "unfair", ["parity"]),
+        ("win_rates_all", "matchup = 'm1 vs m3'", "ok",
+         ["both_orders", "answers_complete", "parity", "chat_template", "no_contamination"]),
+    ],
+)  # fmt: skip
+def test_a_badge_says_what_the_rules_say(warehouse: Warehouse, mart, where, badge, unchecked):
+    rows = warehouse.query(f"select distinct badge, unchecked from {mart} where {where}").rows()
+    assert rows == [(badge, unchecked)]
+
+
+def test_the_first_reason_of_a_badge_is_the_first_rules(warehouse: Warehouse):
+    (row,) = warehouse.query("from answer_scores_all where dataset = 'half'").to_dicts()
+    assert row["reason"] == f"40 {MISSING}: 40 of turn 2; {NO_TURN_2}"
+    assert (row["score"], row["judged"], row["expected"], row["complete"]) == (7.0, 40, 80, False)
+
+
+def test_where_nothing_is_judged_every_rule_has_a_row_without_shares(warehouse: Warehouse):
+    rows = warehouse.query(
+        "select rule, win, tie, lose, unparsable, judged, expected, win_pct, adjusted_win_pct, "
+        "complete from win_rates_all where dataset = 'nothing' order by rule"
+    ).rows()
+    assert rows == [
+        (rule, 0, 0, 0, 0, 0, 40, None, None, False)
+        for rule in ("both_agree", "sum_of_scores", "win_or_tie")
+    ]
+
+
+@pytest.mark.parametrize(
+    "mart", ["answer_scores", "win_rates", "answer_scores_by_category", "length_bias"]
+)
+def test_what_is_not_ok_is_in_no_final_mart(warehouse: Warehouse, mart: str):
+    badges = warehouse.query(
+        f"select distinct badge from {mart} join interim.result_badges as badges using (result_id)"
+    )
+    assert badges["badge"].to_list() == ["ok"]
+
+
+def test_a_verdict_is_traced_to_answers_subset_tags_prompts_replies_and_cost(warehouse: Warehouse):
+    first, second = warehouse.query(
         "from verdict_trace where dataset = 'traced' and kind = 'pair' and question_id = 'q01' "
         "order by shown_first"
     ).to_dicts()
@@ -271,151 +279,10 @@ def test_a_verdict_is_traced_to_answers_subset_tags_prompts_replies_and_cost(gat
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("published", ["answer_scores", "win_rates", "answer_scores_by_category",
-                                       "leaderboard", "length_bias"])  # fmt: skip
-def test_what_is_not_ok_is_in_no_final_mart(gated: Warehouse, published: str):
-    datasets = set(gated.query(f"select distinct dataset from {published}")["dataset"])
-    assert datasets & {"half", "unread", "one_order", "judge", "fewer", "stale", "leak"} <= (
-        # What is wrong is wrong of the other kind's result, too, but for these.
-        {"one_order", "fewer", "leak"} if published.startswith("answer_") else set()
+def test_the_checks_name_results_and_reasons(warehouse: Warehouse):
+    rows = warehouse.query(
+        "from publication_gate where dataset in ('epochs_apart', 'tokens_apart')"
     )
-    assert "good" in datasets
-
-
-def test_half_of_the_judgments_are_missed_and_the_turns_named(gated: Warehouse):
-    pair, single = rule(gated, "every_judgment", "dataset = 'half'")
-    assert pair == ("pair", False, "40 of 80 judgments are missing")
-    assert single == ("single", False, "40 of 80 judgments are missing: 40 of turn 2")
-    ((name, reason, _),) = badge(gated, "dataset = 'half'", "single")
-    assert name == "incomplete"
-    assert reason.startswith("40 of 80 judgments are missing: 40 of turn 2; ")
-    assert rule(gated, "equal_mix", "dataset = 'half' and kind = 'single'") == [
-        ("single", False,
-         "unequal shares of the turns are judged (turn 1: 40 of 40, turn 2: 0 of 40)")
-    ]  # fmt: skip
-    (row,) = gated.query("from answer_scores_all where dataset = 'half'").to_dicts()
-    assert (row["score"], row["judged"], row["expected"], row["complete"]) == (7.0, 40, 80, False)
-
-
-def test_too_many_unparsable_ones(gated: Warehouse):
-    assert rule(gated, "few_unparsable", "dataset = 'unread'") == [
-        (kind, False, "6 of 80 judgments could not be read, more than 5 %")
-        for kind in ("pair", "single")
-    ]
-
-
-def test_one_order_only(gated: Warehouse):
-    assert rule(gated, "both_orders", "dataset = 'one_order'") == [
-        ("pair", False, "5 questions were judged in one order only: 0 with one first, "
-         "5 with two first")
-    ]  # fmt: skip
-    assert rule(gated, "equal_mix", "dataset = 'one_order' and kind = 'pair'")[0][1] is False
-
-
-def test_categories_judged_unequally(gated: Warehouse):
-    ((_, passed, reason),) = rule(gated, "equal_mix", "dataset = 'mix' and kind = 'single'")
-    assert (passed, reason) == (
-        False,
-        "unequal shares of the categories are judged (coding: 40 of 40, math: 20 of 40)",
-    )
-
-
-def test_what_is_missing_was_judged_by_another(gated: Warehouse):
-    first, second, *singles_ = rule(gated, "same_judge", "dataset = 'judge'")
-    assert first == ("pair", False, "20 missing judgments were made by another judge, gpt-4o")
-    assert second == ("pair", False, "60 missing judgments were made by another judge, gpt")
-    assert [reason for _, _, reason in singles_] == [
-        "40 missing judgments were made with another prompt, single v2",
-        "40 missing judgments were made with another prompt, single x",
-    ]
-
-
-def test_an_answer_file_shorter_than_its_partner(gated: Warehouse):
-    assert rule(gated, "answers_complete", "dataset = 'fewer'") == [
-        ("pair", False, "10 of 80 answers of two are missing: 5 of turn 1, 5 of turn 2"),
-        ("single", True, None),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("dataset", "matchup", "passed", "reason"),
-    [
-        ("epochs_apart", MATCHUP, False,
-         "one was trained for 15 epochs, two for 3, which is more than 1 % apart"),
-        ("epochs_apart", "by_tokens@base", True, None),
-        ("epochs_apart", "by_steps@base", True, None),
-        ("epochs_apart", "own_budgets@base", True, "declared: each side has its own budget"),
-        ("epochs_apart", "gone@base", None, "the matchup is not declared any more"),
-        ("tokens_near", "by_tokens@base", True, None),
-        ("tokens_near", "by_steps@base", False, "one was trained for 60 steps, two for 61"),
-    ],
-)  # fmt: skip
-def test_parity_in_the_declared_unit(gated: Warehouse, dataset, matchup, passed, reason):
-    where = f"dataset = '{dataset}' and subject = '{matchup}'"
-    assert rule(gated, "parity", where) == [("pair", passed, reason)]
-    (row,) = gated.query(
-        f"from win_rates_all where dataset = '{dataset}' and matchup = '{matchup}' "
-        "and is_default_rule"
-    ).to_dicts()
-    assert row["badge"] == ("unfair" if passed is False else "ok")
-    assert row["unchecked"] == (["parity"] if passed is None else [])
-    assert (row["epochs_a"], row["tokens_a"], row["steps_a"]) == (15.0, 1000, 60)
-
-
-def test_chat_templates_and_stale_answers(gated: Warehouse):
-    assert rule(gated, "chat_template", "dataset = 'templates' and kind = 'pair'") == [
-        ("pair", False, "chat templates differ: one has x, two has other")
-    ]
-    assert rule(gated, "chat_template", "dataset = 'bases' and kind = 'pair'")[0][1] is True
-    assert [reason for _, _, reason in rule(gated, "chat_template", "dataset = 'stale'")] == [
-        "40 of 40 answers of one are not from its current checkpoint"
-    ] * 2
-    assert badge(gated, "dataset = 'stale'", "single")[0][0] == "unfair"
-
-
-def test_contamination_is_counted_or_not_known(gated: Warehouse):
-    pair, single = rule(gated, "no_contamination", "dataset = 'leak'")
-    assert pair == ("pair", False, "2 samples of the subset of two match 2 questions of bench")
-    assert single == ("single", True, None)
-    assert rule(gated, "no_contamination", "dataset = 'unknown'") == [
-        (kind, None, "contaminated_samples of unknown was never materialized")
-        for kind in ("pair", "single")
-    ]
-    assert badge(gated, "dataset = 'unknown'") == [("ok", None, ["no_contamination"])]
-
-
-def test_of_imported_ones_some_rules_cant_be_told(gated: Warehouse):
-    rules = {
-        matchup: dict(
-            gated.query(
-                f"select rule, passed from publication_gate where subject = '{matchup}'"
-            ).rows()
-        )
-        for matchup in ("m1 vs m2", "m1 vs m3", "m2 vs m3")
-    }
-    unknown = {"parity": None, "chat_template": None, "no_contamination": None}
-    sound = {"every_judgment": True, "few_unparsable": True, "equal_mix": True, "same_judge": True}
-    assert rules["m1 vs m2"] == {
-        **sound, **unknown, "both_orders": True, "answers_complete": False, "no_conflicts": True,
-    }  # fmt: skip
-    # Nothing is known of m3's answers, nor whether both orders were asked.
-    assert rules["m1 vs m3"] == {
-        **sound, **unknown, "both_orders": None, "answers_complete": None, "no_conflicts": True,
-    }  # fmt: skip
-    assert rules["m2 vs m3"]["every_judgment"] is False
-    assert rule(gated, "no_conflicts", "subject = 'm2 vs m3'") == [
-        ("pair", False, "2 verdicts contradict each other, of 0.jsonl, 1.jsonl; none of them "
-         "counts until a person chooses: opencs prefer-verdicts FILE")
-    ]  # fmt: skip
-    assert gated.query("from conflicting_verdicts").height == 2
-    (row,) = gated.query("from win_rates where matchup = 'm1 vs m3' and is_default_rule").to_dicts()
-    assert row["unchecked"] == [
-        "both_orders", "answers_complete", "parity", "chat_template", "no_contamination",
-    ]  # fmt: skip
-
-
-def test_the_checks_name_results_and_reasons(gated: Warehouse):
-    rows = gated.query("from publication_gate")
     finding = gate_finding(rows, "pair", "parity")
     assert not finding.passed
     assert (finding.metadata["failed"], len(finding.metadata["reasons"])) == (2, 2)
@@ -425,85 +292,63 @@ def test_the_checks_name_results_and_reasons(gated: Warehouse):
     assert gate_finding(rows, "single", "no_conflicts").passed
 
 
-FOUR = ("same_judge", "answers_complete", "chat_template", "no_contamination")
-
-
-def verified(gated: Warehouse, warehouse: Path) -> list[str]:
-    """What verifying finds in a warehouse where a build of the same lake gives ``gated``."""
+def verified(warehouse: Warehouse, path: Path) -> list[str]:
+    """What verifying finds in a file where a build of the same lake gives ``warehouse``."""
     findings = Findings()
-    compare(warehouse, Rebuilt(gated.path, mart_keys(), []), findings)
+    compare(path, Rebuilt(warehouse.path, mart_keys(), []), findings)
     return [fault.line() for fault in findings.faults]
 
 
-def harmed(gated: Warehouse, folder: Path, *statements: str) -> list[str]:
+def harmed(warehouse: Warehouse, folder: Path, *statements: str) -> list[str]:
     """What it finds after statements have changed a copy."""
-    copied = Path(shutil.copy(gated.path, folder))
-    with duckdb.connect(copied) as warehouse:
+    copied = Path(shutil.copy(warehouse.path, folder))
+    with duckdb.connect(copied) as changed:
         for statement in statements:
-            changed = warehouse.execute(statement).fetchone()
-            assert changed, statement
-            assert changed[0] > 0, statement
-    return verified(gated, copied)
+            (rows,) = changed.execute(statement).fetchone()
+            assert rows > 0, statement
+    return verified(warehouse, copied)
 
 
-def test_every_rule_is_counted_anew_with_what_the_gate_says(gated: Warehouse):
-    """Results keep each rule here and break it."""
-    told_anew = gated.query("select distinct rule, passed from publication_gate")
-    for name in FOUR:
-        assert {True, False} <= set(told_anew.filter(rule=name)["passed"])
-    assert oracle.faults(gated) == []
-    assert verified(gated, gated.path) == []
+def test_every_mart_is_what_its_lake_counted_anew_gives(warehouse: Warehouse):
+    """The lake holds results of every kind, and of each rule some that break it."""
+    assert oracle.faults(warehouse) == []
+    assert verified(warehouse, warehouse.path) == []
 
 
-@pytest.mark.parametrize("name", FOUR)
-def test_a_broken_rule_that_the_warehouse_calls_kept_is_found(gated: Warehouse, tmp_path, name):
+FOUR = ("same_judge", "answers_complete", "chat_template", "no_contamination")
+# The results whose broken rules the warehouse calls kept, and those without a row of the rule.
+CALLED_KEPT = "and benchmark = 'bench' and dataset <> 'leak'"
+
+
+def test_what_was_changed_in_a_warehouse_is_found(warehouse: Warehouse, tmp_path, monkeypatch):
+    # The trace is compared in pieces; one of them has a result that there is not.
+    monkeypatch.setattr(marts, "_PIECE", 5_000)
     lines = harmed(
-        gated,
+        warehouse,
         tmp_path,
-        "update publication_gate set passed = true, reason = null "
-        f"where rule = '{name}' and not passed",
-    )
-    named = ("edited: publication_gate", f"rule {name}", "passed True; should be: passed False")
-    assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
-
-
-def test_a_result_is_not_ok_because_the_gate_has_no_row_of_the_rule(gated: Warehouse, tmp_path):
-    lines = harmed(
-        gated,
-        tmp_path,
+        *(
+            "update publication_gate set passed = true, reason = null "
+            f"where rule = '{name}' and not passed {CALLED_KEPT}"
+            for name in FOUR
+        ),
         "delete from publication_gate where rule = 'no_contamination' and dataset = 'leak'",
         "update win_rates_all set badge = 'ok', reason = null where dataset = 'leak'",
-    )
-    for named in (
-        ("missing: publication_gate", "rule no_contamination", "no row"),
-        ("edited: win_rates_all", "dataset leak", "badge 'ok'; should be: badge 'unfair'"),
-    ):
-        assert any(all(part in line for part in named) for line in lines), "\n".join(lines)
-
-
-def test_a_conflict_left_out_and_a_winner_changed_in_it_are_found(gated: Warehouse, tmp_path):
-    lines = harmed(
-        gated,
-        tmp_path,
         "delete from conflicting_verdicts where file_name = '0.jsonl'",
         "update conflicting_verdicts set winner = 'b' where file_name = '1.jsonl'",
-    )
-    assert len(lines) == 2
-    assert "missing: conflicting_verdicts, file f3, row 0" in lines[0]
-    assert "file_name 0.jsonl" in lines[0]
-    assert "winner 'b'; should be: winner 'a'" in lines[1]
-
-
-def test_the_trace_is_compared_in_pieces(gated: Warehouse, tmp_path, monkeypatch):
-    """Rows of every result are looked at, and those of a result that there is not."""
-    monkeypatch.setattr(marts, "_PIECE", 500)
-    assert verified(gated, gated.path) == []
-    lines = harmed(
-        gated,
-        tmp_path,
         "insert into single_outcomes select * replace ('it''s invented' as result_id) "
-        "from single_outcomes limit 1",
+        "from single_outcomes where status = 'ok' limit 1",
         "update interim.answers set texts = ['so'] where pool = 'good' and model = 'two'",
     )
-    assert any(line.startswith("unknown: verdict_trace, result_id it's") for line in lines)
-    assert any("verdict_trace" in line and "answer_b ['so']" in line for line in lines)
+    edited = ("edited: publication_gate", "passed True; should be: passed False")
+    for parts in (
+        *((*edited, f"rule {name}") for name in FOUR),
+        # A result is not ok because the gate has no row of the rule.
+        ("missing: publication_gate", "rule no_contamination", "no row"),
+        ("edited: win_rates_all", "dataset leak", "badge 'ok'; should be: badge 'unfair'"),
+        ("missing: conflicting_verdicts, file f3, row 0", "file_name 0.jsonl"),
+        ("conflicting_verdicts", "winner 'b'; should be: winner 'a'"),
+        ("unknown: verdict_trace, result_id it's",),
+        ("verdict_trace", "answer_b ['so']"),
+    ):
+        assert any(all(part in line for part in parts) for line in lines), "\n".join(lines)
+    assert sum("conflicting_verdicts" in line for line in lines) == 2

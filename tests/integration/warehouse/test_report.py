@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,11 +13,11 @@ from typer.testing import CliRunner
 
 from opencs_assets.cli.app import app
 from opencs_assets.evaluation.report import ReportQuery, render, shell_quoted, write_report
-from resources.warehouse import WarehouseError, query
-from tests.integration.warehouse.marts_by_hand import EMBEDDED, warehouse_of
+from resources.warehouse import Warehouse, WarehouseError, query
 
 EVIL = "<script>alert('x')</script> & \"it's\" `$HOME`"
-MODELS = ["opencs@llama2-7b", "random/of all", EVIL, "short@llama2-7b"]
+# One that the embedded model judged, and of the gate's lake three, two of which have a defect.
+DATASETS = ("embedded", "good", "half", "epochs_apart")
 VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "h1",
@@ -79,14 +80,37 @@ class Page(HTMLParser):
         return next((given["class"] for tag, given in self.open if tag == "td"), "")
 
 
-@pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return warehouse_of(tmp_path_factory.mktemp("report") / "w.duckdb", MODELS, embedded=True)
+def few_results(built: Path, path: Path) -> Path:
+    """A copy of a warehouse with the results of few datasets, of which one model's name is odd."""
+    shutil.copy(built, path)
+    with duckdb.connect(path) as connection:
+        columns = connection.execute(
+            "select table_name, column_name from duckdb_columns() join duckdb_tables() as tables "
+            "using (table_name, schema_name) where schema_name = 'main' and not tables.internal"
+        ).fetchall()
+        for table, column in columns:
+            if column == "dataset":
+                connection.execute(f"delete from {table} where dataset not in {DATASETS}")
+        for table, column in columns:
+            if column in ("model", "model_a", "model_b"):
+                changed = f"update {table} set {column} = ? where {column} = 'two'"
+                connection.execute(changed, [EVIL])
+        connection.execute("delete from judge_agreement where benchmark <> 'short'")
+        connection.execute(
+            "insert into rejected_imports by name select 'f' as file, 'gpt-4.jsonl' as file_name, "
+            "0 as row, 'unknown_question' as reason, 'no such question' as detail, '' as excerpt"
+        )
+    return path
 
 
 @pytest.fixture(scope="module")
-def html(warehouse: Path) -> str:
-    return render(warehouse)
+def results(warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return few_results(warehouse.path, tmp_path_factory.mktemp("report") / "w.duckdb")
+
+
+@pytest.fixture(scope="module")
+def html(results: Path) -> str:
+    return render(results)
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +133,11 @@ def test_every_link_leads_somewhere(page):
     assert {href[1:] for href, *_ in page.links} <= set(page.ids)
 
 
-def test_every_number_is_what_its_query_gives(page, warehouse):
+def test_every_number_is_what_its_query_gives(page, results):
     """The linked command, taken out of the page and run, gives the number as it is shown."""
     numbers = [each for each in page.links if each[1]]
     answers = {
-        anchor: query(warehouse, _unquoted(command)) for anchor, command in page.commands.items()
+        anchor: query(results, _unquoted(command)) for anchor, command in page.commands.items()
     }
     for href, column, text, _ in numbers:
         given = answers[href[1:]]
@@ -137,9 +161,9 @@ def test_names_are_text_and_never_markup(html, page):
     assert any(EVIL in text for kind, text in page.cells if kind.startswith("text"))
 
 
-def test_queries_with_odd_names_can_be_copied_into_a_shell(page, warehouse):
+def test_queries_with_odd_names_can_be_copied_into_a_shell(page, results):
     command = next(each for each in page.commands.values() if "alert" in each)
-    assert query(warehouse, _unquoted(command)).height
+    assert query(results, _unquoted(command)).height
 
 
 @pytest.mark.parametrize("sql", ["select 1", "select 'it''s'", 'select "a"', "select '$HOME `a`!'"])
@@ -153,15 +177,15 @@ def test_a_shell_reads_the_statement_as_it_is(sql):
 
 def test_what_is_not_published_is_named_with_its_reason(page):
     said = " ".join(page.text)
-    assert "80 of 160 judgments are there" in said
-    assert "15 epochs against 3" in said
+    assert "40 of 80 judgments are missing" in said
+    assert "which is more than 1 % apart" in said
     assert {kind for kind, _ in page.cells} >= {"badge incomplete", "badge unfair"}
     assert "unknown_question" in said
 
 
 def test_the_embedded_model_is_named_first(page):
     said = " ".join(page.text)
-    assert said.index(EMBEDDED) < said.index("Summary")
+    assert said.index("filled by the embedded model") < said.index("Summary")
 
 
 def test_a_warehouse_without_results_says_what_is_missing(tmp_path):
@@ -174,11 +198,13 @@ def test_a_warehouse_without_results_says_what_is_missing(tmp_path):
     assert "opencs materialize group:evaluation" in said
 
 
-def test_tables_without_rows_say_what_to_do(tmp_path):
-    path = warehouse_of(tmp_path / "w.duckdb", MODELS)
+def test_tables_without_rows_say_what_to_do(results, tmp_path):
+    path = Path(shutil.copy(results, tmp_path))
     with duckdb.connect(path) as connection:
-        for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall():
-            connection.execute(f'delete from "{name}"')
+        for (name,) in connection.execute(
+            "select table_name from duckdb_tables() where schema_name = 'main'"
+        ).fetchall():
+            connection.execute(f"delete from {name}")
     page = Page(render(path))
     said = " ".join(page.text)
     assert "opencs materialize pairwise_verdicts" in said
@@ -192,9 +218,9 @@ def test_a_home_without_warehouse_is_told_how_to_build_one(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_the_command_writes_the_file(tmp_path, monkeypatch):
+def test_the_command_writes_the_file(results, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENCS_HOME", str(tmp_path))
-    warehouse_of(tmp_path / "warehouse.duckdb", MODELS[:1])
+    shutil.copy(results, tmp_path / "warehouse.duckdb")
     written = tmp_path / "to" / "results.html"
     ran = CliRunner().invoke(app, ["report", "--out", str(written)])
     assert ran.exit_code == 0, ran.output

@@ -9,10 +9,7 @@ with calls as (
 
 usage as (
     select
-        stage,
-        role,
-        model,
-        dataset,
+        stage, role, model, dataset,
         count(*) filter (where not is_lost) as calls,
         sum(prompt_tokens)::bigint as prompt_tokens,
         case
@@ -39,17 +36,8 @@ usage as (
 )
 
 select
-    stage,
-    role,
-    model,
-    dataset,
-    calls,
-    prompt_tokens,
-    cached_tokens,
-    completion_tokens,
-    unusable,
-    batched,
-    cost_usd,
+    stage, role, model, dataset, calls, prompt_tokens, cached_tokens, completion_tokens, unusable,
+    batched, cost_usd,
     cost_usd / nullif(calls, 0) as cost_per_call,
     seconds,
     lost_calls,

@@ -1,15 +1,6 @@
 select
-    result_id,
-    scores.source,
-    scores.dataset,
-    scores.model,
-    scores.benchmark,
-    scores.judge,
-    scores.protocol,
-    scores.reading,
-    scores.prompt_version,
-    scores.sampling,
-    cells.category,
+    result_id, scores.source, scores.dataset, scores.model, scores.benchmark, scores.judge,
+    scores.protocol, scores.reading, scores.prompt_version, scores.sampling, cells.category,
     sum(cells.score_sum) filter (where cells.turn = 1)
     / nullif(sum(cells.scored) filter (where cells.turn = 1), 0) as turn_1,
     sum(cells.score_sum) filter (where cells.turn = 2)

@@ -31,23 +31,12 @@ met as (
 )
 
 select
-    boards.dataset,
-    boards.benchmark,
-    boards.judge,
-    boards.protocol,
-    boards.reading,
-    boards.prompt_version,
-    boards.sampling,
-    boards.source,
+    boards.dataset, boards.benchmark, boards.judge, boards.protocol, boards.reading,
+    boards.prompt_version, boards.sampling, boards.source,
     rank() over (
         partition by ratings.board, ratings.component order by ratings.rating desc
     ) as rank,
-    ratings.model,
-    ratings.rating,
-    ratings.ci_low,
-    ratings.ci_high,
-    met.matchups,
-    met.questions,
+    ratings.model, ratings.rating, ratings.ci_low, ratings.ci_high, met.matchups, met.questions,
     ratings.component,
     {{ filled_by_embedded(['boards.judge']) }} as filled_by_embedded,
     {{ embedded_note(['boards.judge']) }} as note

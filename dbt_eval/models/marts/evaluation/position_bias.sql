@@ -1,32 +1,18 @@
 -- All results count, those that may not be published too: this is about the judge, not the models.
 with counted as (
     select
-        results.source,
-        results.dataset,
-        results.benchmark,
-        results.judge,
-        results.protocol,
+        results.source, results.dataset, results.benchmark, results.judge, results.protocol,
         results.prompt_version,
         unnest([cells.category, 'all']) as category,
-        cells.orders_known,
-        cells.orders_disagree,
-        cells.compared,
-        cells.full_flips,
-        cells.toward_first,
-        cells.toward_second
+        cells.orders_known, cells.orders_disagree, cells.compared, cells.full_flips,
+        cells.toward_first, cells.toward_second
     from {{ ref('pair_cells') }} as cells
     inner join {{ ref('results') }} as results using (result_id)
 ),
 
 summed as (
     select
-        source,
-        dataset,
-        benchmark,
-        judge,
-        protocol,
-        prompt_version,
-        category,
+        source, dataset, benchmark, judge, protocol, prompt_version, category,
         sum(orders_known)::bigint as pairs,
         sum(orders_disagree)::bigint as orders_disagree,
         -- A file of merged outcomes does not say which way its orders disagreed.
@@ -39,15 +25,7 @@ summed as (
 )
 
 select
-    source,
-    dataset,
-    benchmark,
-    judge,
-    protocol,
-    prompt_version,
-    category,
-    pairs,
-    orders_disagree,
+    source, dataset, benchmark, judge, protocol, prompt_version, category, pairs, orders_disagree,
     {{ percent('orders_disagree', 'pairs') }} as orders_disagree_pct,
     full_flips,
     {{ percent('full_flips', 'pairs') }} as full_flips_pct,

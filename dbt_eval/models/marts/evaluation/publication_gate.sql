@@ -155,8 +155,16 @@ lacking as (
 -- Each call that is not judged, and each that is, of the results that are compared.
 pair_calls as (
     select
-        result_id, question_id, turn, unnest(['a', 'b']) as shown_first,
-        unnest([{{ is_judged('status_a_first') }}, {{ is_judged('status_b_first') }}]) as is_judged
+        result_id, question_id, turn,
+        -- Where a file holds one outcome of both orders, it is one judgment.
+        unnest(if(one_outcome, ['a'], ['a', 'b'])) as shown_first,
+        unnest(
+            if(
+                one_outcome,
+                [{{ is_judged('status_a_first') }}],
+                [{{ is_judged('status_a_first') }}, {{ is_judged('status_b_first') }}]
+            )
+        ) as is_judged
     from {{ ref('pair_outcomes') }}
     where
         result_id in (select result_id from lacking)
@@ -243,10 +251,7 @@ answered as (
 -- Turns of whose questions a model has too few answers.
 gaps as (
     select
-        models.source,
-        models.dataset,
-        models.benchmark,
-        models.model,
+        models.source, models.dataset, models.benchmark, models.model,
         sum(coalesce(answered.answers, 0))::bigint as answers,
         sum(asked.questions)::bigint as wanted,
         sum(greatest(asked.questions - coalesce(answered.answers, 0), 0))::bigint as missing,
@@ -297,11 +302,7 @@ trained as (
 
 budgets as (
     select
-        results.result_id,
-        results.source,
-        results.model_a,
-        results.model_b,
-        declared.parity,
+        results.result_id, results.source, results.model_a, results.model_b, declared.parity,
         coalesce(side_a.is_outside, false) as outside_a,
         coalesce(side_b.is_outside, false) as outside_b,
         case declared.parity
@@ -497,15 +498,8 @@ rules as (
 )
 
 select
-    results.result_id,
-    results.kind,
-    results.source,
-    results.dataset,
-    results.subject,
-    results.benchmark,
-    results.judge,
-    rules.rule,
-    rules.passed,
+    results.result_id, results.kind, results.source, results.dataset, results.subject,
+    results.benchmark, results.judge, rules.rule, rules.passed,
     case
         when rules.passed is distinct from true or rules.reason like 'declared:%' then rules.reason
     end as reason

@@ -37,20 +37,9 @@ judged as (
 )
 
 select
-    expected.result_id,
-    expected.source,
-    expected.dataset,
-    expected.model,
-    expected.benchmark,
-    expected.judge,
-    expected.protocol,
-    expected.reading,
-    expected.prompt_version,
-    expected.sampling,
-    expected.question_id,
-    expected.category,
-    expected.turn,
-    judged.score,
+    expected.result_id, expected.source, expected.dataset, expected.model, expected.benchmark,
+    expected.judge, expected.protocol, expected.reading, expected.prompt_version,
+    expected.sampling, expected.question_id, expected.category, expected.turn, judged.score,
     {{ judged_status("coalesce(judged.status, 'missing')") }} as status,
     judged.reply_id,
     judged.file,

@@ -6,12 +6,8 @@ with chosen as (
 )
 
 select
-    contaminated.dataset,
-    contaminated.sample_id,
-    sample.instruction,
-    contaminated.benchmark,
-    contaminated.question_id,
-    contaminated.turn,
+    contaminated.dataset, contaminated.sample_id, sample.instruction, contaminated.benchmark,
+    contaminated.question_id, contaminated.turn,
     question.turns[contaminated.turn + 1] as question,
     contaminated.match,
     contaminated.text,

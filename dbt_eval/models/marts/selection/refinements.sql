@@ -1,14 +1,8 @@
 select
     refined.dataset,
     refined.refined as selector,
-    refined.rank,
-    refined.sample_id,
-    refined.instruction_before,
-    refined.instruction,
-    refined.response_before,
-    refined.response,
-    refined.instruction_status,
-    refined.response_status,
+    refined.rank, refined.sample_id, refined.instruction_before, refined.instruction,
+    refined.response_before, refined.response, refined.instruction_status, refined.response_status,
     concat_ws(
         '; ',
         'response: ' || refined.response_detail,

@@ -23,10 +23,7 @@ with ranked as (
 )
 
 select
-    ranked.dataset,
-    ranked.selector,
-    ranked.rank,
-    ranked.sample_id,
+    ranked.dataset, ranked.selector, ranked.rank, ranked.sample_id,
     coalesce(ranked.row, outside.row) as row,
     coalesce(ranked.instruction, outside.instruction) as instruction,
     coalesce(ranked.response, outside.response) as response,
@@ -36,20 +33,11 @@ select
     ranked.score,
     ranked.low as score_low,
     ranked.high as score_high,
-    ranked.comparisons,
-    ranked.place,
-    ranked.places,
-    ranked.cut,
-    ranked.reason,
-    ranked.pinned,
+    ranked.comparisons, ranked.place, ranked.places, ranked.cut, ranked.reason, ranked.pinned,
     ranked.outside_dataset,
     length(coalesce(ranked.response, outside.response)) as response_chars,
-    ranked.tag_lineage,
-    ranked.clusters,
-    ranked.compared_with,
-    ranked.single_scores,
-    ranked.scorer_model,
-    ranked.tagger_model,
+    ranked.tag_lineage, ranked.clusters, ranked.compared_with, ranked.single_scores,
+    ranked.scorer_model, ranked.tagger_model,
     {{ filled_by_embedded(['ranked.scorer_model', 'ranked.tagger_model']) }} as filled_by_embedded,
     {{ embedded_note(['ranked.scorer_model', 'ranked.tagger_model']) }} as note
 from ranked

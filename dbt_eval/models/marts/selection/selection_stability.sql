@@ -6,14 +6,8 @@ with runs as (
 )
 
 select
-    stability.dataset,
-    stability.sample_id,
-    sample.row,
-    sample.instruction,
-    stability.chosen,
-    stability.times,
-    stability.runs,
-    stability.inclusion,
+    stability.dataset, stability.sample_id, sample.row, sample.instruction, stability.chosen,
+    stability.times, stability.runs, stability.inclusion,
     case
         when runs.unscored > 0.1
             then

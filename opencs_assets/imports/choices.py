@@ -31,6 +31,10 @@ class Choice:
     row: int | None
     reason: str
 
+    def fits(self, sha256: str, row: int) -> bool:
+        """Whether it prefers this row of a file."""
+        return sha256 == self.sha256 and self.row in (None, row)
+
 
 def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
     """The choices of a home, in the file's order.

@@ -68,12 +68,9 @@ class Questions:
         """
         if benchmark in self.benchmarks:
             return
-        known = DECLARED.get(benchmark)
-        remedy = (
-            f"run `opencs benchmarks fetch {benchmark}` and import again"
-            if known and known.file
-            else f"there are: {', '.join(sorted(self.benchmarks)) or 'none'}"
-        )
+        remedy = f"there are: {', '.join(sorted(self.benchmarks)) or 'none'}"
+        if (known := DECLARED.get(benchmark)) and known.file:
+            remedy = f"run `opencs benchmarks fetch {benchmark}` and import again"
         raise VerdictRowError("no_benchmark", f"the benchmark {benchmark!r} is not here; {remedy}")
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from opencs_assets.imports.errors import VerdictFileError
-from opencs_assets.imports.options import read_options
+from opencs_assets.imports.options import ImportOptions, read_options
 
 
 def one(found) -> dict:
@@ -327,8 +327,8 @@ def test_a_csv_by_a_mapping(desk, tmp_path):
     text = "q;who;first;second;best;seen\nSay 3.;gpt-4;x y;z/w;z/w;x y\n"
     mapping = tmp_path / "map.yaml"
     mapping.write_text("question: q\njudge: who\nmodel_a: first\nmodel_b: second\n")
-    said = read_options(mapping=mapping, columns=["winner=best", "shown_first = seen"])
-    row = one(desk.imported("t.csv", text, columns=said.columns))
+    options = read_options(ImportOptions(), mapping, ["winner=best", "shown_first = seen"])
+    row = one(desk.imported("t.csv", text, columns=options.columns))
     assert (row["model_a"], row["model_b"], row["winner"]) == ("x y", "z/w", "b")
     assert (row["shown_first"], row["benchmark"], row["turn"]) == ("a", "one", 1)
     assert row["question_id"] == "s3"
@@ -414,7 +414,7 @@ def test_a_multi_turn_question_needs_its_turn(desk, reasons):
         ({"columns": ["score="]}, "must be a column's name"),
         *[({name: " "}, "is blank") for name in ("benchmark", "model_a", "model_b", "judge")],
         ({"model_a": "m", "model_b": "m"}, "are both 'm'"),
-        ({"reversed_order": "sideways"}, "must be as-shown or swapped-back"),
+        ({"reversed": "sideways"}, "must be as-shown or swapped-back"),
         ({"mapping": "- score"}, "must map what a column holds"),
         ({"mapping": "score: ["}, "is no YAML or JSON"),
         ({"mapping": "score: 7"}, "must be a column's name, not 7"),
@@ -424,13 +424,14 @@ def test_options_that_mean_nothing(tmp_path, options, said):
     if "mapping" in options:
         (tmp_path / "mapping.yaml").write_text(options["mapping"])
         options = {"mapping": tmp_path / "mapping.yaml"}
+    rest = {name: options.pop(name) for name in ("mapping", "columns") if name in options}
     with pytest.raises(VerdictFileError, match=said):
-        read_options(**options)
+        read_options(ImportOptions(**options), **rest)
 
 
 def test_columns_of_a_call_go_before_those_of_its_mapping(tmp_path):
     (tmp_path / "mapping.yaml").write_text("score: a\nmodel: m\n")
-    options = read_options(mapping=tmp_path / "mapping.yaml", columns=["score = b=c"])
+    options = read_options(ImportOptions(), tmp_path / "mapping.yaml", ["score = b=c"])
     assert options.columns == {"score": "b=c", "model": "m"}
 
 

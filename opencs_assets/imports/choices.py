@@ -58,8 +58,9 @@ def add_choice(home: Path, choice: Choice) -> None:
     """
     path = home / NAME
     with versions.writing(home, VerdictFileError):
-        text = path.read_text(encoding="utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
-        if text and not text.endswith("\n"):
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        text = text or ",".join(COLUMNS)
+        if not text.endswith("\n"):
             text += "\n"
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(

@@ -137,12 +137,3 @@ def test_two_copies_of_one_file_that_differ_in_41_ratings(published_desk, judgme
         ("conflict", 41),
         ("used", 119),
     ]
-
-
-def test_a_home_without_mt_bench_says_how_to_get_it(desk, judgments):
-    desk.take(sorted((judgments / "mt_bench_single").glob("*.jsonl"))[0])
-    found = desk.read()
-    assert found.verdicts.is_empty()
-    assert set(found.rejected["reason"]) == {"no_benchmark"}
-    assert found.rejected.height == 160
-    assert "opencs benchmarks fetch mt_bench" in found.rejected["detail"][0]

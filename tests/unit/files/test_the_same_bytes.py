@@ -226,14 +226,59 @@ def test_parquet_is_read_where_a_user_names_its_columns_and_refused_by_its_name_
             read(path)
 
 
+def raw_rows(data, **accepted):
+    """The rows of some bytes, for a user without columns of its own."""
+    file = io.BufferedReader(io.BytesIO(data))
+    return list(rows_of(file, "file", AcceptedFiles(DatasetError, **accepted)).rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        # Of several lists, the rows are the only one of objects.
+        (b'{"none": [], "n": [1], "data": [{"a": 1}]}', [(0, None, None)]),
+        (b'{"n": [1], "m": [2]}', None),
+        (b'{"data": []}', []),
+        (b'{"a": 1}', [(0, 1, None)]),
+        (
+            b'[{"a": "\\ud83d"}, {"a": "\\ud83d\\ude00"}]',
+            [(0, None, "bad_encoding"), (1, None, None)],
+        ),
+        (
+            b'[{"a": "\\udc00"}, 7,\n{"a": 1},\n{"a',
+            [
+                (0, None, "bad_encoding"),
+                (1, None, "not_an_object"),
+                (2, None, None),
+                (3, 3, "broken_json"),
+            ],
+        ),
+        (b'{"x": {"y": [{}]}, "data": [{"a": 1} {', [(0, None, None), (1, 1, "broken_json")]),
+        # A broken row with a list of its own is no list of rows.
+        (b'{"turns": [{"a": 1}, {', None),
+        (b'{"a": 1}\n\n[1]\n{', [(0, 1, None), (1, 3, "not_an_object"), (2, 4, "broken_json")]),
+        (b'oops\n{"a": 1}\n{"a": 2}\n', [(0, 1, "broken_json"), (1, 2, None), (2, 3, None)]),
+        (b'a,b\n1,2\n"x\n\ny",3\n4\n', [(0, 2, None), (1, 3, None), (2, 6, "broken_csv")]),
+        (b"a;b,c\n1;2\n", [(0, 2, None)]),
+        (b"a\rb\n", None),
+        (b"a,a\n1,2\n", None),
+        (b'a,b\n1,2,""\n1,2,3\n', [(0, 2, None), (1, 3, "broken_csv")]),
+    ],
+)
+def test_rows_with_their_places_and_problems(data, rows):
+    if rows is None:
+        with pytest.raises(DatasetError, match="file"):
+            raw_rows(data, markers=["turns"])
+    else:
+        assert [
+            (raw.row, raw.line, raw.problem and raw.problem.reason)
+            for raw in raw_rows(data, markers=["turns"])
+        ] == rows
+
+
 def test_a_gzip_that_unpacks_to_more_than_is_allowed_is_refused():
     lines = as_jsonl([{"a": "b"}] * 100)
-
-    def rows(most):
-        file = io.BufferedReader(io.BytesIO(gzip.compress(lines)))
-        return list(rows_of(file, "a.gz", AcceptedFiles(DatasetError, most_unpacked=most)).rows)
-
-    assert len(rows(len(lines))) == 100
+    assert len(raw_rows(gzip.compress(lines), most_unpacked=len(lines))) == 100
     with pytest.raises(DatasetError, match="unpacks to too many bytes"):
-        rows(len(lines) - 1)
+        raw_rows(gzip.compress(lines), most_unpacked=len(lines) - 1)
     assert ACCEPTED.most_unpacked == 2 << 30

@@ -143,9 +143,7 @@ def test_a_choice_is_added_to_a_file_as_it_stands(tmp_path, text):
 
 def test_a_file_is_meant_by_the_beginning_of_its_hash_in_any_case(tmp_path):
     (tmp_path / NAME).write_text(f"{HEADER}\n ABCDEF012 , 3 , why \nabcdef01,,\n")
-    with pytest.raises(
-        VerdictFileError, match=r"line 3: 'abcdef01' fits 2 .*give more"
-    ):
+    with pytest.raises(VerdictFileError, match=r"line 3: 'abcdef01' fits 2 .*give more"):
         read_choices(tmp_path, FILES)
     assert read_choices(tmp_path, FILES[:1])[0] == Choice(FILES[0].sha256, 3, "why")
 

@@ -60,10 +60,12 @@ def test_a_text_of_several_benchmarks_is_of_the_one_that_asks_most_of_the_file()
 
 
 def test_a_text_that_a_benchmark_asks_twice_goes_by_id_or_else_in_order():
-    known = questions(("a", "20", "Why?"), ("a", "27", "Why?"), ("b", "1", "How?"))
+    known = questions(
+        ("a", "20", "Why?"), ("a", "27", "Why?"), ("a", "30", "Why?"), ("b", "1", "How?")
+    )
     row = {"text": "Why?"}
-    assert [name for _, name in asked([row] * 3, known)] == ["20", "27", "27"]
-    assert [name for _, name in asked([row | {"idx": 27}, row], known)] == ["27", "27"]
+    assert [name for _, name in asked([row] * 4, known)] == ["20", "27", "30", "30"]
+    assert [name for _, name in asked([row | {"idx": 30}, row], known)] == ["30", "27"]
     assert [name for _, name in asked([row | {"id": 5}, {"text": "How?"}], known)] == ["20", "1"]
 
 
@@ -95,6 +97,8 @@ def test_an_id_is_looked_up_as_it_stands_before_it_is_read_as_a_number():
     known = questions(("a", "1", "Why?"), ("a", "2.0", "How?"))
     assert known.of("a", 1.0).turns == ("Why?",)
     assert known.of("a", "2.0").turns == ("How?",)
+    with pytest.raises(VerdictRowError, match="a has no question '1ab'"):
+        known.of("a", "1ab")
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def raw_rows(data, **accepted):
         (b'{"a": 1}\n\n[1]\n{', [(0, 1, None), (1, 3, "not_an_object"), (2, 4, "broken_json")]),
         (b'oops\n{"a": 1}\n{"a": 2}\n', [(0, 1, "broken_json"), (1, 2, None), (2, 3, None)]),
         (b'a,b\n1,2\n"x\n\ny",3\n4\n', [(0, 2, None), (1, 3, None), (2, 6, "broken_csv")]),
-        (b"a;b,c\n1;2\n", [(0, 2, None)]),
+        (b"a;b;c,d\n1;2;3\n", [(0, 2, None)]),
         (b"a\rb\n", None),
         (b"a,a\n1,2\n", None),
         (b'a,b\n1,2,""\n1,2,3\n', [(0, 2, None), (1, 3, "broken_csv")]),
@@ -274,6 +274,11 @@ def test_rows_with_their_places_and_problems(data, rows):
             (raw.row, raw.line, raw.problem and raw.problem.reason)
             for raw in raw_rows(data, markers=["turns"])
         ] == rows
+
+
+def test_columns_that_are_read_are_known_in_any_writing():
+    (row,) = raw_rows(b' a , B ,C\n1,2,""\n', markers=["b"], columns=["a", "b"])
+    assert row.value == {"a": "1", "b": "2", "C": ""}
 
 
 def test_a_gzip_that_unpacks_to_more_than_is_allowed_is_refused():

@@ -76,19 +76,6 @@ def test_a_jsonl_file_of_one_row(tmp_path):
     assert (dataset.container, dataset.rows) == ("jsonl", 1)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b'{"prompt": "a", "completion": "\\ud83d"}\n{"prompt": "a", "completion": "b"}\n',
-        b'[{"prompt": "\\ud83d", "completion": 1}, {"prompt": "a", "completion": "b"}]',
-    ],
-)
-def test_half_a_surrogate_pair_is_rejected(tmp_path, data):
-    rejected = read(tmp_path, data).rejected
-    assert rejected.select("row", "reason").rows() == [(0, "bad_encoding")]
-    assert rejected["excerpt"][0].startswith('{"prompt"')
-
-
 def test_csv_and_parquet_columns_with_conversations(tmp_path):
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     csv_file = read(tmp_path, as_csv([{"id": 1, "messages": json.dumps(messages)}]))
@@ -122,12 +109,6 @@ def test_broken_jsonl_lines_are_named_and_the_rest_is_kept(tmp_path):
         assert dataset.rejected["excerpt"][0] == '{"instruction": "cut'
 
 
-def test_jsonl_whose_first_line_is_broken(tmp_path):
-    dataset = read(tmp_path, b"oops\n" + as_jsonl(ALPACA), "data.jsonl")
-    assert dataset.rejected["line"].to_list() == [1]
-    assert dataset.samples.height == 3
-
-
 def test_unicode_line_separators_do_not_end_a_jsonl_line(tmp_path):
     rows = [{"instruction": "a\u2028b\x85c", "output": "1"}, {"instruction": "d", "output": "2"}]
     assert read(tmp_path, as_jsonl(rows)).samples["instruction"][0] == "a\u2028b\x85c"
@@ -144,16 +125,6 @@ def test_bytes_that_are_no_utf8_cost_their_line_only(tmp_path):
     dataset = read(tmp_path, csv_data, "data.csv")
     assert dataset.samples["instruction"].to_list() == ["a", "d"]
     assert dataset.rejected.select("row", "line", "reason").rows() == [(1, 3, "bad_encoding")]
-
-
-def test_csv_lines_are_counted_over_line_breaks_in_fields(tmp_path):
-    data = b'prompt,completion\n"a\n\nb",c\n\nd,\ne,f,surplus\ng,h,\n'
-    dataset = read(tmp_path, data)
-    assert dataset.samples["instruction"].to_list() == ["a\n\nb", "g"]
-    assert dataset.rejected.select("row", "line", "reason").rows() == [
-        (1, 6, "no_response"),
-        (2, 7, "broken_csv"),
-    ]
 
 
 def test_csv_field_over_the_csv_modules_own_limit(tmp_path):
@@ -175,23 +146,6 @@ def test_limit_reads_the_first_rows(tmp_path, write, limit):
     assert (dataset.rows, dataset.samples["row"].to_list()) == (limit, list(range(limit)))
     with pytest.raises(ValueError, match="at least 1"):
         read(tmp_path, write(ALPACA), limit=0)
-
-
-def test_a_json_document_that_was_cut_gives_the_rows_before(tmp_path):
-    for data in (
-        as_json(ALPACA)[:-4],
-        json.dumps({"v": {"x": [{}]}, "data": ALPACA})[:-4].encode(),
-    ):
-        dataset = read(tmp_path, data)
-        assert dataset.samples["row"].to_list() == [0, 1]
-        assert dataset.rejected.select("row", "reason").rows() == [(2, "broken_json")]
-        assert "the file breaks here" in dataset.rejected["detail"][0]
-
-
-def test_a_sample_with_a_list_of_its_own_is_no_list_of_rows_where_it_was_cut(tmp_path):
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    with pytest.raises(DatasetError, match="broken JSON at line 1"):
-        read(tmp_path, json.dumps({"messages": turns}).encode()[:-2])
 
 
 def test_a_header_that_names_a_column_twice_is_refused_where_it_is_read(tmp_path):

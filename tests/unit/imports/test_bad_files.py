@@ -158,22 +158,6 @@ def test_broken_rows_in_the_middle_keep_the_numbers_of_the_others(two, score_row
     assert found.verdicts["row"].to_list() == [2, 4]
 
 
-def test_bytes_and_characters_that_are_no_unicode(desk, score_row, reasons):
-    good = json.dumps(score_row(3)).encode()
-    latin = json.dumps(score_row(1, model="caf\u00e9"), ensure_ascii=False).encode("latin-1")
-    half = json.dumps(score_row(2, model="\ud83d")).encode()
-    found = desk.imported("a.jsonl", b"\n".join([latin, half, good]), benchmark="two")
-    assert reasons(found) == [(0, "bad_encoding"), (1, "bad_encoding")]
-    assert found.verdicts["row"].to_list() == [2]
-
-
-def test_an_array_of_one_line_and_rows_among_other_keys(desk, score_row):
-    rows = [score_row(number) for number in (1, 2)]
-    assert desk.imported("a.json", json.dumps(rows), benchmark="two").verdicts.height == 2
-    wrapped = {"Meta_Info": {"n": [1]}, "data": [score_row(3)]}
-    assert desk.imported("b.json", json.dumps(wrapped), benchmark="two").verdicts.height == 3
-
-
 def test_a_file_that_is_not_what_its_name_says(desk):
     file = desk.write("judgments.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(50))
     with pytest.raises(NotUnderstoodError, match=f"{file}.*not what its name says.*a PNG image"):

@@ -159,6 +159,14 @@ def test_mt_bench_without_its_references_is_refused(published, tmp_path):
     shutil.copy(published / "benchmarks/mt_bench/question.jsonl", tmp_path / "benchmarks/mt_bench")
     with pytest.raises(BenchmarkError, match="has no reference answers"):
         read_benchmarks(tmp_path, {})
+    references = tmp_path / "benchmarks" / "mt_bench" / "reference_answer"
+    references.mkdir()
+    (references / "a.jsonl").write_text("{}")
+    with pytest.raises(BenchmarkError, match="not the published mt_bench"):
+        read_benchmarks(tmp_path, {})
+    (references / "b.jsonl").write_text("{}")
+    with pytest.raises(BenchmarkError, match="has 2 files of reference answers"):
+        read_benchmarks(tmp_path, {})
 
 
 def test_a_benchmark_that_is_there_twice_is_refused(published, tmp_path):
@@ -189,6 +197,9 @@ def test_a_benchmark_that_is_there_twice_is_refused(published, tmp_path):
         ),
         ({"conversations": [{"role": "user", "content": "Why?"}]}, ["Why?"]),
         ({"turns": ["Why?", "And?"], "prompt": "x"}, ["Why?", "And?"]),
+        # These only look like the printed form of a list of texts.
+        ({"prompt": "['a', 1]"}, ["['a', 1]"]),
+        ({"prompt": "['a' or [b]"}, ["['a' or [b]"]),
     ],
 )
 def test_every_form_of_the_users_own_is_read(write, line, turns):
@@ -246,6 +257,7 @@ def test_null_reference_and_byte_order_mark_and_blank_lines(write):
     ("lines", "says"),
     [
         ([], "is empty"),
+        (["prompt", "Why?"], "is neither JSON nor JSONL"),
         (["[]"], "has no question"),
         (["{"], "broken JSON at line 1"),
         ([{"turns": ["a"]}, "{"], "line 2, column 2: Expecting property name"),
@@ -292,6 +304,8 @@ def test_a_benchmark_that_is_not_there_says_where_it_belongs(tmp_path):
         match=r"matchups\.x names the benchmark 'mt_bench'.*benchmarks fetch mt_bench.*smoke",
     ):
         read_benchmarks(tmp_path, {"matchups.x": "mt_bench"})
+    with pytest.raises(BenchmarkError, match=r"put its questions into .*/benchmarks/mine\.jsonl"):
+        read_benchmarks(tmp_path, {"matchups.x": "mine"})
 
 
 def test_a_benchmarks_name_is_checked(write, tmp_path):

@@ -81,7 +81,7 @@ def test_a_pair_in_the_other_order_of_names_is_the_same_judgment(desk, states):
 
 
 def test_each_vote_of_a_person_is_its_own_and_the_same_in_another_file_and_order(desk, states):
-    votes = [vote(), vote(winner="model_b"), vote("expert_2"), vote()]
+    votes = [vote(), vote(), vote("expert_2"), vote(winner="model_b")]
     assert states(desk.imported("v.jsonl", votes, benchmark="two")) == ["used"] * 4
     found = desk.imported("w.jsonl", votes[::-1], benchmark="two")
     assert states(found) == ["used"] * 4 + ["duplicate"] * 4

@@ -264,8 +264,12 @@ def test_scores_that_could_not_be_parsed(desk):
 @pytest.mark.parametrize("missing", ["model_a", "model_b", "judge"])
 def test_reviews_need_to_be_told_who_they_are_about(desk, missing):
     options = {name: value for name, value in PAIR.items() if name != missing}
+    file = desk.write("r.json", json.dumps([review()]))
     with pytest.raises(VerdictFileError, match=f"--{missing}".replace("_", "-")):
-        desk.imported("r.json", json.dumps([review()]), **options)
+        desk.take(file, **options)
+    desk.take(file, **PAIR)
+    # They hold until others are named.
+    assert desk.take(file).state == "unchanged"
 
 
 @pytest.mark.parametrize(

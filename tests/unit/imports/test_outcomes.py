@@ -17,10 +17,11 @@ def lake(desk, score_row):
             score_row(1, score=7),
             score_row(2, score=9),
             *[score_row(n) for n in (98, 99)],
+            score_row(3, score=11),
         ],
         "c.jsonl": [
             {"question_id": number, "model_id": "m", "choices": [{"turns": [text]}]}
-            for number, text in ((1, "2"), (2, "3"), (2, "4"))
+            for number, text in ((99, "5"), (1, "2"), (2, "3"), (2, "4"))
         ],
     }
     for name, lines in rows.items():
@@ -40,12 +41,17 @@ def test_each_file_is_told_with_its_rows_by_state_and_reason(desk, lake, score_r
     names = ("file", "used", "duplicate", "conflict", "overruled", "answers", "rejected", "reasons")
     assert [tuple(row[name] for name in names) for row in outcomes(lake, kept)] == [
         ("a.jsonl", 2, 0, 1, 0, 0, 0, ""),
-        ("b.jsonl", 0, 1, 1, 0, 0, 2, "unknown_question 2"),
-        ("c.jsonl", 0, 0, 0, 0, 1, 2, "conflicting_answer 2"),
+        ("b.jsonl", 0, 1, 1, 0, 0, 3, "score_out_of_range 1, unknown_question 2"),
+        ("c.jsonl", 0, 0, 0, 0, 1, 3, "conflicting_answer 2, unknown_question 1"),
     ]
-    first, second = sorted(first_details(lake, kept))
+    assert [row["sha256"] for row in outcomes(lake, kept)] == [file.sha256[:8] for file in kept]
+    first, second, third, fourth = sorted(first_details(lake, kept))
     assert first == "b.jsonl, row 2: two has no question '98' (unknown_question, and 1 more)"
-    assert second.startswith("c.jsonl, row 1: m's answers to question 2 of two differ")
+    assert second.startswith("b.jsonl, row 4: `score` is 11")
+    assert third == "c.jsonl, row 0: two has no question '99' (unknown_question)"
+    assert fourth.startswith("c.jsonl, row 2: m's answers to question 2 of two differ")
+    places = desk.read().rejected.select("file", "row").rows()
+    assert places == sorted(places)
     assert first_details(lake, kept[:1]) == []
 
 
@@ -67,8 +73,11 @@ def test_notes_say_what_changed_and_which_options_mean_nothing(desk, score_row):
 
 
 def test_a_file_or_a_row_is_preferred_where_something_is_in_conflict(desk, lake):
-    for name, row in (("a.jsonl", 1), ("b.jsonl", None), ("c.jsonl", 2)):
+    for name, row in (("a.jsonl", 1), ("b.jsonl", None), ("c.jsonl", None)):
         assert prefer(desk.home, lake, name, row, "better").name == name
+    # A file that contradicts itself settles nothing until a row is named.
+    assert desk.read().conflicting_answers == 1
+    prefer(desk.home, lake, "c.jsonl", 3, "")
     for name, row in (("a.jsonl", 0), ("b.jsonl", 2), ("c.jsonl", 0)):
         with pytest.raises(VerdictFileError, match=f"nothing of row {row} of {name}"):
             prefer(desk.home, lake, name, row, "")

@@ -123,6 +123,7 @@ ANSWER = {"question_id": 1, "model_id": "m", "choices": [{"turns": ["2"]}]}
         (VOTE | {"turn": 0}, "unknown_turn"),
         *[(VOTE | {"winner": winner}, "bad_winner") for winner in ("model_c", None, ["a"], {})],
         *[(PAIR | {f"g{order}_winner": "model_3"}, "bad_winner") for order in (1, 2)],
+        (PAIR | {"g1_winner": ["tie"]}, "bad_winner"),
         *[(PAIR | {f"g{order}_user_prompt": "Cuánto?"}, "other_question") for order in (1, 2)],
         *[
             (ANSWER | {"choices": [{"turns": turns}]}, "no_answer")

@@ -228,9 +228,9 @@ def test_a_row_that_tells_itself_is_believed_more_than_the_option(desk):
 def test_rows_that_tell_different_orders_tell_nothing_for_the_others(desk):
     both = [review(), review(2, reverse="[9.0, 7.0]")]
     equal = review(3, reverse="[7.0, 7.0]", said_reverse="Both are fine.")
-    found = desk.imported("r.json", json.dumps([*both, equal]), **PAIR)
-    assert found.verdicts.filter(shown_first="b")["score_a"].to_list() == [9, 9, 7]
-    rows = json.dumps([*both, review(3, said_reverse="Both are fine.")])
+    found = desk.imported("r.json", json.dumps([equal, *both]), **PAIR)
+    assert found.verdicts.filter(shown_first="b")["score_a"].to_list() == [7, 9, 9]
+    rows = json.dumps([equal, *both, review(4, said_reverse="Both are fine.")])
     with pytest.raises(VerdictFileError, match="--reversed as-shown"):
         desk.imported("s.json", rows, **PAIR)
 

@@ -65,16 +65,11 @@ def fetch(
     source: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[FetchedFile]:
-    """Bring benchmarks' files into the home; files that are there already are left alone.
+    """Bring benchmarks' files into the home, and yield each as soon as it is there.
 
-    Args:
-        home: The home.
-        names: The benchmarks; where it is empty, all that can be fetched.
-        source: A folder that holds the files, or the URL of one; unset: their public sources.
-        say: Takes one line for a person before each wait.
-
-    Yields:
-        Each file, as soon as it is there.
+    Files that are there already are left alone. Without names, all benchmarks are fetched;
+    ``source`` is a folder that holds the files, or the URL of one, in place of their public
+    sources; ``say`` takes one line for a person before each wait.
 
     Raises:
         BenchmarkError: A name is unknown, a file can't be fetched or has another hash, or the

@@ -101,11 +101,9 @@ def find_benchmarks(home: Path) -> dict[str, BenchmarkFiles]:
 
 
 def read_benchmarks(home: Path, required: Mapping[str, str]) -> pl.DataFrame:
-    """All questions, in the schema of ``benchmark_questions``.
+    """All questions of a home, in the schema of ``benchmark_questions``.
 
-    Args:
-        home: The home.
-        required: Who names which benchmark, such as ``{"matchups.a_vs_b": "smoke"}``.
+    ``required`` says who names which benchmark, such as ``{"matchups.a_vs_b": "smoke"}``.
 
     Raises:
         BenchmarkError: A required benchmark is not there, or a file is not usable.
@@ -245,9 +243,9 @@ def _turns(fields: Row, form: str, where: str) -> list[str]:
     if form == "conversations" and not isinstance(value, str):
         return _conversation(value, where)
     text = _text(value, form, where)
-    if form in ("instruction", "Instruction"):
-        context = _context(fields, where)
-        text = f"{text.strip()}\n\n{context.strip()}" if context.strip() else text
+    if form in ("instruction", "Instruction") and (more := input_of(fields)) is not None:
+        context = _text(more, "input", where).strip()
+        text = f"{text.strip()}\n\n{context}" if context else text
     return [text]
 
 
@@ -271,13 +269,12 @@ def _conversation(value: Any, where: str) -> list[str]:
     return turns
 
 
-def _context(fields: Row, where: str) -> str:
+def input_of(fields: Mapping[str, Any]) -> Any:
     """The ``input`` of an instruction, which Self-Instruct keeps in its first instance."""
-    value = fields.get("input")
-    instances = fields.get("instances")
+    value, instances = fields.get("input"), fields.get("instances")
     if value is None and isinstance(instances, list) and instances:
         value = instances[0].get("input") if isinstance(instances[0], dict) else None
-    return "" if value is None else _text(value, "input", where)
+    return value
 
 
 def _references(fields: Row, turns: Sequence[str], where: str) -> list[str]:

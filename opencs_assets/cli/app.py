@@ -9,10 +9,7 @@ import warnings
 import typer
 
 from opencs_assets.cli import data, planning, replies, results, running, verdicts
-from opencs_assets.cli.common import (
-    err,
-    fail,
-)
+from opencs_assets.cli.common import err, fail
 from resources.errors import OpenCSError
 
 app = typer.Typer(

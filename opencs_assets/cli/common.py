@@ -56,6 +56,14 @@ def print_rows(
         out.print(f"{title}: none")
 
 
+def print_outcome(outcome: dict[str, Any], line: str, as_json: bool, **options: Any) -> None:
+    """Print what a command came to: as JSON, or as a line for a person."""
+    if as_json:
+        print(json.dumps(outcome, **options))
+    else:
+        say(line)
+
+
 def fail(message: str, code: int = 1) -> int:
     """Print an error; returns the exit code that goes with it."""
     err.print(f"error: {message}", style="red", highlight=False, markup=False)

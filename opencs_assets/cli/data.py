@@ -1,6 +1,5 @@
 """Commands about what comes in: datasets, benchmarks, the embedded models."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,8 @@ from opencs_assets.cli.common import (
     WHOLE,
     JsonOption,
     note,
-    out,
     prepared_settings,
+    print_outcome,
     print_rows,
 )
 from opencs_assets.datasets import catalog
@@ -33,11 +32,10 @@ def add(
 ) -> None:
     """Add a file as a dataset, or as a new version of one; starts no run."""
     source = add_dataset(file, name)
-    if as_json:
-        print(json.dumps({"name": source.name, "sha256": source.sha256, "bytes": source.bytes}))
-    else:
-        state = "new version" if source.is_new_version else "unchanged"
-        out.print(f"{source.name}: {source.bytes:,} bytes of {source.original} ({state})")
+    outcome = {"name": source.name, "sha256": source.sha256, "bytes": source.bytes}
+    state = "new version" if source.is_new_version else "unchanged"
+    line = f"{source.name}: {source.bytes:,} bytes of {source.original} ({state})"
+    print_outcome(outcome, line, as_json)
 
 
 @app.command(rich_help_panel="Data")
@@ -68,7 +66,7 @@ def estimate(
     from resources.llm.resource import LLMResource
 
     settings = prepared_settings()
-    source = known_source(settings.home, dataset)
+    source = catalog.current_source(settings.home, dataset)
     costs = estimate_dataset(
         read_dataset(source.path, limit=limit).samples,
         settings,
@@ -128,12 +126,6 @@ def fetch_benchmarks(
         for file in fetch(prepared_settings().home, names or [], source=source, say=note)
     ]
     print_rows("Benchmarks", rows, as_json, cut=WHOLE)
-
-
-def known_source(home: Path, dataset: str) -> catalog.Source:
-    """The current file of a dataset that has been added."""
-    catalog.check_name(dataset)
-    return catalog.current_source(home, dataset)
 
 
 def add_dataset(file: Path, name: str | None) -> catalog.Source:

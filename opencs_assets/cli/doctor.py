@@ -27,19 +27,8 @@ from resources.settings import FurtherEndpoint, Role, Settings
 
 State = Literal["ok", "warning", "problem"]
 PACKAGES = (
-    "dagster",
-    "dbt-core",
-    "dbt-duckdb",
-    "deepspeed",
-    "duckdb",
-    "faiss-cpu",
-    "openai",
-    "polars",
-    "sentence-transformers",
-    "torch",
-    "transformers",
-    "trl",
-    "xllamacpp",
+    *("dagster", "dbt-core", "dbt-duckdb", "deepspeed", "duckdb", "faiss-cpu", "openai", "polars"),
+    *("sentence-transformers", "torch", "transformers", "trl", "xllamacpp"),
 )
 LOW_DISK_GB = 5
 PROBE_TIMEOUT_S = 5.0
@@ -62,8 +51,21 @@ class Diagnosis:
     detail: str
 
 
+def _ok(what: str, detail: str) -> Diagnosis:
+    return Diagnosis(what, "ok", detail)
+
+
+def _warning(what: str, detail: str) -> Diagnosis:
+    return Diagnosis(what, "warning", detail)
+
+
+def _problem(what: str, detail: str) -> Diagnosis:
+    return Diagnosis(what, "problem", detail)
+
+
 def examine(settings: Settings, *, probe: bool = False) -> list[Diagnosis]:
     """Look at everything that a run needs; paid calls are made only to ``probe`` the endpoints."""
+    landing = settings.home / "landing"
     return [
         *_versions(),
         _disk(settings),
@@ -74,16 +76,12 @@ def examine(settings: Settings, *, probe: bool = False) -> list[Diagnosis]:
         _prices(settings),
         *_roles(settings, probe),
         _launcher(settings),
-        Diagnosis(
-            "landing.on_new_data",
-            "ok",
-            f"{settings.on_new_data} (a new file in {settings.home / 'landing'})",
-        ),
+        _ok("landing.on_new_data", f"{settings.on_new_data} (a new file in {landing})"),
     ]
 
 
 def _versions() -> Iterator[Diagnosis]:
-    yield Diagnosis("python", "ok", f"{platform.python_version()} on {platform.machine()}")
+    yield _ok("python", f"{platform.python_version()} on {platform.machine()}")
     for package in PACKAGES:
         try:
             yield Diagnosis(package, "ok", version(package))
@@ -95,8 +93,8 @@ def _disk(settings: Settings) -> Diagnosis:
     free = shutil.disk_usage(settings.home).free / 1e9
     detail = f"{free:.0f} GB free at {settings.home}"
     if free < LOW_DISK_GB:
-        return Diagnosis("disk", "warning", f"{detail}; a checkpoint of a 135M model takes 0.6 GB")
-    return Diagnosis("disk", "ok", detail)
+        return _warning("disk", f"{detail}; a checkpoint of a 135M model takes 0.6 GB")
+    return _ok("disk", detail)
 
 
 def _gpu() -> Diagnosis:
@@ -104,10 +102,8 @@ def _gpu() -> Diagnosis:
 
     if torch.cuda.is_available():
         names = map(torch.cuda.get_device_name, range(torch.cuda.device_count()))
-        return Diagnosis("gpu", "ok", ", ".join(names))
-    return Diagnosis(
-        "gpu", "ok", f"none; models train on {os.cpu_count()} CPU cores (small models only)"
-    )
+        return _ok("gpu", ", ".join(names))
+    return _ok("gpu", f"none; models train on {os.cpu_count()} CPU cores (small models only)")
 
 
 def _launcher(settings: Settings) -> Diagnosis:
@@ -117,8 +113,8 @@ def _launcher(settings: Settings) -> Diagnosis:
     try:
         place = launcher_of(settings, quiet, patience_s=PROBE_TIMEOUT_S).look()
     except LauncherError as error:
-        return Diagnosis("launcher", "problem", f"{kind}: {error}")
-    return Diagnosis("launcher", "ok", f"{kind}; {place}")
+        return _problem("launcher", f"{kind}: {error}")
+    return _ok("launcher", f"{kind}; {place}")
 
 
 def _models(settings: Settings) -> Iterator[Diagnosis]:
@@ -127,11 +123,9 @@ def _models(settings: Settings) -> Iterator[Diagnosis]:
     for name in (ORIGINAL, SERVED, BASE):
         path = settings.models / name
         if path.exists():
-            yield Diagnosis(f"model {name}", "ok", str(path))
+            yield _ok(f"model {name}", str(path))
         else:
-            yield Diagnosis(
-                f"model {name}", "warning", "not there yet; made on first use, or by `make models`"
-            )
+            yield _warning(f"model {name}", "not there yet; made on first use, or by `make models`")
 
 
 def _replies(settings: Settings) -> Iterator[Diagnosis]:
@@ -144,11 +138,10 @@ def _replies(settings: Settings) -> Iterator[Diagnosis]:
             lost = store.lost_usd(since=month_start())
             name = store.database.name
     except LLMError as error:
-        yield Diagnosis("reply store", "problem", str(error))
+        yield _problem("reply store", str(error))
         return
-    yield Diagnosis(
+    yield _ok(
         "reply store",
-        "ok",
         f"{size.replies:,} replies, {size.bytes / 1e6:,.1f} MB, version {VERSION}, at {name}",
     )
     yield _budget(settings, spent, lost)
@@ -170,9 +163,9 @@ def _budget(settings: Settings, spent: float, lost: float) -> Diagnosis:
         parts.append("no ceiling is set")
     detail = ", ".join(parts)
     if monthly is None or spent < monthly:
-        return Diagnosis("budget", "ok", detail)
+        return _ok("budget", detail)
     remedy = "no paid call is made before the next month: raise budget.max_cost_usd_per_month"
-    return Diagnosis("budget", "warning", f"{detail}; {remedy}")
+    return _warning("budget", f"{detail}; {remedy}")
 
 
 def _instance(settings: Settings) -> Iterator[Diagnosis]:
@@ -181,13 +174,12 @@ def _instance(settings: Settings) -> Iterator[Diagnosis]:
 
     folder = settings.instance
     if not folder.is_dir():
-        yield Diagnosis("dagster instance", "ok", f"{folder} is made by the first run")
+        yield _ok("dagster instance", f"{folder} is made by the first run")
         return
     damaged = health.damaged_databases(folder)
     for path, reason in damaged.items():
-        yield Diagnosis(
+        yield _problem(
             "dagster database",
-            "problem",
             f"{path} is damaged ({reason}). End what uses this home, put {folder} back from a "
             "backup or move it away, and name the datasets again with `opencs add`: the history "
             "of runs is lost, while tables, replies and checkpoints stay and are used again",
@@ -198,9 +190,8 @@ def _instance(settings: Settings) -> Iterator[Diagnosis]:
         yield from _runs(settings)
     except Exception as error:  # a diagnosis reports every reason why it can't be opened
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        yield Diagnosis(
+        yield _problem(
             "dagster instance",
-            "problem",
             f"{folder} can't be opened: {reason}; see its dagster.yaml, and whether its database "
             "is up",
         )
@@ -219,17 +210,15 @@ def _runs(settings: Settings) -> Iterator[Diagnosis]:
         silent = health.daemon_silent_s(instance)
         watched = bool(instance.run_launcher.supports_check_run_worker_health)
     yield _dead(dead, stale)
-    yield Diagnosis(
+    yield _ok(
         "pools",
-        "ok",
         "; ".join(f"{pool} is held by {' and '.join(runs)}" for pool, runs in held.items())
         or "no run holds a place",
     )
     yield _queue(waiting.runs, waiting.oldest_s, silent)
     if not watched:
-        yield Diagnosis(
+        yield _warning(
             "run monitoring",
-            "warning",
             f"{settings.instance / 'dagster.yaml'} was changed by hand and names no launcher that "
             "can say whether a run lives: take run_launcher, run_retries and run_monitoring from "
             "deploy/laptop/dagster.yaml",
@@ -239,9 +228,9 @@ def _runs(settings: Settings) -> Iterator[Diagnosis]:
 def _dead(dead: Sequence[str], stale: Sequence[str]) -> Diagnosis:
     lines = [*dead, *(f"run {run_id[:8]} has ended and holds a place" for run_id in stale)]
     if not lines:
-        return Diagnosis("dead runs", "ok", "none")
+        return _ok("dead runs", "none")
     remedy = "the next `opencs materialize` or `opencs ui` ends and frees them"
-    return Diagnosis("dead runs", "warning", f"{'; '.join(lines)}; {remedy}")
+    return _warning("dead runs", f"{'; '.join(lines)}; {remedy}")
 
 
 def _queue(runs: int, oldest_s: float, silent_s: float | None) -> Diagnosis:
@@ -251,7 +240,7 @@ def _queue(runs: int, oldest_s: float, silent_s: float | None) -> Diagnosis:
     if not running and silent_s is not None:
         daemon += f" (it was last heard of {_ago(silent_s)} ago)"
     if not runs:
-        return Diagnosis("queue", "ok", f"empty; {daemon}")
+        return _ok("queue", f"empty; {daemon}")
     late = not running or oldest_s > LONG_QUEUE_S
     return Diagnosis(
         "queue",
@@ -269,7 +258,7 @@ def _sizes(settings: Settings) -> Diagnosis:
         megabytes = grown.bytes / 1e6
         pace = f" ({megabytes / grown.days:,.1f} MB a day)" if grown.days >= 1 else ""
         parts.append(f"{folder.name} {megabytes:,.1f} MB{pace}")
-    return Diagnosis("sizes", "ok", ", ".join(parts))
+    return _ok("sizes", ", ".join(parts))
 
 
 def _ago(seconds: float) -> str:
@@ -284,7 +273,7 @@ def _prices(settings: Settings) -> Diagnosis:
         own_prices(settings.home)
         priced = [(role.model_label, price_of(role, settings.home)) for _, role in settings.roles]
     except LLMError as error:
-        return Diagnosis("prices", "problem", str(error))
+        return _problem("prices", str(error))
     sources = (f"{model} by {price.source}" for model, price in priced if price and price.source)
     details = list(dict.fromkeys(sources))
     if unpriced := dict.fromkeys(model for model, price in priced if price is None):
@@ -302,9 +291,8 @@ def _roles(settings: Settings, probe: bool) -> Iterator[Diagnosis]:
         shared: Coordination | None = None
         for name, role in settings.roles:
             if role.embedded:
-                yield Diagnosis(
+                yield _warning(
                     f"role {name}",
-                    "warning",
                     f"{role.model_label}, read by {role.resolved_reading}: it is there to run, not "
                     "to judge well",
                 )
@@ -313,7 +301,7 @@ def _roles(settings: Settings, probe: bool) -> Iterator[Diagnosis]:
                 try:
                     shared = opened.enter_context(Coordination(settings.replies))
                 except LLMError as error:
-                    yield Diagnosis(f"role {name}", "problem", str(error))
+                    yield _problem(f"role {name}", str(error))
                     continue
             for number, place in enumerate(role.places, start=1):
                 what = f"role {name}" if number == 1 else f"role {name}, endpoint {number}"
@@ -328,30 +316,24 @@ def _endpoint(
     variable = place.api_key_env or role.api_key_env
     key = os.environ.get(variable, "")
     if not url.startswith(("http://", "https://")):
-        return Diagnosis(what, "problem", f"{url} must begin with http:// or https://")
+        return _problem(what, f"{url} must begin with http:// or https://")
     if not key and not is_loopback(url):
-        return Diagnosis(
-            what, "problem", f"{model}: set the variable {variable} to the key of {url}"
-        )
+        return _problem(what, f"{model}: set the variable {variable} to the key of {url}")
     try:
         answer = _ask_for_models(place, key)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return Diagnosis(what, "problem", _unreachable(url, error))
+        return _problem(what, _unreachable(url, error))
     if answer.status_code in (401, 403):
-        return Diagnosis(
-            what, "problem", f"{url} answers {answer.status_code}: check the key in {variable}"
-        )
+        return _problem(what, f"{url} answers {answer.status_code}: check the key in {variable}")
     if answer.is_redirect:
         where = answer.headers.get("location", "elsewhere")
-        return Diagnosis(
-            what, "problem", f"{url} redirects to {where}: set base_url to where it is"
-        )
+        return _problem(what, f"{url} redirects to {where}: set base_url to where it is")
     if answer.status_code != 200 and answer.status_code not in _LISTS_NONE:
-        return Diagnosis(what, "problem", f"{url} answers {answer.status_code}")
+        return _problem(what, f"{url} answers {answer.status_code}")
     try:
         features = ask_anew(name, role, place, shared) if probe else remembered(role, place, shared)
     except LLMError as error:
-        return Diagnosis(what, "problem", str(error))
+        return _problem(what, str(error))
     can = (
         f"read by {role.resolved_reading}, replies held by {asked_form(role)}; "
         f"{_features_text(features)}"
@@ -359,13 +341,11 @@ def _endpoint(
     # Azure lists what its resource could deploy, not what is deployed.
     served = None if place.api_version else _served(answer)
     if served is None and not place.api_version and not probe:
-        return Diagnosis(
-            what, "warning", f"{url} lists no models: check it with --probe if calls fail; {can}"
-        )
+        return _warning(what, f"{url} lists no models: check it with --probe if calls fail; {can}")
     if served is not None and model not in served:
         listed = f"it lists {', '.join(served[:5])}" if served else "it lists none"
-        return Diagnosis(what, "warning", f"{url} does not list {model}, {listed}; {can}")
-    return Diagnosis(what, "ok", f"{model} at {url}, {can}")
+        return _warning(what, f"{url} does not list {model}, {listed}; {can}")
+    return _ok(what, f"{model} at {url}, {can}")
 
 
 def _ask_for_models(place: FurtherEndpoint, key: str) -> httpx.Response:

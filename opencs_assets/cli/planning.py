@@ -14,9 +14,9 @@ from opencs_assets.cli.common import (
     print_rows,
     say,
 )
-from opencs_assets.cli.data import known_source
 from opencs_assets.cli.running import plan_runs, run_steps
 from opencs_assets.config.experiments import load_experiments
+from opencs_assets.datasets.catalog import current_source
 
 app = typer.Typer()
 
@@ -40,7 +40,7 @@ def what_if(
     from resources.llm.resource import LLMResource
 
     settings = prepared_settings()
-    known_source(settings.home, dataset)
+    current_source(settings.home, dataset)
     options = {"alpha": alpha, "clusters": clusters, "quota": quota, "k": k, "seed": seed}
     change = {name: value for name, value in options.items() if value is not None}
     home = str(settings.home)

@@ -14,8 +14,8 @@ from opencs_assets.cli.common import (
     note,
     out,
     prepared_settings,
+    print_outcome,
     print_rows,
-    say,
     size_text,
 )
 
@@ -59,10 +59,9 @@ def export_replies(
             since=since.replace(tzinfo=UTC) if since else None,
             with_requests=with_requests,
         )
-    if as_json:
-        print(json.dumps({"file": str(file), "replies": written.replies, "bytes": written.bytes}))
-    else:
-        say(f"{written.replies:,} replies in {file}, {size_text(written.bytes)}")
+    outcome = {"file": str(file), "replies": written.replies, "bytes": written.bytes}
+    line = f"{written.replies:,} replies in {file}, {size_text(written.bytes)}"
+    print_outcome(outcome, line, as_json)
 
 
 @app.command("import")
@@ -83,12 +82,10 @@ def import_replies(
 
     with _open_store() as store:
         taken = archive.import_replies(store, source)
-    if as_json:
-        print(json.dumps(vars(taken), indent=2))
-    else:
-        out.print(
-            f"{taken.new:,} new, {taken.already_there:,} already there, {taken.rejected:,} rejected"
-        )
+    counts = (
+        f"{taken.new:,} new, {taken.already_there:,} already there, {taken.rejected:,} rejected"
+    )
+    print_outcome(vars(taken), counts, as_json, indent=2)
     for reason in taken.reasons:
         note(f"rejected {reason}")
     if taken.rejected > len(taken.reasons):

@@ -13,11 +13,11 @@ from opencs_assets.cli.common import (
     note,
     out,
     prepared_settings,
+    print_outcome,
     print_rows,
-    say,
     size_text,
 )
-from opencs_assets.cli.data import known_source
+from opencs_assets.datasets.catalog import current_source
 from resources.settings import load_settings
 
 app = typer.Typer()
@@ -32,7 +32,7 @@ def summary(
     from opencs_assets.cli.summary import print_summary
 
     settings = prepared_settings()
-    known_source(settings.home, dataset)
+    current_source(settings.home, dataset)
     print_summary(out, settings, dataset, {})
 
 
@@ -89,10 +89,8 @@ def report(
     settings = prepared_settings()
     written = write_report(settings.warehouse, out_file or settings.home / "report.html")
     size = written.stat().st_size
-    if as_json:
-        print(json.dumps({"file": str(written), "bytes": size}))
-    else:
-        say(f"{written}, {size_text(size)}")
+    outcome = {"file": str(written), "bytes": size}
+    print_outcome(outcome, f"{written}, {size_text(size)}", as_json)
 
 
 @app.command(rich_help_panel="Results and upkeep")

@@ -150,23 +150,21 @@ def _counts(lake: Lake, dataset: str) -> Table:
         table = lake.find(name, {"dataset": dataset})
         return None if table is None else table.height
 
+    counts = {"samples": height("raw_dataset"), "rejected rows": height("rejected_rows")}
+    lineage = lake.find("tag_lineage", {"dataset": dataset})
+    if lineage is not None:
+        counts["tags before normalization"] = lineage["raw_tag"].n_unique()
+        counts["tags after normalization"] = lineage["normalized_tag"].drop_nulls().n_unique()
+    counts["clusters"] = height("clusters")
+    for partition in lake.partitions("selected_subset"):
+        if partition["dataset"] == dataset:
+            subset = lake.read("selected_subset", partition)
+            counts[f"subset {partition['selector']}"] = subset.height
     drawn = Table(title=f"Dataset {dataset}", title_justify="left", title_style="bold")
     drawn.add_column("what")
     drawn.add_column("count", justify="right")
-    drawn.add_row("samples", _number(height("raw_dataset")))
-    drawn.add_row("rejected rows", _number(height("rejected_rows")))
-    lineage = lake.find("tag_lineage", {"dataset": dataset})
-    if lineage is not None:
-        drawn.add_row("tags before normalization", _number(lineage["raw_tag"].n_unique()))
-        drawn.add_row(
-            "tags after normalization",
-            _number(lineage["normalized_tag"].drop_nulls().n_unique()),
-        )
-    drawn.add_row("clusters", _number(height("clusters")))
-    for partition in lake.partitions("selected_subset"):
-        if partition["dataset"] == dataset:
-            chosen = lake.read("selected_subset", partition).height
-            drawn.add_row(f"subset {partition['selector']}", _number(chosen))
+    for what, count in counts.items():
+        drawn.add_row(what, "not yet" if count is None else f"{count:,}")
     return drawn
 
 
@@ -187,10 +185,6 @@ def _print_whole(console: Console, text: object) -> None:
 def _printable(text: str) -> str:
     """A text whose control characters are shown, since a terminal would obey them."""
     return _CONTROL.sub(lambda control: f"\\x{ord(control[0]):02x}", text)
-
-
-def _number(value: int | None) -> str:
-    return "not yet" if value is None else f"{value:,}"
 
 
 def _cell(value: object, cut: int) -> str:

@@ -64,16 +64,8 @@ def import_verdicts(
     from opencs_assets.imports import options, taking
     from opencs_assets.tables.lake import Lake
 
-    import_options = options.read_options(
-        benchmark=benchmark,
-        model_a=model_a,
-        model_b=model_b,
-        judge=judge,
-        human=human,
-        reversed_order=reversed_order,
-        mapping=mapping,
-        columns=column or [],
-    )
+    given = options.ImportOptions(benchmark, model_a, model_b, judge, human, reversed_order)
+    import_options = options.read_options(given, mapping, column or [])
     settings = prepared_settings()
     taken = taking.take(settings.home, paths, import_options)
     rows: list[dict[str, Any]] = []

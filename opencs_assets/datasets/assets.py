@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -31,6 +32,24 @@ class RawDatasetConfig(dg.Config):
 def build_dataset_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets that read a dataset's current source file and compare its samples."""
     return [_raw_dataset(partitions), _near_duplicates(partitions), _contaminated(partitions)]
+
+
+def _comparison(name: str, partitions: Partitions, description: str, **more: Any) -> Any:
+    """Declare an asset that compares a dataset's samples as soon as they are read."""
+    return dg.asset(
+        name=name,
+        partitions_def=partitions.dataset,
+        io_manager_key="lake",
+        description=description,
+        kinds={"python", "parquet"},
+        owners=["team:data"],
+        group_name=GROUP,
+        tags=DATASET.tags,
+        metadata=table_metadata(name),
+        code_version="1",
+        automation_condition=free_stage(),
+        **more,
+    )
 
 
 def _raw_dataset(partitions: Partitions) -> dg.AssetsDefinition:
@@ -81,29 +100,18 @@ def _raw_dataset(partitions: Partitions) -> dg.AssetsDefinition:
             },
         )
         yield dg.MaterializeResult(
-            asset_key="rejected_rows",
-            value=dataset.rejected,
-            metadata={"reasons": reasons},
+            asset_key="rejected_rows", value=dataset.rejected, metadata={"reasons": reasons}
         )
 
     return raw_dataset
 
 
 def _near_duplicates(partitions: Partitions) -> dg.AssetsDefinition:
-    @dg.asset(
-        partitions_def=partitions.dataset,
-        io_manager_key="lake",
-        description=(
-            "Samples that say the same as an earlier one, word for word or nearly so. Reported "
-            "only: none is left out for it."
-        ),
-        kinds={"python", "parquet"},
-        owners=["team:data"],
-        group_name=GROUP,
-        tags=DATASET.tags,
-        metadata=table_metadata("near_duplicates"),
-        code_version="1",
-        automation_condition=free_stage(),
+    @_comparison(
+        "near_duplicates",
+        partitions,
+        "Samples that say the same as an earlier one, word for word or nearly so. Reported only: "
+        "none is left out for it.",
     )
     def near_duplicates(raw_dataset: pl.DataFrame, home: Home) -> dg.MaterializeResult:
         with clear_failures():
@@ -127,23 +135,13 @@ def _near_duplicates(partitions: Partitions) -> dg.AssetsDefinition:
 
 
 def _contaminated(partitions: Partitions) -> dg.AssetsDefinition:
-    @dg.asset(
-        partitions_def=partitions.dataset,
-        io_manager_key="lake",
+    @_comparison(
+        "contaminated_samples",
+        partitions,
+        "Samples that ask what a benchmark asks: the same words, or 13 words in a row. Selectors "
+        "leave them out, unless method.exclude_contaminated is off or a pin keeps them.",
         # The asset reads the questions from their files, so a new dataset need not wait for them.
         deps=["benchmark_questions"],
-        description=(
-            "Samples that ask what a benchmark asks: the same words, or 13 words in a row. "
-            "Selectors leave them out, unless method.exclude_contaminated is off or a pin keeps "
-            "them."
-        ),
-        kinds={"python", "parquet"},
-        owners=["team:data"],
-        group_name=GROUP,
-        tags=DATASET.tags,
-        metadata=table_metadata("contaminated_samples"),
-        code_version="1",
-        automation_condition=free_stage(),
     )
     def contaminated_samples(raw_dataset: pl.DataFrame, home: Home) -> dg.MaterializeResult:
         with clear_failures():

@@ -15,7 +15,7 @@ from typing import Any, Final
 import polars as pl
 
 from opencs_assets.datasets.errors import DatasetError, DatasetRowError
-from opencs_assets.datasets.shapes import FIELDS, MARKERS, Conversation, read_row
+from opencs_assets.datasets.shapes import FIELDS, MARKERS, Conversation, Turn, read_row
 from opencs_assets.datasets.templates import join_context, strip_template
 from opencs_assets.files.reading import open_rows
 from opencs_assets.files.rejections import RejectedRowError
@@ -153,7 +153,7 @@ def _rejection(raw: RawRow, error: RejectedRowError) -> Record:
         "row": raw.row,
         "line": raw.line,
         "reason": error.reason,
-        "detail": error.detail.encode("utf-8", "replace").decode(),
+        "detail": error.detail,
         "excerpt": raw.excerpt(),
     }
 
@@ -190,9 +190,7 @@ def _clean(text: str | None) -> str:
     return (text or "").replace("\r\n", "\n").strip()
 
 
-def _system(
-    conversation: Conversation,
-) -> tuple[str | None, Sequence[tuple[str, str | None]]]:
+def _system(conversation: Conversation) -> tuple[str | None, Sequence[Turn]]:
     """Return the system prompt, from its field or the first turn, and the turns without it."""
     turns = conversation.turns
     from_field, from_turn = _clean(conversation.system), ""
@@ -221,7 +219,7 @@ def _check_roles(roles: Sequence[str]) -> None:
 
 
 def _messages(
-    conversation: Conversation, turns: Sequence[tuple[str, str | None]]
+    conversation: Conversation, turns: Sequence[Turn]
 ) -> tuple[list[dict[str, str]], str | None]:
     """Return the messages without templates, and the name of the first template."""
     messages: list[dict[str, str]] = []

@@ -12,44 +12,33 @@ from typing import Any, Final
 from opencs_assets.datasets.errors import DatasetRowError
 
 ROLES: Final[Mapping[str, str]] = {
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bard": "assistant",
-    "bing": "assistant",
-    "model": "assistant",
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "model"), "assistant"),
     "system": "system",
 }
 """Role names in published conversations, each with the role that it means here."""
 
 FIELDS: Final[tuple[str, ...]] = (
-    "messages",
-    "conversations",
-    "instruction",
-    "input",
-    "output",
-    "prompt",
-    "completion",
-    "response",
-    "system",
+    *("messages", "conversations", "instruction", "input", "output"),
+    *("prompt", "completion", "response", "system"),
 )
 """All fields that are read from a row; others, such as ids and scores, are ignored."""
+
+
+Turn = tuple[str, str | None]
+"""A role (``system``, ``user`` or ``assistant``) and its text, None where the text is missing."""
 
 
 @dataclass(frozen=True)
 class Conversation:
     """A row's conversation, before templates are taken off and roles are checked.
 
-    A turn is a role (``system``, ``user`` or ``assistant``) and its text, None where the text is
-    missing; ``context`` is Alpaca's ``input``, which belongs to the first question, and ``system``
-    the row's own field.
+    ``context`` is Alpaca's ``input``, which belongs to the first question; ``system`` is the row's
+    own field.
     """
 
     source_format: str
-    turns: Sequence[tuple[str, str | None]]
+    turns: Sequence[Turn]
     context: str | None = None
     system: str | None = None
 
@@ -116,7 +105,7 @@ def _conversation(row: Mapping[str, Any], field: str) -> Conversation:
     turns = _turns(row[field], field)
     is_sharegpt = bool(turns) and "from" in turns[0]
     name, body = ("from", "value") if is_sharegpt else ("role", "content")
-    role_texts: list[tuple[str, str | None]] = []
+    role_texts: list[Turn] = []
     for number, turn in enumerate(turns, 1):
         role = _role(turn.get(name), number)
         reason = "no_response" if role == "assistant" else "no_instruction"

@@ -28,7 +28,7 @@ def shingle_hashes(lists: pl.Series, size: int) -> tuple[Hashes, Ints, Ints]:
         its first word in the text, int64 (r,). A text with fewer words has no run.
     """
     lengths = lists.list.len().to_numpy().astype(np.int64)
-    flat = lists.explode(empty_as_null=False, keep_nulls=False)
+    flat = lists.explode(empty_as_null=False)
     hashes = flat.hash(_HASH_SEED).to_numpy()
     if len(hashes) < size:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64)

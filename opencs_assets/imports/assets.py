@@ -21,17 +21,13 @@ HOW_TO_CHOOSE = (
     "`opencs prefer-verdicts FILE`"
 )
 TABLES = {
-    "imported_verdicts": (
-        "Verdicts that people already had, from the files of `opencs import-verdicts` and "
-        "landing/verdicts, each used, a duplicate, in conflict, or overruled."
-    ),
-    "rejected_verdicts": (
-        "Rows of imported files that are no verdict or answer, each with the reason."
-    ),
-    "imported_answers": (
-        "Models' answers that people already had, from FastChat's files and from those that hold "
-        "verdicts and answers."
-    ),
+    "imported_verdicts": "Verdicts that people already had, from the files of "
+    "`opencs import-verdicts` and landing/verdicts, each used, a duplicate, in conflict, or "
+    "overruled.",
+    "rejected_verdicts": "Rows of imported files that are no verdict or answer, each with the "
+    "reason.",
+    "imported_answers": "Models' answers that people already had, from FastChat's files and from "
+    "those that hold verdicts and answers.",
 }
 
 
@@ -88,9 +84,7 @@ def build_import_assets() -> list[dg.AssetsDefinition]:
             },
         )
         yield dg.MaterializeResult(
-            asset_key="rejected_verdicts",
-            value=imported.rejected,
-            metadata={"reasons": reasons},
+            asset_key="rejected_verdicts", value=imported.rejected, metadata={"reasons": reasons}
         )
         yield dg.MaterializeResult(
             asset_key="imported_answers",

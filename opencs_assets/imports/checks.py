@@ -11,14 +11,12 @@ def no_conflicts(verdicts: pl.DataFrame) -> Finding:
     """No two imported rows claim the same judgment with different scores."""
     judgments = conflicting(verdicts)
     files = verdicts.filter(pl.col("state") == "conflict")["file_name"].unique().sort()
-    details = (
-        f" between rows of {', '.join(files)}; choose with `opencs prefer-verdicts FILE`"
-        if judgments
-        else ""
-    )
+    text = f"{judgments} judgments in conflict"
+    if judgments:
+        text += f" between rows of {', '.join(files)}; choose with `opencs prefer-verdicts FILE`"
     return Finding(
         not judgments,
-        f"{judgments} judgments in conflict{details}",
+        text,
         {"judgments": judgments, "files": files.to_list()},
     )
 

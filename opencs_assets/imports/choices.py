@@ -31,6 +31,10 @@ class Choice:
     row: int | None
     reason: str
 
+    def fits(self, sha256: str, row: int) -> bool:
+        """Whether it prefers this row of a file."""
+        return sha256 == self.sha256 and self.row in (None, row)
+
 
 def read_choices(home: Path, files: Sequence[KeptFile]) -> list[Choice]:
     """The choices of a home, in the file's order.
@@ -54,8 +58,9 @@ def add_choice(home: Path, choice: Choice) -> None:
     """
     path = home / NAME
     with versions.writing(home, VerdictFileError):
-        text = path.read_text(encoding="utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
-        if text and not text.endswith("\n"):
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+        text = text or ",".join(COLUMNS)
+        if not text.endswith("\n"):
             text += "\n"
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(

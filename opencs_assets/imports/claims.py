@@ -34,11 +34,9 @@ def with_states(verdicts: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFra
     Where all rows of a judgment make the same claim, the first is ``used`` and the others are
     ``duplicate``. Where they do not, all are ``conflict``, unless a person has chosen: then the
     first row with the chosen claim is ``used``, others with that claim are ``duplicate``, and the
-    rest are ``overruled``. A choice that fits rows with different claims decides nothing.
-
-    Args:
-        verdicts: Rows of ``imported_verdicts`` without ``state``, in the order of files and rows.
-        choices: A person's choices, of which later ones override earlier ones.
+    rest are ``overruled``. A choice that fits rows with different claims decides nothing, and later
+    choices override earlier ones. ``verdicts`` are rows of ``imported_verdicts`` without ``state``,
+    in the order of files and rows.
     """
     frame = _numbered(verdicts.with_row_index("at"), CLAIM, "claim")
     frame = _numbered(_with_votes(frame), (*IDENTITY, "vote"), "judgment")
@@ -88,18 +86,14 @@ def _with_votes(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _with_ranks(frame: pl.DataFrame, choices: Sequence[Choice]) -> pl.DataFrame:
     """Give each row the number of the last choice that fits it, -1 where none does."""
-    ranked = pl.DataFrame(
-        [(choice.sha256, choice.row, rank) for rank, choice in enumerate(choices)],
-        schema={"file": pl.String, "row": pl.Int64, "rank": pl.Int64},
-        orient="row",
-    )
-    of_all_rows = pl.col("row").is_null()
-    last_of_file = ranked.filter(of_all_rows).group_by("file").agg(of_file=pl.col("rank").max())
-    last_of_row = (
-        ranked.filter(~of_all_rows).group_by("file", "row").agg(of_row=pl.col("rank").max())
-    )
+    chosen = [(choice.sha256, choice.row, rank) for rank, choice in enumerate(choices)]
+    schema = {"file": pl.String, "row": pl.Int64, "rank": pl.Int64}
+    ranked = pl.DataFrame(chosen, schema=schema, orient="row")
+    last = ranked.group_by("file", "row").agg(pl.col("rank").max())
+    of_file = last.filter(pl.col("row").is_null()).select("file", of_file="rank")
+    of_row = last.drop_nulls("row").select("file", "row", of_row="rank")
     return (
-        frame.join(last_of_file, on="file", how="left")
-        .join(last_of_row, on=["file", "row"], how="left")
+        frame.join(of_file, on="file", how="left")
+        .join(of_row, on=["file", "row"], how="left")
         .with_columns(rank=pl.max_horizontal("of_file", "of_row").fill_null(-1))
     )

@@ -67,7 +67,8 @@ def keep(home: Path, file: Path, options: ImportOptions) -> KeptFile:
         state: State = "unchanged" if before.options == used else "other options"
         kept_file = replace(before, options=used, form=form.name, state=state)
     with versions.writing(folder, VerdictFileError):
-        if not _is_whole(kept_file):
+        # A copy that is gone or was changed is mended.
+        if not kept_file.path.is_file() or kept_file.path.read_bytes() != data:
             write_whole(kept_file.path, data, SHARED)
         if kept_file.state != "unchanged":
             note = {
@@ -157,14 +158,6 @@ def read_kept(file: KeptFile) -> bytes:
 def _read(path: Path) -> bytes:
     with opened(path, VerdictFileError) as file:
         return file.read()
-
-
-def _is_whole(file: KeptFile) -> bool:
-    try:
-        read_kept(file)
-    except VerdictFileError:
-        return False
-    return True
 
 
 def _noted(path: Path) -> KeptFile | None:

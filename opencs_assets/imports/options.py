@@ -1,7 +1,7 @@
 """Options of an import: facts about a file that the file does not say itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,16 +35,10 @@ COLUMNS: Final[Mapping[str, str]] = {
 class ImportOptions:
     """What a person says about a file when it is imported.
 
-    Attributes:
-        benchmark: The benchmark that the file's questions are from.
-        model_a: The first model, or the only one, where the file names none.
-        model_b: The second model, where the file names none.
-        judge: Who judged, where the file does not say or uses another name; where people judged,
-            the name under which they count as one judge.
-        human: Whether people judged.
-        reversed: How the file has the scores of the reversed order: ``as-shown`` or
-            ``swapped-back``.
-        columns: Names of a CSV's columns by what they hold (``COLUMNS``).
+    ``model_a`` is the first model, or the only one, where the file names none. ``judge`` says who
+    judged, where the file does not or uses another name; where people judged, it is the name under
+    which they count as one judge. ``reversed`` is one of ``REVERSED``, and ``columns`` names a
+    CSV's columns by what they hold (``COLUMNS``).
     """
 
     benchmark: str | None = None
@@ -67,40 +61,33 @@ class ImportOptions:
 
 
 def read_options(
-    *,
-    benchmark: str | None = None,
-    model_a: str | None = None,
-    model_b: str | None = None,
-    judge: str | None = None,
-    human: bool = False,
-    reversed_order: str | None = None,
-    mapping: Path | None = None,
-    columns: Sequence[str] = (),
+    options: ImportOptions, mapping: Path | None = None, columns: Sequence[str] = ()
 ) -> ImportOptions:
-    """The options of a call; ``columns`` (``what=column``) override those of the mapping's file.
+    """The options of a call with the columns of a mapping's file and of the call.
+
+    A column of the call (``what=column``) goes before one of the file.
 
     Raises:
         VerdictFileError: A name is blank, a word is unknown, or the mapping can't be read.
     """
-    for option, value in (
-        ("--benchmark", benchmark),
-        ("--model-a", model_a),
-        ("--model-b", model_b),
-        ("--judge", judge),
-    ):
+    for name in ("benchmark", "model_a", "model_b", "judge"):
+        value = getattr(options, name)
         if value is not None and not value.strip():
-            raise VerdictFileError(f"{option} is blank; give a name")
-    if model_a is not None and model_a == model_b:
-        raise VerdictFileError(f"--model-a and --model-b are both {model_a!r}; a pair has two")
-    if reversed_order not in (None, *REVERSED):
-        raise VerdictFileError(f"--reversed must be {' or '.join(REVERSED)}, not {reversed_order}")
+            raise VerdictFileError(f"--{name.replace('_', '-')} is blank; give a name")
+    if options.model_a is not None and options.model_a == options.model_b:
+        raise VerdictFileError(
+            f"--model-a and --model-b are both {options.model_a!r}; a pair has two"
+        )
+    if options.reversed not in (None, *REVERSED):
+        raise VerdictFileError(
+            f"--reversed must be {' or '.join(REVERSED)}, not {options.reversed}"
+        )
     mapped = _mapping(mapping) if mapping else {}
     for assignment in columns:
         what, separator, column = assignment.partition("=")
         if not separator:
-            raise VerdictFileError(
-                f"--column {assignment}: write it as what=column, as score=rating"
-            )
+            example = "write it as what=column, as score=rating"
+            raise VerdictFileError(f"--column {assignment}: {example}")
         mapped[what.strip()] = column.strip()
     for what, name in mapped.items():
         if what not in COLUMNS:
@@ -109,7 +96,7 @@ def read_options(
             )
         if not isinstance(name, str) or not name:
             raise VerdictFileError(f"the mapping of {what} must be a column's name, not {name!r}")
-    return ImportOptions(benchmark, model_a, model_b, judge, human, reversed_order, mapped)
+    return replace(options, columns=mapped)
 
 
 def _mapping(path: Path) -> dict[str, Any]:

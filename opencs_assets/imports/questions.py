@@ -7,13 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from opencs_assets.benchmarks.questions import IDS, input_of
 from opencs_assets.config.benchmarks import DECLARED
 from opencs_assets.imports.errors import VerdictRowError
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 
-# The fields in which the test sets' files hold the question, and those that hold its id.
+# The fields in which the test sets' files hold the question.
 TEXTS = ("text", "prompt", "instruction", "Instruction", "conversations", "question")
-IDS = ("question_id", "id", "idx")
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,9 @@ class Questions:
         """
         if benchmark in self.benchmarks:
             return
-        known = DECLARED.get(benchmark)
-        remedy = (
-            f"run `opencs benchmarks fetch {benchmark}` and import again"
-            if known and known.file
-            else f"there are: {', '.join(sorted(self.benchmarks)) or 'none'}"
-        )
+        remedy = f"there are: {', '.join(sorted(self.benchmarks)) or 'none'}"
+        if (known := DECLARED.get(benchmark)) and known.file:
+            remedy = f"run `opencs benchmarks fetch {benchmark}` and import again"
         raise VerdictRowError("no_benchmark", f"the benchmark {benchmark!r} is not here; {remedy}")
 
 
@@ -143,10 +140,7 @@ def question_text(row: Mapping[str, Any]) -> str | None:
             value = value.get("value", value.get("content"))
     if not isinstance(value, str):
         return None
-    context = row.get("input")
-    instances = row.get("instances")
-    if context is None and isinstance(instances, list) and instances:
-        context = instances[0].get("input") if isinstance(instances[0], dict) else None
+    context = input_of(row)
     if isinstance(context, str) and context.strip():
         return f"{value}\n\n{context}"
     return value

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,8 @@ from resources.schema import Table, conform
 class ImportedTables:
     """The contents of all imported files, in tables of the stage's schemas.
 
-    Attributes:
-        verdicts: Rows of ``imported_verdicts``.
-        rejected: Rows of ``rejected_verdicts``.
-        answers: Rows of ``imported_answers``.
-        files: How many files there are.
-        duplicate_answers: How many answers another row gives too.
-        conflicting_answers: How many questions have different answers of one model, of which none
-            is in ``answers``.
+    ``duplicate_answers`` counts the answers that another row gives too; ``conflicting_answers`` the
+    questions with different answers of one model, of which none is in ``answers``.
     """
 
     verdicts: pl.DataFrame
@@ -58,13 +52,13 @@ class _AnswerRow:
         return self.answer.model, self.answer.benchmark, self.answer.question_id
 
 
+@dataclass
 class _Rows:
     """Rows of all files that were read so far."""
 
-    def __init__(self) -> None:
-        self.verdicts: list[pl.DataFrame] = []
-        self.rejected: list[tuple[Any, ...]] = []
-        self.answers: list[_AnswerRow] = []
+    verdicts: list[pl.DataFrame] = field(default_factory=list)
+    rejected: list[tuple[Any, ...]] = field(default_factory=list)
+    answers: list[_AnswerRow] = field(default_factory=list)
 
     def reject(self, file: KeptFile, row: int, reason: str, detail: str, excerpt: str) -> None:
         self.rejected.append((file.sha256, file.name, row, reason, detail, excerpt))
@@ -111,9 +105,8 @@ def _read(file: KeptFile, questions: Questions, rows: _Rows) -> None:
             if raw.problem is not None:
                 raise raw.problem
             if not form.fits(raw.value):
-                raise VerdictRowError(
-                    "other_form", f"the file is {form.title}, and this row is not"
-                )
+                detail = f"the file is {form.title}, and this row is not"
+                raise VerdictRowError("other_form", detail)
             contents = read_row(raw.value)
         except RejectedRowError as error:
             rows.reject(file, raw.row, error.reason, error.detail, raw.excerpt())
@@ -172,12 +165,7 @@ def _chosen(same: Sequence[_AnswerRow], choices: Sequence[Choice]) -> _AnswerRow
     if _agree(same):
         return same[0]
     for choice in reversed(choices):
-        fitting = [
-            row
-            for row in same
-            if row.file.sha256 == choice.sha256 and choice.row in (None, row.row)
-        ]
-        if fitting:
+        if fitting := [row for row in same if choice.fits(row.file.sha256, row.row)]:
             return fitting[0] if _agree(fitting) else None
     return None
 
@@ -192,14 +180,11 @@ def _reject_answers(rows: _Rows, same: Sequence[_AnswerRow]) -> None:
     for row in same:
         if row.alone:
             model, benchmark, question = row.key
-            rows.reject(
-                row.file,
-                row.row,
-                "conflicting_answer",
+            detail = (
                 f"{model}'s answers to question {question} of {benchmark} differ between rows of "
-                f"{names}; choose with `opencs prefer-verdicts FILE`",
-                row.excerpt,
+                f"{names}; choose with `opencs prefer-verdicts FILE`"
             )
+            rows.reject(row.file, row.row, "conflicting_answer", detail, row.excerpt)
 
 
 def _frame(rows: Sequence[tuple[Any, ...]], table: Table) -> pl.DataFrame:

@@ -71,6 +71,27 @@ class Judge(NamedTuple):
     prompt_version: str
 
 
+def _verdict(
+    question: KnownQuestion, turn: int, judge: Judge, is_read: bool, **fields: Any
+) -> ImportedVerdict:
+    """A verdict with these fields; those that are not given are null."""
+    nulls = dict.fromkeys(("model_b", "winner", "score_a", "score_b", "orders_disagree"))
+    return ImportedVerdict(
+        **{**nulls, **fields},
+        benchmark=question.benchmark,
+        question_id=question.question_id,
+        category=question.category,
+        turn=turn,
+        status="ok" if is_read else "unparsable",
+        judge=judge.name,
+        judge_group=judge.group,
+        is_human=judge.is_human,
+        prompt=judge.prompt,
+        prompt_version=judge.prompt_version,
+        sampling=SAMPLING_UNKNOWN,
+    )
+
+
 def single(
     question: KnownQuestion,
     turn: int,
@@ -80,28 +101,17 @@ def single(
     reply: str | None,
 ) -> ImportedVerdict:
     """The verdict on one answer; it is unparsable where the score is ``None``."""
-    return ImportedVerdict(
-        "single",
-        question.benchmark,
-        question.question_id,
-        question.category,
+    return _verdict(
+        question,
         turn,
-        model,
-        None,
-        "unknown",
-        None,
-        score,
-        None,
-        None,
-        "unparsable" if score is None else "ok",
-        judge.name,
-        judge.group,
-        judge.is_human,
-        "single",
-        judge.prompt,
-        judge.prompt_version,
-        SAMPLING_UNKNOWN,
-        reply,
+        judge,
+        score is not None,
+        kind="single",
+        model_a=model,
+        shown_first="unknown",
+        score_a=score,
+        protocol="single",
+        reply=reply,
     )
 
 
@@ -133,29 +143,28 @@ def pair(
         shown_first = OTHER_SIDE.get(shown_first, shown_first)
         winner = OTHER_SIDE.get(winner, winner) if winner else None
         scores = scores and (scores[1], scores[0])
-    return ImportedVerdict(
-        "pair",
-        question.benchmark,
-        question.question_id,
-        question.category,
+    score_a, score_b = scores or (None, None)
+    return _verdict(
+        question,
         turn,
-        first,
-        second,
-        shown_first,
-        winner,
-        scores[0] if scores else None,
-        scores[1] if scores else None,
-        orders_disagree,
-        "unparsable" if winner is None else "ok",
-        judge.name,
-        judge.group,
-        judge.is_human,
-        protocol,
-        judge.prompt,
-        judge.prompt_version,
-        SAMPLING_UNKNOWN,
-        reply,
+        judge,
+        winner is not None,
+        kind="pair",
+        model_a=first,
+        model_b=second,
+        shown_first=shown_first,
+        winner=winner,
+        score_a=score_a,
+        score_b=score_b,
+        orders_disagree=orders_disagree,
+        protocol=protocol,
+        reply=reply,
     )
+
+
+def two_scores(first: float | None, second: float | None) -> tuple[float, float] | None:
+    """The scores of a pair, where both could be read."""
+    return None if first is None or second is None else (first, second)
 
 
 def winner_of(scores: tuple[float, float]) -> str:
@@ -185,11 +194,7 @@ def read_score(value: Any, name: str) -> float | None:
 
 
 def read_model(value: Any, name: str) -> str:
-    """A model's name, exactly as it stands.
-
-    Raises:
-        VerdictRowError: The value is no text, or blank.
-    """
+    """A model's name, exactly as it stands; a ``VerdictRowError`` where it is no text or blank."""
     if not isinstance(value, str) or not value.strip():
         raise VerdictRowError("no_model", f"`{name}` must be a model's name, not {_shown(value)}")
     return value

@@ -1,5 +1,6 @@
 """Importing the files that a person names, and saying what became of each file and row."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def take(home: Path, paths: Sequence[Path], options: ImportOptions) -> Taken:
             notes.append(f"{file}: imported already, nothing changed")
         elif kept_file.state == "other options":
             values = ", ".join(
-                f"{name} {value}" for name, value in kept_file.options.values().items()
+                f"{name} {kept}" for name, kept in kept_file.options.values().items()
             )
             notes.append(f"{file}: imported already; now read with {values or 'no options'}")
         form = forms[kept_file.form]
@@ -74,21 +75,19 @@ def outcomes(lake: Lake, kept_files: Sequence[KeptFile]) -> list[dict[str, Any]]
     """One row a file, with the numbers of its rows in the tables by state or reason."""
     verdicts = _counts(lake.read("imported_verdicts", {}), "state")
     rejected = _counts(lake.read("rejected_verdicts", {}), "reason")
-    answers = dict(lake.read("imported_answers", {})["file"].value_counts().iter_rows())
+    answers = Counter(lake.read("imported_answers", {})["file"])
     rows = {}
     for file in kept_files:
-        states, reasons = verdicts.get(file.sha256, {}), rejected.get(file.sha256, {})
+        states, reasons = verdicts[file.sha256], rejected[file.sha256]
         rows[file.sha256] = {
             "file": file.name,
             "sha256": file.sha256[:8],
             "form": file.form,
             "state": file.state,
-            **{state: states.get(state, 0) for state in STATES},
-            "answers": answers.get(file.sha256, 0),
-            "rejected": sum(reasons.values()),
-            "reasons": ", ".join(
-                f"{reason} {count:,}" for reason, count in sorted(reasons.items())
-            ),
+            **{state: states[state] for state in STATES},
+            "answers": answers[file.sha256],
+            "rejected": reasons.total(),
+            "reasons": ", ".join(f"{reason} {reasons[reason]:,}" for reason in sorted(reasons)),
         }
     return list(rows.values())
 
@@ -138,8 +137,9 @@ def prefer(home: Path, lake: Lake, named: str, row: int | None, reason: str) -> 
     return file
 
 
-def _counts(frame: pl.DataFrame, column: str) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
+def _counts(frame: pl.DataFrame, column: str) -> defaultdict[str, Counter[str]]:
+    """How often each file has each value of a column."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for file, value, count in frame.group_by("file", column).len().iter_rows():
-        counts.setdefault(file, {})[value] = count
+        counts[file][value] = count
     return counts

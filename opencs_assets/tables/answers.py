@@ -2,7 +2,14 @@
 
 import polars as pl
 
-from opencs_assets.tables.columns import BENCHMARK, MODEL, QUESTION_ID
+from opencs_assets.tables.columns import (
+    ANSWER,
+    BENCHMARK,
+    CATEGORY,
+    MODEL,
+    QUESTION_ID,
+    TEMPERATURE,
+)
 from resources.schema import Column, Table
 
 # Finish reasons of turns that have no answer; an empty answer that simply ended is one.
@@ -15,16 +22,16 @@ MODEL_ANSWERS = Table(
     {
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
+        "category": CATEGORY,
         "turn": Column(pl.Int64, "1-based turn"),
-        "answer": Column(pl.String, "The model's answer; empty where the model answered nothing"),
+        "answer": ANSWER,
         "finish_reason": Column(
             pl.String,
             "stop, length, another reason of the endpoint, or too_long where it was not called",
         ),
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt"),
         "answer_tokens": Column(pl.Int64, "Tokens of the answer"),
-        "temperature": Column(pl.Float64, "Sampling temperature; 0 is greedy"),
+        "temperature": TEMPERATURE,
         "seed": Column(pl.Int64, "Seed of the answer"),
         "provenance": Column(pl.String, "Hash of all that determined the answers"),
         "checkpoint": Column(pl.String, "Provenance of the checkpoint"),
@@ -38,9 +45,9 @@ OUTSIDE_ANSWERS = Table(
     {
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
+        "category": CATEGORY,
         "turn": Column(pl.Int64, "1-based turn"),
-        "answer": Column(pl.String, "The model's answer; empty where the model answered nothing"),
+        "answer": ANSWER,
         "finish_reason": Column(
             pl.String,
             "stop or length, or why there is no answer: refused, garbled, failed, too_long",
@@ -48,7 +55,7 @@ OUTSIDE_ANSWERS = Table(
         "detail": Column(pl.String, "Why there is no answer, for a person", nullable=True),
         "prompt_tokens": Column(pl.Int64, "Tokens of the prompt, as the provider counts"),
         "answer_tokens": Column(pl.Int64, "Tokens of the answer, as the provider counts"),
-        "temperature": Column(pl.Float64, "Sampling temperature; 0 is greedy"),
+        "temperature": TEMPERATURE,
         "seed": Column(pl.Int64, "Seed that was sent; null where it was greedy", nullable=True),
         "model": MODEL,
         "reply_id": Column(

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from opencs_assets.tables.columns import BENCHMARK, QUESTION_ID
+from opencs_assets.tables.columns import BENCHMARK, CATEGORY, QUESTION_ID
 from resources.schema import Column, Table
 
 BENCHMARK_QUESTIONS = Table(
@@ -12,7 +12,7 @@ BENCHMARK_QUESTIONS = Table(
     {
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
+        "category": CATEGORY,
         "turns": Column(pl.List(pl.String), "What the user asks, turn by turn"),
         "references": Column(
             pl.List(pl.String), "Reference answer by turn; empty where there is none"

@@ -2,22 +2,9 @@
 
 import polars as pl
 
-from resources.llm.replies_table import MODEL, PROMPT_VERSION
+from resources.llm.replies_table import MODEL as MODEL
+from resources.llm.replies_table import PROMPT_VERSION as PROMPT_VERSION
 from resources.schema import Column
-
-__all__ = [
-    "BENCHMARK",
-    "MESSAGES",
-    "MODEL",
-    "PROMPT_VERSION",
-    "PROTOCOL",
-    "QUESTION_ID",
-    "READING",
-    "REPLY_ID",
-    "SAMPLE_ID",
-    "SAMPLING",
-    "STATUS",
-]
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 SAMPLE_ID = Column(pl.String, "Hash of the sample's system prompt and messages")
@@ -29,6 +16,15 @@ STATUS = Column(
 )
 BENCHMARK = Column(pl.String, "Benchmark that the question is from")
 QUESTION_ID = Column(pl.String, "Stable id of the question within its benchmark")
+CATEGORY = Column(pl.String, "Category of the question")
+TEMPERATURE = Column(pl.Float64, "Sampling temperature; 0 is greedy")
+ANSWER = Column(pl.String, "The model's answer; empty where the model answered nothing")
+JUDGED_TURN = Column(
+    pl.Int64, "1-based turn that was judged; 0 where the whole conversation was, at once"
+)
+WINNER = Column(pl.String, "a, b or tie, already swapped back; null if unread", nullable=True)
+EXCERPT = Column(pl.String, "The row's first 200 characters")
+DETAIL = Column(pl.String, "One sentence for a person")
 PROTOCOL = Column(
     pl.String,
     "What the judge is asked for: single (a score), scores (two of them), choice (A, B or a tie), "

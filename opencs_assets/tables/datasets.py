@@ -2,7 +2,14 @@
 
 import polars as pl
 
-from opencs_assets.tables.columns import BENCHMARK, MESSAGES, QUESTION_ID, SAMPLE_ID
+from opencs_assets.tables.columns import (
+    BENCHMARK,
+    DETAIL,
+    EXCERPT,
+    MESSAGES,
+    QUESTION_ID,
+    SAMPLE_ID,
+)
 from resources.schema import Column, Table
 
 RAW_DATASET = Table(
@@ -24,6 +31,9 @@ RAW_DATASET = Table(
     },
 )
 
+CONTENT = ("sample_id", "system", "messages", "instruction", "response")
+"""The columns that a sample's conversation stands in, wherever it is from."""
+
 REJECTED_ROWS = Table(
     "rejected_rows",
     ("dataset",),
@@ -32,8 +42,8 @@ REJECTED_ROWS = Table(
         "row": Column(pl.Int64, "0-based row in the source file; -1 of the whole file"),
         "line": Column(pl.Int64, "1-based line in the source file", nullable=True),
         "reason": Column(pl.String, "Code of the reason, such as no_response or duplicate"),
-        "detail": Column(pl.String, "One sentence for a person"),
-        "excerpt": Column(pl.String, "The row's first 200 characters"),
+        "detail": DETAIL,
+        "excerpt": EXCERPT,
     },
 )
 

@@ -2,13 +2,22 @@
 
 import polars as pl
 
-from opencs_assets.tables.columns import BENCHMARK, PROTOCOL, QUESTION_ID, SAMPLING
+from opencs_assets.tables.columns import (
+    ANSWER,
+    BENCHMARK,
+    CATEGORY,
+    DETAIL,
+    EXCERPT,
+    JUDGED_TURN,
+    PROTOCOL,
+    QUESTION_ID,
+    SAMPLING,
+    WINNER,
+)
 from resources.schema import Column, Table
 
 _FILE = Column(pl.String, "Hex SHA-256 of the imported file's bytes")
-
 _FILE_NAME = Column(pl.String, "Name that the file had")
-
 _FILE_ROW = Column(pl.Int64, "0-based row in the file")
 
 IMPORTED_VERDICTS = Table(
@@ -19,10 +28,8 @@ IMPORTED_VERDICTS = Table(
         "kind": Column(pl.String, "single (one answer scored) or pair (two compared)"),
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
-        "turn": Column(
-            pl.Int64, "1-based turn that was judged; 0 where the whole conversation was, at once"
-        ),
+        "category": CATEGORY,
+        "turn": JUDGED_TURN,
         "model_a": Column(pl.String, "The model that was judged; of a pair the first by name"),
         "model_b": Column(pl.String, "The pair's second model; null of a single", nullable=True),
         "shown_first": Column(
@@ -30,9 +37,7 @@ IMPORTED_VERDICTS = Table(
             "a or b: whose answer the prompt showed first; merged where the file holds one outcome "
             "of both orders; unknown of a vote or of a single",
         ),
-        "winner": Column(
-            pl.String, "a, b or tie, already swapped back; null if unread", nullable=True
-        ),
+        "winner": WINNER,
         "score_a": Column(
             pl.Float64,
             "Score of model_a in [1, 10], or 0 where the judge gave that",
@@ -77,8 +82,8 @@ REJECTED_VERDICTS = Table(
         "file_name": _FILE_NAME,
         "row": Column(pl.Int64, "0-based row in the file; -1 of the whole file"),
         "reason": Column(pl.String, "Code of the reason, such as unknown_question"),
-        "detail": Column(pl.String, "One sentence for a person"),
-        "excerpt": Column(pl.String, "The row's first 200 characters"),
+        "detail": DETAIL,
+        "excerpt": EXCERPT,
     },
 )
 
@@ -90,9 +95,9 @@ IMPORTED_ANSWERS = Table(
         "model": Column(pl.String, "Model that answered"),
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
+        "category": CATEGORY,
         "turn": Column(pl.Int64, "1-based turn"),
-        "answer": Column(pl.String, "The model's answer; empty where the model answered nothing"),
+        "answer": ANSWER,
         "file": _FILE,
         "file_name": _FILE_NAME,
         "row": _FILE_ROW,

@@ -3,14 +3,20 @@
 import polars as pl
 
 from opencs_assets.tables.columns import MODEL, PROMPT_VERSION, REPLY_ID, SAMPLE_ID
-from opencs_assets.tables.datasets import RAW_DATASET
+from opencs_assets.tables.datasets import CONTENT, RAW_DATASET
 from resources.schema import Column, Table
 
-_CUT = Column(
-    pl.Float64,
-    "Score of the last sample that was chosen among those that it was ranked with",
-    nullable=True,
-)
+_RANK = Column(pl.Int64, "0-based order of choice")
+_RANKED = {
+    "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
+    "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
+    "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
+    "cut": Column(
+        pl.Float64,
+        "Score of the last sample that was chosen among those that it was ranked with",
+        nullable=True,
+    ),
+}
 
 _UNREFINED = "was left as it was: unparsable, truncated, refused, failed, too_long, several_turns"
 
@@ -19,13 +25,10 @@ SELECTED_SUBSET = Table(
     ("dataset", "selector"),
     ("sample_id",),
     {
-        "rank": Column(pl.Int64, "0-based order of choice"),
+        "rank": _RANK,
         "sample_id": SAMPLE_ID,
         "cluster": Column(pl.Int64, "Cluster it was chosen for", nullable=True),
-        "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
-        "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
-        "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
-        "cut": _CUT,
+        **_RANKED,
         "scored_by": Column(
             pl.String, "Table that the score is from, where a model gave it", nullable=True
         ),
@@ -41,10 +44,7 @@ UNSELECTED_SAMPLES = Table(
     {
         "sample_id": SAMPLE_ID,
         "cluster": Column(pl.Int64, "Cluster in which it stands best, if any", nullable=True),
-        "score": Column(pl.Float64, "Value that it was ranked by, if any", nullable=True),
-        "place": Column(pl.Int64, "1-based place among those ranked with it", nullable=True),
-        "places": Column(pl.Int64, "How many were ranked with it", nullable=True),
-        "cut": _CUT,
+        **_RANKED,
         "reason": Column(pl.String, "Why it was not chosen, for a person"),
     },
 )
@@ -56,10 +56,7 @@ OUTSIDE_SAMPLES = Table(
     {
         "sample_id": SAMPLE_ID,
         "row": Column(pl.Int64, "0-based row in the set's file"),
-        "system": RAW_DATASET.columns["system"],
-        "messages": RAW_DATASET.columns["messages"],
-        "instruction": RAW_DATASET.columns["instruction"],
-        "response": RAW_DATASET.columns["response"],
+        **{name: RAW_DATASET.columns[name] for name in CONTENT if name != "sample_id"},
     },
 )
 
@@ -68,7 +65,7 @@ REFINED_SAMPLES = Table(
     ("dataset", "refined"),
     ("sample_id",),
     {
-        "rank": Column(pl.Int64, "0-based order of choice"),
+        "rank": _RANK,
         "sample_id": SAMPLE_ID,
         "instruction_before": Column(pl.String, "The instruction as it was"),
         "instruction": Column(pl.String, "The instruction to train on"),

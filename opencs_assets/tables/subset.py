@@ -7,10 +7,9 @@ refinement.
 import polars as pl
 
 from opencs_assets.tables.columns import MESSAGES
+from opencs_assets.tables.datasets import CONTENT
 from opencs_assets.tables.lake import Lake
 from resources.errors import MendableError
-
-CONTENT = ("sample_id", "system", "messages", "instruction", "response")
 
 
 class SubsetError(MendableError):
@@ -23,16 +22,9 @@ def subset_content(
     outside: pl.DataFrame,
     refined: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The subset's conversations in the order of choice.
+    """The subset's conversations (columns ``CONTENT``) in the order of choice.
 
-    Args:
-        subset: Rows of ``selected_subset``.
-        samples: Rows of ``raw_dataset`` of the same dataset.
-        outside: Rows of ``outside_samples``.
-        refined: Rows of ``refined_samples`` where the selector refines.
-
-    Returns:
-        ``sample_id``, ``system``, ``messages``, ``instruction`` and ``response``.
+    ``refined`` is there where the selector refines.
 
     Raises:
         SubsetError: Samples of the subset are in neither table, or were not refined.

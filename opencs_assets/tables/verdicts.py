@@ -4,6 +4,8 @@ import polars as pl
 
 from opencs_assets.tables.columns import (
     BENCHMARK,
+    CATEGORY,
+    JUDGED_TURN,
     MODEL,
     PROMPT_VERSION,
     PROTOCOL,
@@ -12,6 +14,7 @@ from opencs_assets.tables.columns import (
     REPLY_ID,
     SAMPLING,
     STATUS,
+    WINNER,
 )
 from resources.schema import Column, Table
 
@@ -22,7 +25,7 @@ SINGLE_VERDICTS = Table(
     {
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
+        "category": CATEGORY,
         "turn": Column(pl.Int64, "1-based turn that was judged"),
         "score": Column(pl.Float64, "Score in [1, 10]", nullable=True),
         "status": STATUS,
@@ -43,16 +46,12 @@ PAIRWISE_VERDICTS = Table(
     {
         "benchmark": BENCHMARK,
         "question_id": QUESTION_ID,
-        "category": Column(pl.String, "Category of the question"),
-        "turn": Column(
-            pl.Int64, "1-based turn that was judged; 0 where the whole conversation was, at once"
-        ),
+        "category": CATEGORY,
+        "turn": JUDGED_TURN,
         "model_a": Column(pl.String, "First model of the matchup"),
         "model_b": Column(pl.String, "Second model of the matchup"),
         "shown_first": Column(pl.String, "a or b: whose answer the prompt showed first"),
-        "winner": Column(
-            pl.String, "a, b or tie, already swapped back; null if unread", nullable=True
-        ),
+        "winner": WINNER,
         "score_a": Column(pl.Float64, "Score of model_a in [1, 10]", nullable=True),
         "score_b": Column(pl.Float64, "Score of model_b in [1, 10]", nullable=True),
         "status": STATUS,

@@ -11,16 +11,9 @@ from tests.e2e.conftest import several, small_home
 pytestmark = pytest.mark.e2e
 
 
-def line(score: float, number: int = 1, model: str = "my model/7b") -> str:
-    return json.dumps(
-        {
-            "question_id": f"smoke-{number}",
-            "model": model,
-            "judge": ["gpt-4", "single-v1"],
-            "score": score,
-            "turn": 1,
-        }
-    )
+def line(score, number=1):
+    judged = {"question_id": f"smoke-{number}", "model": "my model/7b", "turn": 1}
+    return json.dumps(judged | {"judge": ["gpt-4", "single-v1"], "score": score})
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +47,17 @@ def ran(files, tmp_path_factory):
     return home, dict(zip(lines, several(home, lines.values()), strict=True))
 
 
-def test_a_file_is_taken_and_told(ran):
+def test_files_are_taken_and_told(ran):
     _home, outcome = ran
     assert outcome["first"].returncode == 0, outcome["first"].stderr
     (row,) = json.loads(outcome["first"].stdout)
     assert (row["form"], row["state"], row["used"]) == ("fastchat_single", "new", 3)
-
-
-def test_again_changes_nothing_and_says_so(ran):
-    _home, outcome = ran
     assert outcome["again"].returncode == 0
     assert json.loads(outcome["again"].stdout)[0]["state"] == "unchanged"
     assert "nothing changed" in outcome["again"].stderr
+    rows = json.loads(outcome["folder"].stdout)
+    assert [row["file"] for row in rows] == ["a.jsonl", "b.jsonl"]
+    assert "left out" in outcome["folder"].stderr
 
 
 def test_rejected_rows_and_conflicts_are_told(ran):
@@ -95,13 +87,6 @@ def test_what_cannot_be_done_is_one_clear_error(ran, name, words):
     assert "Traceback" not in said
     for word in words:
         assert word in said
-
-
-def test_a_folder_takes_what_is_such_a_file(ran):
-    _home, outcome = ran
-    rows = json.loads(outcome["folder"].stdout)
-    assert [row["file"] for row in rows] == ["a.jsonl", "b.jsonl"]
-    assert "left out" in outcome["folder"].stderr
 
 
 def test_a_person_chooses(ran):

@@ -16,16 +16,9 @@ from opencs_assets.wiring.lake_io import LakeIOManager
 
 
 def rows(*scores) -> str:
+    judged = {"model": "stranger", "judge": ["gpt-4", "single-v1"], "turn": 1}
     return "\n".join(
-        json.dumps(
-            {
-                "question_id": f"smoke-{number}",
-                "model": "stranger",
-                "judge": ["gpt-4", "single-v1"],
-                "score": score,
-                "turn": 1,
-            }
-        )
+        json.dumps(judged | {"question_id": f"smoke-{number}", "score": score})
         for number, score in enumerate(scores, 1)
     )
 
@@ -44,12 +37,15 @@ def materialize(home) -> dg.ExecuteInProcessResult:
 
 
 def page(result, name="imported_verdicts") -> dict:
-    (found,) = (
-        each
-        for each in result.asset_materializations_for_node("imported_verdicts")
-        if each.asset_key == dg.AssetKey(name)
-    )
-    return {key: value.value for key, value in found.metadata.items()}
+    made = result.asset_materializations_for_node("imported_verdicts")
+    (metadata,) = (each.metadata for each in made if each.asset_key == dg.AssetKey(name))
+    return {key: value.value for key, value in metadata.items()}
+
+
+def keep_all(home, folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.jsonl").write_text(text)
+        keep(home, folder / f"{name}.jsonl", ImportOptions(benchmark="smoke"))
 
 
 def test_a_home_without_imports_has_empty_tables(home):
@@ -63,9 +59,7 @@ def test_a_home_without_imports_has_empty_tables(home):
 
 
 def test_the_page_says_what_became_of_the_rows(home, tmp_path):
-    for name, text in {"a.jsonl": rows(7, 8, 11), "b.jsonl": rows(7, 9)}.items():
-        (tmp_path / name).write_text(text)
-        keep(home, tmp_path / name, ImportOptions(benchmark="smoke"))
+    keep_all(home, tmp_path, a=rows(7, 8, 11), b=rows(7, 9))
     result = materialize(home)
     assert result.success
     said = page(result)
@@ -84,9 +78,7 @@ def test_the_page_says_what_became_of_the_rows(home, tmp_path):
 
 def test_a_model_with_answers_is_known(home, tmp_path):
     answers = {"question_id": "smoke-1", "model_id": "stranger", "choices": [{"turns": ["Yes."]}]}
-    for name, text in {"a.jsonl": rows(7), "answers.jsonl": json.dumps(answers)}.items():
-        (tmp_path / name).write_text(text)
-        keep(home, tmp_path / name, ImportOptions(benchmark="smoke"))
+    keep_all(home, tmp_path, a=rows(7), answers=json.dumps(answers))
     result = materialize(home)
     assert page(result)["unknown_models"] == 0
     assert page(result, "imported_answers")["models"] == 1

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from opencs_assets.imports.errors import VerdictRowError
-from opencs_assets.imports.forms.form import Form, Read, Row, answer_to, has
+from opencs_assets.imports.forms.form import Form, Read, Row, answers_of, has
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import ByText, Questions
 from opencs_assets.imports.rows import (
@@ -35,30 +35,26 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
         question = by_text.of(row)
         name = options.judge or row.get("annotator")
         if not isinstance(name, str) or not name.strip():
-            raise VerdictRowError(
-                "no_judge", "the row has no `annotator`; name the judge with --judge"
-            )
+            detail = "the row has no `annotator`; name the judge with --judge"
+            raise VerdictRowError("no_judge", detail)
         models = (
             read_model(row.get("generator_1"), "generator_1"),
             read_model(row.get("generator_2"), "generator_2"),
         )
         scores = _scores(row["preference"])
-        records: list[ImportedVerdict | ImportedAnswer] = [
-            pair(
-                question,
-                1,
-                models,
-                Judge(name, name, options.human, None, PROMPT_VERSION),
-                protocol="preference",
-                shown_first="unknown",
-                winner=winner_of(scores) if scores else None,
-                scores=scores,
-                reply=text_or_none(row.get("raw_completion")),
-            )
-        ]
-        for model, field in zip(models, ("output_1", "output_2"), strict=True):
-            records += answer_to(question, model, row.get(field))
-        return records
+        verdict = pair(
+            question,
+            1,
+            models,
+            Judge(name, name, options.human, None, PROMPT_VERSION),
+            protocol="preference",
+            shown_first="unknown",
+            winner=winner_of(scores) if scores else None,
+            scores=scores,
+            reply=text_or_none(row.get("raw_completion")),
+        )
+        outputs = (row.get("output_1"), row.get("output_2"))
+        return [verdict, *answers_of(question, models, outputs)]
 
     return read
 

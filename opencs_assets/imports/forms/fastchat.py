@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from opencs_assets.imports.errors import VerdictRowError
-from opencs_assets.imports.forms.form import Form, Read, Row, has, question_by_id
+from opencs_assets.imports.forms.form import Form, Read, Row, answer_to, has, question_by_id
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import KnownQuestion, Questions, same_question
 from opencs_assets.imports.rows import (
@@ -22,6 +22,7 @@ from opencs_assets.imports.rows import (
     read_turn,
     single,
     text_or_none,
+    two_scores,
 )
 
 MULTI_TURN: Final = "-multi-turn"
@@ -109,9 +110,9 @@ def _of_two_singles(
     row: Row, question: KnownQuestion, models: tuple[str, str], judge: Judge
 ) -> ImportedVerdict:
     """The verdict that FastChat makes of two answers judged alone, which have no order."""
-    first = read_score(row["m1_score"], "m1_score")
-    second = read_score(row.get("m2_score"), "m2_score")
-    scores = None if first is None or second is None else (first, second)
+    scores = two_scores(
+        read_score(row["m1_score"], "m1_score"), read_score(row.get("m2_score"), "m2_score")
+    )
     return pair(
         question,
         read_turn(row.get("turn", 1), question),
@@ -141,11 +142,7 @@ def _answers_reader(rows: Sequence[Row], options: ImportOptions, questions: Ques
         if not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
             raise VerdictRowError("no_answer", "`choices[0].turns` must be a list of texts")
         read_turn(len(turns), question)
-        return [
-            ImportedAnswer(
-                model, question.benchmark, question.question_id, question.category, tuple(turns)
-            )
-        ]
+        return [answer_to(question, model, turns)]
 
     return read
 

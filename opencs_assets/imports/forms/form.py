@@ -43,12 +43,21 @@ def has(*names: str) -> Callable[[Row], bool]:
     return lambda row: fields <= row.keys()
 
 
-def answer_to(question: KnownQuestion, model: str, text: Any) -> list[ImportedAnswer]:
-    """A list of a model's answer to a question, which is empty where the file has no text."""
-    if not isinstance(text, str):
-        return []
+def answer_to(question: KnownQuestion, model: str, turns: Sequence[str]) -> ImportedAnswer:
+    """A model's answers to the turns of a question."""
+    return ImportedAnswer(
+        model, question.benchmark, question.question_id, question.category, tuple(turns)
+    )
+
+
+def answers_of(
+    question: KnownQuestion, models: tuple[str, str], texts: Sequence[Any]
+) -> list[ImportedAnswer]:
+    """The answers of a pair's models, without those that the file has no text of."""
     return [
-        ImportedAnswer(model, question.benchmark, question.question_id, question.category, (text,))
+        answer_to(question, model, [text])
+        for model, text in zip(models, texts, strict=True)
+        if isinstance(text, str)
     ]
 
 
@@ -63,7 +72,6 @@ def question_by_id(row: Row, options: ImportOptions, questions: Questions) -> Kn
         return questions.of(benchmark, row.get("question_id"))
     except VerdictRowError as error:
         if error.reason == "unknown_question" and not options.benchmark:
-            raise VerdictRowError(
-                error.reason, f"{error.detail}; name the benchmark with --benchmark"
-            ) from None
+            detail = f"{error.detail}; name the benchmark with --benchmark"
+            raise VerdictRowError(error.reason, detail) from None
         raise

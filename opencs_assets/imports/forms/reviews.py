@@ -9,10 +9,11 @@ have swapped them back. A row's own text tells which, and where no text does, ``
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, Literal
 
 from opencs_assets.imports.errors import VerdictFileError, VerdictRowError
-from opencs_assets.imports.forms.form import Form, Read, Row, answer_to
+from opencs_assets.imports.forms.form import Form, Read, Row, answers_of
 from opencs_assets.imports.options import ImportOptions
 from opencs_assets.imports.questions import ByText, Questions
 from opencs_assets.imports.rows import (
@@ -22,6 +23,7 @@ from opencs_assets.imports.rows import (
     pair,
     read_score,
     text_or_none,
+    two_scores,
     winner_of,
 )
 
@@ -31,18 +33,13 @@ _NUMBERS = re.compile(r"\s*(\d+(?:\.\d+)?)[\s,/]+(\d+(?:\.\d+)?)\s*")
 Order = Literal["as-shown", "swapped-back"]
 
 
-class _Fields(NamedTuple):
-    scores: str
-    scores_reversed: str
-
-
-_NAMES = (_Fields("scores", "scores_reverse"), _Fields("score", "score_reverse"))
-
-
-def _fields(row: Row) -> _Fields | None:
-    if "review" not in row and "review_reverse" not in row:
-        return None
-    return next((names for names in _NAMES if names.scores in row), None)
+def _fields(row: Row) -> tuple[str, str] | None:
+    """The names of a row's scores and of its reversed scores, where it has a review with scores."""
+    if "review" in row or "review_reverse" in row:
+        for name in ("scores", "score"):
+            if name in row:
+                return name, f"{name}_reverse"
+    return None
 
 
 def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -> Read:
@@ -63,17 +60,17 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
         if names is None:
             raise VerdictRowError("other_form", "the row has no review with its scores")
         question = by_text.of(row)
-        records: list[ImportedVerdict | ImportedAnswer] = []
+        records: list[ImportedVerdict] = []
         for scores_name, review_name, first in (
-            (names.scores, "review", "a"),
-            (names.scores_reversed, "review_reverse", "b"),
+            (names[0], "review", "a"),
+            (names[1], "review_reverse", "b"),
         ):
             if scores_name not in row:
                 continue
             scores = _scores(row[scores_name], scores_name)
             if scores and first == "a":
                 _check_first(row, scores)
-            elif scores and (_order(row, names) or convention) == "as-shown":
+            elif scores and (_order(row, scores) or convention) == "as-shown":
                 scores = (scores[1], scores[0])
             records.append(
                 pair(
@@ -88,9 +85,8 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
                     reply=text_or_none(row.get(review_name)),
                 )
             )
-        for model, name in zip(models, ANSWERS, strict=True):
-            records += answer_to(question, model, row.get(name, row.get(model)))
-        return records
+        texts = [row.get(name, row.get(model)) for name, model in zip(ANSWERS, models, strict=True)]
+        return [*records, *answers_of(question, models, texts)]
 
     return read
 
@@ -98,16 +94,11 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
 def _scores(value: Any, name: str) -> tuple[float, float] | None:
     """The two scores of a list or of its text; ``None`` where the reply had none."""
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            raise VerdictRowError(
-                "bad_score", f"`{name}` must be two numbers, not {value!r:.40}"
-            ) from None
     if not isinstance(value, list) or len(value) != 2:
         raise VerdictRowError("bad_score", f"`{name}` must be two numbers, not {value!r:.40}")
-    first, second = (read_score(score, name) for score in value)
-    return None if first is None or second is None else (first, second)
+    return two_scores(*(read_score(score, name) for score in value))
 
 
 def _review_scores(review: Any) -> tuple[float, float] | None:
@@ -128,11 +119,10 @@ def _check_first(row: Row, scores: tuple[float, float]) -> None:
         )
 
 
-def _order(row: Row, names: _Fields) -> Order | None:
+def _order(row: Row, scores: tuple[float, float]) -> Order | None:
     """The order in which a row has its reversed scores, if its own text tells."""
-    scores = _scores(row[names.scores_reversed], names.scores_reversed)
     review = _review_scores(row.get("review_reverse"))
-    if scores is None or review is None:
+    if review is None:
         return None
     if review == scores:
         return "as-shown"
@@ -151,14 +141,14 @@ def _convention(rows: Sequence[Row]) -> Order | None:
     needed = False
     for row in rows:
         names = _fields(row)
-        if names is None or names.scores_reversed not in row:
+        if names is None or names[1] not in row:
             continue
         try:
-            scores = _scores(row[names.scores_reversed], names.scores_reversed)
-            order = _order(row, names)
+            scores = _scores(row[names[1]], names[1])
+            if scores is None or scores[0] == scores[1]:
+                continue
+            order = _order(row, scores)
         except VerdictRowError:
-            continue
-        if scores is None or scores[0] == scores[1]:
             continue
         if order is None:
             needed = True

@@ -16,10 +16,13 @@ from opencs_assets.imports.rows import (
     read_score,
     read_turn,
     single,
+    two_scores,
     winner_of,
 )
 
 PROMPT_VERSION: Final = "unknown"
+TIES: Final = ("tie", "draw", INCONSISTENT)
+WORDS: Final = {"a": "a", "model_a": "a", "b": "b", "model_b": "b"} | dict.fromkeys(TIES, "tie")
 
 
 def columns_of(header: Sequence[str], options: ImportOptions) -> dict[str, str]:
@@ -95,9 +98,7 @@ def _reader(rows: Sequence[Row], options: ImportOptions, questions: Questions) -
         models = (model(row, "model_a", options.model_a), model(row, "model_b", options.model_b))
         scores = None
         if "score_a" in columns and "score_b" in columns:
-            first = _score(cell(row, "score_a"), "score_a")
-            second = _score(cell(row, "score_b"), "score_b")
-            scores = None if first is None or second is None else (first, second)
+            scores = two_scores(*(_score(cell(row, name), name) for name in ("score_a", "score_b")))
         winner_text = cell(row, "winner")
         winner = _side(winner_text, models, "winner") if "winner" in columns else None
         if scores and "winner" not in columns:
@@ -147,24 +148,14 @@ def _side(text: str, models: tuple[str, str], name: str) -> str | None:
     """A cell's ``a``, ``b`` or ``tie``; ``None`` where it is empty, which means unparsable."""
     if text in ("", "error"):
         return None
-    words = {
-        "tie": "tie",
-        "draw": "tie",
-        INCONSISTENT: "tie",
-        "a": "a",
-        "b": "b",
-        "model_a": "a",
-        "model_b": "b",
-    }
     # A model's name goes before these words, because a model may be called `a`.
     for model, side in zip(models, "ab", strict=True):
         if text == model.strip():
             return side
-    side_word = words.get(text.lower())
+    side_word = WORDS.get(text.lower())
     if side_word is None:
-        raise VerdictRowError(
-            "bad_winner", f"`{name}` must be model_a, model_b, tie or a model's name: {text!r:.40}"
-        )
+        detail = f"`{name}` must be model_a, model_b, tie or a model's name: {text!r:.40}"
+        raise VerdictRowError("bad_winner", detail)
     return side_word
 
 

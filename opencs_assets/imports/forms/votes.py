@@ -22,24 +22,14 @@ from opencs_assets.imports.rows import (
 )
 
 INCONSISTENT: Final = "tie (inconsistent)"
-WINNERS: Final = {
-    "model_a": "a",
-    "model_b": "b",
-    "tie": "tie",
-    "tie (bothbad)": "tie",
-    INCONSISTENT: "tie",
-    "error": None,
-}
+TIES: Final = ("tie", "tie (bothbad)", INCONSISTENT)
+WINNERS: Final = {"model_a": "a", "model_b": "b", **dict.fromkeys(TIES, "tie"), "error": None}
 PEOPLE: Final = "human"
 PROMPT_VERSION: Final = "votes"
 
 
 def judge_named(value: Any, options: ImportOptions) -> Judge:
-    """The judge of a vote; people, whom the name or an option tells, are grouped by their kind.
-
-    Raises:
-        VerdictRowError: Neither the row nor an option says who judged.
-    """
+    """The judge of a vote; people, whom the name or an option tells, are grouped by their kind."""
     names = value if isinstance(value, list) else [value]
     if not names or not isinstance(names[0], str) or not names[0].strip():
         names = [options.judge]

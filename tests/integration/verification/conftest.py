@@ -14,7 +14,7 @@ from opencs_assets.answers.store import expected_keys
 from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.imports.kept import keep
-from opencs_assets.imports.options import read_options
+from opencs_assets.imports.options import ImportOptions
 from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
@@ -138,7 +138,7 @@ def _materialize(home: Path) -> None:
     run("key:single_verdicts or key:pairwise_verdicts")
     file = home / "judgments.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in IMPORTED))
-    keep(home, file, read_options(benchmark="own"))
+    keep(home, file, ImportOptions(benchmark="own"))
     file.unlink()
     run("key:imported_verdicts")
     run("group:evaluation")

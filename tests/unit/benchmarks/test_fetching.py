@@ -1,6 +1,7 @@
 """Benchmarks fetched over real HTTP: hashes decide, nothing half-made or wrong is kept."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/asked":
             return self.reply(200, json.dumps(asked).encode())
         asked.append(self.path)
+        if self.path.startswith("/moved/"):
+            self.send_response(302)
+            self.send_header("location", self.path.removeprefix("/moved"))
+            self.send_header("content-length", "0")
+            return self.end_headers()
         file = root / self.path.lstrip("/")
         content = file.read_bytes() if file.is_file() else None
         status = failing.pop(0) if failing else 200 if content is not None else 404
@@ -162,10 +168,54 @@ def test_a_changed_file_of_the_users_is_not_written_over(served, tmp_path):
     assert row["state"] == "not the published file"
 
 
-@pytest.mark.parametrize("name", ["smoke", "alpaca_eval"])
-def test_what_cannot_be_fetched_says_what_can(tmp_path, name):
-    with pytest.raises(BenchmarkError, match="koala, lima, self_instruct, vicuna, wizardlm, mt_b"):
-        list(fetch(tmp_path, [name]))
+@pytest.mark.parametrize(
+    ("name", "reason"), [("smoke", "is in the package"), ("alpaca_eval", "is not known")]
+)
+def test_what_cannot_be_fetched_says_what_can(tmp_path, name, reason):
+    known = "koala, lima, self_instruct, vicuna, wizardlm, mt_bench"
+    with pytest.raises(BenchmarkError, match=f"'{name}' {reason}; to be fetched are {known}"):
+        list(fetch(tmp_path, ["koala", name]))
+    assert kept(tmp_path) == []
+
+
+def test_a_file_of_the_allowed_size_comes_from_a_folder_or_where_it_was_moved_to(
+    served, root, url, tmp_path, monkeypatch
+):
+    shutil.copy(root / "ref.jsonl", root / "koala" / "reference_answer_x.jsonl")
+    for source in (f"{url}/moved/koala", str(root / "koala")):
+        home = tmp_path / source.replace("/", "_")
+        monkeypatch.setattr(fetching, "MOST_BYTES", len(REFERENCE) - 1)
+        with pytest.raises(BenchmarkError, match=r"ref.*is larger than \d+ bytes"):
+            list(fetch(home, ["koala"], source=source))
+        monkeypatch.setattr(fetching, "MOST_BYTES", len(REFERENCE))
+        assert [file.state for file in fetch(home, ["koala"], source=source)] == [
+            "already there",
+            "fetched",
+        ]
+
+
+def test_each_benchmark_is_listed_with_its_state(served, tmp_path):
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "koala_test_set.jsonl").write_bytes(QUESTION)
+    (folder / "mine.jsonl").write_bytes(QUESTION + b'{"prompt": "How?"}')
+    (folder / "broken.jsonl").write_bytes(b"{")
+    (folder / "smoke.jsonl").write_bytes(b'{"turns": ["Why?"]}')
+    listed = {row.pop("name"): row for row in list_benchmarks(tmp_path)}
+    columns = ("state", "questions", "turns", "file")
+    assert {name: tuple(row[column] for column in columns) for name, row in listed.items()} == {
+        **{
+            name: ("not fetched", each.questions, each.turns, None)
+            for name, each in DECLARED.items()
+        },
+        "smoke": ("your own", 1, 2, str(folder / "smoke.jsonl")),
+        "koala": ("without references", 1, 1, str(folder / "koala_test_set.jsonl")),
+        "mine": ("your own", 2, None, str(folder / "mine.jsonl")),
+        "broken": ("your own", None, None, str(folder / "broken.jsonl")),
+    }
+    assert listed["mine"]["source"] is None
+    assert listed["koala"]["source"] == served.file.urls[0]
+    assert listed["mine"]["what"] == "a benchmark of your own"
 
 
 def test_all_come_from_a_folder_and_from_a_mirror(shared_data, root, url, tmp_path):

@@ -80,7 +80,6 @@ def test_the_published_files_have_their_published_numbers_of_questions(questions
 
 
 def test_ids_are_the_files_own_where_it_has_them_and_else_of_what_is_asked(questions):
-    """Four of the five test sets have no ``question_id``, and LIMA's has no id of any name."""
     first = {
         name: part["question_id"][0]
         for (name,), part in questions.partition_by("benchmark", as_dict=True).items()
@@ -101,21 +100,22 @@ def test_wizardlms_two_equal_rows_are_two_questions(questions):
     assert rows["question_id"].to_list() == ["20", "27"]
 
 
-def test_limas_prompt_is_the_text_and_not_the_printed_form_of_its_list(questions, shared_data):
-    with (shared_data / "benchmarks" / "lima_test.jsonl").open() as file:
-        expected = [json.loads(line)["conversations"][0] for line in file]
-    asked = questions.filter(benchmark="lima")["turns"].list.first().to_list()
-    assert asked == expected
-    assert not any(text.startswith("['") for text in asked)
-
-
-def test_self_instructs_input_is_asked_with_its_instruction(questions, shared_data):
-    with (shared_data / "benchmarks" / "sinstruct_test_set.jsonl").open() as file:
-        rows = [json.loads(line) for line in file]
-    asked = questions.filter(benchmark="self_instruct")["turns"].list.first().to_list()
-    for row, text in zip(rows, asked, strict=True):
-        assert row["instruction"].strip() in text
-        assert row["instances"][0]["input"].strip() in text
+@pytest.mark.parametrize(
+    ("name", "file", "texts"),
+    [
+        # LIMA's prompt is the text, and not the printed form of its list.
+        ("lima", "lima_test.jsonl", lambda row: row["conversations"][:1]),
+        (
+            "self_instruct",
+            "sinstruct_test_set.jsonl",
+            lambda row: [row["instruction"].strip(), row["instances"][0]["input"].strip()],
+        ),
+    ],
+)
+def test_all_that_a_published_file_asks_is_asked(questions, shared_data, name, file, texts):
+    lines = (shared_data / "benchmarks" / file).read_text().splitlines()
+    asked = questions.filter(benchmark=name)["turns"].list.first().to_list()
+    assert asked == ["\n\n".join(filter(None, texts(json.loads(line)))) for line in lines]
 
 
 def test_mt_benchs_references_are_gpt_4s_and_not_the_files_hints(questions):
@@ -159,6 +159,14 @@ def test_mt_bench_without_its_references_is_refused(published, tmp_path):
     shutil.copy(published / "benchmarks/mt_bench/question.jsonl", tmp_path / "benchmarks/mt_bench")
     with pytest.raises(BenchmarkError, match="has no reference answers"):
         read_benchmarks(tmp_path, {})
+    references = tmp_path / "benchmarks" / "mt_bench" / "reference_answer"
+    references.mkdir()
+    (references / "a.jsonl").write_text("{}")
+    with pytest.raises(BenchmarkError, match="not the published mt_bench"):
+        read_benchmarks(tmp_path, {})
+    (references / "b.jsonl").write_text("{}")
+    with pytest.raises(BenchmarkError, match="has 2 files of reference answers"):
+        read_benchmarks(tmp_path, {})
 
 
 def test_a_benchmark_that_is_there_twice_is_refused(published, tmp_path):
@@ -189,6 +197,9 @@ def test_a_benchmark_that_is_there_twice_is_refused(published, tmp_path):
         ),
         ({"conversations": [{"role": "user", "content": "Why?"}]}, ["Why?"]),
         ({"turns": ["Why?", "And?"], "prompt": "x"}, ["Why?", "And?"]),
+        # These only look like the printed form of a list of texts.
+        ({"prompt": "['a', 1]"}, ["['a', 1]"]),
+        ({"prompt": "['a' or [b]"}, ["['a' or [b]"]),
     ],
 )
 def test_every_form_of_the_users_own_is_read(write, line, turns):
@@ -246,6 +257,7 @@ def test_null_reference_and_byte_order_mark_and_blank_lines(write):
     ("lines", "says"),
     [
         ([], "is empty"),
+        (["prompt", "Why?"], "is neither JSON nor JSONL"),
         (["[]"], "has no question"),
         (["{"], "broken JSON at line 1"),
         ([{"turns": ["a"]}, "{"], "line 2, column 2: Expecting property name"),
@@ -292,6 +304,8 @@ def test_a_benchmark_that_is_not_there_says_where_it_belongs(tmp_path):
         match=r"matchups\.x names the benchmark 'mt_bench'.*benchmarks fetch mt_bench.*smoke",
     ):
         read_benchmarks(tmp_path, {"matchups.x": "mt_bench"})
+    with pytest.raises(BenchmarkError, match=r"put its questions into .*/benchmarks/mine\.jsonl"):
+        read_benchmarks(tmp_path, {"matchups.x": "mine"})
 
 
 def test_a_benchmarks_name_is_checked(write, tmp_path):

@@ -25,7 +25,7 @@ WRAPPED = [
 
 
 @pytest.mark.parametrize(("text", "name"), WRAPPED)
-def test_known_templates_are_taken_off_and_named(text: str, name: str) -> None:
+def test_known_templates_are_taken_off_and_named(text, name):
     assert strip_template(text) == ("Name a fruit.", name)
 
 
@@ -36,7 +36,7 @@ def test_known_templates_are_taken_off_and_named(text: str, name: str) -> None:
         f"{PAIRED} ### Instruction: Sort these. ### Input: b, a",
     ],
 )
-def test_alpaca_input_follows_the_question_after_a_blank_line(text: str) -> None:
+def test_alpaca_input_follows_the_question_after_a_blank_line(text):
     assert strip_template(text) == ("Sort these.\n\nb, a", "alpaca_input")
 
 
@@ -52,17 +52,17 @@ def test_alpaca_input_follows_the_question_after_a_blank_line(text: str) -> None
         "",
     ],
 )
-def test_a_persons_own_words_are_left_alone(text: str) -> None:
+def test_a_persons_own_words_are_left_alone(text):
     assert strip_template(text) == (text, None)
 
 
-def test_a_template_in_a_template_is_taken_off_and_the_outer_one_named() -> None:
+def test_a_template_in_a_template_is_taken_off_and_the_outer_one_named():
     inner = "### Human: Name a fruit.\n### Assistant:"
     text = f"{TASK}. {REQUEST}\n\n### Instruction:\n{inner}\n\n### Response:"
     assert strip_template(text) == ("Name a fruit.", "alpaca")
 
 
-def test_white_space_does_not_make_stripping_slow() -> None:
+def test_white_space_does_not_make_stripping_slow():
     text = f"{PAIRED} ### Instruction: a" + " \n" * 300_000 + "b"
     assert strip_template(text)[0].endswith("b")
 
@@ -86,7 +86,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES | st.text(max_size=8), max_size=14).map(" ".join))
-def test_stripping_twice_is_stripping_once(text: str) -> None:
+def test_stripping_twice_is_stripping_once(text):
     stripped, name = strip_template(text)
     assert strip_template(stripped) == (stripped, None)
     if name is None:
@@ -94,12 +94,12 @@ def test_stripping_twice_is_stripping_once(text: str) -> None:
 
 
 @given(st.text().map(str.strip))
-def test_text_comes_back_from_any_template(question: str) -> None:
+def test_text_comes_back_from_any_template(question):
     text = f"{TASK}. {REQUEST}\n\n### Instruction:\n{question}\n\n### Response:"
     if not question.endswith("### Response:") and strip_template(question)[1] is None:
         assert strip_template(text) == (question, "alpaca")
 
 
-def test_names_are_unique() -> None:
+def test_names_are_unique():
     names = [template.name for template in TEMPLATES]
     assert len(names) == len(set(names))

@@ -1,7 +1,6 @@
 """Real public data, kept outside the project."""
 
 import json
-import time
 from pathlib import Path
 
 import polars as pl
@@ -17,14 +16,6 @@ PUBLISHED = [
     ("lima/fastchat_lima_1k.json", {"alpaca": 1000}),
     ("evol_instruct/filtered_evol_instruct_1k_opencs.json", {"alpaca": 1000}),
 ]
-
-
-@pytest.fixture(scope="module")
-def alpaca(shared_data: Path) -> DatasetRead:
-    started = time.monotonic()
-    found = read_dataset(shared_data / "alpaca" / "alpaca_52k.json")
-    assert time.monotonic() - started < 10
-    return found
 
 
 def test_alpaca_52k(shared_data: Path, alpaca: DatasetRead) -> None:

@@ -1,10 +1,14 @@
 """Copies count once, contradictions wait for a person, and a person's word is obeyed."""
 
+from pathlib import Path
+
 import pytest
 
-from opencs_assets.imports.choices import COLUMNS, NAME, Choice, add_choice
+from opencs_assets.imports.choices import COLUMNS, NAME, Choice, add_choice, read_choices
 from opencs_assets.imports.claims import conflicting
 from opencs_assets.imports.errors import VerdictFileError
+from opencs_assets.imports.kept import KeptFile
+from opencs_assets.imports.options import ImportOptions
 
 
 @pytest.fixture
@@ -22,6 +26,11 @@ def take(desk, score_row):
     return take
 
 
+def vote(judge="expert_1", winner="model_a") -> dict:
+    sides = {"model_a": "m", "model_b": "n", "winner": winner}
+    return {"question_id": 1, "turn": 1, "judge": judge, **sides}
+
+
 def by_file(found) -> dict[str, list[str]]:
     return {
         name: found.verdicts.filter(file_name=name)["state"].to_list()
@@ -29,13 +38,7 @@ def by_file(found) -> dict[str, list[str]]:
     }
 
 
-def test_the_same_claim_is_used_once(desk, take):
-    take("a.jsonl", 7, 8)
-    take("b.jsonl", 7, 8)
-    assert by_file(desk.read()) == {"a.jsonl": ["used"] * 2, "b.jsonl": ["duplicate"] * 2}
-
-
-def test_other_claims_are_all_kept_and_none_is_used(desk, take):
+def test_the_same_claim_is_used_once_and_of_others_none(desk, take):
     take("a.jsonl", 7, 8)
     take("b.jsonl", 7, 9)
     take("c.jsonl", None, 8)
@@ -71,38 +74,17 @@ def test_another_judge_prompt_or_model_is_another_judgment(desk, score_row, stat
 
 
 def test_a_pair_in_the_other_order_of_names_is_the_same_judgment(desk, states):
-    row = {"question_id": 1, "turn": 1, "judge": "gpt-4"}
-    one = {**row, "model_a": "m", "model_b": "n", "winner": "model_a"}
-    two = {**row, "model_a": "n", "model_b": "m", "winner": "model_b"}
-    three = {**row, "model_a": "n", "model_b": "m", "winner": "model_a"}
-    desk.take(desk.write("a.jsonl", [one]), benchmark="two")
-    desk.take(desk.write("b.jsonl", [two]), benchmark="two")
-    assert states(desk.read()) == ["used", "duplicate"]
-    desk.take(desk.write("c.jsonl", [three]), benchmark="two")
-    assert states(desk.read()) == ["conflict"] * 3
+    other = vote("gpt-4") | {"model_a": "n", "model_b": "m"}
+    rows = [vote("gpt-4"), other | {"winner": "model_b"}]
+    assert states(desk.imported("a.jsonl", rows, benchmark="two")) == ["used", "duplicate"]
+    assert states(desk.imported("b.jsonl", [other], benchmark="two")) == ["conflict"] * 3
 
 
-def vote(judge="expert_1", winner="model_a", number=1) -> dict:
-    return {
-        "question_id": number,
-        "turn": 1,
-        "model_a": "m",
-        "model_b": "n",
-        "winner": winner,
-        "judge": judge,
-    }
-
-
-def test_each_vote_of_a_person_is_its_own(desk, states):
-    votes = [vote(), vote(winner="model_b"), vote("expert_2"), vote()]
+def test_each_vote_of_a_person_is_its_own_and_the_same_in_another_file_and_order(desk, states):
+    votes = [vote(), vote(), vote("expert_2"), vote(winner="model_b")]
     assert states(desk.imported("v.jsonl", votes, benchmark="two")) == ["used"] * 4
-
-
-def test_votes_in_another_file_and_order_are_the_same_votes(desk, states):
-    votes = [vote(), vote(winner="model_b"), vote("expert_2"), vote()]
-    desk.take(desk.write("v.jsonl", votes), benchmark="two")
-    desk.take(desk.write("w.jsonl", votes[::-1]), benchmark="two")
-    assert states(desk.read()) == ["used"] * 4 + ["duplicate"] * 4
+    found = desk.imported("w.jsonl", votes[::-1], benchmark="two")
+    assert states(found) == ["used"] * 4 + ["duplicate"] * 4
 
 
 def test_a_person_prefers_a_file(desk, take):
@@ -142,13 +124,37 @@ def test_a_preferred_file_that_contradicts_itself_settles_nothing_until_a_row_is
     assert states(desk.read()) == ["overruled", "used"]
 
 
+HEADER = ",".join(COLUMNS)
+FILES = [
+    KeptFile(sha256, Path(sha256), "x.jsonl", ImportOptions(), "")
+    for sha256 in ("abcdef01" + "2" * 56, "abcdef01" + "3" * 56)
+]
+
+
+@pytest.mark.parametrize("text", [None, "", HEADER, f"{HEADER}\n", f"\ufeff{HEADER}\n"])
+def test_a_choice_is_added_to_a_file_as_it_stands(tmp_path, text):
+    if text is not None:
+        (tmp_path / NAME).write_text(text, encoding="utf-8")
+    choices = [Choice(FILES[1].sha256, None, 'says "no", twice'), Choice(FILES[0].sha256, 0, "")]
+    for choice in choices:
+        add_choice(tmp_path, choice)
+    assert read_choices(tmp_path, FILES) == choices
+
+
+def test_a_file_is_meant_by_the_beginning_of_its_hash_in_any_case(tmp_path):
+    (tmp_path / NAME).write_text(f"{HEADER}\n ABCDEF012 , 3 , why \nabcdef01,,\n")
+    with pytest.raises(VerdictFileError, match=r"line 3: 'abcdef01' fits 2 .*give more"):
+        read_choices(tmp_path, FILES)
+    assert read_choices(tmp_path, FILES[:1])[0] == Choice(FILES[0].sha256, 3, "why")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("file,reason\n", "line 1: the columns must be file,row,reason"),
-        (",".join(COLUMNS) + "\nabc,,x\n", "line 2: give at least the first 8"),
-        (",".join(COLUMNS) + "\n" + "0" * 64 + ",,x\n", "fits 0 imported files"),
-        (",".join(COLUMNS) + "\n{sha},first,x\n", "the row must be a number"),
+        (f"{HEADER}\nabc,,x\n", "line 2: give at least the first 8"),
+        (f"{HEADER}\n{'0' * 64},,x\n", "fits 0 imported files"),
+        (f"{HEADER}\n{{sha}},first,x\n", "the row must be a number"),
     ],
 )
 def test_a_file_of_choices_that_is_off_is_said(desk, take, text, said):

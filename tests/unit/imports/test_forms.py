@@ -5,7 +5,7 @@ import json
 import pytest
 
 from opencs_assets.imports.errors import VerdictFileError
-from opencs_assets.imports.options import read_options
+from opencs_assets.imports.options import ImportOptions, read_options
 
 
 def one(found) -> dict:
@@ -108,9 +108,14 @@ def test_an_error_of_one_order_is_unparsable_and_no_tie(desk):
 def test_a_pair_made_of_two_single_scores_has_no_orders(desk):
     row = pair_row(g1="model_2", g2="model_2", m1_score=3, m2_score=8)
     del row["turn"]
-    found = one(desk.imported("a.jsonl", [row], benchmark="two"))
-    assert (found["shown_first"], found["winner"], found["protocol"]) == ("merged", "b", "single")
-    assert (found["score_a"], found["score_b"]) == (3, 8)
+    half = pair_row(m1_score=3, m2_score=-1, turn=2)
+    verdicts = desk.imported("a.jsonl", [row, half], benchmark="two").verdicts
+    assert set(verdicts["shown_first"]) == {"merged"}
+    assert set(verdicts["protocol"]) == {"single"}
+    assert verdicts.select("turn", "winner", "score_a", "score_b").rows() == [
+        (1, "b", 3, 8),
+        (2, None, None, None),
+    ]
 
 
 def test_answers_have_a_row_a_turn(desk):
@@ -140,6 +145,12 @@ def vote(judge, winner="model_a", **more) -> dict:
     [
         ("expert_17", {}, ("expert_17", "expert", True)),
         ("author_3", {}, ("author_3", "author", True)),
+        ("Human", {}, ("Human", "human", True)),
+        ("worker12", {}, ("worker12", "worker", True)),
+        # Models whose names only begin or end like a person's.
+        ("human-pref-7b", {}, ("human-pref-7b", "human-pref-7b", False)),
+        ("expert-llm", {}, ("expert-llm", "expert-llm", False)),
+        ("gpt-expert_1", {}, ("gpt-expert_1", "gpt-expert_1", False)),
         ("gpt4_pair", {}, ("gpt4_pair", "gpt4_pair", False)),
         ("gpt4_pair", {"judge": "gpt-4"}, ("gpt-4", "gpt-4", False)),
         (["gpt-4", "pair-v2"], {}, ("gpt-4", "gpt-4", False)),
@@ -152,6 +163,28 @@ def vote(judge, winner="model_a", **more) -> dict:
 def test_who_voted(desk, judge, options, expected):
     row = one(desk.imported("v.jsonl", [vote(judge)], benchmark="two", **options))
     assert (row["judge"], row["judge_group"], row["is_human"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("judge", "prompt", "version"),
+    [
+        (["gpt-4", "pair-math-v1"], "pair-math-v1", "fastchat-pair-v2"),
+        (["gpt-4", 7], None, "votes"),
+        (["expert_1", "form"], "form", "votes"),
+    ],
+)
+def test_the_prompt_of_a_vote(desk, judge, prompt, version):
+    row = one(desk.imported("v.jsonl", [vote(judge)], benchmark="two"))
+    assert (row["prompt"], row["prompt_version"]) == (prompt, version)
+
+
+@pytest.mark.parametrize(
+    ("winner", "expected"), [("model_b", "b"), ("tie (bothbad)", "tie"), ("error", None)]
+)
+def test_who_won_a_vote(desk, winner, expected):
+    row = one(desk.imported("v.jsonl", [vote("expert_1", winner)], benchmark="two"))
+    assert (row["winner"], row["orders_disagree"]) == (expected, None)
+    assert row["status"] == ("ok" if expected else "unparsable")
 
 
 def test_orders_that_disagree_are_told_only_by_files_that_tell_them(desk):
@@ -187,6 +220,21 @@ def test_where_no_text_tells_the_option_is_asked_for(desk):
     assert found.verdicts.filter(shown_first="b")["score_a"].to_list() == [9]
 
 
+def test_a_row_that_tells_itself_is_believed_more_than_the_option(desk):
+    found = desk.imported("r.json", json.dumps([review()]), **PAIR, reversed="swapped-back")
+    assert found.verdicts.filter(shown_first="b")["score_a"].to_list() == [9]
+
+
+def test_rows_that_tell_different_orders_tell_nothing_for_the_others(desk):
+    both = [review(), review(2, reverse="[9.0, 7.0]")]
+    equal = review(3, reverse="[7.0, 7.0]", said_reverse="Both are fine.")
+    found = desk.imported("r.json", json.dumps([equal, *both]), **PAIR)
+    assert found.verdicts.filter(shown_first="b")["score_a"].to_list() == [7, 9, 9]
+    rows = json.dumps([equal, *both, review(4, said_reverse="Both are fine.")])
+    with pytest.raises(VerdictFileError, match="--reversed as-shown"):
+        desk.imported("s.json", rows, **PAIR)
+
+
 def test_one_row_that_tells_tells_for_the_file(desk):
     rows = json.dumps([review(said_reverse="Both are fine."), review(2)])
     found = desk.imported("r.json", rows, **PAIR)
@@ -216,8 +264,12 @@ def test_scores_that_could_not_be_parsed(desk):
 @pytest.mark.parametrize("missing", ["model_a", "model_b", "judge"])
 def test_reviews_need_to_be_told_who_they_are_about(desk, missing):
     options = {name: value for name, value in PAIR.items() if name != missing}
+    file = desk.write("r.json", json.dumps([review()]))
     with pytest.raises(VerdictFileError, match=f"--{missing}".replace("_", "-")):
-        desk.imported("r.json", json.dumps([review()]), **options)
+        desk.take(file, **options)
+    desk.take(file, **PAIR)
+    # They hold until others are named.
+    assert desk.take(file).state == "unchanged"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +281,7 @@ def test_reviews_need_to_be_told_who_they_are_about(desk, missing):
         (0, ("tie", 5.5, 5.5)),
         (1.75, ("b", 3.25, 7.75)),
         (None, (None, None, None)),
+        (float("nan"), (None, None, None)),
     ],
 )
 def test_a_preference(desk, preference, expected):
@@ -241,9 +294,29 @@ def test_a_preference(desk, preference, expected):
     assert row["shown_first"] == "unknown"
 
 
-def test_a_preference_that_is_nan_is_unparsable(desk):
-    # As Python writes it.
-    assert one(desk.imported("a.json", json.dumps([annotation(float("nan"))])))["winner"] is None
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"preference": 0.99}, "score_out_of_range"),
+        ({"preference": 2.01}, "score_out_of_range"),
+        ({"preference": True}, "bad_score"),
+        ({"preference": "1"}, "bad_score"),
+        ({"generator_1": None}, "no_model"),
+        ({"generator_2": " "}, "no_model"),
+        ({"annotator": None}, "no_judge"),
+        ({"annotator": " "}, "no_judge"),
+        ({"instruction": None}, "unknown_question"),
+    ],
+)
+def test_an_annotation_that_is_none(desk, reasons, changed, reason):
+    found = desk.imported("a.json", json.dumps([annotation(1) | changed]))
+    assert reasons(found) == [(0, reason)]
+
+
+def test_an_annotation_without_outputs_and_with_another_name_of_the_judge(desk):
+    found = desk.imported("a.json", json.dumps([annotation(1, output_1=None)]), judge="gpt-4")
+    assert one(found)["judge"] == "gpt-4"
+    assert found.answers.select("model", "answer").rows() == [("mine", "two")]
 
 
 def test_a_csv_by_its_own_names(desk):
@@ -258,18 +331,61 @@ def test_a_csv_by_a_mapping(desk, tmp_path):
     text = "q;who;first;second;best;seen\nSay 3.;gpt-4;x y;z/w;z/w;x y\n"
     mapping = tmp_path / "map.yaml"
     mapping.write_text("question: q\njudge: who\nmodel_a: first\nmodel_b: second\n")
-    said = read_options(mapping=mapping, columns=["winner=best", "shown_first = seen"])
-    row = one(desk.imported("t.csv", text, columns=said.columns))
+    options = read_options(ImportOptions(), mapping, ["winner=best", "shown_first = seen"])
+    row = one(desk.imported("t.csv", text, columns=options.columns))
     assert (row["model_a"], row["model_b"], row["winner"]) == ("x y", "z/w", "b")
     assert (row["shown_first"], row["benchmark"], row["turn"]) == ("a", "one", 1)
     assert row["question_id"] == "s3"
 
 
 def test_a_csv_of_two_scores_with_names_given(desk):
-    text = "question,score_a,score_b\nSay 3.,7,8\nSay 4.,-1,8\n"
-    found = desk.imported("t.csv", text, **PAIR)
-    assert found.verdicts["winner"].to_list() == ["b", None]
-    assert set(found.verdicts["protocol"]) == {"scores"} | {"choice"}
+    found = desk.imported("t.csv", "question,score_a,score_b\nSay 3.,7,8\nSay 4.,-1,8\n", **PAIR)
+    verdicts = found.verdicts.select("winner", "protocol", "score_a", "shown_first").rows()
+    assert verdicts == [("b", "scores", 7, "unknown"), (None, "choice", None, "unknown")]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        ("winner", "draw", {"winner": "tie", "orders_disagree": None}),
+        ("winner", "tie (inconsistent)", {"winner": "tie", "orders_disagree": True}),
+        ("winner", "tie (inconsistent)", {"shown_first": "merged"}),
+        ("winner", "error", {"winner": None, "status": "unparsable"}),
+        ("winner", "Model_B", {"winner": "b"}),
+        # A model may be called as a side is.
+        ("winner,model_a,model_b", "b,b,c", {"model_a": "b", "winner": "a"}),
+        ("winner,score_a,score_b", "a,3,8", {"winner": "a", "score_b": 8, "protocol": "scores"}),
+        ("winner,score_a,score_b", ",3,8", {"winner": None, "score_b": None}),
+        ("winner,shown_first", "a,merged", {"shown_first": "merged"}),
+        ("winner,shown_first", "a,unknown", {"shown_first": "unknown"}),
+        ("winner,shown_first", "a,y", {"shown_first": "b"}),
+        ("winner,prompt,reply", "a,p,why", {"prompt": "p", "prompt_version": "p", "reply": "why"}),
+        ("winner,prompt,reply", "a,,", {"prompt": None, "prompt_version": "unknown"}),
+        ("winner,judge", "a,expert_3", {"judge_group": "expert", "is_human": True}),
+        ("Winner,turn", "a,1.0", {"winner": "a", "turn": 1}),
+        ("score", "7", {"kind": "single", "model_a": "x", "score_a": 7, "turn": 1}),
+        ("score,model", "-1,z", {"model_a": "z", "status": "unparsable"}),
+    ],
+)
+def test_a_row_of_a_csv(desk, header, cells, expected):
+    options = {name: PAIR[name] for name in PAIR if name not in header or "_" not in name}
+    row = one(desk.imported("t.csv", f"question,{header}\nSay 3.,{cells}\n", **options))
+    assert {name: row[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "reason"),
+    [
+        ("winner", "c", "bad_winner"),
+        ("winner,shown_first", "a,tie", "bad_winner"),
+        ("winner,turn", "a,2", "unknown_turn"),
+        ("winner,turn", "a,first", "unknown_turn"),
+        ("score,turn", "7,0", "unknown_turn"),
+    ],
+)
+def test_a_row_of_a_csv_that_is_no_verdict(desk, reasons, header, cells, reason):
+    found = desk.imported("t.csv", f"question,{header}\nSay 3.,{cells}\n", **PAIR)
+    assert reasons(found) == [(0, reason)]
 
 
 @pytest.mark.parametrize(
@@ -294,36 +410,36 @@ def test_a_multi_turn_question_needs_its_turn(desk, reasons):
     assert found.verdicts["turn"].to_list() == [0]
 
 
-@pytest.mark.parametrize("word", ["nonsense=x", "score", "score="])
-def test_a_mapping_that_means_nothing(word):
-    with pytest.raises(VerdictFileError):
-        read_options(columns=[word])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"columns": ["nonsense=x"]}, "a mapping has no 'nonsense'"),
+        ({"columns": ["score"]}, "write it as what=column"),
+        ({"columns": ["score="]}, "must be a column's name"),
+        *[({name: " "}, "is blank") for name in ("benchmark", "model_a", "model_b", "judge")],
+        ({"model_a": "m", "model_b": "m"}, "are both 'm'"),
+        ({"reversed": "sideways"}, "must be as-shown or swapped-back"),
+        ({"mapping": "- score"}, "must map what a column holds"),
+        ({"mapping": "score: ["}, "is no YAML or JSON"),
+        ({"mapping": "score: 7"}, "must be a column's name, not 7"),
+    ],
+)
+def test_options_that_mean_nothing(tmp_path, options, said):
+    if "mapping" in options:
+        (tmp_path / "mapping.yaml").write_text(options["mapping"])
+        options = {"mapping": tmp_path / "mapping.yaml"}
+    rest = {name: options.pop(name) for name in ("mapping", "columns") if name in options}
+    with pytest.raises(VerdictFileError, match=said):
+        read_options(ImportOptions(**options), **rest)
+
+
+def test_columns_of_a_call_go_before_those_of_its_mapping(tmp_path):
+    (tmp_path / "mapping.yaml").write_text("score: a\nmodel: m\n")
+    options = read_options(ImportOptions(), tmp_path / "mapping.yaml", ["score = b=c"])
+    assert options.columns == {"score": "b=c", "model": "m"}
 
 
 def test_names_do_not_decide(desk, score_row):
     desk.take(desk.write("reviews.csv", [score_row()]), benchmark="two")
     desk.take(desk.write("model_judgment.jsonl", json.dumps([review()])), **PAIR)
     assert set(desk.read().verdicts["format"]) == {"fastchat_single", "two_scores"}
-
-
-def test_a_question_that_two_benchmarks_ask_is_of_the_one_that_most_are_from(desk):
-    own = desk.home / "benchmarks" / "aaa.jsonl"
-    own.write_text(json.dumps({"prompt": "Say 1."}))
-    found = desk.imported(
-        "a.json", json.dumps([annotation(1), annotation(2, instruction="Say  2.")])
-    )
-    assert set(found.verdicts["benchmark"]) == {"one"}
-    assert found.verdicts["question_id"].to_list() == ["s1", "s2"]
-
-
-def test_a_question_asked_twice_is_told_apart(published_desk):
-    # WizardLM's questions 20 and 27 are the same.
-    lines = (published_desk.home / "benchmarks" / "wizardlm_test_set.jsonl").read_text()
-    rows = [json.loads(line) for line in lines.splitlines()]
-    twice = next(row["Instruction"] for row in rows if row["idx"] == 20)
-    reviews = [
-        {"Instruction": twice, "review": f"{score} 5\nx", "scores": [score, 5]} for score in (7, 8)
-    ]
-    found = published_desk.imported("w.json", json.dumps(reviews), **PAIR)
-    assert found.verdicts["question_id"].to_list() == ["20", "27"]
-    assert set(found.verdicts["state"]) == {"used"}

@@ -79,8 +79,9 @@ def test_a_file_is_found_by_path_name_and_hash(desk, score_row):
     kept = desk.take(file)
     for named in (str(file), "a.jsonl", kept.sha256[:8], kept.sha256):
         assert find_kept(desk.home, named).sha256 == kept.sha256
-    with pytest.raises(VerdictFileError, match=r"imported are: a\.jsonl"):
-        find_kept(desk.home, "b.jsonl")
+    for named in ("b.jsonl", kept.sha256[:7]):
+        with pytest.raises(VerdictFileError, match=r"imported are: a\.jsonl"):
+            find_kept(desk.home, named)
     other = file.parent / "below" / "a.jsonl"
     other.parent.mkdir()
     desk.write("b.jsonl", [score_row(2)]).rename(other)

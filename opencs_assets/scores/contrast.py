@@ -38,9 +38,8 @@ _LOGPROBS = "Which example has the more correct, complete and helpful answer, A 
 
 def prompt_version(reading: Reading) -> str:
     """Version of the prompt and its parser."""
-    text = {"generated": _GENERATED, "logprobs": _LOGPROBS_SYSTEM + _LOGPROBS + LABEL_GRAMMAR}[
-        reading
-    ]
+    texts = {"generated": _GENERATED, "logprobs": _LOGPROBS_SYSTEM + _LOGPROBS + LABEL_GRAMMAR}
+    text = texts[reading]
     return f"contrast-{reading}-{hashlib.sha256(f'{text}|layout-2'.encode()).hexdigest()[:8]}"
 
 
@@ -64,16 +63,18 @@ def build_call(
     shown = (comparison.sample_a, comparison.sample_b)
     if comparison.shown_first == "b":
         shown = shown[::-1]
-    labelled = list(zip(LABELS, (texts[sample] for sample in shown), strict=True))
+    layout = {
+        "logprobs": "### Example {}\nQuestion: {}\nAnswer: {}",
+        "generated": "[Sample {}]\nInstruction: {}\nResponse: {}",
+    }[reading]
+    samples = "\n\n".join(
+        layout.format(label, *texts[sample]) for label, sample in zip(LABELS, shown, strict=True)
+    )
     if reading == "logprobs":
-        examples = "\n\n".join(
-            f"### Example {label}\nQuestion: {instruction}\nAnswer: {response}"
-            for label, (instruction, response) in labelled
-        )
         return Call(
             messages=(
                 {"role": "system", "content": _LOGPROBS_SYSTEM},
-                {"role": "user", "content": f"{examples}\n\n{_LOGPROBS}"},
+                {"role": "user", "content": f"{samples}\n\n{_LOGPROBS}"},
             ),
             prompt_version=prompt_version(reading),
             max_tokens=1,
@@ -82,10 +83,6 @@ def build_call(
             top_logprobs=LABEL_LOGPROBS,
             attempt=attempt,
         )
-    samples = "\n\n".join(
-        f"[Sample {label}]\nInstruction: {instruction}\nResponse: {response}"
-        for label, (instruction, response) in labelled
-    )
     repeat = f"\n\n(The last reply could not be used: {reason}.)" if reason else ""
     return Call(
         messages=(

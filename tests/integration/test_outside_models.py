@@ -79,14 +79,8 @@ class Platform:
             chosen_experiments=[OURS],
         )
         assert steps
-        return next(
-            (
-                ran.error
-                for ran in (running.run(self.defs, self.instance, step) for step in steps)
-                if ran.error
-            ),
-            None,
-        )
+        errors = (running.run(self.defs, self.instance, step).error for step in steps)
+        return next(filter(None, errors), None)
 
     def outside(self) -> pl.DataFrame:
         return self.lake.read("outside_answers", {"outside_model": "gpt-4"})

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -95,16 +95,10 @@ def rebuilt_marts(judged_home: Path) -> Iterator[Rebuilt]:
         yield built
 
 
-@pytest.fixture
-def copy(judged_home: Path, tmp_path: Path) -> Callable[[], Path]:
-    """A copy of the judged home, to be harmed."""
-
-    def copied() -> Path:
-        # What verifying does not read.
-        left_out = shutil.ignore_patterns("dbt", "dagster", "checkpoints", "landing", "models")
-        return shutil.copytree(judged_home, tmp_path / "home", ignore=left_out)
-
-    return copied
+def copied(home: Path, to: Path) -> Path:
+    """Copy what verifying reads of a home."""
+    left_out = shutil.ignore_patterns("dbt", "dagster", "checkpoints", "landing", "models")
+    return shutil.copytree(home, to, ignore=left_out)
 
 
 def _materialize(home: Path) -> None:

@@ -226,8 +226,10 @@ def inverse_diagonal(
     ``ridge`` the weight of the prior.
     """
     samples = compared.samples
-    times = [np.bincount(each, weight, samples) for each in (compared.first, compared.second)]
-    laplacian = _laplacian(compared, weight, times[0] + times[1] + ridge)
+    met = np.bincount(compared.first, weight, samples) + np.bincount(
+        compared.second, weight, samples
+    )
+    laplacian = _laplacian(compared, weight, np.asarray(met + ridge, np.float64))
     _, parts = connected_components(laplacian, directed=False)
     order = np.argsort(parts, kind="stable")
     sizes = np.bincount(parts)

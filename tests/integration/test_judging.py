@@ -21,7 +21,6 @@ from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.evaluation.declared import prepare_lake
 from opencs_assets.protocols.registry import pair_protocols
-from opencs_assets.tables.answers import MODEL_ANSWERS, OUTSIDE_ANSWERS
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from opencs_assets.tables.lake import Lake
 from opencs_assets.wiring import running
@@ -140,23 +139,17 @@ class Platform:
                     "prompt_tokens": 1,
                     "answer_tokens": 1,
                     "temperature": 0.0,
-                    "seed": 1,
-                    "provenance": "p",
-                    "checkpoint": "c",
-                    "detail": None,
-                    "model": model,
-                    "reply_id": None,
                 }
                 for name, worth in zip(names, worths, strict=True)
                 for turn in (1, 2)
             ]
-            table, partition, schema = (
-                ("model_answers", {"dataset": "d", "experiment": OURS}, MODEL_ANSWERS.schema)
+            table, partition = (
+                ("model_answers", {"dataset": "d", "experiment": OURS})
                 if model == OURS
-                else ("outside_answers", {"outside_model": THEIRS}, OUTSIDE_ANSWERS.schema)
+                else ("outside_answers", {"outside_model": THEIRS})
             )
-            frame = pl.DataFrame(rows, schema_overrides=OUTSIDE_ANSWERS.schema)
-            self.add(table, frame.select(list(schema)), partition)
+            made = table_of(table, rows, checkpoint="c", reply_id=None, detail=None)
+            self.add(table, made, partition)
 
     def add(self, table: str, rows: pl.DataFrame, partition: dict[str, str]) -> None:
         """Rows beside those that are there."""
@@ -230,12 +223,7 @@ class TestProtocols:
         ]
         assert table["score_a"].to_list()[:4] == [7, 7, 3, 3]
         assert set(table["protocol"]) == {"scores"}
-        asked = platform.asked()
-        assert len(asked) == 6
-        (sampling,) = table["sampling"].unique()
-        for body in asked:
-            rest = {name: body[name] for name in body if name not in ("model", "messages")}
-            assert json.loads(sampling) == rest
+        assert len(platform.asked()) == 6
 
     def test_a_choice_is_made_of_each_turn_in_both_orders(self, platform):
         platform.set(pair="choice")
@@ -272,13 +260,6 @@ class TestProtocols:
         told = platform.metadata("single_verdicts")
         assert (told["mean_score_turn_1"], told["mean_score_turn_2"]) == (8, 2)
         assert (told["mean_score"], told["expected"], told["read"]) == (5, 2, 2)
-
-    def test_what_the_endpoint_does_not_take_is_not_told_as_sent(self, platform):
-        platform.configure(without=["temperature"])
-        platform.answer(WINS)
-        (sampling,) = platform.pairs()["sampling"].unique()
-        assert json.loads(sampling) == {"max_tokens": 256}
-        assert all("temperature" not in body for body in platform.asked())
 
     def test_a_preference_that_the_endpoint_cannot_give_is_one_clear_error(self, platform):
         platform.answer(WINS)
@@ -429,20 +410,6 @@ class TestOnlyWhatIsMissing:
         assert all("q002 why?" in prompt_of(body) for body in new)
         assert longer.filter(pl.col("question_id") != "q002").equals(table)
 
-    def test_replies_that_could_not_be_read_are_not_paid_for_again(self, platform):
-        platform.configure(mode="mute")
-        platform.answer(WINS)
-        table = platform.pairs()
-        assert set(table["status"]) == {"unparsable"}
-        assert table["winner"].null_count() == 2
-        # Asked again with the reason, three times in all.
-        assert len(platform.asked()) == 6
-        assert sum("could not be used" in prompt_of(body) for body in platform.asked()) == 4
-        platform.pairs()
-        assert len(platform.asked()) == 6
-        told = platform.metadata("pairwise_verdicts")
-        assert (told["unparsable"], told["tie"]) == (1, 0)
-
     def test_a_killed_run_leaves_whole_questions_and_is_gone_on_with(self, platform):
         platform.set(pair="choice")
         platform.configure(delay=0.05)
@@ -541,17 +508,3 @@ class TestStoppingEarly:
         platform.set()
         assert set(platform.pairs()["status"]) == {"ok"}
         assert len(platform.asked()) == 120
-
-    def test_it_asks_for_all_where_the_result_is_not_clear(self, platform):
-        platform.set(**self.EARLY, pair="choice")
-        platform.answer(*[WINS, LOSES] * 6)
-        table = platform.pairs()
-        assert set(table["status"]) == {"ok"}
-        assert not platform.metadata("pairwise_verdicts")["result_is_clear"]
-
-    def test_what_could_not_be_read_decides_nothing(self, platform):
-        platform.set(**self.EARLY)
-        platform.configure(mode="mute")
-        platform.answer(*[WINS] * 6)
-        assert set(platform.pairs()["status"]) == {"unparsable"}
-        assert platform.metadata("pairwise_verdicts")["questions_without_outcome"] == 6

@@ -15,7 +15,6 @@ from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.imports.kept import keep
 from opencs_assets.imports.options import read_options
-from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.marts import Rebuilt, rebuilt
@@ -166,13 +165,8 @@ def _answers(questions: pl.DataFrame, answers: list[str]) -> pl.DataFrame:
             "turn": turn,
             "answer": f"Answer {turn} to {question}: {answers[int(question)]}",
             "finish_reason": "stop",
-            "prompt_tokens": 1,
-            "answer_tokens": 1,
             "temperature": 0.0,
-            "seed": 1,
-            "provenance": "p",
-            "checkpoint": "c",
         }
         for benchmark, question, turn in expected_keys(questions)
     ]
-    return pl.DataFrame(rows, schema=MODEL_ANSWERS.schema)
+    return table("model_answers", rows, checkpoint="c")

@@ -293,10 +293,6 @@ MARTS: Mapping[str, Corruption] = {
         ),
         "unknown", "win_rates", "benchmark smoke", "no row",
     ),
-    "a narrower interval": (
-        in_warehouse("update win_rates set ci_low = ci_low + 1 where is_default_rule"),
-        "edited", "win_rates", "ci_low",
-    ),
     "a note added": (
         in_warehouse("update win_rates set note = 'by far the best' where is_default_rule"),
         "edited", "win_rates", "note 'by far the best'; should be: note nothing",
@@ -309,33 +305,13 @@ MARTS: Mapping[str, Corruption] = {
         in_gate("true, reason = null", "rule = 'every_judgment' and not passed"),
         "edited", "publication_gate", "rule every_judgment", "passed True", "passed False",
     ),
-    "a judge accused": (
-        in_gate("false", "rule = 'same_judge'"),
-        "edited", "publication_gate", "rule same_judge", "passed False", "passed True",
-    ),
     "contamination no longer known of": (
         in_gate("null", "rule = 'no_contamination' and passed"),
         "edited", "publication_gate", "rule no_contamination", "passed nothing", "passed True",
     ),
-    "a rule of the gate taken away": (
-        in_warehouse("delete from publication_gate where rule = 'answers_complete' and not passed"),
-        "missing", "publication_gate", "rule answers_complete",
-    ),
     "a badge painted over": (
         in_warehouse("update win_rates_all set badge = 'ok' where badge = 'incomplete'"),
         "edited", "win_rates_all", "badge 'ok'", "badge 'incomplete'",
-    ),
-    "a rating changed": (
-        in_warehouse("update leaderboard set rating = rating + 1 where rank = 1"),
-        "edited", "leaderboard", "rating",
-    ),
-    "a cheaper judge": (
-        in_warehouse("update llm_usage set cost_usd = 0.01 where stage = 'pairwise_verdicts'"),
-        "edited", "llm_usage", "stage pairwise_verdicts", "model gpt-4", "cost_usd 0.01",
-    ),
-    "usage of a stage left out": (
-        in_warehouse("delete from llm_usage where stage = 'single_verdicts'"),
-        "missing", "llm_usage", "stage single_verdicts", "no row",
     ),
     "a stranger's verdicts among the rejected": (
         in_warehouse(
@@ -370,26 +346,9 @@ MARTS: Mapping[str, Corruption] = {
         in_warehouse(f"delete from interim.answers where model = '{TWO}' and question_id = '2'"),
         "edited", "verdict_trace", "question_id 2", "answer_b nothing", "Answer 1 to 2",
     ),
-    "answers of another checkpoint": (
-        in_warehouse(f"update interim.answers set checkpoint = 'd' where model = '{ONE}'"),
-        "edited", "verdict_trace", "checkpoint_a 'd'", "checkpoint_a 'c'",
-    ),
-    "a reply that cost nothing": (
-        in_warehouse(
-            "update interim.judge_replies set cost_usd = 0 where reply_key in (select "
-            "hash(reply_id) from verdict_trace where kind = 'pair' and question_id = '3')"
-        ),
-        "edited", "verdict_trace", "question_id 3", "cost_usd 0.0",
-    ),
     "a reply doubled": (
         in_warehouse("insert into interim.judge_replies from interim.judge_replies limit 1"),
         "duplicated", "verdict_trace", "2 rows",
-    ),
-    "another subset behind verdicts": (
-        in_warehouse(
-            f"update interim.trained_models set subset_hash = 'other' where model = '{TWO}'"
-        ),
-        "edited", "verdict_trace", "subset_hash_b 'other'", "subset_hash_b 'x'",
     ),
     "replies of two orders exchanged": (
         in_warehouse(

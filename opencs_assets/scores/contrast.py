@@ -9,6 +9,7 @@ where its numbers carry none.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -22,8 +23,12 @@ LOW, HIGH = 1.0, 100.0
 MAX_ATTEMPTS = 3
 GENERATED_TOKENS = 256
 LABELS = ("A", "B")
-LABEL_LOGPROBS = 40
 LABEL_GRAMMAR = 'root ::= "A" | "B"'
+_LABEL_SAMPLING: dict[str, Any] = {
+    "max_tokens": 1,
+    "grammar": LABEL_GRAMMAR,
+    "top_logprobs": 40,
+}
 
 _GENERATED = (
     "You compare two samples for training an assistant. Each has an instruction and a response. "
@@ -70,29 +75,18 @@ def build_call(
     samples = "\n\n".join(
         layout.format(label, *texts[sample]) for label, sample in zip(LABELS, shown, strict=True)
     )
+    sampling: dict[str, Any] = {"max_tokens": GENERATED_TOKENS}
+    system, shown = _GENERATED, samples
     if reading == "logprobs":
-        return Call(
-            messages=(
-                {"role": "system", "content": _LOGPROBS_SYSTEM},
-                {"role": "user", "content": f"{samples}\n\n{_LOGPROBS}"},
-            ),
-            prompt_version=prompt_version(reading),
-            max_tokens=1,
-            temperature=0.0,
-            grammar=LABEL_GRAMMAR,
-            top_logprobs=LABEL_LOGPROBS,
-            attempt=attempt,
-        )
-    repeat = f"\n\n(The last reply could not be used: {reason}.)" if reason else ""
+        system, shown, sampling = _LOGPROBS_SYSTEM, f"{samples}\n\n{_LOGPROBS}", _LABEL_SAMPLING
+    elif reason:
+        shown += f"\n\n(The last reply could not be used: {reason}.)"
     return Call(
-        messages=(
-            {"role": "system", "content": _GENERATED},
-            {"role": "user", "content": samples + repeat},
-        ),
+        messages=({"role": "system", "content": system}, {"role": "user", "content": shown}),
         prompt_version=prompt_version(reading),
-        max_tokens=GENERATED_TOKENS,
         temperature=0.0,
         attempt=attempt,
+        **sampling,
     )
 
 

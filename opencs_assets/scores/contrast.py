@@ -76,13 +76,13 @@ def build_call(
         layout.format(label, *texts[sample]) for label, sample in zip(LABELS, shown, strict=True)
     )
     sampling: dict[str, Any] = {"max_tokens": GENERATED_TOKENS}
-    system, shown = _GENERATED, samples
+    system, content = _GENERATED, samples
     if reading == "logprobs":
-        system, shown, sampling = _LOGPROBS_SYSTEM, f"{samples}\n\n{_LOGPROBS}", _LABEL_SAMPLING
+        system, content, sampling = _LOGPROBS_SYSTEM, f"{samples}\n\n{_LOGPROBS}", _LABEL_SAMPLING
     elif reason:
-        shown += f"\n\n(The last reply could not be used: {reason}.)"
+        content += f"\n\n(The last reply could not be used: {reason}.)"
     return Call(
-        messages=({"role": "system", "content": system}, {"role": "user", "content": shown}),
+        messages=({"role": "system", "content": system}, {"role": "user", "content": content}),
         prompt_version=prompt_version(reading),
         temperature=0.0,
         attempt=attempt,

@@ -140,6 +140,8 @@ class TestChoiceOfPairs:
         assert not shown.met(1, 2)
         assert shown.show(0, 1) == (1, 0)
         assert shown.show(0, 1) is None
+        # Both were first equally often, and this order was shown.
+        assert ShownPairs(np.zeros(2, np.int64), pairs={(0, 1)}).show(0, 1) == (1, 0)
 
     def test_how_sure_the_sides_of_the_cut_are(self):
         contest = Contest(np.array([0, 0, 0, 1, 1, 2]), np.array([1, 2, 0]))
@@ -171,6 +173,17 @@ class TestChoiceOfPairs:
         known = Fit(np.array([apart, -apart]), np.ones(2), 0.0, 1.0, 1.0)
         shown = ShownPairs(np.zeros(2, np.int64))
         assert (next_round(contest, known, shown, 9) == []) is stable
+
+    def test_the_doubt_is_a_share_of_those_that_are_chosen(self):
+        """Four samples, each on the wrong side with 0.8 %: 1.6 % of one above, 0.8 % of two."""
+        apart, four = 2.41, np.zeros(4, np.int64)
+        for cut, strengths, stable in (
+            (2, [apart, apart, -apart, -apart], True),
+            (1, [apart, -apart, -apart, -apart], False),
+        ):
+            known = Fit(np.array(strengths), np.ones(4), 0.0, 1.0, 1.0)
+            shown = ShownPairs(np.zeros(4, np.int64))
+            assert (next_round(Contest(four, np.array([cut])), known, shown, 9) == []) is stable
 
     @pytest.mark.parametrize(("pairs", "stable"), [(11, False), (12, True)])
     def test_a_cut_that_nothing_changed_for_six_comparisons_a_sample_is_stable(self, pairs, stable):

@@ -211,11 +211,12 @@ def test_variances_are_those_of_the_inverse(samples, count):
     assert inverse_diagonal(compared, weight, 0.3) == pytest.approx(expected)
 
 
-def test_variances_of_large_parts_are_near_those_of_the_inverse():
-    compared, _ = simulated(300, 3_000, 5)
-    weight = np.full(3_000, 0.2)
-    exact = inverse_diagonal(compared, weight, 0.3)
-    probed = inverse_diagonal(compared, weight, 0.3, dense=10)
+@pytest.mark.parametrize(("count", "ridge"), [(3_000, 0.3), (600, 0.02)])
+def test_variances_of_large_parts_are_near_those_of_the_inverse(count, ridge):
+    compared, _ = simulated(300, count, 5)
+    weight = np.full(count, 0.2)
+    exact = inverse_diagonal(compared, weight, ridge)
+    probed = inverse_diagonal(compared, weight, ridge, dense=10)
     wrong = np.abs(np.sqrt(probed / exact) - 1)
-    assert np.median(wrong) < 0.05
-    assert wrong.max() < 0.2
+    assert np.median(wrong) < 0.06
+    assert wrong.max() < 0.3

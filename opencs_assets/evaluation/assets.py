@@ -33,6 +33,12 @@ from resources.warehouse import Warehouse, WarehouseError
 
 GROUP = "evaluation"
 OWNERS = ["team:evaluation"]
+_IN_LAKE: Mapping[str, Any] = {
+    "io_manager_key": "lake",
+    "group_name": GROUP,
+    "tags": WAREHOUSE.tags,
+    "owners": OWNERS,
+}
 _UNIQUE_ID = "dagster_dbt/unique_id"
 _PLOTS = {
     "win_rates": plots.win_tie_lose,
@@ -78,14 +84,7 @@ class LakeTranslator(DagsterDbtTranslator):  # type: ignore[misc]
 def build_evaluation_assets(
     settings: Settings, experiments: Experiments
 ) -> list[dg.AssetsDefinition]:
-    """Make the assets of the warehouse's family.
-
-    Args:
-        settings: Where home, lake and warehouse are.
-        experiments: The declared experiments and matchups.
-
-    Returns:
-        ``llm_replies``, the tables of what is declared, and the dbt models.
+    """The assets of the warehouse: ``llm_replies``, what is declared, and the dbt models.
 
     Raises:
         DbtError: The dbt project can't be parsed.
@@ -113,10 +112,7 @@ def build_evaluation_assets(
 
 def _replies_asset() -> dg.AssetsDefinition:
     @dg.asset(
-        io_manager_key="lake",
-        group_name=GROUP,
-        tags=WAREHOUSE.tags,
-        owners=OWNERS,
+        **_IN_LAKE,
         kinds={"polars", "parquet"},
         deps=[
             "open_tags",
@@ -151,10 +147,7 @@ def _replies_asset() -> dg.AssetsDefinition:
 def _declared_asset(name: str, rows: pl.DataFrame, description: str) -> dg.AssetsDefinition:
     @dg.asset(
         name=name,
-        io_manager_key="lake",
-        group_name=GROUP,
-        tags=WAREHOUSE.tags,
-        owners=OWNERS,
+        **_IN_LAKE,
         kinds={"parquet"},
         description=description,
         metadata=table_metadata(name),
@@ -214,11 +207,15 @@ def _mart_metadata(table: str, warehouse: Warehouse) -> dict[str, Any]:
     def ask(what: str) -> pl.DataFrame:
         return warehouse.query(f"select {what} from {table}")  # noqa: S608
 
+    notes = {}
+    if "note" in warehouse.query(f"describe {table}")["column_name"]:
+        told = ask("distinct note")["note"].drop_nulls().sort()
+        notes = {"note": "; ".join(told)} if told.len() else {}
     return {
         "dagster/row_count": ask("count(*)").item(),
         "preview": preview(warehouse.query(f"from {table} limit {PREVIEW_ROWS}")),
         "query": f'opencs sql "from {table}"',
-        **_notes(table, warehouse),
+        **notes,
         **({"plot": plot(_PLOTS[table](ask("*")))} if table in _PLOTS else {}),
     }
 
@@ -226,16 +223,6 @@ def _mart_metadata(table: str, warehouse: Warehouse) -> dict[str, Any]:
 def _dollars(calls: pl.DataFrame) -> float | str:
     """What calls cost; unknown where one's price is."""
     return "unknown" if calls["cost_usd"].null_count() else float(calls["cost_usd"].sum())
-
-
-def _notes(table: str, warehouse: Warehouse) -> dict[str, Any]:
-    names = warehouse.query(f"describe {table}")["column_name"]
-    if "note" not in names:
-        return {}
-    notes = warehouse.query(
-        f"select distinct note from {table} where note is not null order by note"  # noqa: S608
-    )
-    return {"note": "; ".join(notes["note"])} if notes.height else {}
 
 
 def _check_results(

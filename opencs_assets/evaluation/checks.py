@@ -28,20 +28,13 @@ SHOWN = 20
 
 
 def gate_finding(gate: pl.DataFrame, kind: str, rule: str) -> Finding:
-    """What a rule keeps out of a mart.
-
-    Args:
-        gate: Rows of ``publication_gate``.
-        kind: Results of the mart, single or pair.
-        rule: The rule.
-    """
+    """What a rule keeps out of the mart of a kind of results, from rows of ``publication_gate``."""
     rows = gate.filter((pl.col("kind") == kind) & (pl.col("rule") == rule))
     failed = rows.filter(~pl.col("passed"))
     unknown = rows["passed"].null_count()
-    names = ["result_id", "dataset", "subject", "benchmark", "judge", "reason"]
     listed = [
         f"{row['subject']} on {row['benchmark']} ({row['dataset']}): {row['reason']}"
-        for row in failed.select(names).head(SHOWN).iter_rows(named=True)
+        for row in failed.head(SHOWN).iter_rows(named=True)
     ]
     if failed.height > SHOWN:
         listed.append(f"and {failed.height - SHOWN} more, see publication_gate")
@@ -68,11 +61,7 @@ def gate_finding(gate: pl.DataFrame, kind: str, rule: str) -> Finding:
 
 
 def build_evaluation_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """One check a mart and rule; none of them blocks, since what they find is in the tables.
-
-    Args:
-        settings: Where the warehouse is.
-    """
+    """One check a mart and rule; none of them blocks, since what they find is in the tables."""
     warehouse = Warehouse(settings.warehouse)
     specs = [
         dg.AssetCheckSpec(f"gate_{rule}", asset=mart, description=description)

@@ -23,11 +23,7 @@ def prepare_lake(url: str) -> None:
 
 
 def declared_models(experiments: Experiments) -> pl.DataFrame:
-    """Every experiment with the budget of its recipe, and every outside model.
-
-    Returns:
-        Rows of the schema ``DECLARED_MODELS``.
-    """
+    """Every experiment with its recipe's budget, and every outside model (``DECLARED_MODELS``)."""
     rows = []
     for name, experiment in experiments.experiments.items():
         unit, amount = experiments.recipes[experiment.recipe].budget
@@ -48,11 +44,7 @@ def declared_models(experiments: Experiments) -> pl.DataFrame:
 
 
 def declared_matchups(experiments: Experiments) -> pl.DataFrame:
-    """Every matchup with its sides and the budget in which they are equal.
-
-    Returns:
-        Rows of the schema ``DECLARED_MATCHUPS``.
-    """
+    """Every matchup, its sides and the budget in which they are equal (``DECLARED_MATCHUPS``)."""
     rows = [
         {
             "matchup": name,

@@ -47,11 +47,7 @@ def win_tie_lose(win_rates: pl.DataFrame) -> Figure:
     """Win, tie and lose of the first model: a stacked bar a baseline, grouped by test set.
 
     Bars are shares of the judged questions, so that test sets of different sizes line up; the
-    numbers in them are questions.
-
-    Args:
-        win_rates: Rows of the mart ``win_rates`` or ``win_rates_all``; those of the default rule
-            are drawn.
+    numbers in them are questions. Of the mart's rows those of the default rule are drawn.
     """
     title = "Win / tie / lose of the first model against each baseline"
     rows = win_rates.filter("is_default_rule").sort("benchmark", "model_a", "model_b", "judge")
@@ -70,7 +66,7 @@ def win_tie_lose(win_rates: pl.DataFrame) -> Figure:
         _stacked_bar(axes, place, counts, pale=_badge(row) != "ok")
         baseline = short(row["model_b"])
         versus = baseline if len(sides) == 1 else f"{short(row['model_a'])} vs {baseline}"
-        names.append(" ".join(filter(None, (versus, more, _badged(row)))))
+        names.append(_words(versus, more, _badged(row)))
         axes.text(
             101, place, f"n = {row['judged']}", va="center", fontsize=7, color=_INK, clip_on=False
         )
@@ -84,11 +80,7 @@ def win_tie_lose(win_rates: pl.DataFrame) -> Figure:
 
 
 def category_radar(by_category: pl.DataFrame) -> Figure:
-    """Mean score (1 to 10) by category, one line a model; the best ones where there are many.
-
-    Args:
-        by_category: Rows of the mart ``answer_scores_by_category``.
-    """
+    """Mean score (1 to 10) by category, one line a model; the best ones where there are many."""
     title = "Mean score by category (1 to 10)"
     rows = by_category.filter(pl.col("score").is_not_null())
     if not rows.height:
@@ -96,14 +88,8 @@ def category_radar(by_category: pl.DataFrame) -> Figure:
     differs = _what_differs(
         rows, ("dataset", "benchmark", "judge", "protocol", "reading", "prompt_version", "sampling")
     )
-    rows = rows.with_columns(
-        line=pl.Series(
-            [
-                " ".join(filter(None, (short(model), more)))
-                for model, more in zip(rows["model"], differs, strict=True)
-            ]
-        )
-    )
+    named = [_words(short(model), more) for model, more in zip(rows["model"], differs, strict=True)]
+    rows = rows.with_columns(line=pl.Series(named))
     mean = rows.group_by("line").agg(pl.col("score").mean()).sort("score", "line", descending=True)
     lines = mean["line"].head(MOST_ON_A_RADAR).to_list()
     if mean.height > len(lines):
@@ -149,19 +135,15 @@ def category_radar(by_category: pl.DataFrame) -> Figure:
 
 
 def score_table(scores: pl.DataFrame) -> Figure:
-    """Each model's mean score with its 95 % interval, and the numbers beside it.
-
-    Args:
-        scores: Rows of the mart ``answer_scores`` or ``answer_scores_all``.
-    """
+    """Each model's mean score with its 95 % interval, and the numbers beside it."""
     title = "Mean scores (1 to 10) with 95 % intervals"
-    rows = scores.sort("model").sort(
+    rows = scores.sort(
         "benchmark",
         "judge",
         "score",
-        descending=[False, False, True],
+        "model",
+        descending=[False, False, True, False],
         nulls_last=True,
-        maintain_order=True,
     )
     if not rows.height:
         return nothing_to_plot(title)
@@ -174,7 +156,7 @@ def score_table(scores: pl.DataFrame) -> Figure:
     for place, row, more in zip(places, rows.iter_rows(named=True), differences, strict=True):
         pale = _badge(row) != "ok"
         _whisker(axes, place, row["score"], row["ci_low"], row["ci_high"], pale=pale)
-        names.append(" ".join(filter(None, (short(row["model"]), more, _badged(row)))))
+        names.append(_words(short(row["model"]), more, _badged(row)))
         shown = (
             _number(row["turn_1"]),
             _number(row["turn_2"]),
@@ -202,11 +184,7 @@ def score_table(scores: pl.DataFrame) -> Figure:
 
 
 def position_bias(bias: pl.DataFrame) -> Figure:
-    """How often a judge's two orders disagree, flip, and favour what is shown first.
-
-    Args:
-        bias: Rows of the mart ``position_bias``; those of all categories together are drawn.
-    """
+    """How often a judge's orders disagree, flip, and favour the first, over all categories."""
     title = "Position bias: what the order of the answers changes"
     rows = bias.filter(pl.col("category") == "all").sort("benchmark", "judge", "prompt_version")
     if not rows.height:
@@ -229,17 +207,11 @@ def position_bias(bias: pl.DataFrame) -> Figure:
             # Merged outcomes do not say which way the two orders disagreed.
             unknown = "not known" if disagree else "none disagrees"
             text = unknown if np.isnan(value) else f"{value:.1f}"
-            axes.text(
-                (0 if np.isnan(value) else value) + 0.8,
-                place,
-                text,
-                va="center",
-                fontsize=7,
-                color=_INK,
-            )
+            at_end = (0 if np.isnan(value) else value) + 0.8
+            axes.text(at_end, place, text, va="center", fontsize=7, color=_INK)
     axes.axvline(50, color=_INK, linewidth=0.7, linestyle=":")
     names = [
-        " ".join(filter(None, (short(row["judge"]), more, f"({row['pairs']} pairs)")))
+        _words(short(row["judge"]), more, f"({row['pairs']} pairs)")
         for row, more in zip(rows.iter_rows(named=True), differences, strict=True)
     ]
     _name_groups(axes, groups, names, headings)
@@ -251,11 +223,7 @@ def position_bias(bias: pl.DataFrame) -> Figure:
 
 
 def leaderboard(ratings: pl.DataFrame) -> Figure:
-    """Each model's rating with its 95 % interval, best first, by benchmark.
-
-    Args:
-        ratings: Rows of the mart ``leaderboard``.
-    """
+    """Each model's rating with its 95 % interval, best first, by benchmark."""
     title = "Leaderboard: Bradley-Terry ratings (Elo scale, mean 1000) with 95 % intervals"
     rows = ratings.sort("benchmark", "dataset", "judge", "rank", "model")
     if not rows.height:
@@ -263,11 +231,7 @@ def leaderboard(ratings: pl.DataFrame) -> Figure:
     rows, title = _cut(rows, MOST_MODELS, title, "models")
     boards = ("source", "dataset", "judge", "protocol", "prompt_version")
     differences = _what_differs(rows, boards)
-    titles = [
-        f"{benchmark} {more}".strip()
-        for benchmark, more in zip(rows["benchmark"].to_list(), differences, strict=True)
-    ]
-    places, headings = _grouped(titles)
+    places, headings = _grouped(list(map(_words, rows["benchmark"], differences)))
     drawn, (axes,) = figure(title, size=(_WIDTH, 1.3 + _BAR * (max(places) + 2)))
     for place, row in zip(places, rows.iter_rows(named=True), strict=True):
         _whisker(axes, place, row["rating"], row["ci_low"], row["ci_high"], pale=False)
@@ -286,12 +250,7 @@ def leaderboard(ratings: pl.DataFrame) -> Figure:
 
 
 def short(name: str, characters: int = NAME_CHARACTERS) -> str:
-    """A model's name as a label: long ones lose their middle, as they differ at both ends.
-
-    Args:
-        name: The name.
-        characters: Most characters of it.
-    """
+    """A model's name as a label: long ones lose their middle, as they differ at both ends."""
     if len(name) > characters:
         ahead = (characters - 1) * 2 // 3
         name = f"{name[:ahead]}…{name[len(name) - (characters - 1 - ahead) :]}"
@@ -352,11 +311,7 @@ def _whisker(
 
 
 def _grouped(groups: Sequence[str]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Places from the top for rows in groups, and the place and text of each group's heading.
-
-    Args:
-        groups: Group of each row; rows of a group stand together.
-    """
+    """Places from the top for rows in groups, and the place and text of each group's heading."""
     places: list[float] = []
     headings: list[tuple[float, str]] = []
     at = 0.0
@@ -401,6 +356,10 @@ def _what_differs(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:
         "[" + ", ".join(short(str(value), 22) for value in row) + "]"
         for row in rows.select(varied).iter_rows()
     ]
+
+
+def _words(*parts: str) -> str:
+    return " ".join(filter(None, parts))
 
 
 def _badge(row: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from opencs_assets.evaluation.errors import ReportError
 from opencs_assets.evaluation.mart_columns import BADGE, ReportColumn
-from opencs_assets.evaluation.report_sections import FACTS, SECTIONS, Fact, Shown, TableSpec
+from opencs_assets.evaluation.report_sections import FACTS, SECTIONS, Shown, TableSpec
 from resources.files import SHARED, write_whole
 from resources.warehouse import HOW_TO_BUILD, query
 
@@ -39,14 +39,9 @@ _RELATION = re.compile(r"\b(?:from|join)\s+([a-z_]+)")
 
 @dataclass(frozen=True)
 class ReportQuery:
-    """A query that gives numbers of the page.
+    """A query that gives numbers of the page, in the element ``back``.
 
-    Attributes:
-        anchor: Its id on the page.
-        title: What it gives.
-        sql: The statement.
-        back: Id of the element that it belongs to.
-        of_row: It gives one row of a table, and is shown only where a link leads to it.
+    One ``of_row`` gives one row of a table, and is shown only where a link leads to it.
     """
 
     anchor: str
@@ -63,13 +58,7 @@ class ReportQuery:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a cell: text, or a number with the query that gives it.
-
-    Attributes:
-        text: What is shown.
-        anchor: Id of the query; ``None`` for what is not a number.
-        column: Column of the query's result that the number is.
-    """
+    """A piece of a cell: text, or a number with the anchor and column of its query."""
 
     text: str
     anchor: str | None = None
@@ -101,10 +90,8 @@ class PageTable:
         folded: It is closed until somebody opens it.
         query: The query that gives all of it; ``None`` where there is nothing to ask.
         headings: Heading and look (text or number) of each column.
-        rows: The rows that are shown.
-        left_out: How many rows there are besides.
+        rows: The rows that are shown; ``left_out`` more are not.
         empty: What to say where there are no rows.
-        notes: What to know of its rows.
     """
 
     title: str
@@ -176,11 +163,7 @@ def write_report(warehouse: Path, out: Path) -> Path:
 
 
 def render(warehouse: Path) -> str:
-    """The report's HTML.
-
-    Args:
-        warehouse: The published DuckDB file. Where a run publishes another while the page is
-            made, it is made anew, so that all numbers are of one build.
+    """The report's HTML; where a run publishes another warehouse meanwhile, it is made anew.
 
     Raises:
         WarehouseError: There is no warehouse, or it can't be read.
@@ -193,11 +176,7 @@ def render(warehouse: Path) -> str:
 
 
 def shell_quoted(sql: str) -> str:
-    """A statement as one word of a shell's command line.
-
-    Args:
-        sql: One statement; quotes in it are SQL's.
-    """
+    """A statement as one word of a shell's command line."""
     return shlex.quote(sql) if _READ_BY_SHELLS.search(sql) else f'"{sql}"'
 
 
@@ -237,38 +216,29 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 def _columns(warehouse: Path) -> dict[str, set[str]]:
     """Columns of each table."""
-    frame = query(
-        warehouse,
-        "select table_name, column_name from duckdb_columns() where not internal",
-    )
-    known: dict[str, set[str]] = {}
-    for table, column in frame.iter_rows():
-        known.setdefault(table, set()).add(column)
-    return known
+    columns = "select table_name, list(column_name) from duckdb_columns() where not internal"
+    rows = query(warehouse, f"{columns} group by table_name").iter_rows()
+    return {table: set(names) for table, names in rows}
 
 
 def _facts(warehouse: Path, known: dict[str, set[str]], queries: _Queries) -> Iterator[PageFact]:
     for fact in FACTS:
-        if _lacks(known, fact):
+        if not known.keys() >= set(_RELATION.findall(fact.sql)):
             continue
         value = query(warehouse, fact.sql).item()
         made = queries.add(fact.says, fact.sql, "summary")
-        text = _formatted(value, fact.form)
-        number = value is not None
-        yield PageFact(
-            fact.says,
-            Part(text, made.anchor, "value") if number else Part(fact.unknown or NOTHING),
-        )
-
-
-def _lacks(known: dict[str, set[str]], fact: Fact) -> bool:
-    return any(table not in known for table in _RELATION.findall(fact.sql))
+        if value is None:
+            yield PageFact(fact.says, Part(fact.unknown or NOTHING))
+        else:
+            yield PageFact(fact.says, Part(format(value, fact.form), made.anchor, "value"))
 
 
 def _section(
     warehouse: Path, known: dict[str, set[str]], shown: Shown, queries: _Queries
 ) -> PageSection:
-    tables = [_table(warehouse, known, spec, shown, queries) for spec in shown.tables]
+    tables = [
+        _table(warehouse, known.get(spec.reads), spec, shown, queries) for spec in shown.tables
+    ]
     picture = None
     if shown.picture is not None and any(table.rows for table in tables):
         sql = f"from {shown.tables[0].reads}"
@@ -278,21 +248,16 @@ def _section(
 
 
 def _table(
-    warehouse: Path,
-    known: dict[str, set[str]],
-    spec: TableSpec,
-    shown: Shown,
-    queries: _Queries,
+    warehouse: Path, there: set[str] | None, spec: TableSpec, shown: Shown, queries: _Queries
 ) -> PageTable:
-    there = known.get(spec.reads)
     lacking = sorted(spec.needs - there) if there is not None else []
     if there is None or lacking:
         what = f"table {spec.reads}" if there is None else f"columns {', '.join(lacking)}"
         empty = f"This warehouse has no {what}: it was built by another release. Build it anew:"
         return PageTable(spec.title, False, None, empty=f"{empty} {HOW_TO_BUILD}")
     frame = query(warehouse, spec.sql())
-    made = queries.add(f"{shown.title}: {spec.title}" if spec.title else shown.title,
-                       spec.sql(), shown.anchor)  # fmt: skip
+    title = f"{shown.title}: {spec.title}" if spec.title else shown.title
+    made = queries.add(title, spec.sql(), shown.anchor)
     columns = [
         column
         for column in spec.shown
@@ -301,9 +266,7 @@ def _table(
     rows = [
         _row(row, spec, columns, queries) for row in frame.head(MOST_ROWS).iter_rows(named=True)
     ]
-    notes = (
-        sorted(set(frame["note"].drop_nulls())) if "note" in frame.columns and frame.height else []
-    )
+    notes = sorted(set(frame["note"].drop_nulls())) if "note" in frame.columns else []
     return PageTable(
         title=spec.title,
         folded=spec.folded and bool(rows),
@@ -331,7 +294,7 @@ def _row(
             if value is None:
                 parts.append(Part(NOTHING))
             elif column.look == "number":
-                parts.append(Part(_formatted(value, column.form), made.anchor, name))
+                parts.append(Part(format(value, column.form), made.anchor, name))
             else:
                 parts.append(Part(_said(value)))
         if len(column.names) > 1 and all(row[name] is None for name in column.names):
@@ -353,21 +316,13 @@ def _said(value: Any) -> str:
     return str(value)
 
 
-def _formatted(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
 def _embedded_notes(warehouse: Path, known: dict[str, set[str]]) -> list[str]:
     """What to know of the tables that the embedded model filled."""
     notes: set[str] = set()
     for name in sorted(known):
         if {"filled_by_embedded", "note"} <= known[name]:
-            notes_of_mart = query(
-                warehouse,
-                f'select distinct note from "{name}" '  # noqa: S608
-                "where filled_by_embedded and note is not null",
-            )
-            notes.update(notes_of_mart["note"])
+            where = "filled_by_embedded and note is not null"
+            notes.update(query(warehouse, f'select note from "{name}" where {where}')["note"])  # noqa: S608
     return sorted(notes)
 
 

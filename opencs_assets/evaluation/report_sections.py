@@ -16,9 +16,11 @@ from opencs_assets.evaluation import plots
 from opencs_assets.evaluation.mart_columns import ReportColumn, columns_of
 from resources.dbt_project import mart_keys
 
+_NOT_COMPARED = "No comparison is published."
 _JUDGE = "opencs materialize single_verdicts --all, then opencs materialize group:evaluation"
 _COMPARE = "opencs materialize pairwise_verdicts --all, then opencs materialize group:evaluation"
 _IMPORT = "opencs import-verdicts PATH, then opencs materialize group:evaluation"
+_NOT_JUDGED = f"No result of single judgments is published. Judge answers: {_JUDGE}"
 # Most results have these in common.
 _SETUP = ("source", "dataset", "protocol", "reading", "prompt_version", "sampling")
 
@@ -81,43 +83,21 @@ class TableSpec:
 
     def sql(self) -> str:
         """The query of the whole table."""
-        return " ".join(
-            filter(
-                None,
-                (
-                    f"select {', '.join(self._selected())}",
-                    f"from {self._from()}",
-                    f"where {self.where}" if self.where else "",
-                    f"order by {self.order}",
-                ),
-            )
-        )
+        where = f" where {self.where}" if self.where else ""
+        selected = [*self._names(), *self.key, *(["note"] if self.note else [])]
+        return f"{_select(selected)} from {self._from()}{where} order by {self.order}"
 
     def row_sql(self, row: Mapping[str, Any]) -> str:
-        """The query of one row.
-
-        Args:
-            row: Its values.
-        """
+        """The query of one row, from its values."""
         held = [self.where] if self.where else []
         held += [
             f"{name} is null" if row[name] is None else f"{name} = {literal(row[name])}"
             for name in self.key
         ]
-        return " ".join(
-            (
-                f"select {', '.join(self._names())}",
-                f"from {self._from()}",
-                f"where {' and '.join(held)}",
-            )
-        )
+        return f"{_select(self._names())} from {self._from()} where {' and '.join(held)}"
 
     def row_title(self, row: Mapping[str, Any]) -> str:
-        """What a row is about.
-
-        Args:
-            row: Its values.
-        """
+        """What a row is about, from its values."""
         texts = [
             str(row[column.name])
             for column in self.shown
@@ -129,10 +109,7 @@ class TableSpec:
         return self.relation or self.reads
 
     def _names(self) -> list[str]:
-        return list(dict.fromkeys(name for column in self.shown for name in column.names))
-
-    def _selected(self) -> list[str]:
-        return list(dict.fromkeys([*self._names(), *self.key, *(["note"] if self.note else [])]))
+        return [name for column in self.shown for name in column.names]
 
 
 @dataclass(frozen=True)
@@ -143,8 +120,8 @@ class Shown:
         anchor: Its id.
         title: Its heading.
         says: One sentence of what it shows.
-        tables: Its tables; the picture is of the first one's mart.
-        picture: Draws the mart's rows.
+        tables: Its tables.
+        picture: Draws the rows of the first table's mart.
     """
 
     anchor: str
@@ -156,14 +133,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Fact:
-    """A number of the summary.
-
-    Attributes:
-        says: What it counts.
-        sql: Gives it as ``value``.
-        form: Its format.
-        unknown: What to say where it is null.
-    """
+    """A number of the summary: ``sql`` gives it as ``value``, ``unknown`` is said of a null."""
 
     says: str
     sql: str
@@ -171,17 +141,30 @@ class Fact:
     unknown: str = ""
 
 
-def literal(value: Any) -> str:
-    """A value as SQL has it.
+def _select(names: Sequence[str]) -> str:
+    return f"select {', '.join(dict.fromkeys(names))}"
 
-    Args:
-        value: Text, a number or a truth value.
-    """
+
+def literal(value: Any) -> str:
+    """A text, number or truth value as SQL has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def _results(kind: str) -> str:
+    """The number of results whose badge is of a kind, as ``value``."""
+    union = (
+        "select result_id, badge from answer_scores_all union "
+        "select result_id, badge from win_rates_all"
+    )
+    return f"select count(*) as value from ({union}) where badge = '{kind}'"  # noqa: S608
+
+
+def _rows(mart: str) -> str:
+    return f"select count(*) as value from {mart}"  # noqa: S608
 
 
 _INTERVAL = ("ci_low", "ci_high")
@@ -231,7 +214,7 @@ SECTIONS: Sequence[Shown] = (
                 "answer_scores",
                 _SCORES,
                 "benchmark, judge, score desc, model, result_id",
-                f"No result of single judgments is published. Judge answers: {_JUDGE}",
+                _NOT_JUDGED,
                 note=True,
             ),
         ),
@@ -249,7 +232,7 @@ SECTIONS: Sequence[Shown] = (
                     *("turn_1", "turn_2", "score", *_JUDGED),
                 ),
                 "benchmark, judge, model, category, result_id",
-                f"No result of single judgments is published. Judge answers: {_JUDGE}",
+                _NOT_JUDGED,
                 folded=True,
                 title="All numbers by category",
             ),
@@ -266,7 +249,7 @@ SECTIONS: Sequence[Shown] = (
                 "win_rates",
                 (*_WIN_RATES, "rule"),
                 "benchmark, model_a, model_b, judge, result_id",
-                f"No comparison is published. Compare models: {_COMPARE}",
+                f"{_NOT_COMPARED} Compare models: {_COMPARE}",
                 if_varied=(*_SETUP, "unchecked", "rule"),
                 where="is_default_rule",
                 note=True,
@@ -284,7 +267,7 @@ SECTIONS: Sequence[Shown] = (
                 "win_rates",
                 _TRAINED_WITH,
                 "benchmark, model_a, model_b, judge, result_id",
-                "No comparison is published.",
+                _NOT_COMPARED,
                 title="What both sides were trained with",
                 where="is_default_rule",
                 folded=True,
@@ -302,7 +285,7 @@ SECTIONS: Sequence[Shown] = (
                 "leaderboard",
                 _LEADERBOARD,
                 "benchmark, dataset, judge, prompt_version, sampling, rank, model",
-                f"No comparison is published. Compare models: {_COMPARE}",
+                f"{_NOT_COMPARED} Compare models: {_COMPARE}",
             ),
         ),
         plots.leaderboard,
@@ -434,24 +417,13 @@ SECTIONS: Sequence[Shown] = (
 )
 
 FACTS: Sequence[Fact] = (
-    Fact("published results of single judgments", "select count(*) as value from answer_scores"),
-    Fact(
-        "published comparisons",
-        "select count(*) as value from win_rates where is_default_rule",
-    ),
-    Fact(
-        "results that are incomplete",
-        "select count(*) as value from (select result_id, badge from answer_scores_all union "
-        "select result_id, badge from win_rates_all) where badge = 'incomplete'",
-    ),
-    Fact(
-        "results that are unfair",
-        "select count(*) as value from (select result_id, badge from answer_scores_all union "
-        "select result_id, badge from win_rates_all) where badge = 'unfair'",
-    ),
-    Fact("verdicts that can be traced", "select count(*) as value from verdict_trace"),
-    Fact("conflicting imported verdicts", "select count(*) as value from conflicting_verdicts"),
-    Fact("rejected rows of imports", "select count(*) as value from rejected_imports"),
+    Fact("published results of single judgments", _rows("answer_scores")),
+    Fact("published comparisons", _rows("win_rates where is_default_rule")),
+    Fact("results that are incomplete", _results("incomplete")),
+    Fact("results that are unfair", _results("unfair")),
+    Fact("verdicts that can be traced", _rows("verdict_trace")),
+    Fact("conflicting imported verdicts", _rows("conflicting_verdicts")),
+    Fact("rejected rows of imports", _rows("rejected_imports")),
     Fact(
         "calls of language models",
         "select coalesce(sum(calls), 0)::bigint as value from llm_usage",

@@ -16,14 +16,7 @@ from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
 from opencs_assets.protocols.choice import CHOICE
 from opencs_assets.protocols.protocol import PairProtocol, SingleProtocol
-from opencs_assets.protocols.reading import (
-    HIGH,
-    LOW,
-    PairReply,
-    labelled,
-    labels_of,
-    own_words,
-)
+from opencs_assets.protocols.reading import HIGH, LOW, PairReply, labelled, labels_of, own_words
 from opencs_assets.protocols.single import SINGLE
 from opencs_assets.protocols.tasks import PairTask, SingleTask
 from resources.llm.errors import Unparsable
@@ -35,6 +28,11 @@ MOST_TURNS = 2
 _SAMPLING = {"max_tokens": 2048, "temperature": 0.0}
 # FastChat's one_score_pattern and its backup.
 _RATINGS = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
+
+_REMEDY = (
+    "take FastChat's own file (fastchat/llm_judge/data/judge_prompts.jsonl), or set "
+    "judging.prompts = 'own'"
+)
 
 Protocol = Literal["single", "choice"]
 # The prompt's name by protocol, without and with a reference.
@@ -56,13 +54,7 @@ ACCEPTED = AcceptedFiles(JudgePromptsError, markers=("prompt_template",), tables
 
 @dataclass(frozen=True)
 class JudgePrompt:
-    """One of the file's prompts.
-
-    Attributes:
-        name: Its name, such as ``single-v1``.
-        system: System message to the judge.
-        template: The rest, with places for questions and answers.
-    """
+    """One of the file's prompts; ``template`` has places for questions and answers."""
 
     name: str
     system: str
@@ -71,12 +63,7 @@ class JudgePrompt:
 
 @dataclass(frozen=True)
 class JudgePrompts:
-    """The file's prompts that the platform asks with.
-
-    Attributes:
-        path: The file.
-        prompts: The prompts by name.
-    """
+    """The file's prompts that the platform asks with, by name."""
 
     path: Path
     prompts: Mapping[str, JudgePrompt]
@@ -123,10 +110,7 @@ def read_prompts(path: Path) -> JudgePrompts:
 
 
 def single_with(prompts: JudgePrompts) -> SingleProtocol:
-    """``single`` asked with the file's prompts.
-
-    FastChat asks once and counts what it can't read.
-    """
+    """``single`` asked with the file's prompts, once: FastChat counts what it can't read."""
     return replace(
         SINGLE["generated"],
         family="fastchat",
@@ -188,12 +172,6 @@ def _choice_messages(prompts: JudgePrompts, task: PairTask, _: str | None) -> tu
     first, second = task.shown
     fields = _fields("answer_a", first, task.turn) | _fields("answer_b", second, task.turn)
     return _rendered(prompts, "choice", task.turn, task.asked, task.references, fields)
-
-
-_REMEDY = (
-    "take FastChat's own file (fastchat/llm_judge/data/judge_prompts.jsonl), or set "
-    "judging.prompts = 'own'"
-)
 
 
 def _rendered(

@@ -17,32 +17,20 @@ Result = Literal["win", "lose", "tie", "unparsable"]
 
 
 class Verdict(NamedTuple):
-    """One order's verdict, already swapped back.
-
-    Attributes:
-        winner: Who won.
-        score_a: Score of model a, where scores were asked for.
-        score_b: Score of model b, likewise.
-    """
+    """One order's verdict, already swapped back; scores are there where they were asked for."""
 
     winner: Winner
     score_a: float | None = None
     score_b: float | None = None
 
 
+# From the verdict where model a was shown first, and the one where b was, to the outcome for a.
+# It is ``unparsable`` where one of them is ``None``, as it could not be read.
 Rule = Callable[[Verdict | None, Verdict | None], Result]
 
 
 def both_agree(first: Verdict | None, second: Verdict | None) -> Result:
-    """FastChat's rule: a win only if both orders name the same winner, otherwise a tie.
-
-    Args:
-        first: Verdict where model a was shown first; ``None`` where it could not be read.
-        second: Verdict where model b was shown first.
-
-    Returns:
-        The outcome for model a; ``unparsable`` where an order could not be read.
-    """
+    """FastChat's rule: a win only if both orders name the same winner, otherwise a tie."""
     if first is None or second is None:
         return "unparsable"
     if first.winner == second.winner and first.winner != "tie":
@@ -51,10 +39,7 @@ def both_agree(first: Verdict | None, second: Verdict | None) -> Result:
 
 
 def win_or_tie(first: Verdict | None, second: Verdict | None) -> Result:
-    """The common rule of two scores: a win if it wins both, or wins one and ties the other.
-
-    Args and result as in ``both_agree``.
-    """
+    """The common rule of two scores: a win if it wins both, or wins one and ties the other."""
     if first is None or second is None:
         return "unparsable"
     named = {first.winner, second.winner} - {"tie"}
@@ -67,9 +52,8 @@ def sum_of_scores(first: Verdict | None, second: Verdict | None) -> Result:
     """A win if its scores of both orders add up to more.
 
     What position is worth adds to each model once, and cancels out. With scores from a label's
-    probability it is the sign of the difference of the two orders' log-odds.
-
-    Args and result as in ``both_agree``; verdicts without scores are ``unparsable``.
+    probability it is the sign of the difference of the two orders' log-odds. Verdicts without
+    scores are ``unparsable``.
     """
     if first is None or second is None:
         return "unparsable"

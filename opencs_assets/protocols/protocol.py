@@ -70,13 +70,7 @@ class JudgeProtocol(Generic[Task, Value]):
         return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def call(self, task: Task, attempt: int, reason: str | None) -> Call:
-        """The call for one answered task.
-
-        Args:
-            task: The task.
-            attempt: 0-based.
-            reason: Why the reply before could not be read.
-        """
+        """The call for one answered task; ``reason`` says why the reply before was not read."""
         return Call(self.messages(task, reason), self.version, attempt=attempt, **self.sampling)
 
     def read(self, reply: Reply, call: Call) -> Value:
@@ -93,11 +87,7 @@ class JudgeProtocol(Generic[Task, Value]):
 
 @dataclass(frozen=True, kw_only=True)
 class SingleProtocol(JudgeProtocol[SingleTask, float]):
-    """A way to ask for a score of one answer.
-
-    Attributes:
-        shows_reference: Tells whether the judge is shown a reference answer to a task.
-    """
+    """A way to ask for a score of one answer; the judge may be shown a reference answer."""
 
     shows_reference: Callable[[SingleTask], bool]
 
@@ -112,9 +102,7 @@ class SingleProtocol(JudgeProtocol[SingleTask, float]):
 class PairProtocol(JudgeProtocol[PairTask, PairReply]):
     """A way to ask which of two models answered better, in one order at a time.
 
-    Attributes:
-        default_rule: Rule of ``merging.RULES`` by which its results are shown unless another is
-            asked for.
+    Its results are shown by ``default_rule`` of ``merging.RULES`` unless another is asked for.
     """
 
     default_rule: str

@@ -30,13 +30,7 @@ _BETTER: Mapping[str, Better] = {"A": "first", "B": "second", "C": "tie"}
 
 @dataclass(frozen=True)
 class PairReply:
-    """What a judge says of two conversations, in the order shown.
-
-    Attributes:
-        better: Which one is better.
-        first: Score in [1, 10] of the one shown first, where scores were asked for.
-        second: Score of the one shown second, likewise.
-    """
+    """What a judge says of two conversations, in the order shown: the better, scores in [1, 10]."""
 
     better: Better
     first: float | None = None
@@ -68,15 +62,9 @@ def labelled(label: str) -> PairReply:
 
 
 def own_words(text: str, asked: Sequence[Message]) -> str:
-    """The text with what it repeats of the prompt blanked out.
+    """A reply, in which each run of 20 and more words and marks of the prompt is blank.
 
-    Args:
-        text: A reply.
-        asked: The messages that it replies to.
-
-    Returns:
-        The text, in which each run of 20 and more words and marks that stands in a message, too, is
-        blank; lines stay.
+    Lines stay.
 
     Raises:
         Unparsable: Nothing is left.

@@ -20,13 +20,7 @@ from opencs_assets.protocols.scores import SCORES
 from opencs_assets.protocols.single import SINGLE
 from opencs_assets.tables.answers import UNANSWERED
 from opencs_assets.tables.evaluation import JUDGE_PROTOCOLS
-from resources.settings import (
-    JudgePromptFamily,
-    Reading,
-    Settings,
-    SettingsError,
-    loaded,
-)
+from resources.settings import JudgePromptFamily, Reading, Settings, SettingsError, loaded
 
 ENTRY_POINTS = "opencs.protocols"
 _BUILT_IN = (SCORES, CHOICE, PREFERENCE)
@@ -75,12 +69,7 @@ def protocol_facts() -> pl.DataFrame:
 
 
 def choose_single(settings: Settings, reading: Reading, turns: int) -> SingleProtocol:
-    """How a benchmark's answers are judged alone.
-
-    Args:
-        settings: The home's settings.
-        reading: What the judge can do.
-        turns: Turns of the benchmark's longest question.
+    """How answers are judged alone, of a benchmark whose longest question has so many turns.
 
     Raises:
         SettingsError: What is set can't be done; the message names the setting.
@@ -103,11 +92,7 @@ def choose_pair(settings: Settings, reading: Reading, turns: int) -> PairProtoco
 def all_versions(
     prompts: JudgePrompts | None,
 ) -> tuple[Mapping[str, SingleProtocol], Mapping[str, PairProtocol]]:
-    """Every single and every pair protocol that can be asked with, by version.
-
-    Args:
-        prompts: FastChat's prompts, where the home has them.
-    """
+    """Every single and pair protocol, by version; ``prompts`` are FastChat's of the home."""
     singles = [*SINGLE.values(), *([fastchat.single_with(prompts)] if prompts else [])]
     pairs = [*pair_protocols().values(), *([fastchat.choice_with(prompts)] if prompts else [])]
     return {each.version: each for each in singles}, {each.version: each for each in pairs}
@@ -121,9 +106,7 @@ def family_of(version: str) -> JudgePromptFamily:
 def refuse_misfits(settings: Settings, reading: Reading) -> None:
     """Refuse settings of ``judging`` that a judge of this reading can't keep.
 
-    Args:
-        settings: The home's settings.
-        reading: What the judge can do; an endpoint may turn out to give no token probabilities.
+    An endpoint may turn out to give no token probabilities.
 
     Raises:
         SettingsError: The message names the settings.

@@ -4,14 +4,7 @@ from collections.abc import Sequence
 
 from opencs_assets.protocols import words
 from opencs_assets.protocols.protocol import PairProtocol
-from opencs_assets.protocols.reading import (
-    HIGH,
-    LOW,
-    SCALE,
-    PairReply,
-    own_words,
-    scored,
-)
+from opencs_assets.protocols.reading import HIGH, LOW, SCALE, PairReply, own_words, scored
 from opencs_assets.protocols.tasks import PairTask
 from resources.llm.readings import parse_score_pair
 from resources.llm.types import Message, Reply

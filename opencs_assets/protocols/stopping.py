@@ -21,13 +21,7 @@ VALUES: Mapping[Result, float] = {"win": 1.0, "tie": 0.5, "lose": 0.0}
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """When to stop.
-
-    Attributes:
-        level: Probability that the interval never leaves out the true mean.
-        batch: Questions between two looks.
-        seed: Seed of the questions' order.
-    """
+    """When to stop: the interval's level, questions between two looks, seed of their order."""
 
     level: float
     batch: int
@@ -36,14 +30,9 @@ class EarlyStop:
 
 @dataclass(frozen=True)
 class Look:
-    """What is known after some questions.
+    """What is known after some questions: the mean, 0.5 where nothing is known, and its interval.
 
-    Attributes:
-        questions: Questions that were judged.
-        unread: Of these, without an outcome; they are left out of the mean.
-        mean: Mean value of the others; 0.5 where there are none.
-        low: Lower end of the interval.
-        high: Upper end.
+    The ``unread`` ones of the ``questions`` have no outcome and are left out of the mean.
     """
 
     questions: int
@@ -62,11 +51,7 @@ def batches(tasks: Sequence[PairTask], early: EarlyStop) -> Iterator[list[PairTa
     """The tasks in batches of whole questions, in the seed's order.
 
     A question's place depends on nothing but itself and the seed, so that adding questions leaves
-    the others in their order.
-
-    Args:
-        tasks: Tasks, question by question.
-        early: When to stop.
+    the others in their order. The tasks must stand question by question.
     """
     by_question = [list(together) for _, together in groupby(tasks, lambda task: task.question)]
     by_question.sort(key=lambda together: _place(together[0].question, early.seed))
@@ -75,13 +60,10 @@ def batches(tasks: Sequence[PairTask], early: EarlyStop) -> Iterator[list[PairTa
 
 
 def look(outcomes: Mapping[JudgedQuestion, Sequence[Result]], level: float) -> Look:
-    """What the outcomes so far tell.
+    """What the outcomes of each question's turns tell so far.
 
-    Args:
-        outcomes: By question, the outcome of each of its turns. A question counts with the mean of
-            its turns, and not at all where one of them has no outcome: turns differ, and their mix
-            must stay the same.
-        level: The interval's level.
+    A question counts with the mean of its turns, and not at all where one of them has no outcome:
+    turns differ, and their mix must stay the same.
     """
     values = [
         sum(VALUES[result] for result in results) / len(results)

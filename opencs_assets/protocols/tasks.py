@@ -29,9 +29,6 @@ class JudgedQuestion:
     """A benchmark's question.
 
     Attributes:
-        benchmark: The benchmark.
-        question_id: Its id there.
-        category: Its category.
         turns: What the user asks, turn by turn.
         references: Reference answers by turn; empty where the judge is shown none.
     """
@@ -44,57 +41,11 @@ class JudgedQuestion:
 
 
 @dataclass(frozen=True)
-class SingleTask:
-    """One answer to be judged.
-
-    Attributes:
-        question: The question.
-        turn: 1-based turn that is judged.
-        answers: Answers up to that turn; ``None`` where one is missing.
-    """
+class _Task:
+    """Something to be judged of a question: the first turns, or the whole where ``turn`` is 0."""
 
     question: JudgedQuestion
     turn: int
-    answers: tuple[str, ...] | None
-
-    @property
-    def answered(self) -> bool:
-        """Whether there is something to judge."""
-        return self.answers is not None
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """What the user asks up to that turn."""
-        return self.question.turns[: self.turn]
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Reference answers up to that turn as the benchmark has them, empty ones among them."""
-        return self.question.references[: self.turn]
-
-
-@dataclass(frozen=True)
-class PairTask:
-    """Two conversations to be compared in one order.
-
-    Attributes:
-        question: The question.
-        turn: 1-based turn that is judged; 0 where the whole conversation is, at once.
-        shown_first: Whose answers are shown first.
-        answers_a: Answers of model a up to that turn; ``None`` where one is missing.
-        answers_b: Answers of model b, likewise.
-    """
-
-    question: JudgedQuestion
-    turn: int
-    shown_first: Side
-    answers_a: tuple[str, ...] | None
-    answers_b: tuple[str, ...] | None
-
-    @property
-    def answered(self) -> bool:
-        """Whether there is something to judge."""
-        return self.answers_a is not None and self.answers_b is not None
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -106,6 +57,32 @@ class PairTask:
         """Reference answers up to that turn as the benchmark has them, empty ones among them."""
         return self.question.references[: self.turn or None]
 
+
+@dataclass(frozen=True)
+class SingleTask(_Task):
+    """One answer to be judged, the last of ``answers``; ``None`` where one is missing."""
+
+    answers: tuple[str, ...] | None
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is something to judge."""
+        return self.answers is not None
+
+
+@dataclass(frozen=True)
+class PairTask(_Task):
+    """Two conversations to be compared in one order; ``None`` where an answer is missing."""
+
+    shown_first: Side
+    answers_a: tuple[str, ...] | None
+    answers_b: tuple[str, ...] | None
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is something to judge."""
+        return self.answers_a is not None and self.answers_b is not None
+
     @property
     def shown(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Answers in the order in which they are shown."""
@@ -116,9 +93,7 @@ class PairTask:
 def single_tasks(questions: pl.DataFrame, answers: pl.DataFrame) -> list[SingleTask]:
     """Every turn of every question of the benchmarks that were answered, question by question.
 
-    Args:
-        questions: Rows of ``benchmark_questions``.
-        answers: Rows of ``model_answers`` of one experiment.
+    ``answers`` are rows of ``model_answers`` of one experiment.
     """
     given = _answers(answers)
     judged_questions = _questions(questions, set(answers["benchmark"]))
@@ -137,14 +112,10 @@ def pair_tasks(
     *,
     by_turn: bool,
 ) -> list[PairTask]:
-    """Every question of the benchmark in both orders, question by question.
+    """Every question of the matchup's benchmark in both orders, question by question.
 
-    Args:
-        questions: Rows of ``benchmark_questions``.
-        answers_a: Rows of ``model_answers`` of model a.
-        answers_b: Rows of ``model_answers`` of model b.
-        benchmark: The matchup's benchmark.
-        by_turn: Whether each turn is judged, or the whole conversation at once.
+    Answers are rows of ``model_answers`` of each model. ``by_turn`` says whether each turn is
+    judged, or the whole conversation at once.
     """
     given_a, given_b = _answers(answers_a), _answers(answers_b)
     return [

@@ -5,7 +5,6 @@ to meet. ``mean``: the mean of the scores that it was given, as published. Score
 cluster only.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +24,10 @@ QUANTILES = 200
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a dataset.
+    """Scores of a dataset, one row a cluster and sample (schema ``CONTRASTIVE_SCORES``).
 
-    Attributes:
-        table: One row a cluster and sample (schema ``CONTRASTIVE_SCORES``).
-        position: Points of score that a sample gains by being shown first beside an equal one;
-            ``None`` where that was not estimated.
+    ``position`` is how many points a sample gains by being shown first beside an equal one;
+    ``None`` where that was not estimated.
     """
 
     table: pl.DataFrame
@@ -102,11 +99,10 @@ def contrastive_scores(
     counted = samples.join(
         counted, on=["cluster", "sample_id"], how="left", maintain_order="left"
     ).with_columns(pl.col(counts).fill_null(0))
-    reckon: Callable[..., tuple[pl.DataFrame, float | None]] = {
-        "bradley_terry": _by_strength,
-        "mean": _by_mean,
-    }[aggregate]
-    scored, position = reckon(comparisons, samples, sides, intervals)
+    if aggregate == "mean":
+        scored, position = _by_mean(samples, sides, intervals=intervals), None
+    else:
+        scored, position = _by_strength(comparisons, samples, intervals=intervals)
     compared = pl.col("comparisons") > 0
     table = pl.concat([counted, scored], how="horizontal").with_columns(
         pl.when(compared).then(name).alias(name) for name in ("score", "low", "high")
@@ -129,8 +125,8 @@ def _sides(comparisons: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_strength(
-    comparisons: pl.DataFrame, samples: pl.DataFrame, sides: pl.DataFrame, intervals: bool
-) -> tuple[pl.DataFrame, float | None]:
+    comparisons: pl.DataFrame, samples: pl.DataFrame, *, intervals: bool
+) -> tuple[pl.DataFrame, float]:
     known = fit(numbered(comparisons, samples), deviations=intervals)
     edges = {"score": known.strengths}
     if intervals:
@@ -164,9 +160,7 @@ def expected(strengths: Floats, all_strengths: Floats, cluster: Ints) -> Floats:
     return scores
 
 
-def _by_mean(
-    comparisons: pl.DataFrame, samples: pl.DataFrame, sides: pl.DataFrame, intervals: bool
-) -> tuple[pl.DataFrame, float | None]:
+def _by_mean(samples: pl.DataFrame, sides: pl.DataFrame, *, intervals: bool) -> pl.DataFrame:
     score = pl.col("score")
     means = samples.join(
         sides.drop_nulls("score")
@@ -183,8 +177,5 @@ def _by_mean(
         deviation = (float(means["squares"].sum()) / freedom) ** 0.5
         quantile = float(stdtrit(freedom, (1 + LEVEL) / 2))
         reach = quantile * deviation / pl.col("scores").sqrt()
-    return means.select(
-        score,
-        low=(score - reach).clip(LOW, HIGH),
-        high=(score + reach).clip(LOW, HIGH),
-    ), None
+    ends = {"low": score - reach, "high": score + reach}
+    return means.select(score, **{name: end.clip(LOW, HIGH) for name, end in ends.items()})

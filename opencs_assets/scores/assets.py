@@ -63,8 +63,7 @@ def _contrastive_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         home: Home,
         llm: LLMResource,
     ) -> Iterator[dg.MaterializeResult]:
-        settings = home.settings()
-        constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
+        constants = _constants(home, raw_dataset)
         scored = pairing.candidates(sample_clusters, constants)
         names = ("score_comparisons", "contrastive_scores")
         cut = constants.quota.value
@@ -90,13 +89,17 @@ def _contrastive_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     def whole_set_scores(
         context: dg.AssetExecutionContext, raw_dataset: pl.DataFrame, home: Home, llm: LLMResource
     ) -> Iterator[dg.MaterializeResult]:
-        settings = home.settings()
-        constants = resolve_constants(settings.profile, settings.method, raw_dataset.height)
+        constants = _constants(home, raw_dataset)
         scored = pairing.whole_set(raw_dataset)
         names = ("whole_set_comparisons", "whole_set_scores")
         yield from _contrast(context, llm, names, raw_dataset, scored, constants.k.value, constants)
 
     return [clustered_scores, whole_set_scores]
+
+
+def _constants(home: Home, samples: pl.DataFrame) -> Constants:
+    settings = home.settings()
+    return resolve_constants(settings.profile, settings.method, samples.height)
 
 
 def _single_scores(partitions: Partitions) -> dg.AssetsDefinition:
@@ -214,11 +217,9 @@ def _contrast(
             **usage_metadata(client),
         },
     )
-    position = (
-        {}
-        if scores.position is None
-        else {"points_gained_by_being_shown_first": round(scores.position, 2)}
-    )
+    position = {}
+    if scores.position is not None:
+        position["points_gained_by_being_shown_first"] = round(scores.position, 2)
     yield dg.MaterializeResult(
         asset_key=scores_name,
         value=scores.table,
@@ -252,16 +253,15 @@ def _asker(
             label=f"comparisons{round_number}",
             max_attempts=contrast.MAX_ATTEMPTS,
         )
-        costs = [
-            reply.cost_usd
-            for outcome in outcomes
-            # The last of several unusable replies is the outcome's reply too.
-            for reply in {
-                reply.reply_id: reply
+        # The last of several unusable replies is the outcome's reply too.
+        replies = [
+            {
+                reply.reply_id: reply.cost_usd
                 for reply in (*(unusable.reply for unusable in outcome.unusable), outcome.reply)
-            }.values()
+            }
+            for outcome in outcomes
         ]
-        budget.note(len(comparisons), costs)
+        budget.note(len(comparisons), [cost for costs in replies for cost in costs.values()])
         return contrast.comparison_table(
             comparisons, outcomes, model=client.model_label, reading=reading
         )

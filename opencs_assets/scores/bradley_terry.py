@@ -226,10 +226,10 @@ def inverse_diagonal(
     ``ridge`` the weight of the prior.
     """
     samples = compared.samples
-    diagonal = (
-        _sum(compared.first, weight, samples) + _sum(compared.second, weight, samples) + ridge
+    met = np.bincount(compared.first, weight, samples) + np.bincount(
+        compared.second, weight, samples
     )
-    laplacian = _laplacian(compared, weight, diagonal)
+    laplacian = _laplacian(compared, weight, np.asarray(met + ridge, np.float64))
     _, parts = connected_components(laplacian, directed=False)
     order = np.argsort(parts, kind="stable")
     sizes = np.bincount(parts)
@@ -298,19 +298,8 @@ def _solved(matrix: sparse.csr_array, targets: Floats, scale: Floats) -> Floats:
 
 
 def _laplacian(compared: Comparisons, weight: Floats, diagonal: Floats) -> sparse.csr_array:
-    samples = compared.samples
-    every = np.arange(samples)
-    return sparse.coo_array(
-        (
-            np.concatenate([diagonal, -weight, -weight]),
-            (
-                np.concatenate([every, compared.first, compared.second]),
-                np.concatenate([every, compared.second, compared.first]),
-            ),
-        ),
-        shape=(samples, samples),
-    ).tocsr()
-
-
-def _sum(numbers: Ints, values: Floats, samples: int) -> Floats:
-    return np.bincount(numbers, values, samples).astype(np.float64)
+    first, second, every = compared.first, compared.second, np.arange(compared.samples)
+    values = np.concatenate([diagonal, -weight, -weight])
+    places = np.concatenate([every, first, second]), np.concatenate([every, second, first])
+    size = (compared.samples, compared.samples)
+    return sparse.coo_array((values, places), shape=size).tocsr()

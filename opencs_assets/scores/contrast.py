@@ -9,6 +9,7 @@ where its numbers carry none.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -22,8 +23,12 @@ LOW, HIGH = 1.0, 100.0
 MAX_ATTEMPTS = 3
 GENERATED_TOKENS = 256
 LABELS = ("A", "B")
-LABEL_LOGPROBS = 40
 LABEL_GRAMMAR = 'root ::= "A" | "B"'
+_LABEL_SAMPLING: dict[str, Any] = {
+    "max_tokens": 1,
+    "grammar": LABEL_GRAMMAR,
+    "top_logprobs": 40,
+}
 
 _GENERATED = (
     "You compare two samples for training an assistant. Each has an instruction and a response. "
@@ -38,9 +43,8 @@ _LOGPROBS = "Which example has the more correct, complete and helpful answer, A 
 
 def prompt_version(reading: Reading) -> str:
     """Version of the prompt and its parser."""
-    text = {"generated": _GENERATED, "logprobs": _LOGPROBS_SYSTEM + _LOGPROBS + LABEL_GRAMMAR}[
-        reading
-    ]
+    texts = {"generated": _GENERATED, "logprobs": _LOGPROBS_SYSTEM + _LOGPROBS + LABEL_GRAMMAR}
+    text = texts[reading]
     return f"contrast-{reading}-{hashlib.sha256(f'{text}|layout-2'.encode()).hexdigest()[:8]}"
 
 
@@ -64,38 +68,25 @@ def build_call(
     shown = (comparison.sample_a, comparison.sample_b)
     if comparison.shown_first == "b":
         shown = shown[::-1]
-    labelled = list(zip(LABELS, (texts[sample] for sample in shown), strict=True))
-    if reading == "logprobs":
-        examples = "\n\n".join(
-            f"### Example {label}\nQuestion: {instruction}\nAnswer: {response}"
-            for label, (instruction, response) in labelled
-        )
-        return Call(
-            messages=(
-                {"role": "system", "content": _LOGPROBS_SYSTEM},
-                {"role": "user", "content": f"{examples}\n\n{_LOGPROBS}"},
-            ),
-            prompt_version=prompt_version(reading),
-            max_tokens=1,
-            temperature=0.0,
-            grammar=LABEL_GRAMMAR,
-            top_logprobs=LABEL_LOGPROBS,
-            attempt=attempt,
-        )
+    layout = {
+        "logprobs": "### Example {}\nQuestion: {}\nAnswer: {}",
+        "generated": "[Sample {}]\nInstruction: {}\nResponse: {}",
+    }[reading]
     samples = "\n\n".join(
-        f"[Sample {label}]\nInstruction: {instruction}\nResponse: {response}"
-        for label, (instruction, response) in labelled
+        layout.format(label, *texts[sample]) for label, sample in zip(LABELS, shown, strict=True)
     )
-    repeat = f"\n\n(The last reply could not be used: {reason}.)" if reason else ""
+    sampling: dict[str, Any] = {"max_tokens": GENERATED_TOKENS}
+    system, content = _GENERATED, samples
+    if reading == "logprobs":
+        system, content, sampling = _LOGPROBS_SYSTEM, f"{samples}\n\n{_LOGPROBS}", _LABEL_SAMPLING
+    elif reason:
+        content += f"\n\n(The last reply could not be used: {reason}.)"
     return Call(
-        messages=(
-            {"role": "system", "content": _GENERATED},
-            {"role": "user", "content": samples + repeat},
-        ),
+        messages=({"role": "system", "content": system}, {"role": "user", "content": content}),
         prompt_version=prompt_version(reading),
-        max_tokens=GENERATED_TOKENS,
         temperature=0.0,
         attempt=attempt,
+        **sampling,
     )
 
 

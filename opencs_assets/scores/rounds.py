@@ -102,13 +102,12 @@ class Contest:
 
 @dataclass
 class ShownPairs:
-    """The pairs that were shown so far.
+    """The pairs that were shown so far, as (first, second).
 
     Attributes:
         leads: How much more often each sample was shown first than second, int64 (n,).
         above: By cluster, the samples above its cut, and how many comparisons in the cluster have
             left them there.
-        pairs: Pairs as (first, second), as they were shown.
     """
 
     leads: Ints
@@ -149,8 +148,7 @@ def first_round(contest: Contest, shown: ShownPairs) -> list[tuple[int, int]]:
     for cluster in range(len(contest.cut)):
         members = contest.members(cluster)
         size = members.stop - members.start
-        for place in range(0, size - 1 if size > 1 else 0, 2):
-            pairs.append((members.start + place, members.start + place + 1))
+        pairs += [(place, place + 1) for place in range(members.start, members.stop - 1, 2)]
         if size > 1 and size % 2:
             pairs.append((members.stop - 1, members.start))
     return [ordered for pair in pairs if (ordered := shown.show(*pair))]

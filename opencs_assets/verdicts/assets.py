@@ -35,12 +35,7 @@ OWNERS = ["team:evaluation"]
 def build_verdict_assets(
     experiments: Experiments, partitions: Partitions
 ) -> list[dg.AssetsDefinition]:
-    """The assets that judge answers.
-
-    Args:
-        experiments: The declared experiments and matchups.
-        partitions: The partition families.
-    """
+    """The assets that judge answers."""
     single_verdicts = _single_verdicts(experiments, partitions)
     if not experiments.matchups:
         return [single_verdicts]
@@ -197,18 +192,13 @@ def _means(table: pl.DataFrame) -> dict[str, Any]:
 
 def _outcomes(table: pl.DataFrame) -> dict[str, Any]:
     merged = plots.outcomes(table)
-    counts = dict.fromkeys(("win", "tie", "lose", "unparsable"), 0)
-    outcomes: dict[str, Any] = {
-        **counts,
-        **dict(merged["outcome"].value_counts().iter_rows()),
-    }
+    outcomes: dict[str, Any] = dict.fromkeys(("win", "tie", "lose", "unparsable"), 0)
+    outcomes |= dict(merged["outcome"].value_counts().iter_rows())
     if table.height:
         outcomes["rule"] = pair_protocols()[table["protocol"][0]].default_rule
-    read = merged.filter(pl.col("orders_disagree").is_not_null())
-    if read.height:
-        outcomes["orders_disagree_pct"] = round(
-            100 * int(read["orders_disagree"].sum()) / read.height, 2
-        )
+    disagree = merged["orders_disagree"].drop_nulls()
+    if disagree.len():
+        outcomes["orders_disagree_pct"] = round(100 * int(disagree.sum()) / disagree.len(), 2)
     return outcomes
 
 

@@ -20,11 +20,8 @@ def every_turn(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
 
 def both_orders(verdicts: pl.DataFrame, questions: pl.DataFrame) -> Finding:
     """Every question of the matchup's benchmark, and turn if by turn, has a verdict each order."""
-    judged = _judged(questions, verdicts)
-    if any(
-        name in pair_protocols() and pair_protocols()[name].by_turn
-        for name in set(verdicts["protocol"])
-    ):
+    judged, known = _judged(questions, verdicts), pair_protocols()
+    if any(name in known and known[name].by_turn for name in set(verdicts["protocol"])):
         asked = turn_keys(judged)
     else:
         asked = judged.select("benchmark", "question_id", turn=pl.lit(WHOLE, pl.Int64))

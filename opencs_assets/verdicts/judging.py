@@ -16,12 +16,7 @@ from opencs_assets.protocols.merging import merged_outcomes, swapped_back
 from opencs_assets.protocols.protocol import JudgeProtocol, PairProtocol, SingleProtocol
 from opencs_assets.protocols.reading import PairReply
 from opencs_assets.protocols.stopping import EarlyStop, Look, batches, look
-from opencs_assets.protocols.tasks import (
-    NO_ANSWER,
-    STOPPED,
-    PairTask,
-    SingleTask,
-)
+from opencs_assets.protocols.tasks import NO_ANSWER, STOPPED, PairTask, SingleTask
 from opencs_assets.tables.verdicts import PAIRWISE_VERDICTS, SINGLE_VERDICTS
 from resources.llm.client import LLMClient
 from resources.llm.types import Call, Outcome
@@ -32,15 +27,7 @@ SampledAs = Callable[[Outcome[Any] | None], str]
 def judge_single(
     client: LLMClient, tasks: Sequence[SingleTask], protocol: SingleProtocol
 ) -> pl.DataFrame:
-    """Judge answers alone.
-
-    Args:
-        client: The judge.
-        tasks: All expected judgments, of one benchmark.
-        protocol: How they are asked for.
-
-    Returns:
-        One row an expected judgment (schema ``SINGLE_VERDICTS``).
+    """Judge a benchmark's answers alone: one row an expected judgment (``SINGLE_VERDICTS``).
 
     Raises:
         LLMError: No call can succeed; replies so far are kept.
@@ -72,15 +59,9 @@ def judge_pairs(
     model_b: str,
     early: EarlyStop | None = None,
 ) -> tuple[pl.DataFrame, Look | None]:
-    """Judge pairs of answers.
+    """Judge pairs of answers, which stand question by question.
 
-    Args:
-        client: The judge.
-        tasks: All expected judgments, question by question.
-        protocol: How they are asked for.
-        model_a: First model of the matchup.
-        model_b: Second model.
-        early: When to stop before all are asked for; ``None`` asks for all.
+    ``early`` says when to stop before all are asked for; ``None`` asks for all.
 
     Returns:
         One row an expected judgment (schema ``PAIRWISE_VERDICTS``), and the last look where it may
@@ -121,12 +102,8 @@ def judge_pairs(
 class JudgeSampling:
     """How the judge was sampled, as JSON: what the stored requests hold.
 
-    A call that was not sent is said to be sampled as most of the others were.
-
-    Args:
-        client: The judge.
-        outcomes: What came of the calls.
-        example: One of the calls, for where none has a stored reply; ``None`` where there is none.
+    A call that was not sent is said to be sampled as most of the others were, or, where none has a
+    stored reply, as ``example`` would be.
     """
 
     def __init__(
@@ -153,15 +130,7 @@ def single_table(
     judge: str,
     sampling: SampledAs,
 ) -> pl.DataFrame:
-    """One row an expected judgment (schema ``SINGLE_VERDICTS``).
-
-    Args:
-        tasks: All expected judgments.
-        outcomes: What came of those that were asked.
-        protocol: How they were asked for.
-        judge: The judge's model.
-        sampling: Tells how it was sampled for a verdict, as JSON.
-    """
+    """One row an expected judgment (schema ``SINGLE_VERDICTS``); not all of them were asked for."""
     rows = []
     for task in tasks:
         outcome = outcomes.get(task)
@@ -189,29 +158,20 @@ def pair_table(
 ) -> pl.DataFrame:
     """One row an expected judgment (schema ``PAIRWISE_VERDICTS``), swapped back to a and b.
 
-    Args:
-        tasks: All expected judgments.
-        outcomes: What came of those that were asked, in the order shown.
-        protocol: How they were asked for.
-        model_a: First model of the matchup.
-        model_b: Second model.
-        judge: The judge's model.
-        sampling: Tells how it was sampled for a verdict, as JSON.
+    What came of those that were asked for is in the order shown.
     """
     rows = []
     for task in tasks:
         outcome = outcomes.get(task)
         reply = outcome.value if outcome else None
-        verdict = swapped_back(reply, task.shown_first) if reply else None
+        verdict = swapped_back(reply, task.shown_first)._asdict() if reply else {}
         rows.append(
             {
                 **_identity(task),
                 "model_a": model_a,
                 "model_b": model_b,
                 "shown_first": task.shown_first,
-                "winner": verdict.winner if verdict else None,
-                "score_a": verdict.score_a if verdict else None,
-                "score_b": verdict.score_b if verdict else None,
+                **verdict,
                 "status": _status(task, outcome),
                 **_provenance(protocol, judge, sampling, outcome),
             }

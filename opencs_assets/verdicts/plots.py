@@ -15,11 +15,7 @@ OUTCOMES = (("win", BLUE), ("tie", GREY), ("lose", ORANGE), ("unparsable", "blac
 
 
 def scores(verdicts: pl.DataFrame) -> Figure:
-    """How single scores are spread, and their mean by category and turn.
-
-    Args:
-        verdicts: Rows of ``single_verdicts``.
-    """
+    """How single scores are spread, and their mean by category and turn."""
     title = "Scores of the answers (1 to 10)"
     read = verdicts.filter(pl.col("score").is_not_null())
     if not read.height:
@@ -48,11 +44,7 @@ def scores(verdicts: pl.DataFrame) -> Figure:
 
 
 def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
-    """Won, tied and lost questions by category, both orders merged by the default rule.
-
-    Args:
-        verdicts: Rows of ``pairwise_verdicts`` of one matchup.
-    """
+    """Won, tied and lost questions by category, both orders merged by the default rule."""
     title = "Win, tie, lose of the first model"
     counted = outcomes(verdicts).group_by("category", "outcome").len()
     if not counted.height:
@@ -75,13 +67,10 @@ def win_tie_lose(verdicts: pl.DataFrame) -> Figure:
 
 
 def outcomes(verdicts: pl.DataFrame) -> pl.DataFrame:
-    """One row a question and turn that was not stopped: its ``outcome`` for model a.
+    """One row a question and turn of a matchup that was not stopped: its ``outcome`` for model a.
 
     ``orders_disagree`` is null where an order could not be read. Orders are merged by the default
     rule of the protocol.
-
-    Args:
-        verdicts: Rows of ``pairwise_verdicts`` of one matchup.
     """
     by_turn: dict[tuple[str, str, str, int], dict[str, Verdict]] = {}
     merge = RULES["win_or_tie"]

@@ -30,8 +30,8 @@ def differences(
         expected: Rows that should be there; all of its columns are compared. Floats, nested ones
             too, may differ by 1e-9, relative to the greater of 1 and the expected value.
         key: Columns that tell a row from the others; null is a value like any other.
-        layer: The layer, for the faults.
-        table: The table, likewise.
+        layer: Layer of the faults.
+        table: Table of the faults.
         named: Says which row it is; unset: by its key.
     """
     say = named or _by_key(key)

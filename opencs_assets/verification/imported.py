@@ -23,13 +23,7 @@ _SHORT = 12
 
 
 def check_imported(lake: Lake, home: Path, findings: Findings) -> None:
-    """Look at the imported files, and at every row that is said to come from them.
-
-    Args:
-        lake: The lake.
-        home: The home.
-        findings: Takes what is found.
-    """
+    """Look at the imported files, and at every row that is said to come from them."""
     for name in IMPORTED:
         check_files(lake, name, "imported", findings)
     try:
@@ -79,15 +73,16 @@ def _broken(files: list[KeptFile], home: Path, findings: Findings) -> set[str]:
     broken = set()
     for kept in files:
         findings.count("imported", _FILES)
+        file = f"{kept.name} ({kept.sha256[:_SHORT]})"
         if not kept.path.is_file():
             broken.add(kept.sha256)
-            fault = _of_file("missing", _file(kept), "no file", "the file as it was imported")
+            fault = _of_file("missing", file, "no file", "the file as it was imported")
             findings.add(_FILES, [fault])
             continue
         sha256 = hashlib.sha256(kept.path.read_bytes()).hexdigest()
         if sha256 != kept.sha256:
             broken.add(kept.sha256)
-            fault = _of_file("edited", _file(kept), f"SHA-256 {sha256}", f"SHA-256 {kept.sha256}")
+            fault = _of_file("edited", file, f"SHA-256 {sha256}", f"SHA-256 {kept.sha256}")
             findings.add(_FILES, [fault])
     expected = {kept.path.name for kept in files} | {f"{kept.sha256}{BESIDE}" for kept in files}
     folder = home / FOLDER
@@ -115,16 +110,11 @@ def _of_file(kind: Any, row: str, found: str, expected: str) -> VerificationFaul
     return VerificationFault("imported", kind, "files", "", row, found, expected)
 
 
-def _file(kept: KeptFile) -> str:
-    return f"{kept.name} ({kept.sha256[:_SHORT]})"
-
-
 def _named(row: Mapping[str, Any]) -> str:
-    names = (
-        [f"{row['model']} on {row['benchmark']} question {row['question_id']} turn {row['turn']}"]
-        if "model" in row
-        else []
-    )
+    names = []
+    if "model" in row:
+        question = f"{row['benchmark']} question {row['question_id']} turn {row['turn']}"
+        names.append(f"{row['model']} on {question}")
     if "file" in row:
         names.append(f"file {row['file'][:_SHORT]}")
     if "row" in row:

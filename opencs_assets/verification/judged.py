@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-import orjson
 import polars as pl
 
 from opencs_assets.config.experiments import Experiments
@@ -50,6 +49,7 @@ RowKey = tuple[Any, ...]
 SINGLE, PAIR = "single_verdicts", "pairwise_verdicts"
 # Where a call failed or did not fit, no reply is kept, so that the next run asks again.
 _NOT_KEPT = frozenset({"failed", "too_long"})
+_READ_FROM = "the reply that the verdict was read from"
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,44 @@ class _Place(Generic[Task]):
     Attributes:
         table: The table.
         partition: The partition.
-        tasks: The expected judgments by the row's key, of each protocol that the rows name.
+        tasks: The expected judgments by the row's key.
         sides: Models that are judged: one, or a and b.
+        protocols: Ways to ask, by version.
+        says: Gives columns of a row from its task, the protocol and what came of the call.
     """
 
     table: str
     partition: Mapping[str, str]
     tasks: Mapping[RowKey, Task]
     sides: tuple[str, ...]
+    protocols: Mapping[str, Any]
+    says: Callable[[Any, Any, Outcome[Any]], Row]
+
+    def key_of(self, row: Row) -> RowKey:
+        """The key of a row, as in ``tasks``."""
+        return tuple(row[name] for name in TABLES[self.table].key)
+
+    def fault(self, kind: Kind, key: RowKey, found: str, expected: str) -> VerificationFault:
+        """Something that is wrong with the row of a key."""
+        benchmark, question, turn, *order = key
+        row = f"{benchmark} question {question} turn {turn}"
+        if order:
+            row += f", {order[0]} shown first"
+        where = partition_name(self.partition)
+        return VerificationFault("judged", kind, self.table, where, row, found, expected)
+
+    def differences(self, row: Row, expected: Row) -> list[VerificationFault]:
+        """One fault a column of the row that is not as expected."""
+        key = self.key_of(row)
+        return [
+            self.fault("edited", key, f"{name} {shown(row[name])}", f"{name} {shown(value)}")
+            for name, value in expected.items()
+            if row[name] != value
+        ]
 
 
 class Judged:
-    """Looks at all verdicts that were judged here.
-
-    Args:
-        lake: The lake.
-        store: The reply store.
-        settings: The home's settings.
-        experiments: What is declared.
-        findings: Takes what is found.
-    """
+    """Looks at all verdicts that were judged here; ``findings`` takes what is found."""
 
     def __init__(
         self,
@@ -136,8 +154,9 @@ class Judged:
             self._lacks_answers(SINGLE, partition, rows, model)
             return
         tasks = {_key(task): task for task in single_tasks(questions, answers)}
-        place = _Place(SINGLE, partition, tasks, (model,))
-        self._check_rows(place, rows, self._singles, _single_says)
+        self._check_rows(
+            _Place(SINGLE, partition, tasks, (model,), self._singles, _single_says), rows
+        )
 
     def _check_pair(self, partition: Mapping[str, str], questions: pl.DataFrame) -> None:
         rows = self._read(PAIR, partition)
@@ -168,8 +187,7 @@ class Judged:
             _key(task): task
             for task in pair_tasks(questions, given[0], given[1], benchmark, by_turn=by_turn)
         }
-        place = _Place(PAIR, partition, tasks, sides)
-        self._check_rows(place, rows, self._pairs, _pair_says)
+        self._check_rows(_Place(PAIR, partition, tasks, sides, self._pairs, _pair_says), rows)
 
     def _lacks_answers(
         self, table: str, partition: Mapping[str, str], rows: pl.DataFrame, model: str
@@ -181,56 +199,45 @@ class Judged:
         )  # fmt: skip
         self._findings.add(f"{table}: rows", [fault])
 
-    def _check_rows(
-        self,
-        place: _Place[Task],
-        frame: pl.DataFrame,
-        protocols: Mapping[str, Any],
-        says: Callable[[Any, Any, Outcome[Any]], Row],
-    ) -> None:
+    def _check_rows(self, place: _Place[Task], frame: pl.DataFrame) -> None:
         what = f"{place.table}: rows"
-        names = TABLES[place.table].key
         rows = frame.to_dicts()
         self._findings.count("judged", what, max(frame.height, len(place.tasks)))
-        for *values, times in duplicated_keys(frame, names).iter_rows():
-            fault = _fault(place, "duplicated", tuple(values), f"{times} rows", "one row")
+        for *values, times in duplicated_keys(frame, TABLES[place.table].key).iter_rows():
+            fault = place.fault("duplicated", tuple(values), f"{times} rows", "one row")
             self._findings.add(what, [fault])
-        there = {tuple(row[name] for name in names) for row in rows}
+        there = {place.key_of(row) for row in rows}
         for key in place.tasks:
             if key not in there:
-                fault = _fault(place, "missing", key, "no row", "a verdict on it")
+                fault = place.fault("missing", key, "no row", "a verdict on it")
                 self._findings.add(what, [fault])
         self._looked_up.clear()
-        checked = list(self._replayed(place, rows, protocols, names))
+        checked = list(self._replayed(place, rows))
         for row, replayed in checked:
-            self._findings.add(what, self._faults_of(place, row, replayed, protocols, names, says))
+            self._findings.add(what, self._faults_of(place, row, replayed))
         if place.table == PAIR:
-            self._findings.add(what, self._stops(place, checked, protocols))
+            self._findings.add(what, self._stops(place, checked))
 
     def _replayed(
-        self,
-        place: _Place[Task],
-        rows: Sequence[Row],
-        protocols: Mapping[str, Any],
-        names: Sequence[str],
+        self, place: _Place[Task], rows: Sequence[Row]
     ) -> Iterator[tuple[Row, Replayed[Any] | None]]:
         """Each row with what its replies say now; ``None`` where it can't be asked like that."""
         groups: dict[tuple[str, str], list[int]] = {}
         for number, row in enumerate(rows):
-            task = place.tasks.get(tuple(row[name] for name in names))
-            if task is not None and task.answered and row["prompt_version"] in protocols:
+            task = place.tasks.get(place.key_of(row))
+            if task is not None and task.answered and row["prompt_version"] in place.protocols:
                 groups.setdefault((row["prompt_version"], row["judge"]), []).append(number)
         best_of: dict[int, Replayed[Any]] = {}
         for (version, judge), numbers in groups.items():
-            protocol = protocols[version]
-            items = [place.tasks[tuple(rows[n][name] for name in names)] for n in numbers]
+            protocol = place.protocols[version]
+            items = [place.tasks[place.key_of(rows[number])] for number in numbers]
             best: list[Replayed[Any]] = []
             for role in judge_roles(judge):
                 replayed = replay(
                     items, protocol.call, protocol.read, self._look_up, role, protocol.attempts
                 )
                 best = [
-                    new if not best or (old.outcome is None and new.outcome is not None) else old
+                    new if old.outcome is None and new.outcome is not None else old
                     for old, new in zip(best or replayed, replayed, strict=True)
                 ]
                 if all(each.outcome is not None for each in best):
@@ -248,160 +255,111 @@ class Judged:
             self._findings.count("judged", "replies")
             if stored[key].changed:
                 fault = VerificationFault(
-                    "judged",
-                    "edited",
-                    "replies",
-                    "",
-                    key,
+                    "judged", "edited", "replies", "", key,
                     f"a {stored[key].changed} that the judge's answer did not have",
                     "the answer's body as it came, which is kept beside it",
-                )
+                )  # fmt: skip
                 self._findings.add("replies", [fault])
         return self._looked_up
 
+    def _kept(self, row: Row) -> Stored | None:
+        """The reply that a row names; ``None`` where there is none."""
+        own = row["reply_id"]
+        return self._look_up([own]).get(own) if own else None
+
     def _faults_of(
-        self,
-        place: _Place[Task],
-        row: Row,
-        replayed: Replayed[Any] | None,
-        protocols: Mapping[str, Any],
-        names: Sequence[str],
-        says: Callable[[Any, Any, Outcome[Any]], Row],
+        self, place: _Place[Task], row: Row, replayed: Replayed[Any] | None
     ) -> list[VerificationFault]:
-        key = tuple(row[name] for name in names)
+        key = place.key_of(row)
         task = place.tasks.get(key)
         if task is None:
-            return [_fault(place, "unknown", key, "a verdict", "no benchmark asks this")]
+            return [place.fault("unknown", key, "a verdict", "no benchmark asks this")]
         expected: Row = {"category": task.question.category, "turn": task.turn}
         if len(place.sides) == 2:
             expected |= dict(zip(("model_a", "model_b"), place.sides, strict=True))
         if not task.answered:
             expected |= {"status": NO_ANSWER, "reply_id": None, **_no_value(place.table)}
-            return _differences(place, key, {**row, "reply_id": row["reply_id"] or None}, expected)
+            return place.differences({**row, "reply_id": row["reply_id"] or None}, expected)
         if row["status"] == STOPPED and place.table == PAIR:
-            expected |= {"reply_id": None, **_no_value(place.table)}
-            return _differences(place, key, row, expected)
-        protocol = protocols.get(row["prompt_version"])
+            return place.differences(row, expected | {"reply_id": None} | _no_value(place.table))
+        protocol = place.protocols.get(row["prompt_version"])
         if protocol is None:
-            return self._older(place, key, row, task)
+            return self._older(place, row, task)
         assert replayed is not None  # noqa: S101 (for the type checker: it was replayed)
         expected |= {"protocol": protocol.name, "reading": protocol.reading}
         outcome = replayed.outcome
         if outcome is None:
             if row["status"] in _NOT_KEPT and row["reply_id"] == replayed.asked.key:
-                expected |= _no_value(place.table)
-                return _differences(place, key, row, expected)
-            return [
-                *_differences(place, key, row, expected),
-                self._unasked(place, key, row, replayed),
-            ]
+                return place.differences(row, expected | _no_value(place.table))
+            return [*place.differences(row, expected), self._unasked(place, row, replayed)]
         reply_id = outcome.reply.reply_id
         stored = self._look_up([reply_id])[reply_id]
         if stored.request:
             expected["sampling"] = json.dumps(sampling_of(stored.request), sort_keys=True)
         expected |= {"status": outcome.status, "reply_id": reply_id}
-        expected |= says(task, protocol, outcome)
+        expected |= place.says(task, protocol, outcome)
         faults = []
-        other = row["reply_id"]
-        if other and other != reply_id and (stored_other := self._look_up([other]).get(other)):
+        if row["reply_id"] != reply_id and (other := self._kept(row)):
             # What it was asked says more than its key.
             del expected["reply_id"]
-            messages_now = replayed.asked.call.messages
-            what = _what_changed(task, place.sides, messages_now, stored_other.messages)
-            if isinstance(task, PairTask) and _is_other_order(task, protocol, stored_other):
+            what = _what_changed(task, place.sides, replayed.asked.call.messages, other.messages)
+            if isinstance(task, PairTask) and _is_other_order(task, protocol, other):
                 what = f"shown_first {shown(task.shown_first)}, and the reply of the other order"
-            faults.append(_fault(place, "edited", key, what, f"reply {reply_id}"))
-        faults += _differences(place, key, row, expected)
+            faults.append(place.fault("edited", key, what, f"reply {reply_id}"))
+        faults += place.differences(row, expected)
         asked = replayed.asked.call.messages
         if stored.messages and [dict(each) for each in asked] != [*stored.messages]:
-            faults.append(
-                _fault(
-                    place, "edited", key, f"a kept request of reply {reply_id} with other words",
-                    "the words that its key is of",
-                )
-            )  # fmt: skip
+            what = f"a kept request of reply {reply_id} with other words"
+            faults.append(place.fault("edited", key, what, "the words that its key is of"))
         reading = stored.readings.get(row["prompt_version"])
         if reading is not None and reading[0] != outcome.status:
-            faults.append(
-                _fault(
-                    place, "edited", key, f"a reply that reads {outcome.status}",
-                    f"one that was read as {reading[0]} when it came",
-                )
-            )  # fmt: skip
+            was = f"one that was read as {reading[0]} when it came"
+            faults.append(place.fault("edited", key, f"a reply that reads {outcome.status}", was))
         return faults
 
-    def _unasked(
-        self, place: _Place[Task], key: RowKey, row: Row, replayed: Replayed[Any]
-    ) -> VerificationFault:
+    def _unasked(self, place: _Place[Task], row: Row, replayed: Replayed[Any]) -> VerificationFault:
         """Why the request that must have been sent has no kept reply."""
-        own = row["reply_id"] or ""
-        stored = self._look_up([own]).get(own) if own else None
+        key, asked = place.key_of(row), replayed.asked
+        stored = self._kept(row)
         if stored is None:
-            return _fault(
-                place, "missing", key,
-                f"reply {own or replayed.asked.key} is not in the reply store",
-                "the reply that the verdict was read from",
-            )  # fmt: skip
-        task = place.tasks[key]
+            lost = f"reply {row['reply_id'] or asked.key} is not in the reply store"
+            return place.fault("missing", key, lost, _READ_FROM)
         if stored.model != row["judge"]:
-            return _fault(
-                place, "edited", key, f"judge {shown(row['judge'])}",
-                f"{shown(stored.model)}, whose reply it is",
-            )  # fmt: skip
-        if replayed.asked.call.attempt and own != replayed.asked.key:
-            return _fault(
-                place, "missing", key,
-                f"the reply to attempt {replayed.asked.call.attempt + 1} is not in the reply store",
-                "every attempt's reply",
-            )  # fmt: skip
-        what = _what_changed(task, place.sides, replayed.asked.call.messages, stored.messages)
-        return _fault(place, "edited", key, what, "what the judge was asked, which is kept")
+            judge = f"judge {shown(row['judge'])}"
+            return place.fault("edited", key, judge, f"{shown(stored.model)}, whose reply it is")
+        if asked.call.attempt and row["reply_id"] != asked.key:
+            lost = f"the reply to attempt {asked.call.attempt + 1} is not in the reply store"
+            return place.fault("missing", key, lost, "every attempt's reply")
+        what = _what_changed(place.tasks[key], place.sides, asked.call.messages, stored.messages)
+        return place.fault("edited", key, what, "what the judge was asked, which is kept")
 
-    def _older(
-        self, place: _Place[Task], key: RowKey, row: Row, task: Task
-    ) -> list[VerificationFault]:
+    def _older(self, place: _Place[Task], row: Row, task: Task) -> list[VerificationFault]:
         """A verdict by other prompts than today's: as far as its kept request and reading tell."""
-        own = row["reply_id"] or ""
-        stored = self._look_up([own]).get(own) if own else None
+        key, version = place.key_of(row), row["prompt_version"]
+        stored = self._kept(row)
         if stored is None:
             if row["status"] in _NOT_KEPT:
                 return []
-            return [
-                _fault(
-                    place, "missing", key, f"reply {own or '(none)'} is not in the reply store",
-                    "the reply that the verdict was read from",
-                )
-            ]  # fmt: skip
-        version = row["prompt_version"]
-        reading = stored.readings.get(version)
-        if reading is None:
-            return [
-                _fault(
-                    place, "edited", key, f"prompt version {shown(version)}",
-                    "one by which its reply was read: "
-                    + (", ".join(stored.readings) or "none is kept"),
-                )
-            ]  # fmt: skip
+            lost = f"reply {row['reply_id'] or '(none)'} is not in the reply store"
+            return [place.fault("missing", key, lost, _READ_FROM)]
+        if version not in stored.readings:
+            read = ", ".join(stored.readings) or "none is kept"
+            by = f"one by which its reply was read: {read}"
+            return [place.fault("edited", key, f"prompt version {shown(version)}", by)]
         self._findings.note(
             f"{place.table}, {partition_name(place.partition)}: judged with an older prompt "
             f"version ({version}); its rows are compared with what was read from their replies then"
         )
-        status, value = reading
+        status, value = stored.readings[version]
         expected: Row = {"judge": stored.model, "status": status, **_no_value(place.table)}
-        expected |= _kept_value(place.table, row, value)
-        faults = _differences(place, key, row, expected)
-        changed = _parts_not_in(task, place.sides, stored.messages)
-        if changed:
-            faults.append(
-                _fault(place, "edited", key, changed, "what the judge was shown, which is kept")
-            )
+        faults = place.differences(row, expected | _kept_value(place.table, row, value))
+        if changed := _parts_not_in(task, place.sides, stored.messages):
+            was = "what the judge was shown, which is kept"
+            faults.append(place.fault("edited", key, changed, was))
         return faults
 
     def _stops(
-        self,
-        place: _Place[Any],
-        checked: Sequence[tuple[Row, Replayed[Any] | None]],
-        protocols: Mapping[str, Any],
+        self, place: _Place[Any], checked: Sequence[tuple[Row, Replayed[Any] | None]]
     ) -> list[VerificationFault]:
         """Questions that were left out because it was clear before: they follow from the rest."""
         left_out = {
@@ -413,22 +371,10 @@ class Judged:
         protocol = None
         for row, replayed in checked:
             if replayed is not None and replayed.outcome is not None and row["status"] != STOPPED:
-                task = place.tasks[tuple(row[name] for name in TABLES[PAIR].key)]
-                outcomes[task] = replayed.outcome
-                protocol = protocols[row["prompt_version"]]
-        own = self._settings.judging
-        asked = [task for task in place.tasks.values() if task.answered]
-        if protocol is not None:
-            early = EarlyStop(own.stop_level, own.batch, self._settings.method.seed)
-            judged: dict[Any, Any] = {}
-            would = {(task.question.benchmark, task.question.question_id) for task in asked}
-            for batch in batches(asked, early):
-                would -= {(task.question.benchmark, task.question.question_id) for task in batch}
-                judged |= {task: outcomes[task] for task in batch if task in outcomes}
-                if look(merged_outcomes(judged, protocol), early.level).is_clear:
-                    break
-            if would == left_out:
-                return []
+                outcomes[place.tasks[place.key_of(row)]] = replayed.outcome
+                protocol = place.protocols[row["prompt_version"]]
+        if protocol is not None and self._would_stop_before(place, outcomes, protocol) == left_out:
+            return []
         return [
             VerificationFault(
                 "judged", "edited", place.table, partition_name(place.partition), "",
@@ -438,40 +384,26 @@ class Judged:
             )
         ]  # fmt: skip
 
+    def _would_stop_before(
+        self, place: _Place[Any], outcomes: Mapping[PairTask, Any], protocol: PairProtocol
+    ) -> set[tuple[str, str]]:
+        """The questions that judging in today's batches would leave out."""
+        own = self._settings.judging
+        early = EarlyStop(own.stop_level, own.batch, self._settings.method.seed)
+        asked = [task for task in place.tasks.values() if task.answered]
+        left_out = {(task.question.benchmark, task.question.question_id) for task in asked}
+        judged: dict[PairTask, Any] = {}
+        for batch in batches(asked, early):
+            left_out -= {(task.question.benchmark, task.question.question_id) for task in batch}
+            judged |= {task: outcomes[task] for task in batch if task in outcomes}
+            if look(merged_outcomes(judged, protocol), early.level).is_clear:
+                break
+        return left_out
+
 
 def _key(task: SingleTask | PairTask) -> RowKey:
     key = (task.question.benchmark, task.question.question_id, task.turn)
     return (*key, task.shown_first) if isinstance(task, PairTask) else key
-
-
-def _named(table: str, key: RowKey) -> str:
-    benchmark, question, turn, *order = key
-    name = f"{benchmark} question {question} turn {turn}"
-    return f"{name}, {order[0]} shown first" if order else name
-
-
-def _fault(
-    place: _Place[Any], kind: Kind, key: RowKey, found: str, expected: str
-) -> VerificationFault:
-    row = _named(place.table, key)
-    return VerificationFault(
-        "judged", kind, place.table, partition_name(place.partition), row, found, expected
-    )
-
-
-def _differences(
-    place: _Place[Any], key: RowKey, row: Row, expected: Row
-) -> list[VerificationFault]:
-    return [
-        _fault(place, "edited", key, f"{name} {shown(row[name])}", f"{name} {shown(value)}")
-        for name, value in expected.items()
-        if row[name] != value
-    ]
-
-
-def _as_kept(value: Any) -> str | None:
-    """A value as the reply store keeps what was read."""
-    return None if value is None else orjson.dumps(value).decode()
 
 
 def _no_value(table: str) -> Row:
@@ -517,14 +449,14 @@ def _what_changed(
         return "another request than that of its reply"
     if [each["content"] for each in expected] == [each.get("content") for each in kept]:
         return "a reply whose key is not that of its request"
-    changed = _parts_not_in(task, sides, kept)
-    if changed:
+    if changed := _parts_not_in(task, sides, kept):
         return changed
+    other_prompts = "prompts that are not those that it was asked with"
     if _system(expected) != _system(kept):
-        return "prompts that are not those that it was asked with"
+        return other_prompts
     if isinstance(task, PairTask):
         return f"{task.shown_first} shown first, or prompts that it was not asked with"
-    return "prompts that are not those that it was asked with"
+    return other_prompts
 
 
 def _is_other_order(task: PairTask, protocol: PairProtocol, stored: Stored) -> bool:

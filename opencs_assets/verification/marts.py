@@ -47,12 +47,9 @@ order by lake_table
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A warehouse that was built to compare the published one with.
+    """A warehouse that was built to compare the published one with, in the file ``database``.
 
-    Attributes:
-        database: Its DuckDB file.
-        keys: The columns that tell a mart's rows apart, by mart.
-        results: What became of each model.
+    ``keys`` are the columns that tell a mart's rows apart, ``results`` what became of each model.
     """
 
     database: Path
@@ -61,12 +58,7 @@ class Rebuilt:
 
 
 def check_protocols(lake: Lake, findings: Findings) -> None:
-    """Compare what the lake says of the judge protocols, by which marts count, with what they are.
-
-    Args:
-        lake: The lake.
-        findings: Takes what is found.
-    """
+    """Compare the facts of the judge protocols by which marts count with what they are now."""
     name = JUDGE_PROTOCOLS.name
     if not lake.exists(name, {}):
         # No warehouse of this release was built yet: building one writes the table.
@@ -81,12 +73,7 @@ def check_protocols(lake: Lake, findings: Findings) -> None:
 
 
 def check_marts(lake_url: str, warehouse: Path, findings: Findings) -> None:
-    """Compare each published mart with what the lake gives.
-
-    Args:
-        lake_url: Folder or URL of the lake; nothing is written there.
-        warehouse: The published DuckDB file.
-        findings: Takes what is found.
+    """Compare each published mart with what the lake gives; nothing is written there.
 
     Raises:
         DbtError: dbt ended before it built anything.
@@ -103,11 +90,7 @@ def check_marts(lake_url: str, warehouse: Path, findings: Findings) -> None:
 
 @contextmanager
 def rebuilt(lake_url: str) -> Iterator[Rebuilt]:
-    """Build the warehouse from the lake in a temporary folder, which goes when the block ends.
-
-    Args:
-        lake_url: Folder or URL of the lake.
-    """
+    """Build the warehouse from the lake in a temporary folder, which goes when the block ends."""
     with TemporaryDirectory(prefix="opencs-verify-") as folder:
         home = Path(folder)
         database = home / "warehouse.build.duckdb"
@@ -118,11 +101,6 @@ def rebuilt(lake_url: str) -> Iterator[Rebuilt]:
 
 def compare(warehouse: Path, expected: Rebuilt, findings: Findings) -> None:
     """Compare all tables and views of the published warehouse with those that were built anew.
-
-    Args:
-        warehouse: The published DuckDB file.
-        expected: The warehouse that was built anew.
-        findings: Takes what is found.
 
     Raises:
         WarehouseError: The published warehouse can't be read.

@@ -40,15 +40,10 @@ def replay(
     role: Role,
     attempts: int,
 ) -> list[Replayed[T]]:
-    """Have each item's value from the kept replies.
+    """Have each item's value from the kept replies, which ``look_up`` gives by key.
 
-    Args:
-        items: What was asked about.
-        build: Makes the call from item, attempt and why the attempt before had no value.
-        read: Reads a call's reply.
-        look_up: Gives kept replies by key.
-        role: The judge as it was asked.
-        attempts: Most calls an item.
+    ``build`` makes the call from item, attempt and why the attempt before had no value; ``role`` is
+    the judge as it was asked, at most ``attempts`` times an item.
     """
     replayed: dict[int, Replayed[T]] = {}
     waiting: dict[int, tuple[str | None, tuple[UnusableReply, ...]]] = dict.fromkeys(
@@ -79,9 +74,6 @@ def judge_roles(label: str) -> list[Role]:
     """The judge of a label, in the ways in which it may have been asked.
 
     Grammars are part of a key where the role is set to use them.
-
-    Args:
-        label: The judge as verdicts name it.
     """
     if label.startswith(f"{EMBEDDED}:"):
         return [Role(), Role(structured="json_schema")]

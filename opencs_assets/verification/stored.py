@@ -34,12 +34,7 @@ class Stored:
 
 
 def stored_replies(store: ReplyStore, keys: Iterable[str]) -> dict[str, Stored]:
-    """Kept replies by key; keys without one are left out.
-
-    Args:
-        store: The store.
-        keys: Keys.
-    """
+    """Kept replies by key; keys without one are left out."""
     unique_keys = sorted(set(keys))
     replies = store.get_many(unique_keys)
     kept_replies = read_replies(store, unique_keys)
@@ -51,18 +46,19 @@ def stored_replies(store: ReplyStore, keys: Iterable[str]) -> dict[str, Stored]:
 
 
 def _stored(reply: Reply, kept: KeptReply) -> Stored:
-    request = decode((kept.row["request"] or "").encode())
+    decoded = decode((kept.row["request"] or "").encode())
+    request = decoded if isinstance(decoded, dict) else {}
     return Stored(
         reply,
         kept.row["model"],
         tuple(kept.messages),
-        request if isinstance(request, dict) else {},
+        request,
         {each["prompt_version"]: (each["status"], each["value"]) for each in kept.readings},
-        _changed(reply, kept, request if isinstance(request, dict) else {}),
+        _changed(reply, kept),
     )
 
 
-def _changed(reply: Reply, kept: KeptReply, request: Mapping[str, Any]) -> str | None:
+def _changed(reply: Reply, kept: KeptReply) -> str | None:
     if not kept.row["raw"] or reply.status == "garbled":
         return None
     try:

@@ -24,33 +24,18 @@ def read_table(
 ) -> pl.DataFrame | None:
     """One partition in the table's schema; ``None``, with the fault kept, where it can't be read.
 
-    Columns that an older release did not write are null.
-
-    Args:
-        lake: The lake.
-        name: The table.
-        partition: The partition.
-        layer: Layer that it is read for.
-        findings: Takes the fault.
+    Columns that an older release did not write are null. ``layer`` is what it is read for.
     """
-    table = TABLES[name]
     try:
         frame = lake.read(name, partition)
         held = {
             column: (pl.col(column) if column in frame.columns else pl.lit(None)).cast(dtype)
-            for column, dtype in table.schema.items()
+            for column, dtype in TABLES[name].schema.items()
         }
         return frame.select(**held)
     except _UNREADABLE as error:
-        fault = VerificationFault(
-            layer,
-            "unreadable",
-            name,
-            partition_name(partition),
-            "",
-            shown(str(error)),
-            "a readable table",
-        )
+        where, said = partition_name(partition), shown(str(error))
+        fault = VerificationFault(layer, "unreadable", name, where, "", said, "a readable table")
         findings.add(f"{name}: files", [fault])
         return None
 
@@ -59,12 +44,6 @@ def check_files(lake: Lake, name: str, layer: Layer, findings: Findings) -> None
     """A table's folder holds one file a partition, and an empty one for its schema.
 
     The warehouse reads every Parquet file below the folder, so that one more file is rows more.
-
-    Args:
-        lake: The lake.
-        name: The table.
-        layer: Layer that it is looked at for.
-        findings: Takes what is wrong.
     """
     table = TABLES[name]
     what = f"{name}: files"
@@ -72,38 +51,25 @@ def check_files(lake: Lake, name: str, layer: Layer, findings: Findings) -> None
     known = {lake.path(table, partition) for partition in lake.partitions(name)}
     schema = lake.path(table, dict.fromkeys(table.dimensions, SCHEMA_PARTITION))
     schema = schema.removesuffix("part.parquet") + "schema.parquet"
-    there = sorted(lake.fs.find(folder)) if lake.fs.exists(folder) else []
-    for path in there:
+    for path in sorted(lake.fs.find(folder)) if lake.fs.exists(folder) else []:
         if not path.endswith(".parquet"):
             continue
         findings.count(layer, what)
-        short = path.removeprefix(f"{folder}/")
+        file = f"file {path.removeprefix(f'{folder}/')}"
         if path == schema:
-            with lake.fs.open(path, "rb") as file:
-                rows = pl.read_parquet(file).height
+            with lake.fs.open(path, "rb") as opened:
+                rows = pl.read_parquet(opened).height
             if rows:
-                fault = VerificationFault(
-                    layer, "unknown", name, "", f"file {short}", f"{rows} rows", "none"
-                )
+                fault = VerificationFault(layer, "unknown", name, "", file, f"{rows} rows", "none")
                 findings.add(what, [fault])
         elif path not in known:
+            there = "a file that no run wrote, whose rows are counted, too"
             fault = VerificationFault(
-                layer,
-                "duplicated",
-                name,
-                "",
-                f"file {short}",
-                "a file that no run wrote, whose rows are counted, too",
-                "one file a partition",
+                layer, "duplicated", name, "", file, there, "one file a partition"
             )
             findings.add(what, [fault])
 
 
 def duplicated_keys(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """The keys that stand more than once, with how often (``len``).
-
-    Args:
-        frame: Rows.
-        key: Columns that should be unique together.
-    """
+    """The keys that stand more than once, with how often (``len``)."""
     return frame.group_by(key, maintain_order=True).len().filter(pl.col("len") > 1)

@@ -13,12 +13,12 @@ from definitions import build_defs
 from opencs_assets.answers.store import expected_keys
 from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
-from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.lake import Lake
 from opencs_assets.wiring import running
 from resources.llm import engine
 from resources.settings import load_settings
 from tests.integration.servers.started import started
+from tests.integration.warehouse.conftest import table as filled
 
 OURS = "random@smollm2-135m"
 EXPERIMENTS = """
@@ -79,38 +79,17 @@ class Platform:
             chosen_experiments=[OURS],
         )
         assert steps
-        return next(
-            (
-                ran.error
-                for ran in (running.run(self.defs, self.instance, step) for step in steps)
-                if ran.error
-            ),
-            None,
-        )
+        errors = (running.run(self.defs, self.instance, step).error for step in steps)
+        return next(filter(None, errors), None)
 
     def outside(self) -> pl.DataFrame:
         return self.lake.read("outside_answers", {"outside_model": "gpt-4"})
 
     def answer_ours(self) -> None:
         questions = self.lake.read("benchmark_questions", {}).filter(benchmark="own")
-        rows = [
-            {
-                "benchmark": key[0],
-                "question_id": key[1],
-                "category": "math",
-                "turn": key[2],
-                "answer": "ours",
-                "finish_reason": "stop",
-                "prompt_tokens": 1,
-                "answer_tokens": 1,
-                "temperature": 0.0,
-                "seed": 1,
-                "provenance": "p",
-                "checkpoint": "c",
-            }
-            for key in expected_keys(questions)
-        ]
-        table = pl.DataFrame(rows, schema=MODEL_ANSWERS.schema)
+        names = ("benchmark", "question_id", "turn")
+        rows = [dict(zip(names, key, strict=True)) for key in expected_keys(questions)]
+        table = filled("model_answers", rows, category="math", answer="ours", finish_reason="stop")
         self.lake.write("model_answers", table, {"dataset": "d", "experiment": OURS})
 
 

@@ -50,13 +50,6 @@ def gate(
 ) -> pl.DataFrame:
     """Whether each result keeps each rule of the publication gate.
 
-    Args:
-        results: Rows of ``results_of``.
-        singles: Rows of ``single_outcomes``.
-        pairs: Rows of ``pair_outcomes``.
-        tables: The lake's tables.
-        limits: Where the lines are.
-
     Returns:
         ``result_id``, ``rule`` and ``passed``; null where it can't be told.
     """
@@ -107,11 +100,7 @@ def gate(
 
 
 def expected_rules(results: pl.DataFrame) -> pl.DataFrame:
-    """The rules that each result must have a row of.
-
-    Args:
-        results: Rows of ``results_of``.
-    """
+    """The rules that each result must have a row of."""
     rules = pl.DataFrame({"rule": GATE, "of_pairs": [rule in OF_PAIRS for rule in GATE]})
     return (
         results.join(rules, how="cross")
@@ -121,11 +110,7 @@ def expected_rules(results: pl.DataFrame) -> pl.DataFrame:
 
 
 def badges(gate_rows: pl.DataFrame) -> pl.DataFrame:
-    """Whether each result may be published, why not, and which rules can't be told of it.
-
-    Args:
-        gate_rows: ``result_id``, ``rule``, ``passed`` and ``reason`` of all rules.
-    """
+    """Whether each result may be published, why not, and which rules can't be told of it."""
     failed = pl.col("passed").eq(False).fill_null(False)
     place = pl.col("rule").replace_strict({rule: at for at, rule in enumerate(GATE)}, default=99)
     return (
@@ -146,11 +131,7 @@ def badges(gate_rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def conflicting_verdicts(imported: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``conflicting_verdicts``.
-
-    Args:
-        imported: Rows of ``imported_verdicts``.
-    """
+    """The rows of ``conflicting_verdicts``."""
     waiting = imported.filter((pl.col("state") == "conflict") & ~pl.col("is_human"))
     of_kinds = [
         identified(kind, imported_verdicts(waiting, kind).with_columns(subject=subject))

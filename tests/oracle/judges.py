@@ -16,11 +16,7 @@ _JUDGES = ["benchmark", "judge_a", "judge_b", "turn"]
 
 
 def position_bias(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``position_bias``.
-
-    Args:
-        pairs: Rows of ``pair_outcomes``.
-    """
+    """The rows of ``position_bias``."""
     value = {"a": 1, "tie": 0, "b": -1}
     first, second = (
         pl.col(f"winner_{side}").replace_strict(value, default=None, return_dtype=pl.Int64)
@@ -60,14 +56,7 @@ def position_bias(pairs: pl.DataFrame) -> pl.DataFrame:
 def length_bias(
     pairs: pl.DataFrame, results: pl.DataFrame, published: pl.DataFrame, tables: Tables
 ) -> pl.DataFrame:
-    """The rows of ``length_bias``, by the marts' regression.
-
-    Args:
-        pairs: Rows of ``recount.pair_outcomes``.
-        results: Rows of ``recount.results_of``.
-        published: Those rows of ``published.win_rates`` that are published.
-        tables: The lake's tables.
-    """
+    """The rows of ``length_bias``, by the marts' regression."""
     lengths = tables.answers.select(
         "pool", "model", "benchmark", "question_id", "turn", length=pl.col("answer").str.len_chars()
     )
@@ -113,12 +102,7 @@ def length_bias(
 
 
 def agreement(pairs: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """The rows of ``judge_agreement``.
-
-    Args:
-        pairs: Rows of ``recount.pair_outcomes``.
-        tables: The lake's tables.
-    """
+    """The rows of ``judge_agreement``."""
     people = _votes_of_people(tables.imported)
     judges = _votes_of_judges(pairs)
     votes = pl.concat([judges, _beside_people(judges, people), people])

@@ -33,14 +33,7 @@ def faults(warehouse: Warehouse) -> list[str]:
 
 
 def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str, pl.DataFrame]:
-    """The rows that the marts must have, by mart.
-
-    Args:
-        tables: The lake's tables.
-        gate: Rows of ``publication_gate``, which the reasons are taken from: whether a result
-            keeps a rule is counted anew.
-        lines: Where the gate draws its lines.
-    """
+    """The rows that the marts must have, by mart."""
     singles, pairs = recount.single_outcomes(tables), recount.pair_outcomes(tables)
     results = recount.results_of(singles, pairs)
     rules = gating.expected_rules(results)
@@ -78,11 +71,7 @@ def expected_rows(tables: Tables, gate: pl.DataFrame, lines: Limits) -> dict[str
 
 
 def limits(project: Path = PROJECT) -> Limits:
-    """The lines that the dbt project draws.
-
-    Args:
-        project: The dbt project.
-    """
+    """The lines that the dbt project draws."""
     declared = yaml.safe_load((project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
     return Limits(declared["unparsable_limit"], declared["parity_tolerance"])
 

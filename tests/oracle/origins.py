@@ -15,12 +15,7 @@ _JUDGED = pl.col("source") == "judged"
 def answers_complete(results: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Whether each model of a result answered every turn of every question.
 
-    Args:
-        results: Rows of ``recount.results_of``.
-        tables: The lake's tables.
-
-    Returns:
-        ``result_id`` and ``passed``; null where no answer of an imported model is kept.
+    ``passed`` is null where no answer of an imported model is kept.
     """
     sides = _sides(results)
     model = ["source", "dataset", "benchmark", "model"]
@@ -63,12 +58,7 @@ def answers_complete(results: pl.DataFrame, tables: Tables) -> pl.DataFrame:
 def chat_template(results: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Whether answers are of the current checkpoints, and these of one base have one template.
 
-    Args:
-        results: Rows of ``recount.results_of``.
-        tables: The lake's tables.
-
-    Returns:
-        ``result_id`` and ``passed``; null of what was imported.
+    ``passed`` is null of what was imported.
     """
     question = ["dataset", "benchmark", "model", "question_id"]
     made = (
@@ -101,13 +91,8 @@ def chat_template(results: pl.DataFrame, tables: Tables) -> pl.DataFrame:
 def no_contamination(results: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Whether no sample of the models' subsets asks what the result's benchmark asks.
 
-    Args:
-        results: Rows of ``recount.results_of``.
-        tables: The lake's tables.
-
-    Returns:
-        ``result_id`` and ``passed``; null of what was imported, and where the dataset's samples
-        were never compared with the benchmarks.
+    ``passed`` is null of what was imported, and where the dataset's samples
+    were never compared with the benchmarks.
     """
     matches = tables.matches.join(tables.subsets, on=["dataset", "sample_id"]).select(
         "dataset", "selector", "benchmark"

@@ -24,14 +24,7 @@ from tests.oracle.recount import (
 def mean_scores(
     singles: pl.DataFrame, results: pl.DataFrame, found: pl.DataFrame, intervals: pl.DataFrame
 ) -> pl.DataFrame:
-    """The rows of ``answer_scores_all``.
-
-    Args:
-        singles: Rows of ``single_outcomes``.
-        results: Rows of ``results_of``.
-        found: Rows of ``badges``.
-        intervals: Rows of ``intervals_of``.
-    """
+    """The rows of ``answer_scores_all``."""
     return (
         singles.group_by("result_id")
         .agg(
@@ -50,12 +43,7 @@ def mean_scores(
 
 
 def scores_by_category(singles: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``answer_scores_by_category``.
-
-    Args:
-        singles: Rows of ``single_outcomes``.
-        published: Those rows of ``mean_scores`` that are published.
-    """
+    """The rows of ``answer_scores_by_category``."""
     names = ["result_id", *("model" if name == "subject" else name for name in RESULT)]
     return (
         singles.group_by("result_id", "category")
@@ -75,15 +63,7 @@ def win_rates(
     intervals: pl.DataFrame,
     tables: Tables,
 ) -> pl.DataFrame:
-    """The rows of ``win_rates_all``.
-
-    Args:
-        pairs: Rows of ``pair_outcomes``.
-        results: Rows of ``results_of``.
-        found: Rows of ``badges``.
-        intervals: Rows of ``intervals_of``.
-        tables: The lake's tables.
-    """
+    """The rows of ``win_rates_all``."""
     judged = pl.col("status").is_in(["ok", "unparsable"])
     frames = []
     for rule in RULES:
@@ -140,11 +120,6 @@ def intervals_of(singles: pl.DataFrame, pairs: pl.DataFrame, results: pl.DataFra
 
     Of win rates those of the protocol's default rule have one.
 
-    Args:
-        singles: Rows of ``single_outcomes``.
-        pairs: Rows of ``pair_outcomes``.
-        results: Rows of ``results_of``.
-
     Returns:
         ``result_id``, ``rule`` (``score`` of single judgments), ``ci_low`` and ``ci_high``.
     """
@@ -180,13 +155,7 @@ def intervals_of(singles: pl.DataFrame, pairs: pl.DataFrame, results: pl.DataFra
 
 
 def leaderboards(pairs: pl.DataFrame, results: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """The rows of ``leaderboard``, by the marts' fit and its seeded intervals.
-
-    Args:
-        pairs: Rows of ``pair_outcomes``.
-        results: Rows of ``results_of``.
-        found: Rows of ``badges``.
-    """
+    """The rows of ``leaderboard``, by the marts' fit and its seeded intervals."""
     board = [name for name in RESULT if name != "subject"]
     published = results.filter(pl.col("kind") == "pair").join(
         found.filter(pl.col("badge") == "ok"), on="result_id", how="semi"

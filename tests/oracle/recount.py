@@ -34,20 +34,10 @@ class Tables:
     """Tables of the lake that the numbers come from, partition columns included.
 
     Attributes:
-        questions: Rows of ``benchmark_questions``.
-        singles: Rows of ``single_verdicts``.
-        pairs: Rows of ``pairwise_verdicts``.
-        imported: Rows of ``imported_verdicts``.
-        checkpoints: Rows of ``checkpoint``.
-        matchups: Rows of ``declared_matchups``.
         answers: Answers by ``pool`` (the dataset, (outside) or (imported)), ``model``,
             ``benchmark``, ``question_id``, ``turn`` and ``answer``, with ``finish_reason`` (stop
             of imported ones) and ``checkpoint`` (null but of experiments).
-        models: Rows of ``declared_models``.
-        subsets: ``dataset``, ``selector`` and ``sample_id`` of ``selected_subset``.
-        matches: Rows of ``contaminated_samples``.
         looked_at: Datasets whose samples were compared with the benchmarks, match or not.
-        replies: Rows of ``llm_replies``.
     """
 
     questions: pl.DataFrame
@@ -66,9 +56,6 @@ class Tables:
 
 def single_outcomes(tables: Tables) -> pl.DataFrame:
     """Every turn of every question of every result of single judgments, judged or not.
-
-    Args:
-        tables: The lake's tables.
 
     Returns:
         ``result_id``, the result's columns, ``question_id``, ``category``, ``turn``, ``score``,
@@ -114,9 +101,6 @@ def single_outcomes(tables: Tables) -> pl.DataFrame:
 
 def pair_outcomes(tables: Tables) -> pl.DataFrame:
     """Every question, and turn where turns are judged, of every result of two models.
-
-    Args:
-        tables: The lake's tables.
 
     Returns:
         ``result_id``, the result's columns, ``model_a``, ``model_b``, ``orders``, ``question_id``,
@@ -191,12 +175,7 @@ def pair_outcomes(tables: Tables) -> pl.DataFrame:
 
 
 def counted_calls(singles: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """One row a result, turn and category: calls of the judge that are wanted and were answered.
-
-    Args:
-        singles: Rows of ``single_outcomes``.
-        pairs: Rows of ``pair_outcomes``.
-    """
+    """One row a result, turn and category: calls of the judge that are wanted and were answered."""
     both = ~pl.col("one_outcome")
     judged_a, judged_b = (pl.col(f"status_{side}").is_in(ANSWERED) for side in "ab")
     unread_a, unread_b = (
@@ -229,12 +208,7 @@ def counted_calls(singles: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def results_of(singles: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
-    """One row a result: ``kind``, what its verdicts have in common, whether judging stopped early.
-
-    Args:
-        singles: Rows of ``single_outcomes``.
-        pairs: Rows of ``pair_outcomes``.
-    """
+    """One row a result: ``kind``, what its verdicts have in common, whether it stopped early."""
     stopped = (pl.col("status") == "stopped").any().alias("stopped")
     return pl.concat(
         [
@@ -339,12 +313,7 @@ def _status(*columns: str | pl.Expr) -> pl.Expr:
 
 
 def identified(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with the ``result_id`` of the result that they belong to.
-
-    Args:
-        kind: single or pair.
-        rows: Rows with the columns of a result.
-    """
+    """Rows with the ``result_id`` of the result that they belong to."""
     results = rows.select(RESULT).unique()
     digests = [
         hashlib.md5(_SEPARATOR.join(row).encode(), usedforsecurity=False).hexdigest()
@@ -357,12 +326,7 @@ def identified(kind: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def trained(tables: Tables, side: str) -> pl.DataFrame:
-    """Budget and chat template of each checkpoint, as of one side of a matchup.
-
-    Args:
-        tables: The lake's tables.
-        side: a or b.
-    """
+    """Budget and chat template of each checkpoint, as of one side of a matchup."""
     return tables.checkpoints.select(
         "dataset",
         pl.col("experiment").alias(f"model_{side}"),

@@ -18,11 +18,6 @@ _OF_TRAINING = ("base_model", "recipe", "selector", "subset_hash", "samples")
 def verdict_trace(singles: pl.DataFrame, pairs: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """The rows of ``verdict_trace``, but for what is told of the choice of samples.
 
-    Args:
-        singles: Rows of ``recount.single_outcomes``.
-        pairs: Rows of ``recount.pair_outcomes``.
-        tables: The lake's tables.
-
     Returns:
         One row a call of the judge that was made, or outcome of a file: the result's columns,
         ``question_id``, ``category``, ``turn``, ``shown_first``, ``status``, ``winner``,
@@ -44,9 +39,6 @@ def verdict_trace(singles: pl.DataFrame, pairs: pl.DataFrame, tables: Tables) ->
 
 def llm_usage(replies: pl.DataFrame) -> pl.DataFrame:
     """The rows of ``llm_usage``.
-
-    Args:
-        replies: Rows of ``llm_replies``.
 
     Returns:
         One row a ``stage``, ``role``, ``model`` and ``dataset`` (null where it was asked for none):

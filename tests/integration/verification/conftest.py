@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,7 +15,6 @@ from opencs_assets.cli.running import plan_runs
 from opencs_assets.config.experiments import load_experiments
 from opencs_assets.imports.kept import keep
 from opencs_assets.imports.options import ImportOptions
-from opencs_assets.tables.answers import MODEL_ANSWERS
 from opencs_assets.tables.catalog import TABLES
 from opencs_assets.tables.lake import Lake
 from opencs_assets.verification.marts import Rebuilt, rebuilt
@@ -95,16 +94,10 @@ def rebuilt_marts(judged_home: Path) -> Iterator[Rebuilt]:
         yield built
 
 
-@pytest.fixture
-def copy(judged_home: Path, tmp_path: Path) -> Callable[[], Path]:
-    """A copy of the judged home, to be harmed."""
-
-    def copied() -> Path:
-        # What verifying does not read.
-        left_out = shutil.ignore_patterns("dbt", "dagster", "checkpoints", "landing", "models")
-        return shutil.copytree(judged_home, tmp_path / "home", ignore=left_out)
-
-    return copied
+def copied(home: Path, to: Path) -> Path:
+    """Copy what verifying reads of a home."""
+    left_out = shutil.ignore_patterns("dbt", "dagster", "checkpoints", "landing", "models")
+    return shutil.copytree(home, to, ignore=left_out)
 
 
 def _materialize(home: Path) -> None:
@@ -172,13 +165,8 @@ def _answers(questions: pl.DataFrame, answers: list[str]) -> pl.DataFrame:
             "turn": turn,
             "answer": f"Answer {turn} to {question}: {answers[int(question)]}",
             "finish_reason": "stop",
-            "prompt_tokens": 1,
-            "answer_tokens": 1,
             "temperature": 0.0,
-            "seed": 1,
-            "provenance": "p",
-            "checkpoint": "c",
         }
         for benchmark, question, turn in expected_keys(questions)
     ]
-    return pl.DataFrame(rows, schema=MODEL_ANSWERS.schema)
+    return table("model_answers", rows, checkpoint="c")

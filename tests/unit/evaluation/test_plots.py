@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from opencs_assets.evaluation import plots
 
 LONG = [
-    f"mistral-7b-cluster_pair_score_no_system_prompt_sharegpt-e15lr1e-05_{n:02}" for n in range(30)
+    f"mistral-7b-cluster_pair_score_no_system_prompt_sharegpt-e15lr1e-05_{n:02}" for n in range(20)
 ]
 MODELS = {
     "none": [],
@@ -21,6 +21,7 @@ CATEGORIES = ["coding", "math", "stem", "writing"]
 SAME = {
     "source": "judged",
     "dataset": "alpaca",
+    "benchmark": "mt_bench",
     "judge": "gpt-4",
     "protocol": "scores",
     "reading": "generated",
@@ -29,98 +30,78 @@ SAME = {
 }
 
 
+def frame(rows: list[dict], **empty: pl.DataType) -> pl.DataFrame:
+    """Rows that have ``SAME`` in common; ``empty`` are the other columns of no rows."""
+    if rows:
+        return pl.DataFrame([SAME | row for row in rows])
+    return pl.DataFrame(schema=dict.fromkeys(SAME, pl.String) | empty)
+
+
 def wins(models: list[str]) -> pl.DataFrame:
+    counts = {"win": 40, "tie": 20, "lose": 19, "unparsable": 1, "judged": 80}
     rows = [
         {
-            **SAME,
             "benchmark": suite,
             "model_a": "first",
             "model_b": model,
             "is_default_rule": True,
-            "win": 40,
-            "tie": 20,
-            "lose": 19,
-            "unparsable": 1,
-            "judged": 80,
+            **counts,
             "badge": "unfair" if place % 2 else "ok",
         }
         for suite in ("koala", "vicuna")
         for place, model in enumerate(models)
     ]
-    keys = ("benchmark", "model_a", "model_b", "judge")
-    empty = {"is_default_rule": pl.Boolean, **dict.fromkeys(keys, pl.String)}
-    return pl.DataFrame(rows) if rows else pl.DataFrame(schema=empty)
+    return frame(rows, model_a=pl.String, model_b=pl.String, is_default_rule=pl.Boolean)
 
 
 def categories(models: list[str]) -> pl.DataFrame:
     rows = [
-        {
-            **SAME,
-            "benchmark": "mt_bench",
-            "model": model,
-            "category": name,
-            "score": 2.0 + place % 7,
-        }
+        {"model": model, "category": name, "score": 2.0 + place % 7}
         for place, model in enumerate(models)
         for name in CATEGORIES
     ]
-    return pl.DataFrame(rows) if rows else pl.DataFrame(schema={"score": pl.Float64})
+    return frame(rows, score=pl.Float64)
 
 
 def scores(models: list[str]) -> pl.DataFrame:
+    counts = {"judged": 80, "expected": 160, "badge": "incomplete"}
     rows = [
         {
-            **SAME,
-            "benchmark": "mt_bench",
             "model": model,
             "score": 5.0,
             "turn_1": 6.0,
             "turn_2": None,
             "ci_low": None if place % 5 == 4 else 4.5,
             "ci_high": None if place % 5 == 4 else 5.5,
-            "judged": 80,
-            "expected": 160,
-            "badge": "incomplete",
+            **counts,
         }
         for place, model in enumerate(models)
     ]
-    keys = ("benchmark", "judge", "score", "model")
-    return pl.DataFrame(rows) if rows else pl.DataFrame(schema=dict.fromkeys(keys, pl.String))
+    return frame(rows, model=pl.String, score=pl.Float64)
 
 
 def ratings(models: list[str]) -> pl.DataFrame:
+    ends = {"ci_low": 900.0, "ci_high": 1100.0}
     rows = [
-        {
-            **SAME,
-            "benchmark": "vicuna",
-            "rank": place + 1,
-            "model": model,
-            "rating": 1000.0 - place,
-            "ci_low": 900.0,
-            "ci_high": 1100.0,
-        }
+        {"rank": place + 1, "model": model, "rating": 1000.0 - place, **ends}
         for place, model in enumerate(models)
     ]
-    keys = ("benchmark", "dataset", "judge", "rank", "model")
-    return pl.DataFrame(rows) if rows else pl.DataFrame(schema=dict.fromkeys(keys, pl.String))
+    return frame(rows, rank=pl.Int64, model=pl.String)
 
 
 def bias(judges: list[str]) -> pl.DataFrame:
+    unknown = {"full_flips_pct": None, "toward_first_pct": None}
     rows = [
         {
-            **SAME,
             "judge": judge,
-            "benchmark": "vicuna",
             "category": "all",
             "pairs": 80,
             "orders_disagree_pct": float(20 * (place % 2)),
-            "full_flips_pct": None,
-            "toward_first_pct": None,
+            **unknown,
         }
         for place, judge in enumerate(judges)
     ]
-    keys = ("category", "benchmark", "judge", "prompt_version")
-    return pl.DataFrame(rows) if rows else pl.DataFrame(schema=dict.fromkeys(keys, pl.String))
+    return frame(rows, category=pl.String)
 
 
 DRAWN = [
@@ -157,28 +138,32 @@ def test_long_names_keep_both_ends():
     assert len(plots.short("x" * 100)) == plots.NAME_CHARACTERS
 
 
-def test_what_is_not_fit_to_be_published_is_named():
-    assert any("(unfair)" in text for text in texts(plots.win_tie_lose(wins(["a", "b"]))))
-    assert any("(incomplete)" in text for text in texts(plots.score_table(scores(["a"]))))
-
-
-def test_what_does_not_fit_is_counted():
-    many = [f"m{n}" for n in range(70)]
-    assert any("first 60 of 140 results" in text for text in texts(plots.win_tie_lose(wins(many))))
-    assert any("best 8 of 70" in text for text in texts(plots.category_radar(categories(many))))
-
-
-def test_results_that_share_a_name_say_what_differs():
-    both = pl.concat([scores(["a"]), scores(["a"]).with_columns(judge=pl.lit("claude"))])
-    said = texts(plots.score_table(both))
-    assert any("[gpt-4]" in text for text in said)
-    assert any("[claude]" in text for text in said)
-
-
-def test_a_direction_that_is_not_known_is_not_called_none():
-    said = texts(plots.position_bias(bias(["one", "two"])))
-    assert "none disagrees" in said
-    assert "not known" in said
+@pytest.mark.parametrize(
+    ("drawn", "named"),
+    [
+        # What is not fit to be published.
+        (lambda: plots.win_tie_lose(wins(["a", "b"])), ["a", "b (unfair)"]),
+        (lambda: plots.score_table(scores(["a"])), ["a (incomplete)", "4.50 to 5.50", "80 of 160"]),
+        # What does not fit.
+        (
+            lambda: plots.win_tie_lose(wins([f"m{n}" for n in range(31)])),
+            ["first 60 of 62 results"],
+        ),
+        (lambda: plots.category_radar(categories([f"m{n}" for n in range(9)])), ["best 8 of 9"]),
+        # Results that share a name.
+        (
+            lambda: plots.score_table(
+                pl.concat([scores(["a"]), scores(["a"]).with_columns(judge=pl.lit("claude"))])
+            ),
+            ["[gpt-4]", "[claude]"],
+        ),
+        # A direction that is not known is not called none.
+        (lambda: plots.position_bias(bias(["one", "two"])), ["none disagrees", "not known"]),
+    ],
+)
+def test_what_is_named(drawn, named):
+    said = texts(drawn())
+    assert [part for part in named if not any(part in text for text in said)] == []
 
 
 def test_fewer_than_three_categories_are_bars():

@@ -1,6 +1,5 @@
 """What is asked, by protocol, and which version it has."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,9 +71,8 @@ class TestPrompts:
         for category, shown in (("math", True), ("writing", False)):
             known = {"category": category, "references": references}
             task = single_tasks(question_frame("q1", **known), both_turns("q1"))[1]
-            assert (
-                "the second is 5" in text_of(single_of("generated").call(task, 0, None))
-            ) is shown
+            text = text_of(single_of("generated").call(task, 0, None))
+            assert ("the second is 5" in text) is shown
             assert single_of("generated").shows_reference(task) is shown
             for name in PAIRS:
                 task = tasks_of(pair_of(name).by_turn, **known)[-1]
@@ -231,17 +229,35 @@ class TestSettings:
         write_prompts(tmp_path / "judge_prompts.jsonl", prompt_rows())
         return tmp_path
 
-    def test_the_judges_reading_decides_where_nothing_is_set(self, tmp_path):
-        settings = load_settings(tmp_path)
-        assert choose_pair(settings, "logprobs", 2).name == "preference"
-        # An endpoint that turned out to give no probabilities.
-        assert choose_pair(settings, "generated", 2).name == "scores"
-        assert choose_single(settings, "logprobs", 2).reading == "logprobs"
+    @pytest.mark.parametrize(
+        ("judging", "reading", "turns", "pair", "alone"),
+        [
+            # Where nothing is set, what the judge can do decides: an endpoint may turn out to give
+            # no probabilities.
+            ({}, "logprobs", 2, "preference", "own logprobs"),
+            ({}, "generated", 2, "scores", "fastchat generated"),
+            ({"pair": "scores"}, "generated", 2, "scores", "fastchat generated"),
+            ({"pair": "choice"}, "generated", 2, "fastchat choice", "fastchat generated"),
+            ({"prompts": "fastchat"}, "generated", 2, "scores", "fastchat generated"),
+            # FastChat's prompts are not made for a third turn, nor for what is set to be own.
+            ({"pair": "choice"}, "generated", 3, "choice", "own generated"),
+            ({"pair": "choice", "prompts": "own"}, "generated", 2, "choice", "own generated"),
+        ],
+    )
+    def test_what_settings_reading_and_turns_lead_to(
+        self, home, judging, reading, turns, pair, alone
+    ):
+        settings = load_settings(home, judging=judging, roles=GENERATED)
+        chosen = choose_pair(settings, reading, turns)
+        fastchat = "fastchat " if chosen.family == "fastchat" else ""
+        assert fastchat + chosen.name == pair
+        single_chosen = choose_single(settings, reading, turns)
+        assert f"{single_chosen.family} {single_chosen.reading}" == alone
 
-    @pytest.mark.parametrize("pair", ["scores", "choice"])
-    def test_set_protocols(self, tmp_path, pair):
-        settings = load_settings(tmp_path, judging={"pair": pair}, roles=GENERATED)
-        assert choose_pair(settings, "generated", 2) == pair_of(pair)
+    def test_without_the_file_all_prompts_are_own(self, tmp_path):
+        settings = load_settings(tmp_path, judging={"pair": "choice"}, roles=GENERATED)
+        assert choose_pair(settings, "generated", 2) == pair_of("choice")
+        assert choose_single(settings, "generated", 2) == single_of("generated")
 
     @pytest.mark.parametrize(
         ("judging", "reading"),
@@ -266,23 +282,6 @@ class TestSettings:
         with pytest.raises(SettingsError, match="preference"):
             choose_pair(settings, "generated", 2)
 
-    def test_fastchats_prompts_are_used_where_they_are_there(self, home):
-        settings = load_settings(home, judging={"pair": "choice"}, roles=GENERATED)
-        assert choose_single(settings, "generated", 2).family == "fastchat"
-        assert choose_pair(settings, "generated", 2).family == "fastchat"
-
-    def test_but_not_for_what_they_are_not_made_for(self, home):
-        settings = load_settings(home, roles=GENERATED)
-        assert choose_pair(settings, "generated", 2).family == "own"
-        assert choose_single(settings, "generated", 3).family == "own"
-        assert choose_single(load_settings(home), "logprobs", 2).family == "own"
-
-    def test_own_switches_them_off(self, home):
-        judging = {"pair": "choice", "prompts": "own"}
-        settings = load_settings(home, judging=judging, roles=GENERATED)
-        assert choose_single(settings, "generated", 2).family == "own"
-        assert choose_pair(settings, "generated", 2).family == "own"
-
     def test_fastchat_without_the_file_or_with_a_third_turn_is_one_clear_error(
         self, home, tmp_path_factory
     ):
@@ -297,6 +296,3 @@ class TestSettings:
     def test_stopping_is_off_by_default(self, tmp_path):
         judging = load_settings(tmp_path).judging
         assert (judging.stop_early, judging.stop_level, judging.batch) == (False, 0.95, 20)
-        assert math.isclose(
-            load_settings(tmp_path, judging={"stop_level": 0.9}).judging.stop_level, 0.9
-        )

@@ -22,45 +22,69 @@ SINGLE = SingleTask(QUESTION, 2, ("It is 8.\n8", "[[10]] is my rating. It is 16,
 PAIR = PairTask(QUESTION, 2, "a", ("It is 8.", "16"), ("8 7", "[[B]] wins, as it is 16 indeed"))
 
 
-READERS = {"own": read_score, "fastchat": read_rating}
-PAIR_READERS = {
-    ("scores", "own"): read_scores,
-    ("choice", "own"): read_label,
-    ("choice", "fastchat"): read_first_label,
+READERS = {
+    "single": read_score,
+    "fastchat single": read_rating,
+    "scores": read_scores,
+    "choice": read_label,
+    "fastchat choice": read_first_label,
 }
+A, B, TIE = (PairReply(better) for better in ("first", "second", "tie"))
 
 
-def single(text: str, family: str = "own") -> float:
-    return READERS[family](reply(text), ())
-
-
-def pair(text: str, protocol: str, family: str = "own") -> PairReply:
-    return PAIR_READERS[protocol, family](reply(text), ())
+@pytest.mark.parametrize(
+    ("reader", "text", "read"),
+    [
+        ("single", "8\nGood.", 8),
+        ("single", "7.5", 7.5),
+        ("single", "Score: 9.25", 9.25),
+        ("single", "1", 1),
+        ("single", "10", 10),
+        *(("single", text, None) for text in ("", "Good.", "-1", "0", "11", "10.5", "[[0]]")),
+        ("single", "Score: 12", None),
+        ("scores", "8 6.5\nA is better.", PairReply("first", 8, 6.5)),
+        ("scores", "6.5 8\nB is better.", PairReply("second", 6.5, 8)),
+        ("scores", "7 7", PairReply("tie", 7, 7)),
+        ("scores", "1 10", PairReply("second", 1, 10)),
+        *(("scores", text, None) for text in ("", "Both are good.", "11 5", "0 3", "-1 5")),
+        *(("scores", text, None) for text in ("5 -1", "10.5 3")),
+        *(
+            (reader, f"As one sees.\n[[{label}]]", said)
+            for reader in ("choice", "fastchat choice")
+            for label, said in (("A", A), ("B", B), ("C", TIE))
+        ),
+        *(
+            (reader, text, None)
+            for reader in ("choice", "fastchat choice")
+            for text in ("", "A", "[A]", "Assistant A is better.", "[[D]]", "tie")
+        ),
+        # Several labels are none, but where FastChat's own parser is asked for.
+        ("choice", "[[B]] at first, or [[A]]", None),
+        ("choice", "[[B]], yes: [[B]]", B),
+        ("fastchat choice", "[[B]] at first, or [[A]]", A),
+        ("fastchat choice", "[[C]] at first, or [[B]]", B),
+        ("fastchat single", "Rating: [[7]]", 7),
+        ("fastchat single", "[[7.5]] or [[2]]", 7.5),
+        ("fastchat single", "Rating: [7]", 7),
+        ("fastchat single", "[3] [[4]]", 4),
+        ("fastchat single", "[[1]]", 1),
+        ("fastchat single", "[[10]]", 10),
+        *(
+            ("fastchat single", text, None)
+            for text in ("7", "Rating: 7", "[[rating]]", "[[-1]]", "[[11]]", "[[0]]", "[[10.5]]")
+        ),
+    ],
+)
+def test_what_a_reply_says(reader, text, read):
+    """``None`` is unparsable: never a score, and never a tie."""
+    if read is not None:
+        assert READERS[reader](reply(text), ()) == read
+        return
+    with pytest.raises(Unparsable):
+        READERS[reader](reply(text), ())
 
 
 class TestScores:
-    def test_generated(self):
-        assert single("8\nGood.") == 8
-        assert pair("8 6.5\nA is better.", "scores") == PairReply("first", 8, 6.5)
-        assert pair("6.5 8\nB is better.", "scores") == PairReply("second", 6.5, 8)
-        assert pair("7 7", "scores") == PairReply("tie", 7, 7)
-
-    @pytest.mark.parametrize(
-        "text", ["", "Both are good.", "11 5", "0 3", "-1 5", "5 -1", "10.5 3"]
-    )
-    def test_what_is_no_pair_of_scores(self, text):
-        with pytest.raises(Unparsable):
-            pair(text, "scores")
-
-    @pytest.mark.parametrize("text", ["", "Good.", "-1", "0", "11", "10.5", "Score: 12", "[[0]]"])
-    def test_what_is_no_score(self, text):
-        with pytest.raises(Unparsable):
-            single(text)
-
-    @pytest.mark.parametrize(("text", "score"), [("7.5", 7.5), ("Score: 9.25", 9.25), ("1", 1)])
-    def test_fractional_scores_in_range_are_scores(self, text, score):
-        assert single(text) == score
-
     @pytest.mark.parametrize(
         "scale",
         [
@@ -73,14 +97,11 @@ class TestScores:
         ],
     )
     def test_a_scale_is_neither_a_score_nor_two(self, scale):
-        for read in (single, lambda text: pair(text, "scores")):
+        for read in (read_score, read_scores):
             with pytest.raises(Unparsable):
-                read(scale)
-        assert pair(f"{scale}\n8 6", "scores") == PairReply("first", 8, 6)
-        assert single(f"{scale}\n8") == 8
-
-    def test_one_and_ten_are_scores_too(self):
-        assert pair("1 10", "scores") == PairReply("second", 1, 10)
+                read(reply(scale), ())
+        assert read_scores(reply(f"{scale}\n8 6"), ()) == PairReply("first", 8, 6)
+        assert read_score(reply(f"{scale}\n8"), ()) == 8
 
     def test_digits_are_mapped_onto_the_scale(self):
         for logprobs, score in (({"1": 1.0}, 1), ({"9": 1.0}, 10), ({"1": 0.5, "9": 0.5}, 5.5)):
@@ -97,38 +118,6 @@ class TestScores:
     def test_no_probabilities_is_no_score(self):
         with pytest.raises(Unparsable):
             read_digit(reply("7"), ())
-
-
-class TestChoice:
-    @pytest.mark.parametrize("family", ["own", "fastchat"])
-    @pytest.mark.parametrize(("label", "better"), [("A", "first"), ("B", "second"), ("C", "tie")])
-    def test_labels(self, label, better, family):
-        assert pair(f"As one sees.\n[[{label}]]", "choice", family) == PairReply(better)
-
-    @pytest.mark.parametrize("family", ["own", "fastchat"])
-    @pytest.mark.parametrize("text", ["", "A", "[A]", "Assistant A is better.", "[[D]]", "tie"])
-    def test_what_is_no_choice_is_no_tie(self, text, family):
-        with pytest.raises(Unparsable):
-            pair(text, "choice", family)
-
-    def test_several_labels_are_none_but_where_fastchats_own_parser_is_asked_for(self):
-        with pytest.raises(Unparsable, match="several"):
-            pair("[[B]] at first, or [[A]]", "choice")
-        assert pair("[[B]] at first, or [[A]]", "choice", "fastchat") == PairReply("first")
-
-
-class TestFastChat:
-    @pytest.mark.parametrize(
-        ("text", "score"),
-        [("Rating: [[7]]", 7), ("[[7.5]] or [[2]]", 7.5), ("Rating: [7]", 7), ("[3] [[4]]", 4)],
-    )
-    def test_ratings(self, text, score):
-        assert single(text, "fastchat") == score
-
-    @pytest.mark.parametrize("text", ["7", "Rating: 7", "[[rating]]", "[[-1]]", "[[11]]", "[[0]]"])
-    def test_what_is_no_rating(self, text):
-        with pytest.raises(Unparsable):
-            single(text, "fastchat")
 
 
 class TestEchoes:
@@ -181,6 +170,16 @@ class TestEchoes:
         assert (
             pair_of("scores").read(reply("8 7"), pair_of("scores").call(PAIR, 0, None)).first == 8
         )
+
+    @pytest.mark.parametrize(("words", "echoed"), [(19, False), (20, True)])
+    def test_a_run_of_20_words_of_the_prompt_is_an_echo(self, words, echoed):
+        prompt = " ".join(f"word{n}" for n in range(40))
+        quoted = " ".join(f"word{n}" for n in range(5, 5 + words))
+        asked = [{"role": "user", "content": prompt}]
+        assert (own_words(f"{quoted} so", asked).split() == ["so"]) is echoed
+        if echoed:
+            with pytest.raises(Unparsable, match="repeats the prompt"):
+                own_words(quoted, asked)
 
     def test_a_quotation_is_passed_over_and_the_rest_is_kept_in_its_lines(self):
         prompt = " ".join(f"word{n}" for n in range(60))

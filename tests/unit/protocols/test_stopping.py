@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from opencs_assets.protocols.stopping import EarlyStop, batches, look
+from opencs_assets.protocols.stopping import EarlyStop, Look, batches, look
 from opencs_assets.protocols.tasks import JudgedQuestion, PairTask
 
 
@@ -64,6 +64,14 @@ def test_a_clear_result_is_clear(winner, side):
     found = look(questions, 0.95)
     assert found.is_clear
     assert (found.low > 0.5) if side == "above" else (found.high < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_clear"),
+    [(0.5, 0.9, False), (0.51, 0.9, True), (0.1, 0.5, False), (0.1, 0.49, True)],
+)
+def test_an_interval_that_ends_at_a_half_leaves_nothing_out(low, high, is_clear):
+    assert Look(9, 0, (low + high) / 2, low, high).is_clear is is_clear
 
 
 def test_equal_models_are_rarely_found_to_differ_however_often_one_looks():

@@ -84,3 +84,17 @@ def test_tasks_by_benchmark():
 def test_turns_of_the_longest_question():
     assert most_turns(question_frame("q1"), "smoke") == 2
     assert most_turns(question_frame("q1"), "unknown") == 0
+    same = pl.lit(pl.Series([["Why?", "Why?", "Why?"]]))
+    assert most_turns(question_frame("q1").with_columns(turns=same), "smoke") == 3
+
+
+@pytest.mark.parametrize(("by_turn", "asked"), [(True, [1, 1, 2, 2]), (False, [2, 2])])
+def test_a_task_asks_up_to_its_turn_or_all_of_the_conversation(by_turn, asked):
+    questions = question_frame("q1", category="math", references=["4", "5"])
+    answers = both_turns("q1")
+    tasks = pair_tasks(questions, answers, answers, "smoke", by_turn=by_turn)
+    assert [len(task.asked) for task in tasks] == asked
+    assert [len(task.references) for task in tasks] == asked
+    unseen = questions.with_columns(category=pl.lit("stem"))
+    (first, *_) = pair_tasks(unseen, answers, answers, "smoke", by_turn=by_turn)
+    assert first.references == ()

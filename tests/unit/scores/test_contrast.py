@@ -12,59 +12,129 @@ from resources.llm.types import Outcome, Reply
 from resources.schema import conform
 
 TEXTS = {"x": ("Ask X", "Answer X"), "y": ("Ask Y", "Answer Y")}
+PAIR = Comparison(0, "x", "y", "a")
 
 
 def outcome(value, status="ok"):
     return Outcome(value, status, None, 1, Reply(reply_id="r", status="ok"))
 
 
-def replied(text):
-    return Reply(reply_id="r", status="ok", text=text)
+def replied(text="", **odds):
+    """A reply of text, or with the log-odds of tokens."""
+    return Reply("r", "ok", text=text, logprobs=(tuple(odds.items()),) if odds else ())
 
 
-def labels(log_odds):
-    a = -math.log1p(math.exp(-log_odds))
-    b = -math.log1p(math.exp(log_odds))
-    return Reply(reply_id="r", status="ok", text="A", logprobs=((("A", a), ("B", b)),))
+@pytest.mark.parametrize("shown_first", ["a", "b"])
+def test_the_order_is_really_shown(shown_first):
+    comparison = Comparison(0, "x", "y", shown_first)
+    first, second = "XY" if shown_first == "a" else "YX"
+    _, shown = contrast.build_call(comparison, TEXTS, "generated", 0, None).messages
+    assert shown == {
+        "role": "user",
+        "content": f"[Sample A]\nInstruction: Ask {first}\nResponse: Answer {first}\n\n"
+        f"[Sample B]\nInstruction: Ask {second}\nResponse: Answer {second}",
+    }
+    _, shown = contrast.build_call(comparison, TEXTS, "logprobs", 0, None).messages
+    assert shown["content"].startswith(
+        f"### Example A\nQuestion: Ask {first}\nAnswer: Answer {first}\n\n"
+        f"### Example B\nQuestion: Ask {second}\nAnswer: Answer {second}\n\nWhich"
+    )
 
 
-@pytest.mark.parametrize("reading", ["generated", "logprobs"])
-def test_the_order_is_really_shown(reading):
-    for shown_first, order in (("a", ["Ask X", "Ask Y"]), ("b", ["Ask Y", "Ask X"])):
-        call = contrast.build_call(Comparison(0, "x", "y", shown_first), TEXTS, reading, 0, None)
-        text = "\n".join(message["content"] for message in call.messages)
-        assert text.index(order[0]) < text.index(order[1])
-        assert "Answer X" in text
-        assert "Answer Y" in text
+CALLS = {
+    "generated": lambda *why: contrast.build_call(PAIR, TEXTS, "generated", *why),
+    "logprobs": lambda *why: contrast.build_call(PAIR, TEXTS, "logprobs", *why),
+    "single generated": lambda *why: single.build_call("I", "R", "quality", "generated", *why),
+    "single logprobs": lambda *why: single.build_call("I", "R", "quality", "logprobs", *why),
+}
 
 
-def test_scores_of_the_second_order_are_swapped_back():
-    asked = [Comparison(0, "x", "y", "a"), Comparison(0, "x", "y", "b")]
+@pytest.mark.parametrize(
+    ("name", "tokens", "grammar", "alternatives"),
+    [
+        ("generated", 256, None, None),
+        ("logprobs", 1, 'root ::= "A" | "B"', 40),
+        ("single generated", 128, None, None),
+        ("single logprobs", 1, "root ::= [0-6]", 40),
+    ],
+)
+def test_how_the_scorer_is_sampled(name, tokens, grammar, alternatives):
+    call = CALLS[name](2, "why")
+    assert (call.max_tokens, call.temperature, call.attempt) == (tokens, 0.0, 2)
+    assert (call.grammar, call.top_logprobs) == (grammar, alternatives)
+    repeats = [
+        message["content"].endswith("\n\n(The last reply could not be used: why.)")
+        for message in call.messages
+    ]
+    assert any(repeats) is repeats[-1] is (grammar is None)
+    assert "could not be used" not in str(CALLS[name](0, None).messages)
+
+
+def test_results_of_before_stay_the_same_results():
+    """Replies are kept by what was asked: an edit of a prompt must be wanted."""
+    readings = ("generated", "logprobs")
+    assert [contrast.prompt_version(reading) for reading in readings] == [
+        "contrast-generated-2f63a975",
+        "contrast-logprobs-a3a1f191",
+    ]
+    assert {
+        single.prompt_version(criterion, reading)
+        for criterion in single.SCALES
+        for reading in readings
+    } == {
+        "single-helpfulness-generated-856fc567",
+        "single-complexity-generated-00dc59b9",
+        "single-quality-generated-9c04e577",
+        "single-helpfulness-logprobs-468de76f",
+        "single-complexity-logprobs-28bf2d5d",
+        "single-quality-logprobs-466a16f7",
+    }
+    assert CALLS["generated"](0, None).prompt_version == "contrast-generated-2f63a975"
+    assert CALLS["single logprobs"](0, None).prompt_version == "single-quality-logprobs-466a16f7"
+
+
+@pytest.mark.parametrize(
+    ("module", "constant", "version"),
+    [
+        (contrast, "_GENERATED", lambda: contrast.prompt_version("generated")),
+        (contrast, "_LOGPROBS", lambda: contrast.prompt_version("logprobs")),
+        (single, "_GENERATED", lambda: single.prompt_version("quality", "generated")),
+    ],
+)
+def test_a_changed_prompt_is_another_version(monkeypatch, module, constant, version):
+    before = version()
+    monkeypatch.setattr(module, constant, "Else.")
+    assert version() != before
+
+
+def test_scores_of_the_second_order_are_swapped_back_and_unread_ones_are_missing():
+    asked = [
+        Comparison(4, "x", "y", "a", 2),
+        Comparison(4, "x", "y", "b", 2),
+        Comparison(4, "x", "z", "b", 3),
+    ]
     # x is the better one and the scorer says so in both orders.
-    table = contrast.comparison_table(
-        asked, [outcome((90.0, 10.0)), outcome((10.0, 90.0))], model="m", reading="generated"
+    outcomes = [outcome((90.0, 10.0)), outcome((10.0, 80.0)), outcome(None, "unparsable")]
+    table = contrast.comparison_table(asked, outcomes, model="m", reading="generated")
+    same = ("generated", "r", "m", contrast.prompt_version("generated"))
+    assert conform(table, SCORE_COMPARISONS).rows() == [
+        (4, "x", "y", "a", 90.0, 10.0, 2, "ok", *same),
+        (4, "x", "y", "b", 80.0, 10.0, 2, "ok", *same),
+        (4, "x", "z", "b", None, None, 3, "unparsable", *same),
+    ]
+
+
+@given(st.floats(0.001, 0.999))
+def test_probabilities_become_scores_in_range(share):
+    found = contrast.parse_scores(
+        replied("A", A=math.log(share), B=math.log(1 - share)), "logprobs"
     )
-    conform(table, SCORE_COMPARISONS)
-    assert table["score_a"].to_list() == [90.0, 90.0]
-    assert table["score_b"].to_list() == [10.0, 10.0]
+    assert found == pytest.approx((1 + 99 * share, 1 + 99 * (1 - share)))
 
 
-def test_an_unreadable_reply_is_missing_not_zero():
-    table = contrast.comparison_table(
-        [Comparison(0, "x", "y", "a")],
-        [outcome(None, "unparsable")],
-        model="m",
-        reading="generated",
-    )
-    assert table.select("score_a", "score_b", "status").row(0) == (None, None, "unparsable")
-
-
-@given(st.floats(-30, 30))
-def test_probabilities_become_scores_in_range(log_odds):
-    first, second = contrast.parse_scores(labels(log_odds), "logprobs")
-    assert 1 <= first <= 100
-    assert first + second == pytest.approx(101)
-    assert (first > second) == (log_odds > 0) or abs(log_odds) < 1e-6
+@pytest.mark.parametrize(("odds", "scores"), [(900.0, (100, 1)), (-900.0, (1, 100))])
+def test_certainty_is_the_end_of_the_scale(odds, scores):
+    assert contrast.parse_scores(replied("A", A=odds, B=0.0), "logprobs") == pytest.approx(scores)
 
 
 @pytest.mark.parametrize(
@@ -75,72 +145,46 @@ def test_probabilities_become_scores_in_range(log_odds):
         ("85 40\n样本 A 更完整。", (85.0, 40.0)),
         ("85, 40\nПервый ответ полнее.", (85.0, 40.0)),
         ("72.5 1", (72.5, 1.0)),
+        ("100 1", (100.0, 1.0)),
+        ("", None),
+        ("Both are good.", None),
+        ("101 40", None),
+        ("85 0.5", None),
+        ("85", None),
+        ("I'm sorry, but I can't compare these samples.", None),
+        ("两个样本都很好。", None),
     ],
 )
 def test_parser_reads_what_the_prompt_asks_for(text, scores):
-    assert contrast.parse_scores(replied(text), "generated") == scores
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "Both are good.",
-        "850 40",
-        "85",
-        "I'm sorry, but I can't compare these samples.",
-        "两个样本都很好。",
-        "Das erste Beispiel ist besser.",
-    ],
-)
-def test_what_holds_no_two_scores_is_unparsable(text):
+    if scores is not None:
+        assert contrast.parse_scores(replied(text), "generated") == scores
+        return
     with pytest.raises(Unparsable):
         contrast.parse_scores(replied(text), "generated")
 
 
-def test_a_changed_prompt_is_another_version(monkeypatch):
-    versions = {
-        contrast.prompt_version("logprobs"),
-        *(
-            single.prompt_version(criterion, reading)
-            for criterion in single.SCALES
-            for reading in ("generated", "logprobs")
-        ),
-    }
-    assert len(versions) == 7
-    monkeypatch.setattr(contrast, "_LOGPROBS", "Else?")
-    monkeypatch.setattr(single, "_GENERATED", "Else.")
-    assert contrast.prompt_version("logprobs") not in versions
-    assert single.prompt_version("helpfulness", "generated") not in versions
-
-
 def test_single_scores_keep_unread_samples_as_missing():
-    table = single.score_table(
-        ["x", "y"],
-        "quality",
-        [outcome(4.5), outcome(None, "unparsable")],
-        model="m",
-        reading="generated",
-    )
-    conform(table, SINGLE_SCORES)
-    assert table["score"].to_list() == [4.5, None]
-    assert table["criterion"].unique().to_list() == ["quality"]
+    outcomes = [outcome(4.5), outcome(None, "unparsable")]
+    table = single.score_table(["x", "y"], "quality", outcomes, model="m", reading="logprobs")
+    same = ("logprobs", "r", "m", single.prompt_version("quality", "logprobs"))
+    assert conform(table, SINGLE_SCORES).rows() == [
+        ("x", "quality", 4.5, "ok", *same),
+        ("y", "quality", None, "unparsable", *same),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("criterion", "low", "high"), [("helpfulness", 0, 5), ("complexity", 0, 6), ("quality", 0, 6)]
+    ("criterion", "high"), [("helpfulness", 5), ("complexity", 6), ("quality", 6)]
 )
-def test_each_criterion_has_its_scale_in_prompt_and_parser(criterion, low, high):
-    prompt = single.build_call("Ask", "Answer", criterion, "generated", 0, None).messages[0]
-    assert f"from {low} " in prompt["content"]
-    assert f"to {high} " in prompt["content"]
-    for value in (low, high):
+def test_each_criterion_has_its_scale_in_prompt_and_parser(criterion, high):
+    system, shown = single.build_call("Ask", "Answer", criterion, "generated", 0, None).messages
+    assert "from 0 " in system["content"]
+    assert f"to {high} " in system["content"]
+    assert shown["content"] == "Instruction: Ask\nResponse: Answer"
+    for value in (0, high):
         assert single.parse_rating(replied(f"{value}\nWhy."), "generated", criterion) == value
-    with pytest.raises(Unparsable):
-        single.parse_rating(replied(str(high + 1)), "generated", criterion)
-
-
-def test_single_rating_by_probabilities_is_the_expected_value():
-    half = math.log(0.5)
-    reply = Reply(reply_id="r", status="ok", text="5", logprobs=((("5", half), ("0", half)),))
-    assert single.parse_rating(reply, "logprobs", "helpfulness") == pytest.approx(2.5)
+    for text in (str(high + 1), "-1"):
+        with pytest.raises(Unparsable):
+            single.parse_rating(replied(text), "generated", criterion)
+    ends = replied("0", **{"0": math.log(0.25), str(high): math.log(0.75)})
+    assert single.parse_rating(ends, "logprobs", criterion) == pytest.approx(0.75 * high)

@@ -1,8 +1,8 @@
 from collections import Counter
+from dataclasses import astuple
 
 import polars as pl
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
 from opencs_assets.config.profiles import resolve_constants
 from opencs_assets.scores.pairing import (
@@ -14,98 +14,103 @@ from opencs_assets.scores.pairing import (
 )
 from resources.settings import Method
 
-
-@given(st.integers(0, 200))
-def test_ring_leaves_no_one_out(count):
-    pairs = ring_pairs(count)
-    seen = Counter(member for pair in pairs for member in pair)
-    assert set(seen) == (set(range(count)) if count > 1 else set())
-    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
-    if count > 2:
-        assert set(seen.values()) == {2}
-
-
-@given(st.integers(0, 200))
-def test_adjacent_drops_the_odd_one_as_published(count):
-    pairs = adjacent_pairs(count)
-    assert len(pairs) == count // 2
-    assert all(second == first + 1 for first, second in pairs)
-
-
-def table(clusters):
-    """Clusters of samples; a sample in several is primary in the first."""
-    seen, rows = set(), []
-    for cluster, members in clusters.items():
-        for sample in members:
-            rows.append((sample, cluster, sample not in seen, True))
-            seen.add(sample)
-    samples = pl.DataFrame(
-        rows, schema=["sample_id", "cluster", "is_primary", "is_candidate"], orient="row"
-    )
-    order = sorted(seen)
-    return samples, pl.DataFrame({"sample_id": order, "row": list(range(len(order)))})
+SCHEMA = {
+    "sample_id": pl.String,
+    "cluster": pl.Int64,
+    "is_primary": pl.Boolean,
+    "is_candidate": pl.Boolean,
+}
+# Five clusters of two, so that an order that is left to chance is hardly ever the right one.
+OTHERS = [(f"{name}{n}", n, True, True) for n in range(3, 8) for name in "xy"]
+CLUSTERS = pl.DataFrame(
+    [
+        ("a", 1, True, True),
+        ("b", 1, True, True),
+        ("c", 1, True, False),
+        ("d", 0, True, True),
+        ("a", 0, False, True),
+        ("e", 0, True, True),
+        ("f", 0, True, True),
+        ("g", 2, True, True),
+        *OTHERS,
+    ],
+    schema=SCHEMA,
+    orient="row",
+)
+# The order in the file is another one than that of the ids.
+IN_FILE = ["e", "f", "b", "d", "a", "c", "g", *(sample for sample, *_ in OTHERS)]
+ROWS = pl.DataFrame({"sample_id": IN_FILE, "row": list(range(len(IN_FILE)))})
 
 
-def asked(profile, clusters):
-    samples, rows = table(clusters)
+def asked(profile, samples, rows=ROWS):
     constants = resolve_constants(profile, Method(), 100)
-    return comparisons(candidates(samples, constants), rows, constants)
+    made = comparisons(candidates(samples, constants), rows, constants)
+    return [astuple(each) for each in made]
 
 
-def test_the_odd_sample_is_compared_in_corrected_and_dropped_in_faithful():
-    clusters = {0: ["a", "b", "c"]}
-    corrected = {each.sample_a for each in asked("corrected", clusters)}
-    assert corrected == {"a", "b", "c"}
-    faithful = {
-        side for each in asked("faithful", clusters) for side in (each.sample_a, each.sample_b)
-    }
-    assert faithful == {"a", "b"}
+@pytest.mark.parametrize(
+    ("count", "adjacent", "ring"),
+    [
+        (0, [], []),
+        (1, [], []),
+        (2, [(0, 1)], [(0, 1)]),
+        (3, [(0, 1)], [(0, 1), (1, 2), (2, 0)]),
+        (4, [(0, 1), (2, 3)], [(0, 1), (1, 2), (2, 3), (3, 0)]),
+        (5, [(0, 1), (2, 3)], [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)]),
+    ],
+)
+def test_neighbours_drop_the_odd_one_as_published_and_a_ring_leaves_no_one_out(
+    count, adjacent, ring
+):
+    assert adjacent_pairs(count) == adjacent
+    assert ring_pairs(count) == ring
 
 
-def test_corrected_asks_two_opponents_in_both_orders():
-    found = asked("corrected", {0: ["a", "b", "c", "d"]})
-    orders = Counter((each.sample_a, each.sample_b) for each in found)
-    assert set(orders.values()) == {2}
-    assert {each.shown_first for each in found} == {"a", "b"}
-    met = Counter(side for pair in orders for side in pair)
-    assert set(met.values()) == {2}
-    assert {each.shown_first for each in asked("faithful", {0: ["a", "b"]})} == {"a"}
+@pytest.mark.parametrize("mixed", [False, True], ids=["in order", "mixed"])
+def test_corrected_compares_a_ring_by_id_in_both_orders_in_the_primary_cluster(mixed):
+    samples, rows = (CLUSTERS.reverse(), ROWS.reverse()) if mixed else (CLUSTERS, ROWS)
+    pairs = [(0, "d", "e"), (0, "e", "f"), (0, "f", "d"), (1, "a", "b")]
+    pairs += [(n, f"x{n}", f"y{n}") for n in range(3, 8)]
+    assert asked("corrected", samples, rows) == [
+        (*pair, first, 0) for pair in pairs for first in ("a", "b")
+    ]
 
 
-def test_a_sample_in_two_clusters_is_paid_for_once():
-    found = asked("corrected", {0: ["a", "b"], 1: ["a", "c", "d"]})
-    assert {each.cluster for each in found if "a" in (each.sample_a, each.sample_b)} == {0}
-    both = asked("faithful", {0: ["a", "b"], 1: ["a", "c"]})
-    assert {each.cluster for each in both} == {0, 1}
+@pytest.mark.parametrize("mixed", [False, True], ids=["in order", "mixed"])
+def test_faithful_compares_neighbours_in_the_file_in_one_order_in_every_cluster(mixed):
+    samples, rows = (CLUSTERS.reverse(), ROWS.reverse()) if mixed else (CLUSTERS, ROWS)
+    pairs = [(0, "e", "f"), (0, "d", "a"), (1, "b", "a")]
+    pairs += [(n, f"x{n}", f"y{n}") for n in range(3, 8)]
+    assert asked("faithful", samples, rows) == [(*pair, "a", 0) for pair in pairs]
 
 
-def test_same_pairs_whatever_the_order_of_the_rows():
-    samples, rows = table({0: [f"s{i}" for i in range(9)], 1: [f"t{i}" for i in range(4)]})
+def test_candidates_stand_by_cluster_and_id():
     constants = resolve_constants("corrected", Method(), 100)
-    mixed = comparisons(candidates(samples.reverse(), constants), rows.reverse(), constants)
-    assert mixed == comparisons(candidates(samples, constants), rows, constants)
+    found = candidates(CLUSTERS.reverse(), constants)
+    assert found.columns == ["cluster", "sample_id"]
+    assert found.rows()[:6] == [(0, "d"), (0, "e"), (0, "f"), (1, "a"), (1, "b"), (2, "g")]
 
 
 def test_one_more_sample_changes_few_pairs():
     names = [f"s{i:03}" for i in range(100)]
-    before = {frozenset((each.sample_a, each.sample_b)) for each in asked("corrected", {0: names})}
-    after = {
-        frozenset((each.sample_a, each.sample_b))
-        for each in asked("corrected", {0: [*names, "s050x"]})
-    }
-    assert len(before - after) == 1
-    assert len(after - before) == 2
 
+    def pairs(samples):
+        clusters = pl.DataFrame([(each, 0, True, True) for each in samples], SCHEMA, orient="row")
+        rows = pl.DataFrame({"sample_id": samples, "row": list(range(len(samples)))})
+        return Counter((a, b) for _, a, b, *_ in asked("corrected", clusters, rows))
 
-def test_a_cluster_of_one_makes_no_comparison():
-    assert asked("corrected", {0: ["a"]}) == []
+    before, after = pairs(names), pairs([*names, "s050x"])
+    assert set(before.values()) == {2}
+    assert set(before - after) == {("s050", "s051")}
+    assert set(after - before) == {("s050", "s050x"), ("s050x", "s051")}
 
 
 def test_the_whole_set_is_one_cluster():
-    _, rows = table({0: ["a", "b"], 1: ["c"]})
-    found = comparisons(whole_set(rows), rows, resolve_constants("corrected", Method(), 3))
-    assert {(each.sample_a, each.sample_b) for each in found} == {
-        ("a", "b"),
-        ("b", "c"),
-        ("c", "a"),
-    }
+    scored = whole_set(pl.DataFrame({"sample_id": ["c", "a", "b"]}))
+    assert scored.schema == {"cluster": pl.Int64, "sample_id": pl.String}
+    assert scored.rows() == [(-1, "a"), (-1, "b"), (-1, "c")]
+    rows = pl.DataFrame({"sample_id": ["a", "b", "c"], "row": [0, 1, 2]})
+    found = comparisons(scored, rows, resolve_constants("corrected", Method(), 3))
+    assert [(each.sample_a, each.sample_b) for each in found[::2]] == [
+        ("a", "b"), ("b", "c"), ("c", "a"),
+    ]  # fmt: skip

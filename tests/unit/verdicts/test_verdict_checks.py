@@ -22,51 +22,28 @@ QUESTIONS = pl.DataFrame(
 )
 
 
+ASKED = {
+    "benchmark": "smoke",
+    "category": "math",
+    "status": "ok",
+    "reading": "generated",
+    "judge": "j",
+    "prompt_version": "v",
+    "sampling": "{}",
+    "reply_id": "r",
+}
+
+
 def pairs(orders=(("q1", "a"), ("q1", "b"), ("q2", "a"), ("q2", "b")), **columns):
-    rows = [
-        {
-            "benchmark": "smoke",
-            "question_id": name,
-            "category": "math",
-            "turn": 0,
-            "model_a": "x",
-            "model_b": "y",
-            "shown_first": side,
-            "winner": "a",
-            "score_a": 7.0,
-            "score_b": 4.0,
-            "status": "ok",
-            "protocol": "scores",
-            "reading": "generated",
-            "judge": "j",
-            "prompt_version": "v",
-            "sampling": "{}",
-            "reply_id": "r",
-        }
-        for name, side in orders
-    ]
+    said = {"model_a": "x", "model_b": "y", "winner": "a", "score_a": 7.0, "score_b": 4.0}
+    same = {**ASKED, **said, "turn": 0, "protocol": "scores"}
+    rows = [{**same, "question_id": name, "shown_first": side} for name, side in orders]
     return pl.DataFrame(rows, schema=TABLES["pairwise_verdicts"].schema).with_columns(**columns)
 
 
 def singles(turns=(("q1", 1), ("q1", 2), ("q2", 1), ("q2", 2))):
-    rows = [
-        {
-            "benchmark": "smoke",
-            "question_id": name,
-            "category": "math",
-            "turn": turn,
-            "score": 5.0,
-            "status": "ok",
-            "with_reference": False,
-            "protocol": "single",
-            "reading": "generated",
-            "judge": "j",
-            "prompt_version": "v",
-            "sampling": "{}",
-            "reply_id": "r",
-        }
-        for name, turn in turns
-    ]
+    same = {**ASKED, "score": 5.0, "with_reference": False, "protocol": "single"}
+    rows = [{**same, "question_id": name, "turn": turn} for name, turn in turns]
     return pl.DataFrame(rows, schema=TABLES["single_verdicts"].schema)
 
 
@@ -105,7 +82,13 @@ def test_many_unread_verdicts_fail_and_are_counted_by_status():
     finding = few_unread(pairs(status=pl.Series(["ok", "ok", "unparsable", "too_long"])))
     assert not finding.passed
     assert finding.metadata["by_status"] == {"too_long": 1, "unparsable": 1}
-    assert few_unread(pairs()).passed
+
+
+@pytest.mark.parametrize(("unread", "passed"), [(0, True), (1, True), (2, False)])
+def test_a_tenth_may_be_unread_and_what_was_stopped_does_not_count(unread, passed):
+    ten = pairs([(f"q{n}", "a") for n in range(20)])
+    status = ["unparsable"] * unread + ["ok"] * (10 - unread) + ["stopped"] * 10
+    assert few_unread(ten.with_columns(status=pl.Series(status))).passed is passed
 
 
 def by_turn(*turns, **columns):

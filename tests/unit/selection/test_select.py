@@ -414,9 +414,8 @@ def pins_file(tmp_path, *lines):
 
 
 def test_pins_are_read(tmp_path):
-    path = pins_file(
-        tmp_path, "sample,action,reason", "aaaaaaaa11, keep ,good", "bbbbbbbb,ban,", "zzzzzzzz,ban,x"
-    )  # fmt: skip
+    lines = ("aaaaaaaa11, keep ,good", "bbbbbbbb,ban,", "zzzzzzzz,ban,x")
+    path = pins_file(tmp_path, "sample,action,reason", *lines)
     assert read_pins(path, IDS) == Pins({"aaaaaaaa11": "good"}, {"bbbbbbbb11": "no reason given"})
     assert read_pins(tmp_path / "absent.csv", IDS) == Pins({}, {})
 

@@ -237,16 +237,19 @@ def test_noise_of_dbscan_is_no_cluster():
     assert not any("noise" in note for note in run(tags, clustering="dbscan").notes)
 
 
-@pytest.mark.parametrize("neighbours", [4, 5])
-def test_dbscan_takes_its_constants(neighbours):
-    # Both clusters have vectors at some Euclidean distance below 0.1, and 4 tags each.
+@pytest.mark.parametrize(
+    ("neighbours", "distance", "clusters"), [(4, 0.1, 2), (5, 0.1, 0), (4, 0.005, 0)]
+)
+def test_dbscan_takes_its_constants(neighbours, distance, clusters):
+    # Each of two kinds has four tags at Euclidean distances of some 0.01.
     tags = {f"{kind}{i}": [f"{kind}{i}"] for kind in "ab" for i in range(4)}
-    settled = {"clustering": "dbscan", "cluster_neighbours": neighbours, "cluster_distance": 0.1}
-    if neighbours == 4:
-        assert run(tags, **settled).clusters.height == 2
+    chosen = {"cluster_neighbours": neighbours, "cluster_distance": distance}
+    if clusters:
+        assert run(tags, clustering="dbscan", **chosen).clusters.height == clusters
     else:
-        with pytest.raises(MethodError, match=r"no cluster among 8 tags at distance 0\.1 with 5 n"):
-            run(tags, **settled)
+        message = f"no cluster among 8 tags at distance {distance} with {neighbours} neighbours"
+        with pytest.raises(MethodError, match=message):
+            run(tags, clustering="dbscan", **chosen)
 
 
 def test_faithful_dbscan_counts_occurrences():

@@ -1,5 +1,3 @@
-import math
-
 import polars as pl
 import pytest
 
@@ -17,10 +15,6 @@ def tags(*clusters):
     return frame(*((number, tag, 1) for number, own in enumerate(clusters) for tag in own))
 
 
-# A = 20 / 2: a has 4 * log(1 + 10 / 4), b has 6 * log(1 + 10 / 12).
-assert 4 * math.log(1 + 10 / 4) > 6 * math.log(1 + 10 / 12)
-
-
 @pytest.mark.parametrize(
     ("own", "documents", "most", "names"),
     [
@@ -31,8 +25,24 @@ assert 4 * math.log(1 + 10 / 4) > 6 * math.log(1 + 10 / 12)
             1,
             ["poetry", "cooking"],
         ),
-        ([["a", "b"], ["c"]], [(0, "a", 4), (0, "b", 6), (1, "b", 6), (1, "c", 4)], 3,
-         ["a, b", "c"]),
+        # The weight of a is 4 log(1 + A/4), that of b 6 log(1 + A/12): with A = 60, a's is larger,
+        # with A = 120, b's.
+        *(
+            (
+                [["a", "b"], ["c"]],
+                [(0, "a", 4), (0, "b", 6), (1, "b", 6), (1, "c", 2 * mean - 16)],
+                3,
+                [name, "c"],
+            )
+            for mean, name in ((60, "a, b"), (120, "b, a"))
+        ),
+        # 6 log(1 + 10/12) is more than log(1 + 10/1), and e is in no document of the cluster.
+        (
+            [["b", "d", "e"], ["c"]],
+            [(0, "b", 6), (0, "d", 1), (1, "b", 6), (1, "c", 4), (1, "e", 3)],
+            3,
+            ["b, d, e", "c"],
+        ),
         # Only a cluster's own tags name it.
         ([["a"], ["b"]], [(0, "b", 9), (0, "a", 1), (1, "b", 1)], 3, ["a", "b"]),
         # A cluster without primary samples is named by what is commonest elsewhere, and of equally

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
@@ -62,6 +62,7 @@ def test_gpt4_against_experts(shared_data: Path, turns, ties, agree, votes):
         assert f"{found.share:.1%}" == "84.6%"
 
 
+@settings(max_examples=50)
 @given(VOTES, VOTES)
 def test_each_vote_against_each(one, other):
     paired = [(a, b) for item, a in one for same, b in other if item == same]
@@ -85,14 +86,6 @@ def _same_kappa(kappa, pairs):
     else:
         expected = cohen_kappa_score([a for a, _ in pairs], [b for _, b in pairs])
         np.testing.assert_allclose(kappa, expected, atol=1e-12)
-
-
-def test_chance_alone_has_no_kappa():
-    rng = np.random.default_rng(0)
-    items = np.arange(50_000)
-    table = between(items, rng.choice([-1, 0, 1], 50_000), items, rng.choice([-1, 1], 50_000))
-    assert abs(agreement(table).kappa) < 0.01
-    assert abs(agreement(table, ties=False).share - 0.5) < 0.01
 
 
 def test_no_votes():

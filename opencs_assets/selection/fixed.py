@@ -56,10 +56,9 @@ def match_samples(file_samples: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
         One row a sample of the file, in order: ``file_id``, ``row``, ``sample_id`` (the dataset's,
         or the file's own where the dataset does not have it) and ``is_outside``.
     """
-    same_words = (
-        samples.sort("row")
-        .select(by_words="sample_id", text=_text(samples.sort("row")))
-        .unique("text", keep="first")
+    ordered = samples.sort("row")
+    same_words = ordered.select(by_words="sample_id", text=_text(ordered)).unique(
+        "text", keep="first"
     )
     return (
         file_samples.select("row", file_id="sample_id", text=_text(file_samples))

@@ -14,13 +14,6 @@ def blobs(seed=0, each=30, centres=4, dimensions=8):
     return points.astype(np.float32)
 
 
-def test_finds_what_is_apart():
-    found = kmeans(blobs(), np.ones(120, np.float32), 4, seed=0)
-    groups = [set(found.labels[start : start + 30]) for start in range(0, 120, 30)]
-    assert all(len(group) == 1 for group in groups)
-    assert len(set().union(*groups)) == 4
-
-
 def test_the_seed_decides_and_clusters_are_numbered_by_first_appearance():
     points, weights = (
         np.random.default_rng(2).normal(size=(200, 8)).astype("f4"),

@@ -59,4 +59,5 @@ def test_a_cluster_is_named_by_its_most_characteristic_tags(own, documents, most
 
 
 def test_three_tags_name_a_cluster_by_default():
-    assert name_clusters(tags("dcba"), frame()).rows() == [(0, "a, b, c")]
+    named = name_clusters(tags("dcba", *"efghijklm"), frame())
+    assert named.rows() == list(enumerate(["a, b, c", *"efghijklm"]))

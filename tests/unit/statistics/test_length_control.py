@@ -44,9 +44,8 @@ def test_equal_lengths_give_the_plain_rate(preferences):
     assert not found.extrapolated
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_what_wins_by_length_alone_wins_half(seed):
-    preference, one, other = made(2_000, model=0, length=2, seed=seed)
+def test_what_wins_by_length_alone_wins_half():
+    preference, one, other = made(2_000, model=0, length=2)
     assert preference.mean() > 0.6
     found = no_difficulty(preference, one, other)
     assert abs(found.rate - 0.5) < 0.03
@@ -56,13 +55,6 @@ def test_what_wins_by_length_alone_wins_half(seed):
     always = no_difficulty((one > other).astype(float), one, other)
     assert (one > other).mean() > 0.63
     assert abs(always.rate - 0.5) < 0.05
-
-
-def test_what_wins_by_itself_keeps_its_rate():
-    preference, one, other = made(4_000, model=1, length=0)
-    found = no_difficulty(preference, one, other)
-    assert abs(found.rate - preference.mean()) < 0.02
-    assert abs(found.length_weight) < 0.15
 
 
 @settings(max_examples=40)
@@ -235,20 +227,6 @@ def test_alpaca_eval2_as_its_own_code_has_it(held):
     assert found.rate == pytest.approx(expected, abs=1e-6)
     assert found.length_weight == pytest.approx(-model.coef_[0][0], abs=1e-6)
     assert found.method == "lc_alpaca_eval2"
-
-
-def test_alpaca_eval2_keeps_what_must_hold():
-    preference, one, other = made(800, model=0, length=2)
-    hard = np.random.default_rng(4).normal(size=800)
-    found = alpaca_eval2(preference, one, other, hard)
-    assert preference.mean() > 0.6
-    assert abs(found.rate - 0.5) < 0.03
-    swapped = alpaca_eval2(1 - preference, other, one, hard)
-    assert 100 * swapped.rate == pytest.approx(100 - 100 * found.rate, abs=0.1)
-    same = np.full(800, 300)
-    assert alpaca_eval2(preference, same, same, hard).rate == pytest.approx(
-        preference.mean(), abs=0.005
-    )
 
 
 def test_alpaca_eval2_predicts_also_what_was_not_judged():

@@ -1,7 +1,5 @@
 """A set that was chosen elsewhere, taken from its file: LIMA, or a published selection."""
 
-from pathlib import Path
-
 import polars as pl
 
 from opencs_assets.datasets.canonical import read_dataset
@@ -26,7 +24,10 @@ def fixed(request: Request) -> SelectorAnswer:
             "a selector with method fixed needs the file of the set: "
             "{method: fixed, file: lima.jsonl} in experiments.yaml"
         )
-    file_samples = _read(path)
+    try:
+        file_samples = read_dataset(path).samples
+    except DatasetError as error:
+        raise SelectionError(f"the set of selector method fixed can't be read: {error}") from None
     matches = match_samples(file_samples, request.table("raw_dataset"))
     ordered = matches.unique("sample_id", keep="first", maintain_order=True)
     open_rows = request.open_rows(ordered)
@@ -82,10 +83,3 @@ def _text(samples: pl.DataFrame) -> pl.Series:
     """Instruction and response as words with a space between."""
     instruction = words(samples["instruction"]).list.join(" ")
     return instruction + "\n" + words(samples["response"]).list.join(" ")
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return read_dataset(path).samples
-    except DatasetError as error:
-        raise SelectionError(f"the set of selector method fixed can't be read: {error}") from None

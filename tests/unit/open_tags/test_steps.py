@@ -124,6 +124,8 @@ def test_embeddings_that_are_not_finite_are_an_error():
         # Exactly at the support and one short of it.
         ([["a", "b"]] * 9 + [["b"]], 9, 0.99, "bb", 2),
         ([["a", "b"]] * 9 + [["b"]], 10, 0.99, "ab", 1),
+        # Enough samples have a, and too few of them b.
+        ([["a", "b"]] * 9 + [["a"]] + [["b"]] * 4, 10, 0.9, "ab", 1),
         # Exactly at the confidence and one short of it.
         ([["a", "b"]] * 99 + [["a"]] + [["b"]] * 50, 40, 0.99, "bb", 2),
         ([["a", "b"]] * 98 + [["a"]] * 2 + [["b"]] * 50, 40, 0.99, "ab", 1),

@@ -202,7 +202,6 @@ def chosen_constants(profile, alpha, steps):
     return found if steps is None else replace(found, steps=tuple(steps))
 
 
-@settings(max_examples=50)
 @given(
     DATASETS,
     st.integers(1, 3),

@@ -237,7 +237,6 @@ def test_pairs_hold_each_sample_and_tag_once_and_no_nulls(samples):
     assert found.counts.tolist() == [sum(name in tags for tags in expected) for name in found.names]
 
 
-@settings(max_examples=50)
 @given(
     st.lists(st.lists(st.sampled_from("abcd"), max_size=4), max_size=5),
     st.fixed_dictionaries(dict.fromkeys("abcd", st.sampled_from(["a", "b", "x", "y", None]))),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import polars as pl
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opencs_assets.selection.choice import CONSIDERED, SelectorOptions
@@ -78,7 +78,6 @@ def by_hand(by_cluster, excluded, k, quota, refill, seed, cluster_size):
     return sorted(rows, key=lambda row: (row[1] is None, row[1] or 0, row[4], row[2], row[0]))
 
 
-@settings(max_examples=80)
 @given(
     st.dictionaries(
         st.integers(0, 3),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
@@ -62,7 +62,6 @@ def test_gpt4_against_experts(shared_data: Path, turns, ties, agree, votes):
         assert f"{found.share:.1%}" == "84.6%"
 
 
-@settings(max_examples=50)
 @given(VOTES, VOTES)
 def test_each_vote_against_each(one, other):
     paired = [(a, b) for item, a in one for same, b in other if item == same]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencs_assets.statistics import density
@@ -28,7 +28,6 @@ def reference(points, distance, neighbours, metric, weights=None):
     return model.fit(points.astype(np.float64), sample_weight=weights).labels_
 
 
-@settings(max_examples=50)
 @given(
     st.integers(1, 120),
     st.integers(0, 1000),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import sklearn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
@@ -34,7 +34,6 @@ def made(questions=500, model=0.0, length=2.0, seed=0):
     return rng.beta(4 * chance, 4 * (1 - chance)), np.rint(one), np.rint(other)
 
 
-@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
 def test_equal_lengths_give_the_plain_rate(preferences):
     same = np.full(len(preferences), 400)
@@ -57,7 +56,6 @@ def test_what_wins_by_length_alone_wins_half():
     assert abs(always.rate - 0.5) < 0.05
 
 
-@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.floats(0, 1), st.integers(1, 5_000), st.integers(1, 5_000)),

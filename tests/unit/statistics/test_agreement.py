@@ -93,3 +93,4 @@ def test_no_votes():
     assert np.isnan([found.share, found.kappa]).all()
     # All ties: nothing is left without them.
     assert agreement(between([1], [0], [1], [0]), ties=False).votes == 0
+    assert agreement(between([1], [0], [1], [0])).votes == 1

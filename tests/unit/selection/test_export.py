@@ -71,7 +71,9 @@ def test_alpaca_has_the_last_turn_and_those_before_as_history(exported):
 
 def test_sharegpt_and_openai_have_every_turn(exported):
     names = {"user": "human", "assistant": "gpt"}
-    for row, turns in zip(loaded(exported[0], "sharegpt").to_list(), TURNS, strict=True):
+    sharegpt = loaded(exported[0], "sharegpt").to_list()
+    assert [row["system"] for row in sharegpt] == ["", "Be brief.", ""]
+    for row, turns in zip(sharegpt, TURNS, strict=True):
         said = [(each["from"], each["value"]) for each in row["conversations"]]
         assert said == [(names[role], text) for role, text in turns]
     for row, turns, system in zip(
@@ -95,6 +97,16 @@ def test_dataset_info_names_each_file_that_is_there(exported):
     info = json.loads((folder / "dataset_info.json").read_text())
     assert set(info) == {"data_best", "data_best_sharegpt", "data_best_openai", "data_best_parquet"}
     assert all((folder / entry["file_name"]).exists() for entry in info.values())
+    roles = {f"{role}_tag": role for role in ("role", "content", "user", "assistant", "system")}
+    assert info["data_best_openai"]["tags"] == info["data_best_parquet"]["tags"] == roles
+
+
+def test_files_of_text_are_for_people_too(exported):
+    folder, _ = exported
+    for name in ("alpaca.json", "sharegpt.json", "openai.jsonl"):
+        text = (folder / name).read_text()
+        assert "naïvely: 日本 🙂" in text
+        assert text.endswith("\n")
 
 
 def test_the_card_says_how_it_was_chosen(exported):
@@ -146,7 +158,9 @@ def test_the_table_tells_of_each_file(exported):
     [
         (999, "n<1K"),
         (1_000, "1K<n<10K"),
+        (9_999, "1K<n<10K"),
         (10_000, "10K<n<100K"),
+        (99_999, "10K<n<100K"),
         (100_000, "100K<n<1M"),
         (999_999, "100K<n<1M"),
         (1_000_000, "n>1M"),

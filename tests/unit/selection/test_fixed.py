@@ -42,9 +42,9 @@ def test_samples_that_the_dataset_lacks_come_from_the_file(tmp_path):
     assert "2 samples of set.json, 1 not in the dataset" in subset.notes
 
 
-def test_the_same_instruction_with_another_response_is_another_sample(tmp_path):
-    subset = chosen(tmp_path, [row("Name a colour.", "Blue.")])
-    assert subset.outside.height == 1
+@pytest.mark.parametrize("other", [("Name a colour.", "Blue."), ("Name a flag.", "Red.")])
+def test_the_same_instruction_or_response_alone_is_another_sample(tmp_path, other):
+    assert chosen(tmp_path, [row(*other)]).outside.height == 1
 
 
 def test_one_sample_twice_is_chosen_once_and_said(tmp_path):

@@ -19,6 +19,23 @@ from resources.embedder import EmbedderResource
 from resources.llm.resource import LLMResource
 
 GROUP = "open_tags"
+TAGGED = {
+    "open_tags": (
+        "What the tagger calls each sample, in its own words. A sample whose replies "
+        "could not be read keeps a row that says why."
+    ),
+    "unparsable_tags": (
+        "Every reply of the tagger that could not be used, with the reason; it was "
+        "asked again at most twice."
+    ),
+}
+NORMALIZED = {
+    "normalized_tags": "Each sample's tags after merging equal ones and dropping rare ones.",
+    "tag_lineage": (
+        "What each step of normalization made of each raw tag, so that it can be "
+        "asked why two tags are one."
+    ),
+}
 
 
 def build_tag_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
@@ -33,24 +50,15 @@ def _open_tags(partitions: Partitions) -> dg.AssetsDefinition:
         name="open_tags",
         partitions_def=partitions.dataset,
         outs={
-            "open_tags": table_out(
-                "open_tags",
-                "What the tagger calls each sample, in its own words. A sample whose replies "
-                "could not be read keeps a row that says why.",
+            name: table_out(
+                name,
+                description,
                 group=GROUP,
                 family=DATASET,
                 kinds={"openai", "parquet"},
                 code_version=prompts,
-            ),
-            "unparsable_tags": table_out(
-                "unparsable_tags",
-                "Every reply of the tagger that could not be used, with the reason; it was "
-                "asked again at most twice.",
-                group=GROUP,
-                family=DATASET,
-                kinds={"openai", "parquet"},
-                code_version=prompts,
-            ),
+            )
+            for name, description in TAGGED.items()
         },
         pool="llm_api",
     )
@@ -108,25 +116,16 @@ def _normalized_tags(partitions: Partitions) -> dg.AssetsDefinition:
         name="normalized_tags",
         partitions_def=partitions.dataset,
         outs={
-            "normalized_tags": table_out(
-                "normalized_tags",
-                "Each sample's tags after merging equal ones and dropping rare ones.",
+            name: table_out(
+                name,
+                description,
                 group=GROUP,
                 family=DATASET,
                 kinds={"polars", "parquet"},
                 code_version="2",
                 automation_condition=free_stage(),
-            ),
-            "tag_lineage": table_out(
-                "tag_lineage",
-                "What each step of normalization made of each raw tag, so that it can be "
-                "asked why two tags are one.",
-                group=GROUP,
-                family=DATASET,
-                kinds={"polars", "parquet"},
-                code_version="2",
-                automation_condition=free_stage(),
-            ),
+            )
+            for name, description in NORMALIZED.items()
         },
     )
     def normalized_tags(

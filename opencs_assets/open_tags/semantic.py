@@ -65,19 +65,11 @@ def _indistinct(points: npt.NDArray[np.float32], labels: Ints, names: pl.Series)
     """Clustered tags that share a vector with a tag that is not another spelling of them, int64."""
     clustered = np.flatnonzero(labels >= 0)
     same = dbscan(points[clustered], distance=SAME_VECTOR, neighbours=2)
+    spelled = [_letters(name) for name in names.gather(clustered)]
     spellings = pl.DataFrame(
-        {
-            "tag": clustered,
-            "vector": same,
-            "spelling": [_letters(names[int(tag)]) for tag in clustered],
-        },
-        schema={"tag": pl.Int64, "vector": pl.Int64, "spelling": pl.String},
-    )
-    return (
-        spellings.filter(pl.col("vector") >= 0)
-        .filter(pl.col("spelling").n_unique().over("vector") > 1)["tag"]
-        .to_numpy()
-    )
+        {"tag": clustered, "vector": same, "spelling": pl.Series(spelled, dtype=pl.String)}
+    ).filter(pl.col("vector") >= 0)
+    return spellings.filter(pl.col("spelling").n_unique().over("vector") > 1)["tag"].to_numpy()
 
 
 def _letters(text: str) -> str:

@@ -1,7 +1,5 @@
 """A set that was chosen elsewhere, taken from its file: LIMA, or a published selection."""
 
-from pathlib import Path
-
 import polars as pl
 
 from opencs_assets.datasets.canonical import read_dataset
@@ -26,7 +24,10 @@ def fixed(request: Request) -> SelectorAnswer:
             "a selector with method fixed needs the file of the set: "
             "{method: fixed, file: lima.jsonl} in experiments.yaml"
         )
-    file_samples = _read(path)
+    try:
+        file_samples = read_dataset(path).samples
+    except DatasetError as error:
+        raise SelectionError(f"the set of selector method fixed can't be read: {error}") from None
     matches = match_samples(file_samples, request.table("raw_dataset"))
     ordered = matches.unique("sample_id", keep="first", maintain_order=True)
     open_rows = request.open_rows(ordered)
@@ -56,10 +57,9 @@ def match_samples(file_samples: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
         One row a sample of the file, in order: ``file_id``, ``row``, ``sample_id`` (the dataset's,
         or the file's own where the dataset does not have it) and ``is_outside``.
     """
-    same_words = (
-        samples.sort("row")
-        .select(by_words="sample_id", text=_text(samples.sort("row")))
-        .unique("text", keep="first")
+    ordered = samples.sort("row")
+    same_words = ordered.select(by_words="sample_id", text=_text(ordered)).unique(
+        "text", keep="first"
     )
     return (
         file_samples.select("row", file_id="sample_id", text=_text(file_samples))
@@ -83,10 +83,3 @@ def _text(samples: pl.DataFrame) -> pl.Series:
     """Instruction and response as words with a space between."""
     instruction = words(samples["instruction"]).list.join(" ")
     return instruction + "\n" + words(samples["response"]).list.join(" ")
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return read_dataset(path).samples
-    except DatasetError as error:
-        raise SelectionError(f"the set of selector method fixed can't be read: {error}") from None

@@ -7,7 +7,6 @@ Columns: ``sample`` (a sample's id, or its first 8 characters or more), ``action
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from opencs_assets.files.reading import every_row
 from opencs_assets.files.rows import AcceptedFiles
@@ -42,24 +41,21 @@ def read_pins(path: Path, sample_ids: Sequence[str]) -> Pins:
     if not path.exists():
         return pins
     for place, record in every_row(path, AcceptedFiles(PinsError, exact_header=COLUMNS)):
-        _pin(pins, record, sample_ids, f"{path}, {place}")
-    return pins
-
-
-def _pin(pins: Pins, record: dict[str, Any], sample_ids: Sequence[str], where: str) -> None:
-    start, action, reason = (record[column].strip() for column in COLUMNS)
-    if action not in ACTIONS:
-        raise PinsError(f"{where}: the action must be keep or ban, not {action!r}")
-    if len(start) < SHORTEST_PREFIX:
-        raise PinsError(
-            f"{where}: give at least the first {SHORTEST_PREFIX} characters of a sample id, "
-            f"not {start!r}"
-        )
-    matches = [sample for sample in sample_ids if sample.startswith(start)]
-    if len(matches) > 1:
-        raise PinsError(f"{where}: {start!r} fits {len(matches)} samples; give more of the id")
-    for sample in matches:
+        where = f"{path}, {place}"
+        start, action, reason = (record[column].strip() for column in COLUMNS)
+        if action not in ACTIONS:
+            raise PinsError(f"{where}: the action must be keep or ban, not {action!r}")
+        if len(start) < SHORTEST_PREFIX:
+            raise PinsError(
+                f"{where}: give at least the first {SHORTEST_PREFIX} characters of a sample id, "
+                f"not {start!r}"
+            )
+        matches = [sample for sample in sample_ids if sample.startswith(start)]
+        if len(matches) > 1:
+            raise PinsError(f"{where}: {start!r} fits {len(matches)} samples; give more of the id")
         pinned, opposite = (pins.keep, pins.ban) if action == "keep" else (pins.ban, pins.keep)
-        if sample in opposite:
-            raise PinsError(f"{where}: {start!r} is both kept and banned")
-        pinned[sample] = reason or "no reason given"
+        for sample in matches:
+            if sample in opposite:
+                raise PinsError(f"{where}: {start!r} is both kept and banned")
+            pinned[sample] = reason or "no reason given"
+    return pins

@@ -39,12 +39,9 @@ def _ranked(scores: pl.DataFrame, clusters: pl.DataFrame, options: SelectorOptio
     drawn = scores.select("cluster", "sample_id", "score").sort("cluster", "sample_id")
     draw = np.random.default_rng(options.seed).permutation(drawn.height)
     column = {"candidates": "places", "members": "members"}[options.cluster_size]
-    names = clusters.select(
-        "cluster", "name", *(["members"] if options.cluster_size == "members" else [])
-    )
     return (
         drawn.with_columns(draw=pl.Series(draw), places=pl.len().over("cluster").cast(pl.Int64))
-        .join(names, on="cluster", how="left")
+        .join(clusters.select("cluster", "name", "members"), on="cluster", how="left")
         .with_columns(pl.col("name").fill_null(pl.col("cluster").cast(pl.String)))
         .sort(
             [column, "cluster", "score", "draw"],

@@ -176,15 +176,15 @@ def _chosen(considered: pl.DataFrame, pins: Pins, scores: str | None) -> pl.Data
         schema={"sample_id": pl.String, "reason": pl.String},
     ).with_columns(pinned=pl.lit(True))
     chosen = considered.filter(pl.col("choice").is_not_null()).sort("choice")
-    rows = pl.concat([pinned, chosen.with_columns(pinned=pl.lit(False))], how="diagonal")
-    rows = rows.with_columns(
-        rank=pl.int_range(pl.len(), dtype=pl.Int64),
-        scored_by=pl.when(pl.col("score").is_not_null()).then(pl.lit(scores, dtype=pl.String)),
+    chosen = chosen.with_columns(pinned=pl.lit(False))
+    return (
+        pl.concat([SELECTED_SUBSET.empty(), pinned, chosen], how="diagonal")
+        .with_columns(
+            rank=pl.int_range(pl.len(), dtype=pl.Int64),
+            scored_by=pl.when(pl.col("score").is_not_null()).then(pl.lit(scores, dtype=pl.String)),
+        )
+        .select(list(SELECTED_SUBSET.columns))
     )
-    missing = [name for name in SELECTED_SUBSET.columns if name not in rows.columns]
-    return rows.with_columns(
-        pl.lit(None, dtype=SELECTED_SUBSET.columns[name].dtype).alias(name) for name in missing
-    ).select(list(SELECTED_SUBSET.columns))
 
 
 def _unselected(

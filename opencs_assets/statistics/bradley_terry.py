@@ -75,7 +75,8 @@ def wins_matrix(
     """
     first, second = np.asarray(first, np.int64), np.asarray(second, np.int64)
     share = _shares(share)
-    _check_different(first, second)
+    if (same := np.flatnonzero(first == second)).size:
+        raise ValueError(f"row {same[0]}: model number {first[same[0]]} meets itself")
     weight = np.ones(len(share)) if weight is None else np.asarray(weight, np.float64)
     size = models * models
     forth = np.bincount(first * models + second, weight * share, size)
@@ -218,11 +219,6 @@ def _shares(share: npt.ArrayLike) -> Floats:
             "[0, 1]; leave out verdicts without an outcome"
         )
     return shares
-
-
-def _check_different(first: Ints, second: Ints) -> None:
-    if (same := np.flatnonzero(first == second)).size:
-        raise ValueError(f"row {same[0]}: model number {first[same[0]]} meets itself")
 
 
 def _table(wins: npt.ArrayLike) -> Floats:

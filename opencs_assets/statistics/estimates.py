@@ -73,17 +73,12 @@ def _stopped_intervals(rows: pl.DataFrame) -> pl.DataFrame:
         .sort("result_id", "rule")
     )
     ends = [
-        [
-            row["low"] + row["span"] * end
-            for end in interval((row["mean"] - row["low"]) / row["span"], row["n"])
-        ]
-        for row in means.iter_rows(named=True)
+        [low + span * end for end in interval((mean - low) / span, n)]
+        for mean, n, low, span in means.select("mean", "n", "low", "span").iter_rows()
     ]
-    return means.select(
-        "result_id",
-        "rule",
-        ci_low=pl.Series([low for low, _ in ends], dtype=pl.Float64),
-        ci_high=pl.Series([high for _, high in ends], dtype=pl.Float64),
+    columns = np.array(ends, np.float64).reshape(-1, 2)
+    return means.select("result_id", "rule").with_columns(
+        ci_low=pl.Series(columns[:, 0]), ci_high=pl.Series(columns[:, 1])
     )
 
 

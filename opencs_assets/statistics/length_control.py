@@ -107,11 +107,9 @@ def alpaca_eval2(
     judged = ~np.isnan(preferred)
     questions, seen = int(judged.sum()), longer[judged]
     spread = float(longer.std(ddof=1)) if len(longer) > 1 else 0.0
-    known = questions > 0 and (spread > 0 or not longer.any())
-    if not known:
-        return LengthControlled(
-            float("nan"), questions, ALPACA_EVAL2, float("nan"), _one_sided(seen)
-        )
+    one_sided = questions > 0 and bool((seen > 0).all() or (seen < 0).all())
+    if not questions or (not spread and longer.any()):
+        return LengthControlled(float("nan"), questions, ALPACA_EVAL2, float("nan"), one_sided)
     # The term is the baseline's length less the model's, as published.
     term = np.tanh(-longer / spread) if spread else np.zeros(len(longer))
     design = np.stack([term, hard, np.ones(len(term))], axis=1)
@@ -126,10 +124,9 @@ def alpaca_eval2(
         labels = np.concatenate([np.asarray(gamed.preference, np.float64), labels])
         weight = np.concatenate([np.full(count, GAMED_WEIGHT / 2), weight])
     weights = _cross_validated(rows, labels, weight)
-    equal = design.copy()
-    equal[:, 0] = 0
-    rate = float(expit(equal @ weights).mean())
-    return LengthControlled(rate, questions, ALPACA_EVAL2, -float(weights[0]), _one_sided(seen))
+    at_equal_lengths = design * [0, 1, 1]
+    rate = float(expit(at_equal_lengths @ weights).mean())
+    return LengthControlled(rate, questions, ALPACA_EVAL2, -float(weights[0]), one_sided)
 
 
 def _cross_validated(rows: Floats, labels: Floats, weight: Floats) -> Floats:
@@ -264,7 +261,3 @@ def _checked(
     if len(wrong := np.flatnonzero(~np.isfinite(longer))):
         raise ValueError(f"verdict {wrong[0]}: the length of an answer is missing")
     return preferred, longer
-
-
-def _one_sided(longer: Floats) -> bool:
-    return bool(len(longer)) and not ((longer <= 0).any() and (longer >= 0).any())

@@ -58,17 +58,9 @@ def detectable_effect(
     power: float = POWER,
     lost: float = 0.0,
 ) -> float:
-    """The smallest effect that so many questions show with the given power.
+    """The smallest effect, in units of the deviation, that so many questions show.
 
-    Args:
-        questions: How many are asked.
-        deviation: Standard deviation of a question's outcome.
-        level: Level of the interval that should leave out no difference.
-        power: How often the effect should be seen, in (0, 1).
-        lost: Share of the questions whose judgments are expected to be unparsable or missing.
-
-    Returns:
-        The effect, in units of the deviation.
+    The other arguments are those of ``questions_needed``.
 
     Raises:
         ValueError: There is no question, or the level, power or share is out of its range.

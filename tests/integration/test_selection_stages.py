@@ -259,18 +259,6 @@ def test_a_scorer_that_always_answers_the_first_is_seen(platform, judge):
     )
 
 
-def test_all_equal_is_drawn_with_the_seed(platform, judge):
-    judge.be("equal")
-    platform.run("contrastive_scores")
-    assert not platform.check("score_comparisons", "decided_by_quality").passed
-    subsets = []
-    for seed in (1, 1, 2):
-        configure(platform, judge, f"seed = {seed}")
-        select(platform, "opencs")
-        subsets.append(platform.read("selected_subset", selector="opencs")["sample_id"].to_list())
-    assert subsets[0] == subsets[1] != subsets[2]
-
-
 def test_a_budget_of_calls_is_kept_and_a_rerun_asks_nobody(platform, judge):
     candidates = platform.read("sample_clusters").filter("is_candidate").height
     configure(platform, judge, f"comparisons = {candidates * 2}")

@@ -13,56 +13,77 @@ def reply(text):
     return Reply(reply_id="r", status="ok", text=text)
 
 
-def tags_of(text):
-    return [item["tag"] for item in tagging.parse_tags(reply(text))]
-
-
 @pytest.mark.parametrize(
     ("text", "tags"),
     [
-        ('["poetry", "nature"]', ["poetry", "nature"]),
-        ('[{"tag": "poetry", "explanation": "a poem"}]', ["poetry"]),
-        ('{"tag": "poetry", "explanation": "a poem"}', ["poetry"]),
-        ('{"tags": [{"tag": "poetry", "explanation": "x"}]}', ["poetry"]),
-        ('```json\n["poetry"]\n```', ["poetry"]),
-        ('Here are the tags: ["poetry"] I hope this helps!', ["poetry"]),
-        ('["poetry", "poetry", " nature "]', ["poetry", "nature"]),
-        ('["poetry", 3, null, "", {"x": 1}]', ["poetry"]),
+        ('["poetry", "nature"]', {"poetry": "", "nature": ""}),
+        ('[{"tag": "poetry", "explanation": " a poem "}]', {"poetry": "a poem"}),
+        ('{"tag": "poetry", "explanation": "a poem"}', {"poetry": "a poem"}),
+        ('{"tags": [{"tag": "poetry", "explanation": "x"}]}', {"poetry": "x"}),
+        ('[{"tags": "x", "tag": "poetry"}]', {"poetry": ""}),
+        ('["poetry", {"tags": ["x"]}]', {"poetry": ""}),
+        ('```json\n["poetry"]\n```', {"poetry": ""}),
+        ('Here are the tags: ["poetry"] I hope this helps!', {"poetry": ""}),
+        # Of equal tags the first is kept.
+        ('["poetry", " b ", {"tag": "poetry", "explanation": "a"}]', {"poetry": "", "b": ""}),
+        ('["poetry", 3, null, "", " ", {"x": 1}, {"tag": 1}]', {"poetry": ""}),
+        ('[{"tag": "poetry", "explanation": 4}]', {"poetry": ""}),
+        (f'["{"x" * 80}", " {"y" * 80} ", "{"z" * 81}"]', {"x" * 80: "", "y" * 80: ""}),
+        (str(list("abcdefghij")).replace("'", '"'), dict.fromkeys("abcdefgh", "")),
     ],
-)
+)  # fmt: skip
 def test_reads_what_models_write(text, tags):
-    assert tags_of(text) == tags
+    assert tagging.parse_tags(reply(text)) == [
+        {"tag": tag, "explanation": why} for tag, why in tags.items()
+    ]
 
 
-@pytest.mark.parametrize("text", ["", "poetry", '["poetry", "nat', "[]", "[1, 2]", '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "poetry", '["poetry", "nat', "[]", "[1]", '{"a": 1}', '{"tags": "a"}', f'["{"x" * 81}"]'],
+)
 def test_says_what_it_cannot_read(text):
     with pytest.raises(Unparsable):
         tagging.parse_tags(reply(text))
 
 
-def test_an_endless_tag_is_no_tag():
-    with pytest.raises(Unparsable):
-        tagging.parse_tags(reply(f'["{"x" * 500}"]'))
-
-
-def test_the_query_is_all_that_the_user_asks():
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        (["user Sum up\n\nThe input"], "Sum up\n\nThe input"),
+        (
+            ["user Sum up\n\nThe input", "assistant An answer", "user Shorter", "user Thanks"],
+            "Sum up\n\nThe input\n\nShorter\n\nThanks",
+        ),
+    ],
+)
+def test_the_query_is_all_that_the_user_asks(messages, text):
+    turns = [dict(zip(("role", "content"), each.split(" ", 1), strict=True)) for each in messages]
     frame = pl.DataFrame(
-        {
-            "sample_id": ["s"],
-            "instruction": ["Summarize\n\nThe input text"],
-            "messages": [
-                [
-                    {"role": "user", "content": "Summarize\n\nThe input text"},
-                    {"role": "assistant", "content": "An answer"},
-                    {"role": "user", "content": "Shorter please"},
-                    {"role": "assistant", "content": "Ok"},
-                ]
-            ],
-        },
+        {"sample_id": ["s"], "instruction": [turns[0]["content"]], "messages": [turns]},
         schema={"sample_id": pl.String, "instruction": pl.String, "messages": MESSAGES},
     )
-    (query,) = tagging.queries(frame)
-    assert query.text == "Summarize\n\nThe input text\n\nShorter please"
+    assert tagging.queries(frame) == [tagging.TaggedQuery("s", text)]
+
+
+def test_the_calls_of_both_forms():
+    query = tagging.TaggedQuery("s", "Write a poem")
+    call = tagging.build_call(query, 0, None, "explained")
+    assert (call.temperature, call.max_tokens) == (0.6, 1024)
+    assert (call.json_schema, call.grammar) == (tagging.SCHEMA, None)
+    assert [each["role"] for each in call.messages] == ["system", "user"]
+    assert call.messages[1]["content"] == "Request:\nWrite a poem"
+    call = tagging.build_call(query, 0, None, "compact")
+    assert (call.max_tokens, call.json_schema, call.grammar) == (48, None, tagging.GRAMMAR)
+    assert [each["role"] for each in call.messages] == [
+        "system",
+        *["user", "assistant"] * 5,
+        "user",
+    ]
+    assert call.messages[-1]["content"] == "Write a poem"
+    assert tagging.form_of("grammar") == "compact"
+    assert tagging.form_of("json_schema") == tagging.form_of(None) == "explained"
+    assert tagging.MAX_ATTEMPTS == 3
 
 
 @pytest.mark.parametrize("form", ["compact", "explained"])
@@ -71,45 +92,43 @@ def test_a_retry_is_another_call_and_says_why(form):
     first = tagging.build_call(query, 0, None, form)
     second = tagging.build_call(query, 1, "the reply has no tag", form)
     assert (first.attempt, second.attempt) == (0, 1)
-    assert "the reply has no tag" in second.messages[-1]["content"]
-    assert first.prompt_version == second.prompt_version
+    assert second.messages[-1]["content"].endswith(
+        "Write a poem\n\n(The last reply could not be used: the reply has no tag. Reply with the "
+        "list only.)"
+    )
+    assert first.prompt_version == second.prompt_version == tagging.prompt_version(form)
 
 
 def test_a_changed_prompt_is_another_version(monkeypatch):
-    before = tagging.prompt_version("compact")
+    # What was tagged before stays what it is as long as these do not change.
+    assert tagging.prompt_version("compact") == "tagging-compact-d9ebf503"
+    assert tagging.prompt_version("explained") == "tagging-explained-53760d81"
     monkeypatch.setattr(tagging, "_COMPACT", "Something else.")
-    assert tagging.prompt_version("compact") != before
+    assert tagging.prompt_version("compact") != "tagging-compact-d9ebf503"
 
 
-def test_untagged_samples_keep_a_row():
-    queries = [tagging.TaggedQuery("a", "x"), tagging.TaggedQuery("b", "y")]
-    outcomes = [
-        Outcome([{"tag": "t", "explanation": ""}], "ok", None, 1, reply("")),
-        Outcome(None, "unparsable", "the reply has no list", 3, reply("")),
-    ]
-    table = tagging.tags_table(queries, outcomes, model="m", form="compact")
-    conform(table, OPEN_TAGS)
-    assert table["status"].to_list() == ["ok", "unparsable"]
-    assert table["tags"].list.len().to_list() == [1, 0]
-
-
-def test_every_reply_that_could_not_be_used_is_a_row():
-    queries = [
-        tagging.TaggedQuery("a", "x"),
-        tagging.TaggedQuery("b", "y"),
-        tagging.TaggedQuery("c", "z"),
-    ]
+def test_every_sample_has_a_row_and_so_has_every_reply_that_could_not_be_used():
+    queries = [tagging.TaggedQuery(name, name) for name in "abc"]
+    tags = [{"tag": "t", "explanation": ""}]
     first = UnusableReply(0, "unparsable", "the reply has no list", reply("poetry, nature"))
     second = UnusableReply(1, "truncated", None, reply('["poetry", "na'))
     outcomes = [
-        Outcome([{"tag": "t", "explanation": ""}], "ok", None, 1, reply("")),
-        Outcome([{"tag": "t", "explanation": ""}], "ok", None, 2, reply(""), (first,)),
-        Outcome(None, "truncated", None, 2, reply(""), (first, second)),
+        Outcome(tags, "ok", None, 1, reply("")),
+        Outcome(tags, "ok", None, 2, reply(""), (first,)),
+        Outcome(None, "truncated", "cut", 3, reply(""), (first, second)),
+    ]
+    version = tagging.prompt_version("compact")
+    table = tagging.tags_table(queries, outcomes, model="m", form="compact")
+    assert conform(table, OPEN_TAGS).rows() == [
+        ("a", tags, "ok", None, 1, "r", "m", version),
+        ("b", tags, "ok", None, 2, "r", "m", version),
+        ("c", [], "truncated", "cut", 3, "r", "m", version),
     ]
     table = tagging.unparsable_table(queries, outcomes, model="m", form="compact")
-    conform(table, UNPARSABLE_TAGS)
-    assert table.select("sample_id", "attempt", "status", "reason", "reply").rows() == [
-        ("b", 1, "unparsable", "the reply has no list", "poetry, nature"),
-        ("c", 1, "unparsable", "the reply has no list", "poetry, nature"),
-        ("c", 2, "truncated", "truncated", '["poetry", "na'),
+    assert conform(table, UNPARSABLE_TAGS).select(
+        "sample_id", "attempt", "status", "reason", "reply", "reply_id", "model", "prompt_version"
+    ).rows() == [
+        ("b", 1, "unparsable", "the reply has no list", "poetry, nature", "r", "m", version),
+        ("c", 1, "unparsable", "the reply has no list", "poetry, nature", "r", "m", version),
+        ("c", 2, "truncated", "truncated", '["poetry", "na', "r", "m", version),
     ]

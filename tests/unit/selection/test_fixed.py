@@ -5,7 +5,7 @@ import pytest
 from opencs_assets.selection.choice import WHOLE, SelectionError, SelectorOptions
 from opencs_assets.selection.pins import Pins
 from opencs_assets.selection.registry import select
-from tests.unit.selection.test_select import samples
+from tests.unit.selection.test_select import NO_PINS, samples
 
 DATASET = samples(
     [
@@ -16,14 +16,11 @@ DATASET = samples(
 )
 
 
-def chosen(tmp_path, rows, **options):
+def chosen(tmp_path, rows, dataset=DATASET, pins=NO_PINS, **options):
     path = tmp_path / "set.json"
     path.write_text(json.dumps(rows))
-    tables = {"raw_dataset": DATASET}
-    given = SelectorOptions(k=WHOLE, file=path)
-    for name, value in options.items():
-        given = SelectorOptions(**{**vars(given), name: value})
-    return select("fixed", tables.__getitem__, Pins({}, {}), given)
+    given = SelectorOptions(**{"k": WHOLE, "file": path, **options})
+    return select("fixed", {"raw_dataset": dataset}.__getitem__, pins, given)
 
 
 def row(instruction, output, given_input=""):
@@ -45,23 +42,40 @@ def test_samples_that_the_dataset_lacks_come_from_the_file(tmp_path):
     assert "2 samples of set.json, 1 not in the dataset" in subset.notes
 
 
-def test_the_same_instruction_with_another_response_is_another_sample(tmp_path):
-    subset = chosen(tmp_path, [row("Name a colour.", "Blue.")])
-    assert subset.outside.height == 1
+@pytest.mark.parametrize("other", [("Name a colour.", "Blue."), ("Name a flag.", "Red.")])
+def test_the_same_instruction_or_response_alone_is_another_sample(tmp_path, other):
+    assert chosen(tmp_path, [row(*other)]).outside.height == 1
 
 
 def test_one_sample_twice_is_chosen_once_and_said(tmp_path):
     subset = chosen(tmp_path, [row("Say hi.", "Hi!"), row("say hi", "Hi")])
-    assert subset.rows["sample_id"].to_list() == ["s2"]
-    assert any("same sample twice" in note for note in subset.notes)
+    assert subset.rows.select("sample_id", "reason").rows() == [("s2", "row 0 of set.json")]
+    assert subset.notes == (
+        "2 samples of set.json, 0 not in the dataset",
+        "1 of them are the dataset's same sample twice",
+    )
 
 
-def test_k_takes_the_first(tmp_path):
-    subset = chosen(tmp_path, [row("Say hi.", "Hi!"), row("Name a colour.", "Red.")], k=1)
-    assert subset.rows["sample_id"].to_list() == ["s2"]
+def test_of_the_datasets_samples_with_the_same_words_the_first_is_meant(tmp_path):
+    dataset = samples([("s1", "Say hi.", "Hi!"), ("s0", "say hi", "hi")])
+    for rows in (dataset, dataset.reverse()):
+        subset = chosen(tmp_path, [row("Say: hi", "Hi")], rows)
+        assert subset.rows["sample_id"].to_list() == ["s1"]
+
+
+def test_k_takes_the_first_that_are_not_excluded(tmp_path):
+    rows = [row("Name a colour.", "Red."), row("Say hi.", "Hi!"), row("Name a fruit.", "Pear.")]
+    subset = chosen(tmp_path, rows, pins=Pins({}, {"s1": "dull"}), k=1)
+    assert subset.rows.select("sample_id", "reason").rows() == [("s2", "row 1 of set.json")]
+    # What the dataset lacks is left out too.
+    assert not subset.outside.height
+    assert subset.notes[0] == "3 samples of set.json, 0 not in the dataset"
     reasons = dict(subset.unselected.select("sample_id", "reason").iter_rows())
-    assert reasons["s1"] == "in set.json, but k leaves it out"
-    assert reasons["s0"] == "not in set.json"
+    assert reasons == {"s0": "not in set.json", "s1": "banned by pins.csv: dull"}
+    both = chosen(tmp_path, [*rows[1:], rows[0]], k=1).unselected
+    assert dict(both.select("sample_id", "reason").iter_rows())["s1"] == (
+        "in set.json, but k leaves it out"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from opencs_assets.selection.refinement import Draft, build_call, parse_better
 from opencs_assets.tables.selection import REFINED_SAMPLES
 from opencs_assets.tables.subset import SubsetError, subset_content
 from resources.llm.errors import Unparsable
-from resources.llm.types import Reply
+from resources.llm.types import Outcome, Reply
 from resources.schema import conform
 from tests.unit.selection.test_select import samples
 
@@ -17,19 +17,77 @@ def replied(text):
     return Reply(reply_id="r", status="ok", text=text)
 
 
-def test_the_response_is_asked_for_with_the_published_sampling():
-    call = build_call(Draft("s", "Ask", "Answer"), "response", 1024, 0, None)
-    assert (call.temperature, call.top_p, call.max_tokens) == (0.7, 0.8, 1024)
-    assert "Ask" in call.messages[1]["content"]
-    assert "Answer" in call.messages[1]["content"]
-
-
-def test_each_further_attempt_has_twice_the_room_and_says_why():
+def test_the_call_has_the_published_sampling_and_shows_both():
     draft = Draft("s", "Ask", "Answer")
-    rooms = [build_call(draft, "response", 100, attempt, None).max_tokens for attempt in range(3)]
-    assert rooms == [100, 200, 400]
-    again = build_call(draft, "response", 100, 1, "</better> is missing")
-    assert "</better> is missing" in again.messages[1]["content"]
+    call = build_call(draft, "response", 100, 0, None)
+    assert (call.temperature, call.top_p, call.max_tokens, call.attempt) == (0.7, 0.8, 100, 0)
+    assert call.messages[1]["content"] == "[Instruction]\nAsk\n\n[Response]\nAnswer"
+    assert "Improve the response" in call.messages[0]["content"]
+    assert call.grammar == 'root ::= "<better>" [^<]+ "</better>"'
+    # Each further attempt has twice the room and says why.
+    again = build_call(draft, "instruction", 100, 2, "</better> is missing")
+    assert (again.max_tokens, again.attempt) == (400, 2)
+    assert again.messages[1]["content"].endswith(
+        "Answer\n\n(The last reply could not be used: </better> is missing.)"
+    )
+    assert (call.prompt_version, again.prompt_version) == (
+        "refine-response-15350a3d",
+        "refine-instruction-1beb13e5",
+    )
+    assert refinement.prompt_versions() == "refine-response-15350a3d+refine-instruction-1beb13e5"
+
+
+def test_the_instruction_is_refined_for_the_better_response_and_what_could_not_be_is_left():
+    replies = {
+        "refined responses": {"a": "<better>New a</better>", "b": "Sorry."},
+        "refined instructions": {"a": "<better>", "b": "<better>Ask b well</better>"},
+    }
+    shown = []
+
+    def complete(drafts, call, parse, *, label, max_attempts):
+        assert max_attempts == 3
+        outcomes = []
+        for draft in drafts:
+            reply = replied(replies[label][draft.sample_id])
+            shown.append(call(draft, 0, None).messages[1]["content"].split("\n")[1::3])
+            assert call(draft, 0, None).max_tokens == 64
+            try:
+                outcomes.append(Outcome(parse(reply), "ok", None, 1, reply))
+            except Unparsable as error:
+                outcomes.append(Outcome(None, "unparsable", str(error), 3, reply))
+        return outcomes
+
+    content = subset_content(
+        pl.DataFrame({"rank": [0, 1, 2], "sample_id": ["b", "c", "a"]}),
+        samples([(name, f"Ask {name}", f"Old {name}") for name in "abc"]),
+        NOTHING,
+    )
+    several = pl.col("messages").list.concat(pl.col("messages"))
+    content = content.with_columns(
+        messages=pl.when(pl.col("sample_id") == "c").then(several).otherwise("messages")
+    )
+    table = refinement.refine(content, complete, "m", 64)
+    assert shown == [["Ask b", "Old b"], ["Ask a", "Old a"], ["Ask b", "Old b"], ["Ask a", "New a"]]
+    columns = [
+        f"{part}{of}"
+        for part in ("response", "instruction")
+        for of in ("_before", "", "_status", "_detail", "_reply_id")
+    ]
+    assert conform(table, REFINED_SAMPLES).select("rank", "sample_id", *columns).rows() == [
+        (0, "b", "Old b", "Old b", "unparsable", "<better> is missing", "r",
+         "Ask b", "Ask b well", "ok", None, "r"),
+        (1, "c", "Old c", "Old c", "several_turns", None, None,
+         "Ask c", "Ask c", "several_turns", None, None),
+        (2, "a", "Old a", "New a", "ok", None, "r",
+         "Ask a", "Ask a", "unparsable", "</better> is missing", "r"),
+    ]  # fmt: skip
+    assert set(table.select("model", "prompt_version").iter_rows()) == {
+        ("m", refinement.prompt_versions())
+    }
+    assert refinement.unrefined_parts(table) == {
+        "response: unparsable": 1, "response: several_turns": 1,
+        "instruction: unparsable": 1, "instruction: several_turns": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -101,8 +159,3 @@ def test_a_subset_of_an_older_dataset_or_without_refinement_is_an_error():
         subset_content(SUBSET, RAW.head(1), NOTHING)
     with pytest.raises(SubsetError, match=r"1 of 2 samples .* were not refined, first b"):
         subset_content(SUBSET, RAW, NOTHING, refined().head(1))
-
-
-def test_what_was_left_is_counted_by_reason():
-    table = refined(response_status="truncated", response="Old b")
-    assert refinement.unrefined_parts(table) == {"response: truncated": 1}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from opencs_assets.statistics import density
@@ -28,7 +28,6 @@ def reference(points, distance, neighbours, metric, weights=None):
     return model.fit(points.astype(np.float64), sample_weight=weights).labels_
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 120),
     st.integers(0, 1000),
@@ -83,7 +82,11 @@ def test_points_that_are_not_finite_are_named():
         dbscan(points, distance=0.05, neighbours=2)
 
 
-def test_a_distance_that_makes_all_neighbours_is_an_error(monkeypatch):
-    monkeypatch.setattr(density, "MOST_NEIGHBOURS", 1000)
-    with pytest.raises(ValueError, match=r"at distance 0.9 .* set a smaller distance"):
-        dbscan(near_points(100, 0, kinds=1), distance=0.9, neighbours=2)
+def test_more_neighbours_than_a_graph_may_hold_are_an_error(monkeypatch):
+    # All ten pairs of five points are near, which are twenty neighbours.
+    points = near_points(5, 0, kinds=1)
+    monkeypatch.setattr(density, "MOST_NEIGHBOURS", 20)
+    assert dbscan(points, distance=0.9, neighbours=2).tolist() == [0] * 5
+    monkeypatch.setattr(density, "MOST_NEIGHBOURS", 18)
+    with pytest.raises(ValueError, match=r"at distance 0.9 more than 9 pairs of 5 points .* set a"):
+        dbscan(points, distance=0.9, neighbours=2)

@@ -6,7 +6,12 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from opencs_assets.answers.checks import few_empty, of_one_checkpoint, one_answer_each
+from opencs_assets.answers.checks import (
+    few_empty,
+    few_failed,
+    of_one_checkpoint,
+    one_answer_each,
+)
 from opencs_assets.answers.decoding import Sampler
 from opencs_assets.answers.generate import answer_seed
 from opencs_assets.answers.outside import questions_of
@@ -150,6 +155,25 @@ def test_a_model_that_says_nothing_is_told():
     assert few_empty(ANSWERS).passed
     assert not few_empty(ANSWERS.with_columns(answer=pl.lit(" "))).passed
     assert not few_empty(ANSWERS.with_columns(finish_reason=pl.lit("too_long"))).passed
+    # Half of them may be empty; what was not asked counts on neither side.
+    for answers, passed in ((["", "x"], True), (["", "", "x"], False), (["", "x", "x"], True)):
+        table = ANSWERS.head(len(answers)).with_columns(answer=pl.Series(answers))
+        assert few_empty(table).passed is passed
+        unasked = ANSWERS.head(2).with_columns(answer=pl.lit(""), finish_reason=pl.lit("too_long"))
+        found = few_empty(pl.concat([table, unasked]))
+        assert found.passed is passed
+        assert found.metadata == {"empty": answers.count(""), "too_long": 2}
+
+
+@pytest.mark.parametrize("reason", ["too_long", "refused", "failed", "garbled"])
+def test_a_turn_without_an_answer_is_told_with_the_first_reason(reason):
+    answers = ANSWERS.with_columns(detail=pl.Series(["a", "b", "c"]))
+    assert few_failed(answers).passed
+    some = answers.with_columns(finish_reason=pl.Series(["stop", reason, reason]))
+    found = few_failed(some)
+    assert not found.passed
+    assert found.description == "2 of 3 turns have no answer; the first: b"
+    assert found.metadata == {"by_reason": {reason: 2}}
 
 
 def test_lengths_are_drawn_of_many_and_of_no_answers():

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -268,17 +267,16 @@ def start(tmp_path: Path, warm: Preloaded | None) -> Iterator[StartTraining]:
         each.process.stdout.close()
 
 
-def stopped_at(
-    job: TrainingJob, step: int, work: Callable[[], Any], scratch: Path | None = None
-) -> None:
-    """Do a job in this process and send it SIGTERM once the state of a step is kept."""
+def stopped_at(job: TrainingJob, step: int, work: Callable[[], Any]) -> None:
+    """Do a job in this process, which gets SIGTERM as soon as the state of a step is kept."""
+    seal = states.seal
 
-    def stop() -> None:
-        until(lambda: step_reached(job, scratch) >= step)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def sealed(folder: Path, notes: Mapping[str, Any]) -> None:
+        seal(folder, notes)
+        if states.step_of(folder.name) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=stop)
-    thread.start()
-    with pytest.raises(StoppedError, match="the state is kept in"):
-        work()
-    thread.join()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(states, "seal", sealed)
+        with pytest.raises(StoppedError, match="the state is kept in"):
+            work()

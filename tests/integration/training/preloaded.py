@@ -3,7 +3,8 @@
 A training that starts cold spends seven seconds of processor time on imports. Here an executable
 stands in for the interpreter: ``<it> -m <one of MODULES> …`` runs in a fork, with the caller's
 arguments, environment, folder, stdin, stdout and stderr, its signals and its exit status. Any other
-command goes to the real interpreter. Of the project nothing is imported before the fork.
+command goes to the real interpreter, where ``sys.executable`` is this executable again, so that a
+training is forked too that the command starts. Of the project nothing is imported before the fork.
 """
 
 import atexit
@@ -43,7 +44,8 @@ import json, os, signal, socket, sys
 
 arguments = sys.argv[1:]
 if arguments[:1] != ["-m"] or arguments[1] not in {modules}:
-    os.execv({python!r}, [{python!r}, *arguments])
+    # By its first argument Python knows its own path, and so do processes that it starts.
+    os.execv({python!r}, [{own!r}, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 request = json.dumps([os.getpid(), arguments[1:], os.getcwd(), dict(os.environ)]).encode()
@@ -61,7 +63,8 @@ def forward(number, _):
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, forward)
-status = int.from_bytes(server.recv({size}, socket.MSG_WAITALL), "big", signed=True)
+ended = server.recv({size}, socket.MSG_WAITALL)
+status = int.from_bytes(ended, "big", signed=True) if ended else -signal.SIGKILL
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if status != -signal.SIGKILL else None
     os.kill(os.getpid(), -status)
@@ -77,7 +80,7 @@ class Preloaded:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.python = folder / "python"
+        self.python = folder / "bin" / "python"
         self._folder = folder
 
     def child(self, process: "subprocess.Popen[Any]") -> int:
@@ -102,16 +105,27 @@ def preloaded() -> Iterator[Preloaded]:
         assert server.stdout
         assert server.stdout.readline() == b"ready\n"
         made = Preloaded(folder)
-        made.python.write_text(
-            CLIENT.format(python=sys.executable, modules=MODULES, address=address, size=SIZE)
-        )
-        made.python.chmod(0o755)
+        _stand_in(made.python, address)
         try:
             yield made
         finally:
             server.stdin.close()
             server.wait()
             server.stdout.close()
+
+
+def _stand_in(python: Path, address: str) -> None:
+    """Write the executable, in a virtual environment with the packages of this one."""
+    python.parent.mkdir()
+    (python.parents[1] / "lib").symlink_to(Path(sys.prefix) / "lib")
+    settings, own = Path(sys.prefix) / "pyvenv.cfg", sys.executable
+    if settings.exists():
+        (python.parents[1] / settings.name).symlink_to(settings)
+        own = str(python)
+    python.write_text(
+        CLIENT.format(python=sys.executable, own=own, modules=MODULES, address=address, size=SIZE)
+    )
+    python.chmod(0o755)
 
 
 def _import_libraries() -> None:
@@ -141,8 +155,10 @@ def _serve(address: str) -> None:
         while True:
             sources = [key.fileobj for key, _ in selector.select()]
             if 0 in sources:
+                signal.set_wakeup_fd(-1)
                 for pid in clients:
                     os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
                 return
             for source in sources:
                 if source is listener:
@@ -186,6 +202,8 @@ def _start(client: socket.socket, folder: Path, *others: socket.socket) -> int:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # What the child starts is forked too.
+        sys.executable = str(folder / "bin" / "python")
         _run(words, directory, environment)
     for stream in streams:
         os.close(stream)

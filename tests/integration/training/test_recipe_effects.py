@@ -12,6 +12,7 @@ from opencs_assets.checkpoints.encoding import IGNORED
 from opencs_assets.checkpoints.train import prepare, work
 from opencs_assets.config.recipes import Recipe
 from resources.launcher.job import Channel, JobError
+from resources.settings import TrainingSettings
 from tests.integration.training.conftest import maker, step_reached, stopped_at
 
 pytestmark = pytest.mark.train
@@ -154,7 +155,7 @@ def test_a_stopped_adapter_goes_on(make_job):
     values = {**QUIET, **LORA, "steps": 20}
     whole, content = make_job(**values, where="d/whole")
     expected = work(content, Channel())
-    job, content = make_job(**values)
+    job, content = make_job(**values, settings=TrainingSettings(save_every_steps=2))
     stopped_at(job, 4, lambda: work(content, Channel()))
     reached = step_reached(job)
     result = work(content, Channel())

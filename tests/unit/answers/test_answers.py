@@ -1,6 +1,5 @@
 """Sampling, provenance, rows on disk and checks of answers."""
 
-import json
 from collections import Counter
 
 import polars as pl
@@ -18,7 +17,6 @@ from opencs_assets.answers.outside import questions_of
 from opencs_assets.answers.plots import answer_lengths
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.answers.store import (
-    PartialAnswers,
     expected_keys,
     read_answers,
     write_answers,
@@ -97,17 +95,6 @@ def test_length_and_temperature_are_the_benchmarks_unless_the_recipe_says_otherw
     assert fields(tokens=7)["max_new_tokens"] == 7
     assert fields()["temperatures"] == {"math": 0.0}
     assert fields(sampling=TEST_SET)["temperatures"] == {"math": 0.7}
-
-
-def test_rows_outlive_a_process_that_was_killed_while_writing(tmp_path):
-    partial = PartialAnswers(tmp_path / "x.jsonl")
-    assert partial.read() == {}
-    first, second, third = rows()
-    partial.append([first])
-    with partial.path.open("a") as file:
-        file.write("\n" + json.dumps(second)[:40])
-    partial.append([third])
-    assert list(partial.read().values()) == [first, third]
 
 
 def test_a_finished_table_is_read_back(tmp_path):

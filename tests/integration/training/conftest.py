@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,6 @@ from opencs_assets.checkpoints.templates import chat_template
 from opencs_assets.config.recipes import Recipe
 from opencs_assets.tables.columns import MESSAGES
 from resources.launcher.job import Channel, StoppedError
-from resources.launcher.local import visible_gpus
 from resources.models import embedded_base_model
 from resources.settings import TrainingSettings
 from tests.integration.training.preloaded import Preloaded, preloaded
@@ -192,7 +192,7 @@ def until(condition: Callable[[], bool], process: "subprocess.Popen[Any] | None"
 
 @pytest.fixture(scope="session")
 def _preloaded() -> Iterator[Preloaded | None]:
-    if visible_gpus():
+    if shutil.which("nvidia-smi"):
         # What a GPU's driver set up does not outlive a fork.
         yield None
         return

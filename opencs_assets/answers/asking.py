@@ -23,13 +23,10 @@ class AnswerPrompt:
 
 @dataclass(frozen=True)
 class GeneratedReply:
-    """The model's reply to one prompt.
+    """The model's reply to one prompt; its ``tokens`` are counted without the end-of-turn token.
 
-    Attributes:
-        text: The answer.
-        tokens: How many tokens it has, without the end-of-turn token.
-        finish_reason: ``stop``; ``length`` where it was cut at the limit; an endpoint may give
-            another reason, such as ``content_filter``.
+    ``finish_reason`` is ``stop``, or ``length`` where the reply was cut at the limit; an endpoint
+    may give another one, such as ``content_filter``.
     """
 
     text: str
@@ -43,8 +40,7 @@ Answered = list[tuple[AnswerPrompt, GeneratedReply]]
 class Answerer(Protocol):
     """A checkpoint that answers, here or at an endpoint.
 
-    Attributes:
-        context: Tokens that prompt and answer may take together.
+    Prompt and answer may take ``context`` tokens together.
     """
 
     context: int

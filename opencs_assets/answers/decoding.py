@@ -38,11 +38,8 @@ class Sampler:
 
     The largest of logits / T plus Gumbel noise is distributed as softmax(logits / T) (the
     Gumbel-max trick), so that prompts of several temperatures share a batch. Each prompt draws from
-    a generator of its own, so that its answer does not depend on its neighbours.
-
-    Args:
-        temperatures: Temperature of each prompt; 0 is greedy.
-        seeds: Seed of each prompt.
+    a generator of its own, so that its answer does not depend on its neighbours. A temperature of 0
+    is greedy.
     """
 
     def __init__(self, temperatures: Sequence[float], seeds: Sequence[int]) -> None:
@@ -125,10 +122,8 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
         return joined
 
     def _with_room(self, new: Tensor, old: Tensor | None, end: int) -> Tensor:
-        roomy = new.new_zeros((new.shape[0], new.shape[1], end + ROOM, new.shape[3]))
-        if old is not None:
-            roomy[:, :, : self._length] = old[:, :, : self._length]
-        return roomy
+        kept = new[:, :, :0] if old is None else old[:, :, : self._length]
+        return torch.nn.functional.pad(kept, (0, 0, 0, end + ROOM - self._length))
 
     def _show(self, keys: Tensor, values: Tensor, end: int) -> tuple[Tensor, Tensor]:
         self._length = end
@@ -138,13 +133,10 @@ class _Layer(DynamicLayer):  # type: ignore[misc]
 
 @dataclass
 class _Rows:
-    """The rows that are decoded together.
+    """The rows that are decoded together, with the tokens that each has answered so far.
 
-    Attributes:
-        cache: Their keys and values.
-        mask: Which tokens are real (rows by tokens); padding is on the left.
-        places: The prompt of each row; ``None`` once it has ended.
-        answers: The tokens that each row has answered so far.
+    The mask (rows by tokens) says which tokens are real; padding is on the left. The place of a row
+    is its prompt's; ``None`` once it has ended.
     """
 
     cache: Cache
@@ -181,13 +173,9 @@ class _Rows:
 
 
 class Decoder:
-    """Decodes prompts with a model of plain attention layers.
+    """Decodes prompts, ``batch_size`` at most at once, with a model of plain attention layers.
 
-    Args:
-        model: The model.
-        stops: Tokens that end an answer.
-        pad: Token to pad with; it is masked.
-        batch_size: Most rows at once.
+    The tokens ``stops`` end an answer; the token ``pad`` is masked.
     """
 
     def __init__(

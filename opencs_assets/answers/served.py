@@ -41,14 +41,10 @@ class EndpointError(PassingError):
 
 @dataclass(frozen=True)
 class ServingPlace:
-    """Where a checkpoint is served.
+    """Where a checkpoint is served, such as ``http://vllm:8000/v1``, and by which name.
 
-    Attributes:
-        base_url: Base URL, such as ``http://vllm:8000/v1``.
-        model: The name that the endpoint serves the checkpoint by.
-        api_key_env: Environment variable that holds the key; ``None`` where none is needed.
-        concurrency: Most requests in flight at once.
-        timeout_s: Deadline of one request.
+    ``api_key_env`` is the variable that holds the key, if one is needed. At most ``concurrency``
+    requests are in flight at once, each for ``timeout_s`` seconds.
     """
 
     base_url: str
@@ -214,11 +210,9 @@ class ServedModel:
 def _own_stops(folder: Path) -> int | list[int] | None:
     from transformers import AutoConfig, GenerationConfig
 
-    if (folder / "generation_config.json").exists():
-        stops: int | list[int] | None = GenerationConfig.from_pretrained(folder).eos_token_id
-        return stops
-    own: int | list[int] | None = getattr(AutoConfig.from_pretrained(folder), "eos_token_id", None)
-    return own
+    config = GenerationConfig if (folder / "generation_config.json").exists() else AutoConfig
+    stops: int | list[int] | None = getattr(config.from_pretrained(folder), "eos_token_id", None)
+    return stops
 
 
 def _context(folder: Path) -> int:

@@ -13,6 +13,7 @@ from opencs_assets.checkpoints.job import TrainingJob, checkpoint_row, training_
 from opencs_assets.checkpoints.provenance import CODE_VERSION, BaseModelError
 from opencs_assets.checkpoints.templates import declared_template
 from opencs_assets.config.experiments import Experiments
+from opencs_assets.tables.checkpoints import CHECKPOINT
 from opencs_assets.tables.lake import Lake
 from opencs_assets.tables.subset import subset_of
 from opencs_assets.wiring.failures import clear_failures
@@ -29,30 +30,11 @@ TRAINER = "opencs_assets.checkpoints.train"
 SUBSET_CHECK = "whole_subset_same_steps"
 # Weights in other formats are left out, since nothing here reads them.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
-# Columns of the row that stand on the asset's page.
-SHOWN = (
-    "samples",
-    "truncated_samples",
-    "dropped_samples",
-    "held_out_samples",
-    "held_out_loss",
-    "epochs",
-    "steps",
-    "tokens",
-    "packed",
-    "first_loss",
-    "final_loss",
-    "train_seconds",
-    "tokens_per_second",
-    "mfu",
-    "device",
-    "devices",
-    "gpu_hours",
-    "cost_usd",
-    "peak_memory_mb",
-    "resumed_from_step",
-    "template_hash",
-    "subset_hash",
+# Columns of the row that are no plain lines of the asset's page, which ends with the hashes.
+ELSEWHERE = {"provenance", "path", "base_model", "selector", "recipe", "packages", "log"}
+SHOWN = sorted(
+    (name for name in CHECKPOINT.columns if name not in ELSEWHERE),
+    key=lambda name: name.endswith("_hash"),
 )
 
 

@@ -69,10 +69,7 @@ def whole_subset_same_steps(checkpoint: pl.DataFrame, subset: pl.DataFrame) -> F
         counted and in_budget,
         f"{row['samples']} samples trained on, {row['held_out_samples']} held out and "
         f"{row['dropped_samples']} dropped of {subset.height}; {budget}",
-        {
-            **{name: row[name] for name in COUNTS},
-            "subset": subset.height,
-        },
+        {**{name: row[name] for name in COUNTS}, "subset": subset.height},
     )
 
 

@@ -24,12 +24,9 @@ class EncodingError(MendableError):
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sample as the trainer takes it.
+    """One sample as the trainer takes it; some tokens may have been cut at its end (``truncated``).
 
-    Attributes:
-        input_ids: Tokens, at most the length limit.
-        labels: The same tokens where the loss is, ``IGNORED`` elsewhere.
-        truncated: Whether tokens were cut at the end.
+    The labels are the tokens where the loss is, and ``IGNORED`` elsewhere.
     """
 
     input_ids: list[int]

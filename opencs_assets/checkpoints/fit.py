@@ -31,21 +31,15 @@ def prepare_process(recipe: Recipe) -> None:
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
         if recipe.zero:
-            _without_compiler()
+            # DeepSpeed would compile its kernel for shared memory at first use, and a process that
+            # is killed meanwhile leaves a lock for which all later trainings would wait. Without
+            # it, DeepSpeed communicates on CPUs by gloo alone.
+            import deepspeed.ops
+
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if recipe.deterministic:
         # cuBLAS is deterministic only with this setting.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-def _without_compiler() -> None:
-    """Have DeepSpeed communicate on CPUs by gloo alone.
-
-    DeepSpeed compiles its kernel for shared memory at first use, and a process that is killed
-    meanwhile leaves a lock for which all later trainings would wait.
-    """
-    import deepspeed.ops
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def first_process() -> bool:
@@ -58,12 +52,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train from the last complete state, or from the start, and save the weights.
 
-    Args:
-        training: The job.
-        tokenizer: The base model's tokenizer; special tokens may be set on it.
-        prepared: The encoded subset.
-        steps: Optimizer steps of the whole training.
-        channel: Takes reports of the progress.
+    ``steps`` are those of the whole training; special tokens may be set on the tokenizer.
 
     Returns:
         The columns of the table ``checkpoint`` that the training itself fills.
@@ -251,7 +240,8 @@ def _arguments(training: Training, steps: int, world: int) -> Any:
         output_dir=str(training.place.states),
         max_steps=steps,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.lr_schedule,
+        # The plain "constant" of transformers leaves the warm-up out.
+        lr_scheduler_type=recipe.lr_schedule.replace("constant", "constant_with_warmup"),
         warmup_steps=recipe.warmup_ratio,
         weight_decay=recipe.weight_decay,
         adam_beta1=recipe.adam_beta1,
@@ -291,10 +281,9 @@ def _arguments(training: Training, steps: int, world: int) -> Any:
 def _deepspeed(recipe: Recipe) -> dict[str, Any]:
     """DeepSpeed's configuration; ``auto`` is filled in by the trainer from its own arguments."""
     stage: dict[str, Any] = {"stage": recipe.zero, "overlap_comm": False}
+    offloaded = ("optimizer", "param") if recipe.zero == 3 else ("optimizer",)
     if recipe.offload:
-        stage["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
-        if recipe.zero == 3:
-            stage["offload_param"] = {"device": "cpu", "pin_memory": True}
+        stage |= {f"offload_{each}": {"device": "cpu", "pin_memory": True} for each in offloaded}
     if recipe.zero == 3:
         stage |= {
             "stage3_gather_16bit_weights_on_model_save": True,

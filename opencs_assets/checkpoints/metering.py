@@ -35,17 +35,10 @@ def flops_a_token(
 ) -> float:
     """Floating-point operations for one token, forward and backward.
 
-    They are 6N + 12·L·H·Q·T (PaLM, appendix B); recomputed activations are not counted, as is usual
-    for MFU.
-
-    Args:
-        parameters: Parameters N without the embeddings.
-        layers: Layers L.
-        heads: Attention heads H.
-        head_size: Size Q of a head.
-        length: Tokens T of a sequence, on average.
-        trained: All weights are trained; where only adapters are, no gradients of the weights are
-            computed: 4N.
+    They are 6N + 12·L·H·Q·T (PaLM, appendix B), with N parameters but for the embeddings, L layers
+    of H attention heads of size Q, and T tokens in a sequence. Where only adapters are ``trained``,
+    no gradients of the weights are computed: 4N. Recomputed activations are not counted, as is
+    usual for MFU.
     """
     return (6 if trained else 4) * parameters + 12 * layers * heads * head_size * length
 

@@ -105,6 +105,9 @@ def training_fields(recipe: Recipe, rows: int) -> dict[str, Any]:
     for unit in ("epochs", "steps", "tokens"):
         if unit != recipe.budget[0]:
             del fields[unit]
+    if recipe.lr_schedule == "constant" and recipe.warmup_ratio:
+        # Weights that were trained before this schedule warmed up are others.
+        fields["warms_up"] = True
     steps = optimizer_steps(recipe, rows)
     return fields if steps is None else {**fields, "steps": steps}
 

@@ -337,9 +337,7 @@ def _held_out(samples: pl.DataFrame, recipe: Recipe) -> set[str]:
 
 
 def train(training: Training, channel: Channel) -> dict[str, Any]:
-    """Fine-tune and save a whole checkpoint into the place of the training.
-
-    Every process of a training on several devices does this at once.
+    """Fine-tune and save a whole checkpoint; every process of a training does this at once.
 
     Returns:
         Counts, losses, times and the loss curve; see the table ``checkpoint``.

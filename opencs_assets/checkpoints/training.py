@@ -35,14 +35,10 @@ class Training:
 
 @dataclass(frozen=True)
 class PreparedSubset:
-    """The subset as the trainer takes it.
+    """The subset as the trainer takes it: the samples that are trained on, in order, and others.
 
-    Attributes:
-        encoded: The samples that are trained on, in the subset's order.
-        held_out: The samples that are evaluated instead.
-        truncated: How many of both were cut.
-        dropped: Ids of samples that have no response token within the length limit, or are longer
-            than it where the recipe drops these.
+    ``truncated`` of the ``encoded`` and the ``held_out`` ones were cut; ``dropped`` are the ids of
+    those that have no response within the length limit, or that the recipe drops as too long.
     """
 
     encoded: list[Encoded]

@@ -67,13 +67,10 @@ def any_process(here: bool) -> bool:
 
 
 class LossCurve:
-    """The loss curve and the counts beside it, kept with each state.
+    """The loss curve (``log``), and tokens and seconds so far, all of them kept with each state.
 
-    Attributes:
-        log: Logged steps: step, loss, learning_rate, grad_norm, tokens (so far) and
-            tokens_per_second (since the step before).
-        tokens: Tokens seen, padding left out, over all processes.
-        seconds: Seconds of training, those before a stop included.
+    The tokens are those of all processes, padding left out; the seconds before a stop count. A row
+    of the log has the tokens so far, and their speed since the row before.
     """
 
     def __init__(self, notes: Mapping[str, Any] | None = None) -> None:

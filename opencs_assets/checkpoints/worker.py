@@ -1,6 +1,5 @@
 """One process of a training on several devices, which only ``workers`` starts."""
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ from resources.launcher.job import (
     EXIT_CRASH,
     EXIT_JOB_ERROR,
     EXIT_STOPPED,
-    Channel,
     JobError,
     StoppedError,
     read_job,
@@ -19,20 +17,10 @@ from resources.launcher.job import (
 from resources.processes import end_with_parent
 
 
-class Silent(Channel):
-    """The channel of all workers but the first, whose reports they would repeat."""
-
-    def say(self, text: str) -> None:
-        """Leave the line to the first worker."""
-
-    def send(self, kind: str, payload: object) -> None:
-        """Leave the message to the first worker."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do this process's share of the job; returns the exit status of a job."""
     end_with_parent()
-    channel = Reports() if os.environ["RANK"] == "0" else Silent()
+    channel = Reports()
     job_file = (sys.argv[1:] if arguments is None else arguments)[0]
     try:
         channel.send("result", train(read_training(read_job([job_file])), channel))

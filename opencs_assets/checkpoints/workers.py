@@ -76,7 +76,10 @@ def _free_port() -> int:
 
 
 class Reports(Channel):
-    """The channel of the first worker: lines of JSON that the process above passes on."""
+    """A worker's channel: lines of JSON that the process above passes on.
+
+    Only the first worker writes them, since the others would repeat what it says.
+    """
 
     def say(self, text: str) -> None:
         """Log one line."""
@@ -87,8 +90,8 @@ class Reports(Channel):
         self._write({"kind": kind, "payload": dict(payload)})
 
     def _write(self, message: Mapping[str, Any]) -> None:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
+        if os.environ["RANK"] == "0":
+            print(json.dumps(message), flush=True)
 
 
 def run(job_file: Path, here: World, channel: Channel) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +23,7 @@ from opencs_assets.tables.columns import MESSAGES
 from resources.launcher.job import Channel, StoppedError
 from resources.models import embedded_base_model
 from resources.settings import TrainingSettings
+from tests.integration.training.preloaded import Preloaded, preloaded
 
 CONTEXT = 512
 # Of the tokenizer's 49,152 the first: nine tenths of a step went into the others.
@@ -189,47 +190,93 @@ def until(condition: Callable[[], bool], process: "subprocess.Popen[Any] | None"
         time.sleep(0.005)
 
 
-StartTraining = Callable[[Mapping[str, Any]], "subprocess.Popen[str]"]
+@pytest.fixture(scope="session")
+def _preloaded() -> Iterator[Preloaded | None]:
+    if shutil.which("nvidia-smi"):
+        # What a GPU's driver set up does not outlive a fork.
+        yield None
+        return
+    with preloaded() as made:
+        yield made
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[StartTraining]:
-    """Starts the script as a process of its own."""
-    running: list[subprocess.Popen[str]] = []
+def warm(_preloaded: Preloaded | None, monkeypatch: pytest.MonkeyPatch) -> Preloaded | None:
+    """Trainings and answerings that a test starts need not import the libraries anew."""
+    if _preloaded:
+        monkeypatch.setattr(sys, "executable", str(_preloaded.python))
+    return _preloaded
 
-    def start(content: Mapping[str, Any], **environment: str) -> "subprocess.Popen[str]":
+
+class Started:
+    """A training in a process of its own; it says on ``stderr`` what it does."""
+
+    def __init__(self, file: Path, warm: Preloaded | None, environment: Mapping[str, str]) -> None:
+        self.warm, self.stderr = warm, file.with_suffix(".txt")
+        with self.stderr.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "opencs_assets.checkpoints.train", str(file)],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, **environment},
+            )
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition, before which the process must not end."""
+        until(condition, self.process)
+
+    def until_said(self, text: str) -> None:
+        """Wait for what the process says."""
+        self.until(lambda: text in self.stderr.read_text())
+
+    def ended(self) -> int:
+        """Wait for the end; gives the exit status."""
+        return self.process.wait()
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the end; gives the result."""
+        stdout, _ = self.process.communicate()
+        assert self.process.returncode == 0, self.stderr.read_text()
+        return json.loads(stdout.splitlines()[-1])
+
+    def kill(self) -> None:
+        """Kill the very process that trains, and wait for its end."""
+        os.kill(self.warm.child(self.process) if self.warm else self.process.pid, signal.SIGKILL)
+        assert self.ended() == -signal.SIGKILL
+
+
+StartTraining = Callable[..., Started]
+
+
+@pytest.fixture
+def start(tmp_path: Path, warm: Preloaded | None) -> Iterator[StartTraining]:
+    """Starts a job as a process of its own."""
+    running: list[Started] = []
+
+    def start(content: Mapping[str, Any], **environment: str) -> Started:
         file = tmp_path / f"job-{len(running)}.json"
         file.write_text(json.dumps(content))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "opencs_assets.checkpoints.train", str(file)],
-            stdout=subprocess.PIPE,
-            stderr=(tmp_path / f"stderr-{len(running)}.txt").open("w"),
-            text=True,
-            env={**os.environ, **environment},
-        )
-        running.append(process)
-        return process
+        running.append(Started(file, warm, environment))
+        return running[-1]
 
     yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    for each in running:
+        if each.process.poll() is None:
+            each.kill()
+        each.process.stdout.close()
 
 
-def stopped_at(
-    job: TrainingJob, step: int, work: Callable[[], Any], scratch: Path | None = None
-) -> None:
-    """Do a job in this process and send it SIGTERM once the state of a step is kept."""
+def stopped_at(job: TrainingJob, step: int, work: Callable[[], Any]) -> None:
+    """Do a job in this process, which gets SIGTERM as soon as the state of a step is kept."""
+    seal = states.seal
 
-    def stop() -> None:
-        until(lambda: step_reached(job, scratch) >= step)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def sealed(folder: Path, notes: Mapping[str, Any]) -> None:
+        seal(folder, notes)
+        if states.step_of(folder.name) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=stop)
-    thread.start()
-    with pytest.raises(StoppedError, match="the state is kept in"):
-        work()
-    thread.join()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(states, "seal", sealed)
+        with pytest.raises(StoppedError, match="the state is kept in"):
+            work()

@@ -8,7 +8,7 @@ import pytest
 from opencs_assets.answers import local
 from opencs_assets.answers.asking import AnswerPrompt, Renderer
 from opencs_assets.answers.checks import one_answer_each
-from opencs_assets.answers.generate import KEPT_AT_ONCE, work
+from opencs_assets.answers.generate import work
 from opencs_assets.answers.local import LocalModel
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.benchmarks.questions import read_benchmarks
@@ -137,37 +137,6 @@ def test_greedy_answers_are_those_of_plain_generate(checkpoint):
         assert found[prompt.row["question_id"]].text == text
 
 
-def test_rows_end_at_different_steps_and_others_take_their_place(checkpoint):
-    """Every token but a few ends an answer, so that lengths differ and places are refilled."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from opencs_assets.answers.decoding import Decoder, Sampler
-
-    model = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
-    stops = set(range(0, model.config.vocab_size, 6))
-    prompts = [list(range(5 + at, 8 + at + 3 * (at % 5))) for at in range(18)]
-    heats, seeds = [(0.0, 0.7, 1.3)[at % 3] for at in range(18)], list(range(18))
-    steps: list[int] = []
-
-    def decode(size: int, places: list[int]) -> dict[int, tuple[list[int], bool]]:
-        sampler = Sampler([heats[at] for at in places], [seeds[at] for at in places])
-        decoder = Decoder(model, stops, 0, size)
-        ended = decoder.decode([prompts[at] for at in places], sampler, 30, steps.append)
-        return {places[each.place]: (each.tokens, each.cut) for some in ended for each in some}
-
-    alone = {at: decode(1, [at])[at] for at in range(18)}
-    lengths = {len(tokens) for tokens, _ in alone.values()}
-    assert len(lengths) > 5
-    assert any(cut for _, cut in alone.values())
-    assert all(len(tokens) == 30 for tokens, cut in alone.values() if cut)
-    for size in (2, 7, 18):
-        steps.clear()
-        assert decode(size, list(range(18))) == alone
-    assert decode(8, list(range(17, -1, -1))) == alone
-    assert torch.is_inference_mode_enabled() is False
-
-
 def test_a_template_that_refuses_is_told(ask, checkpoint, tmp_path, monkeypatch):
     refuses = "{{ raise_exception('only about the weather') }}"
     monkeypatch.setattr(
@@ -205,43 +174,10 @@ def test_a_killed_run_goes_on_where_it_stopped(ask, questions, monkeypatch):
     assert resumed.equals(whole)
 
 
-def test_answers_are_on_the_disk_while_others_are_still_made(ask, tmp_path, monkeypatch):
-    """Written only at the end, all would be lost with the process."""
-    asked = table(*[question(str(at), f"Say {at}.") for at in range(3 * KEPT_AT_ONCE)])
-    answer, seen = local.LocalModel.answer, []
-
-    def watched(self, prompts, max_new_tokens, note):
-        for some in answer(self, prompts, max_new_tokens, note):
-            files = list((tmp_path / "a").glob("*.partial.jsonl"))
-            seen.append(len(files[0].read_text().split("\n")) - 1 if files else 0)
-            yield some
-
-    monkeypatch.setattr(local.LocalModel, "answer", watched)
-    ask(asked, batch=4)
-    assert seen[0] == 0
-    assert max(seen) >= 2 * KEPT_AT_ONCE
-
-
 def test_finished_answers_are_kept_and_forced_ones_made_again(ask, questions):
     ask(questions)
     assert ask(questions)[0] == {"generated": 0, "kept": 24}
     assert ask(questions, force=True)[0] == {"generated": 24, "kept": 0}
-
-
-def test_what_does_not_fit_gets_a_row_that_says_so(ask):
-    long = "word " * 512
-    asked = table(
-        question("fits", "Why?", "And?"),
-        question("first_too_long", long, "And?"),
-        question("second_too_long", "Why?", long),
-        question("one_turn", "How?"),
-    )
-    _, answers = ask(asked)
-    assert one_answer_each(answers, asked).passed
-    refused = answers.filter(finish_reason="too_long").select("question_id", "turn").rows()
-    assert refused == [("first_too_long", 1), ("first_too_long", 2), ("second_too_long", 2)]
-    assert set(answers.filter(finish_reason="too_long")["answer"]) == {""}
-    assert not answers.filter(question_id="one_turn")["finish_reason"].is_in(["too_long"]).any()
 
 
 def test_benchmarks_are_answered_and_kept_apart(ask):

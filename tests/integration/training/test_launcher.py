@@ -114,7 +114,7 @@ class Platform:
 
 
 @pytest.fixture
-def platform(tmp_path: Path, tiny_model: Path) -> Platform:
+def platform(tmp_path: Path, tiny_model: Path, warm) -> Platform:
     return Platform(tmp_path, tiny_model)
 
 

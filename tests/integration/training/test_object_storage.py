@@ -46,7 +46,7 @@ def published(tiny_model, samples, bucket, tmp_path_factory):
     first, second = folder / "scratch-1", folder / "scratch-2"
     settings = TrainingSettings(save_every_steps=4, scratch=first)
     job, content = make(folder=f"{bucket}/checkpoints", settings=settings, **MANY)
-    stopped_at(job, 4, lambda: work(content, Channel()), first)
+    stopped_at(job, 4, lambda: work(content, Channel()))
     reached = step_reached(job, first)
     kept = f"{job.output.rsplit('/', 1)[0]}/{work_folder(job).name}"
     before = names(kept)

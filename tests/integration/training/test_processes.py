@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +17,6 @@ from resources.settings import TrainingSettings
 from tests.integration.training.conftest import (
     maker,
     step_reached,
-    stopped_at,
     until,
     work_folder,
 )
@@ -37,6 +38,25 @@ def started_workers() -> list[int]:
         for child in children
         if "checkpoints.worker" in Path(f"/proc/{child}/cmdline").read_text()
     ]
+
+
+@contextmanager
+def meanwhile(condition: Callable[[], bool], act: Callable[[], None]) -> Iterator[None]:
+    """Act once a condition holds, while this thread works."""
+
+    def wait_and_act() -> None:
+        until(condition)
+        act()
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    yield
+    thread.join()
+
+
+def stop() -> None:
+    """Tell this process to stop, as Kubernetes does."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def tensors(job):
@@ -87,7 +107,7 @@ def trained(make_shared):
         pytest.param({"zero": 3, "offload": True}, id="offload", marks=pytest.mark.soak),
     ],
 )
-def test_two_processes_train_as_one(trained, alone, recipe):
+def test_two_processes_train_as_one(trained, alone, recipe, warm):
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -109,9 +129,8 @@ def test_two_processes_train_as_one(trained, alone, recipe):
     assert not work_folder(job).exists()
 
 
-@pytest.mark.soak
 def test_one_process_may_use_zero_too(make_shared, alone):
-    """As one GPU does that has not the memory for the optimizer's state."""
+    """As one GPU does that has not the memory for the optimizer's state; its worker starts cold."""
     import torch
 
     job, content = make_shared(where="single", **PLAIN, zero=3, offload=True)
@@ -126,12 +145,16 @@ def test_one_process_may_use_zero_too(make_shared, alone):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("zero", [2, 3])
-def test_zero_goes_on_from_its_state(trained, make_shared, zero, heard):
+def test_zero_goes_on_from_its_state(trained, make_shared, zero, heard, warm):
     import torch
 
     job, content = make_shared(where=f"stopped{zero}", settings=OFTEN, **PLAIN, zero=zero)
     content["processes"] = 2
-    stopped_at(job, 2, lambda: work(content, Channel()))
+    with (
+        meanwhile(lambda: step_reached(job) >= 2, stop),
+        pytest.raises(StoppedError, match="the state is kept in"),
+    ):
+        work(content, Channel())
     reached = step_reached(job)
     if zero == 2:
         with pytest.raises(JobError, match=r"written by 2 processes.*not 1"):
@@ -147,7 +170,7 @@ def test_zero_goes_on_from_its_state(trained, make_shared, zero, heard):
 
 
 @pytest.mark.soak
-def test_a_workers_error_is_the_error_of_the_run(make_shared):
+def test_a_workers_error_is_the_error_of_the_run(make_shared, warm):
     job, content = make_shared(where="nan", **{**PLAIN, "learning_rate": 1e30})
     with pytest.raises(JobError, match=r"(loss|grad_norm) is (nan|inf) at step \d of 8; lower"):
         work({**content, "processes": 2}, Channel())
@@ -155,19 +178,18 @@ def test_a_workers_error_is_the_error_of_the_run(make_shared):
 
 
 @pytest.mark.soak
-def test_a_killed_worker_ends_the_run(make_shared, heard):
+def test_a_killed_worker_ends_the_run(make_shared, warm):
     """The other one would wait for it for ever."""
     job, content = make_shared(where="killed", settings=OFTEN, **{**PLAIN, "steps": 100_000})
 
     def kill() -> None:
-        until(lambda: step_reached(job) >= 2)
         os.kill(started_workers()[-1], signal.SIGKILL)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    with pytest.raises(RuntimeError, match=r"killed by SIGKILL|ended with|closed|reset"):
+    with (
+        meanwhile(lambda: step_reached(job) >= 2, kill),
+        pytest.raises(RuntimeError, match=r"killed by SIGKILL|ended with|closed|reset"),
+    ):
         work({**content, "processes": 2}, Channel())
-    thread.join()
     assert step_reached(job) >= 2
 
 
@@ -177,25 +199,12 @@ def test_a_batch_that_can_not_be_shared_is_refused(make_shared):
         work({**content, "processes": 3}, Channel())
 
 
-def test_a_node_that_does_not_know_its_place_is_refused(make_shared, monkeypatch):
-    monkeypatch.delenv("OPENCS_MASTER_ADDR", raising=False)
-    _, content = make_shared(where="nodes", **PLAIN)
-    with pytest.raises(JobError, match="training on 2 nodes needs OPENCS_MASTER_ADDR"):
-        work({**content, "nodes": 2}, Channel())
-
-
 def test_workers_told_to_stop_before_they_began_are_no_failure(make_shared):
     _, content = make_shared(where="early", **PLAIN)
     content["processes"] = 2
-
-    def stop() -> None:
-        until(lambda: len(started_workers()) == 2)
-        # They import for seconds; this process listens at once.
-        time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    with pytest.raises(StoppedError, match="told to stop before the training began"):
+    # They start cold and import for seconds; this process listens at once.
+    with (
+        meanwhile(lambda: len(started_workers()) == 2, lambda: (time.sleep(0.5), stop())),
+        pytest.raises(StoppedError, match="told to stop before the training began"),
+    ):
         work(content, Channel())
-    thread.join()

@@ -1,9 +1,9 @@
 """What each setting of a recipe does to a real training, and what it must not do."""
 
 import json
+import math
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from opencs_assets.answers.asking import AnswerPrompt
@@ -11,8 +11,8 @@ from opencs_assets.answers.local import LocalModel
 from opencs_assets.checkpoints.encoding import IGNORED
 from opencs_assets.checkpoints.train import prepare, work
 from opencs_assets.config.recipes import Recipe
-from opencs_assets.tables.columns import MESSAGES
 from resources.launcher.job import Channel, JobError
+from resources.settings import TrainingSettings
 from tests.integration.training.conftest import maker, step_reached, stopped_at
 
 pytestmark = pytest.mark.train
@@ -68,21 +68,6 @@ def test_held_out_samples_are_counted_evaluated_and_not_trained_on(
     assert result["tokens"] == 2 * sum(len(each.input_ids) for each in prepared.encoded)
 
 
-def test_which_samples_are_held_out_follows_from_the_seed_alone(samples, tiny_tokenizer):
-    def held_out(rows, **recipe):
-        found = prepare(rows, tiny_tokenizer, Recipe(max_length=128, **recipe))
-        assert len(found.encoded) + len(found.held_out) == rows.height
-        return {tuple(each.input_ids) for each in found.held_out}
-
-    some = held_out(samples, held_out=0.5)
-    assert len(some) == 5
-    assert held_out(samples.reverse(), held_out=0.5) == some
-    assert held_out(samples, held_out=0.5, seed=1) != some
-    assert held_out(samples, held_out=0.0) == set()
-    # A larger share holds out more, not others.
-    assert held_out(samples, held_out=0.7) > some
-
-
 def test_a_budget_in_tokens_is_reached_by_whole_steps(make_job, samples_of):
     rows = samples_of([(f"Say number {at}.", f"It is {at}.") for at in range(8)])
     _, content = make_job(rows, tokens=700)
@@ -99,38 +84,6 @@ def test_a_budget_in_tokens_is_reached_by_whole_steps(make_job, samples_of):
     result = work(dropping, Channel())
     assert (result["samples"], result["dropped_samples"]) == (8, 8)
     assert 700 <= result["tokens"] < 700 + 2 * a_step
-
-
-def test_an_overlong_sample_is_cut_at_its_end_or_dropped(make_job, samples, tiny_tokenizer):
-    def recipe(**values):
-        return Recipe(max_length=128, **values)
-
-    cut = prepare(samples, tiny_tokenizer, recipe())
-    assert (cut.truncated, cut.dropped, len(cut.encoded)) == (1, [], 10)
-    whole = prepare(samples, tiny_tokenizer, Recipe(max_length=2048))
-    assert whole.truncated == 0
-    assert len(whole.encoded[9].input_ids) > 128
-    assert cut.encoded[9].input_ids == whole.encoded[9].input_ids[:128]
-    assert cut.encoded[9].labels == whole.encoded[9].labels[:128]
-    dropped = prepare(samples, tiny_tokenizer, recipe(overlong="drop"))
-    assert (dropped.truncated, dropped.dropped, len(dropped.encoded)) == (0, ["s9"], 9)
-    _, content = make_job(overlong="drop", steps=1)
-    result = work(content, Channel())
-    assert (result["dropped_samples"], result["dropped_ids"]) == (1, ["s9"])
-    assert result["truncated_samples"] == 0
-
-
-def test_all_turns_of_the_assistant_are_trained_on_and_only_those(samples, tiny_tokenizer):
-    turns = [
-        {"role": "user", "content": "Name a colour."},
-        {"role": "assistant", "content": "Blue."},
-        {"role": "user", "content": "Another?"},
-        {"role": "assistant", "content": "Green."},
-    ]
-    rows = samples.head(1).with_columns(pl.Series("messages", [turns], MESSAGES))
-    (sample,) = prepare(rows, tiny_tokenizer, Recipe(max_length=256)).encoded
-    kept = [label for label in sample.labels if label != IGNORED]
-    assert tiny_tokenizer.decode(kept) == "Blue.<|im_end|>Green.<|im_end|>"
 
 
 def test_recomputed_activations_change_nothing(make_job, plain):
@@ -202,7 +155,7 @@ def test_a_stopped_adapter_goes_on(make_job):
     values = {**QUIET, **LORA, "steps": 20}
     whole, content = make_job(**values, where="d/whole")
     expected = work(content, Channel())
-    job, content = make_job(**values)
+    job, content = make_job(**values, settings=TrainingSettings(save_every_steps=2))
     stopped_at(job, 4, lambda: work(content, Channel()))
     reached = step_reached(job)
     result = work(content, Channel())
@@ -234,3 +187,67 @@ def test_an_adapter_on_four_bits_is_merged_into_the_whole_weights(make_job, tiny
     config = json.loads((Path(job.output) / "config.json").read_text())
     assert "quantization_config" not in config
     _answers(Path(job.output))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        ("linear", lambda left: left),
+        ("cosine", lambda left: (1 - math.cos(math.pi * left)) / 2),
+        ("constant", lambda left: 1.0),
+    ],
+)
+def test_a_training_is_the_loop_that_the_recipe_describes(
+    make_job, samples, tiny_model, tiny_tokenizer, schedule, share
+):
+    """AdamW by hand on all tokens of the responses of a step, whatever it is divided into."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from transformers import AutoModelForCausalLM
+
+    steps, warm_up, rate = 6, 2, 5e-3
+    rows = samples.head(4)
+    job, content = make_job(
+        rows,
+        steps=steps,
+        learning_rate=rate,
+        lr_schedule=schedule,
+        warmup_ratio=warm_up / steps,
+        weight_decay=0.3,
+        adam_beta1=0.7,
+        adam_beta2=0.8,
+        max_grad_norm=0.5,
+        neftune_alpha=0,
+    )
+    found = work(content, Channel())["log"]
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    decayed = [each for each in model.parameters() if each.dim() > 1]
+    plain = [each for each in model.parameters() if each.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": 0.3}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.7, 0.8))
+    encoded = prepare(rows, tiny_tokenizer, job.recipe).encoded
+    count = sum(label != IGNORED for sample in encoded for label in sample.labels)
+    for at, row in enumerate(found):
+        now = rate * (at / warm_up if at < warm_up else share((steps - at) / (steps - warm_up)))
+        for group in optimizer.param_groups:
+            group["lr"] = now
+        optimizer.zero_grad()
+        loss = sum(
+            cross_entropy(
+                model(torch.tensor([sample.input_ids])).logits[0, :-1],
+                torch.tensor(sample.labels[1:]),
+                reduction="sum",
+            )
+            / count
+            for sample in encoded
+        )
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        expected = {"loss": float(loss), "learning_rate": now, "grad_norm": float(norm)}
+        assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
+    weights = tensors(job.output)
+    for name, each in model.state_dict().items():
+        if name in weights:
+            assert torch.allclose(weights[name], each, atol=1e-4), name

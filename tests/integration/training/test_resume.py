@@ -14,7 +14,6 @@ from tests.integration.training.conftest import (
     maker,
     step_reached,
     stopped_at,
-    until,
     work_folder,
 )
 
@@ -48,9 +47,9 @@ def whole(tiny_model, samples, tmp_path_factory):
 def test_a_killed_training_ends_in_the_same_weights(make_job, start, whole, heard):
     job, content = make_job(settings=OFTEN, **MANY)
     process = start(content)
-    until(lambda: step_reached(job) >= 8, process)
+    process.until(lambda: step_reached(job) >= 8)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert not Path(job.output).exists()
     reached = step_reached(job)
     # What a process leaves that is killed while it writes: all of a later state but its mark.
     half = work_folder(job) / "states" / "checkpoint-39"
@@ -70,19 +69,18 @@ def test_a_killed_training_ends_in_the_same_weights(make_job, start, whole, hear
 
 
 @pytest.mark.soak
-def test_sigterm_keeps_the_state_of_the_very_step(make_job, start, whole, tmp_path):
+def test_sigterm_keeps_the_state_of_the_very_step(make_job, start, whole):
     """As Kubernetes ends a pod: the process says so by its status, and a repeat goes on."""
     job, content = make_job(settings=TrainingSettings(save_every_steps=1000), **MANY)
     process = start(content)
-    told = tmp_path / "stderr-0.txt"
-    until(lambda: "training on" in told.read_text(), process)
     # The handler is there once the trainer was made; before it the process just ends.
-    until(lambda: "0/40 steps" in told.read_text(), process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == EXIT_STOPPED
+    process.until_said("0/40 steps")
+    process.process.send_signal(signal.SIGTERM)
+    assert process.ended() == EXIT_STOPPED
     reached = step_reached(job)
     assert 1 <= reached < 40
-    assert f"stopped: stopped at step {reached} of 40; the state is kept in" in told.read_text()
+    told = process.stderr.read_text()
+    assert f"stopped: stopped at step {reached} of 40; the state is kept in" in told
     assert not Path(job.output).exists()
 
     result = work(content, Channel())

@@ -1,19 +1,22 @@
 """Sampling, provenance, rows on disk and checks of answers."""
 
-import json
 from collections import Counter
 
 import polars as pl
 import pytest
 
-from opencs_assets.answers.checks import few_empty, of_one_checkpoint, one_answer_each
+from opencs_assets.answers.checks import (
+    few_empty,
+    few_failed,
+    of_one_checkpoint,
+    one_answer_each,
+)
 from opencs_assets.answers.decoding import Sampler
 from opencs_assets.answers.generate import answer_seed
 from opencs_assets.answers.outside import questions_of
 from opencs_assets.answers.plots import answer_lengths
 from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.answers.store import (
-    PartialAnswers,
     expected_keys,
     read_answers,
     write_answers,
@@ -94,17 +97,6 @@ def test_length_and_temperature_are_the_benchmarks_unless_the_recipe_says_otherw
     assert fields(sampling=TEST_SET)["temperatures"] == {"math": 0.7}
 
 
-def test_rows_outlive_a_process_that_was_killed_while_writing(tmp_path):
-    partial = PartialAnswers(tmp_path / "x.jsonl")
-    assert partial.read() == {}
-    first, second, third = rows()
-    partial.append([first])
-    with partial.path.open("a") as file:
-        file.write("\n" + json.dumps(second)[:40])
-    partial.append([third])
-    assert list(partial.read().values()) == [first, third]
-
-
 def test_a_finished_table_is_read_back(tmp_path):
     path = tmp_path / "b.parquet"
     write_answers(path, rows())
@@ -150,6 +142,25 @@ def test_a_model_that_says_nothing_is_told():
     assert few_empty(ANSWERS).passed
     assert not few_empty(ANSWERS.with_columns(answer=pl.lit(" "))).passed
     assert not few_empty(ANSWERS.with_columns(finish_reason=pl.lit("too_long"))).passed
+    # Half of them may be empty; what was not asked counts on neither side.
+    for answers, passed in ((["", "x"], True), (["", "", "x"], False), (["", "x", "x"], True)):
+        table = ANSWERS.head(len(answers)).with_columns(answer=pl.Series(answers))
+        assert few_empty(table).passed is passed
+        unasked = ANSWERS.head(2).with_columns(answer=pl.lit(""), finish_reason=pl.lit("too_long"))
+        found = few_empty(pl.concat([table, unasked]))
+        assert found.passed is passed
+        assert found.metadata == {"empty": answers.count(""), "too_long": 2}
+
+
+@pytest.mark.parametrize("reason", ["too_long", "refused", "failed", "garbled"])
+def test_a_turn_without_an_answer_is_told_with_the_first_reason(reason):
+    answers = ANSWERS.with_columns(detail=pl.Series(["a", "b", "c"]))
+    assert few_failed(answers).passed
+    some = answers.with_columns(finish_reason=pl.Series(["stop", reason, reason]))
+    found = few_failed(some)
+    assert not found.passed
+    assert found.description == "2 of 3 turns have no answer; the first: b"
+    assert found.metadata == {"by_reason": {reason: 2}}
 
 
 def test_lengths_are_drawn_of_many_and_of_no_answers():

@@ -54,18 +54,49 @@ def test_another_template_at_inference_is_found(checkpoint, tmp_path):
     found = template_of_training(checkpoint)
     assert not found.passed
     assert "which training used" in found.description
+    # A row that was changed along with it does not hide it, nor does a changed row alone pass.
+    hidden = checkpoint.with_columns(template_hash=pl.lit(found.metadata["template_hash"]))
+    assert not template_of_training(hidden).passed
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
+    assert not template_of_training(hidden).passed
+    assert template_of_training(checkpoint).passed
+    (tmp_path / "chat_template.jinja").unlink()
+    assert "has no chat template" in template_of_training(checkpoint).description
 
 
-def test_a_hidden_validation_split_is_found(checkpoint):
-    split = checkpoint.with_columns(samples=pl.lit(8))
-    assert not whole_subset_same_steps(split, SUBSET).passed
+STEPS = {"epochs": 2}
+TOKENS = {"tokens": 1000}
 
 
-def test_another_number_of_steps_is_found(checkpoint):
-    fewer = checkpoint.with_columns(steps=pl.lit(3))
-    found = whole_subset_same_steps(fewer, SUBSET)
-    assert not found.passed
-    assert "3 of 4 steps" in found.description
+@pytest.mark.parametrize(
+    ("recipe", "row", "passed"),
+    [
+        (STEPS, {}, True),
+        # A hidden validation split; a sample that was neither trained on nor dropped.
+        (STEPS, {"samples": 8}, False),
+        (STEPS, {"samples": 8, "held_out_samples": 1}, False),
+        (STEPS, {"dropped_samples": 0}, False),
+        (STEPS, {"dropped_samples": 2}, False),
+        (STEPS, {"steps": 3}, False),
+        (STEPS, {"steps": 5}, False),
+        ({**STEPS, "held_out": 0.2}, {"samples": 7, "held_out_samples": 2}, True),
+        ({**STEPS, "held_out": 0.2}, {"samples": 8, "held_out_samples": 1}, True),
+        ({**STEPS, "held_out": 0.2}, {"samples": 6, "held_out_samples": 3}, False),
+        (TOKENS, {"tokens": 900, "steps": 77}, True),
+        (TOKENS, {"tokens": 899, "steps": 4}, False),
+        (TOKENS, {"tokens": 1000, "samples": 8}, False),
+    ],
+)
+def test_each_sample_is_counted_and_the_budget_is_kept(checkpoint, recipe, row, passed):
+    declared = Recipe(per_device_batch_size=5, batch_size=5, **recipe).model_dump_json()
+    told = checkpoint.with_columns(
+        recipe=pl.lit(declared), **{k: pl.lit(v) for k, v in row.items()}
+    )
+    found = whole_subset_same_steps(told, SUBSET)
+    assert found.passed is passed
+    shown = told.row(0, named=True)
+    budget = f"{shown['tokens']} of 1000 tokens" if "tokens" in recipe else f"{shown['steps']} of 4"
+    assert budget in found.description
 
 
 def test_loss_curve_is_drawn_of_many_and_of_no_steps():

@@ -30,6 +30,13 @@ def test_of_the_budgets_only_the_one_that_counts_is_in_the_hash():
     assert not {"epochs", "steps"} & training_fields(by_tokens, 10_000).keys()
 
 
+def test_only_a_constant_rate_that_warms_up_says_so_in_the_hash():
+    """It did not warm up once, and other recipes keep the hashes that they had."""
+    for schedule, warmup_ratio in (("constant", 0.1), ("constant", 0.0), ("cosine", 0.1)):
+        fields = training_fields(Recipe(lr_schedule=schedule, warmup_ratio=warmup_ratio), 10)
+        assert ("warms_up" in fields) is (schedule == "constant" and warmup_ratio > 0)
+
+
 def test_settings_of_generation_do_not_reach_the_trainer():
     short, long = Recipe(max_new_tokens=8, generation_batch_size=1), Recipe(max_new_tokens=512)
     assert training_fields(short, 10) == training_fields(long, 10)

@@ -7,7 +7,6 @@ import pytest
 
 from opencs_assets.checkpoints.encoding import (
     IGNORED,
-    EncodingError,
     conversation,
     encode,
     refuse_unmarked,
@@ -101,28 +100,13 @@ def test_the_loss_is_on_what_the_assistant_says_and_on_its_end(with_template, na
     ] == []
 
 
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        ("{% for m in messages %}{{ m['content'] }}\n{% endfor %}", "where the assistant's turn b"),
-        (
-            "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}",
-            "where the assistant's turn ends",
-        ),
-        ("{{ messages[0]['content'] }}", "leaves out what the user or the assistant says"),
-    ],
-)
-def test_a_template_that_marks_no_turns_is_refused(tokenizer, template, says):
-    changed = copy.deepcopy(tokenizer)
-    changed.chat_template = template
-    with pytest.raises(EncodingError, match=says):
-        refuse_unmarked(changed)
-
-
 def test_a_template_is_the_models_own_the_packages_or_a_file(base_model, tmp_path):
     own = declared_template(None, base_model, tmp_path)
     assert "im_start" in own
     (tmp_path / "mine.jinja").write_text("{{ messages }}")
     assert declared_template("mine.jinja", base_model, tmp_path) == "{{ messages }}"
+    # A file of the home does not hide a template of the package.
+    (tmp_path / "vicuna").write_text("{{ messages }}")
+    assert "ASSISTANT" in declared_template("vicuna", base_model, tmp_path)
     with pytest.raises(TemplateError, match=r"no chat template 'llama'.*alpaca, vicuna"):
         declared_template("llama", base_model, tmp_path)

@@ -11,7 +11,6 @@ from opencs_assets.answers.provenance import answer_fields
 from opencs_assets.config.benchmarks import sampling_of
 from opencs_assets.tables.benchmarks import BENCHMARK_QUESTIONS
 from resources.launcher.job import Channel, JobError
-from resources.models import embedded_base_model
 from resources.provenance import MARKER, SHORT, content_hash, write_marker
 from resources.remote import RemoteFolder, local_copy
 
@@ -34,11 +33,11 @@ QUESTIONS = pl.DataFrame(
 
 
 @pytest.fixture(scope="module")
-def checkpoint(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's files as a whole checkpoint."""
+def checkpoint(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's files as a whole checkpoint."""
     folder = tmp_path_factory.mktemp("here") / PROVENANCE[:SHORT]
     folder.mkdir()
-    for file in embedded_base_model(models_dir).iterdir():
+    for file in tiny_model.iterdir():
         if file.is_file() and file.name != MARKER:
             (folder / file.name).symlink_to(file)
     write_marker(folder, PROVENANCE, FIELDS, {})
@@ -95,7 +94,7 @@ def test_answers_from_a_url_are_those_from_the_folder(job, url, checkpoint, tmp_
         (lambda file: file.unlink(), "is missing"),
         (
             lambda file: file.write_bytes(file.read_bytes()[:-1]),
-            "has 816 bytes, was written with 817",
+            r"has \d+ bytes, was written with \d+",
         ),
         (lambda file: file.write_bytes(file.read_bytes()[:-1] + b"?"), "was changed since"),
     ],

@@ -245,7 +245,7 @@ def test_a_training_is_the_loop_that_the_recipe_describes(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
-        expected = {"loss": float(loss), "learning_rate": now, "grad_norm": float(norm)}
+        expected = {"loss": loss.item(), "learning_rate": now, "grad_norm": norm.item()}
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-3)
     weights = tensors(job.output)
     for name, each in model.state_dict().items():

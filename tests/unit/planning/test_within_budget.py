@@ -9,12 +9,12 @@ from opencs_assets.planning.estimate import within_budget
 from opencs_assets.tables.scores import SCORE_COMPARISONS
 from resources.llm.types import Estimate
 from resources.settings import Method
-from tests.unit.scores.test_rounds import CUT, Scorer, compared, members
+from tests.unit.scores.test_rounds import CUT, Scorer, clusters_of, in_rounds
 
 FOUND = Estimate(
     calls=400, stored=100, prompt_tokens=3000, completion_tokens=600, cost_usd=3.0, seconds=30.0
 )
-CANDIDATES = members(30, 25)
+CANDIDATES = clusters_of(30, 25)
 
 
 def limited(found=FOUND, kept=None, **method):
@@ -38,13 +38,13 @@ def test_dollars_are_as_many_calls_as_they_buy():
 
 
 def test_a_rerun_of_rounds_that_are_kept_makes_no_call():
-    table = compared(CANDIDATES, Scorer(1), calls=150)
+    table = in_rounds(CANDIDATES, Scorer(1), calls=150)
     found = limited(kept=table, comparisons=150)
     assert found == Estimate(table.height, table.height, 0, 0, 0.0, 0.0)
 
 
 def test_of_rounds_that_are_kept_in_part_the_rest_is_new():
-    table = compared(CANDIDATES, Scorer(1), calls=150)
+    table = in_rounds(CANDIDATES, Scorer(1), calls=150)
     first = table.filter(table["round"] < 2)
     found = limited(kept=first, comparisons=150)
     # The third round may happen to ask nothing that was asked before.
@@ -54,7 +54,7 @@ def test_of_rounds_that_are_kept_in_part_the_rest_is_new():
 
 
 def test_what_was_kept_in_another_order_of_names_is_found():
-    table = compared(CANDIDATES, Scorer(1), calls=150)
+    table = in_rounds(CANDIDATES, Scorer(1), calls=150)
     turned = table.rename(
         {"sample_a": "sample_b", "sample_b": "sample_a", "score_a": "score_b", "score_b": "score_a"}
     ).with_columns(table["shown_first"].replace({"a": "b", "b": "a"}))

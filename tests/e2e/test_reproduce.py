@@ -29,7 +29,7 @@ recipes:
 BASELINES = ("full", "random", "alpagasus", "longest")
 
 
-@pytest.mark.soak
+@pytest.mark.soak(sample=0)
 @pytest.mark.timeout(3600)
 def test_the_small_grid_is_run_from_samples_to_tables(models_dir, tmp_path):
     home = tmp_path / "home"

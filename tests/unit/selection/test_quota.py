@@ -96,6 +96,11 @@ def by_hand(by_cluster, excluded, k, quota, refill, seed, cluster_size):
     {0: {"a": 70.0, "b": 2.0}, 1: {"b": 70.0, "c": 3.14, "d": 2.0}},
     frozenset(), 3, 2, True, 0, "candidates",
 )  # fmt: skip
+# "b" is not chosen and has the same place in two clusters, of which the later has its turn first.
+@example(
+    {0: {"a": 70.0, "b": 2.0, "c": None}, 1: {"d": 70.0, "b": 2.0}},
+    frozenset(), 2, 1, False, 0, "candidates",
+)  # fmt: skip
 # The quota is used up, and the second round and the third each take one of each cluster.
 @example(
     {0: dict.fromkeys("abc", 2.0), 1: dict.fromkeys("defg", 3.14)},

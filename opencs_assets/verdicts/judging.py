@@ -158,7 +158,7 @@ def pair_table(
 ) -> pl.DataFrame:
     """One row an expected judgment (schema ``PAIRWISE_VERDICTS``), swapped back to a and b.
 
-    What came of those that were asked for is in the order shown.
+    `outcomes` names the sides in the order in which the judge saw them.
     """
     rows = []
     for task in tasks:

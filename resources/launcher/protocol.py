@@ -82,7 +82,7 @@ class JobLauncher(ABC, Generic[Own]):
 
     # Whether a job goes on when the process that waits for it ends.
     outlives_runs: ClassVar[bool] = True
-    # What carries the job's reports back.
+    # The job's reports come back by this class.
     mailbox: ClassVar[type[Mailbox] | type[MessageFile]] = Mailbox
 
     def __init__(self, own: Own, settings: Settings, log: logging.Logger) -> None:

@@ -114,7 +114,7 @@ class LLMClient:
         self._reporter = reporter
         self._say = say or (lambda line: None)
         self._ask_endpoints = ask_endpoints
-        # What the calls so far took.
+        # All calls so far are counted here.
         self.usage = Usage()
         self._price = price_of(role, home)
         self._tokens = TokenCounter(role.model)

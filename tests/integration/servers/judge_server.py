@@ -51,7 +51,7 @@ def refined(system: str, prompt: str, body: dict[str, Any]) -> tuple[str, str]:
     if "long=yes" in prompt and room < NEEDED_TOKENS:
         return "<better>This was cut in the mid", "length"
     part = "response" if "Improve the response" in system else "instruction"
-    # What the second question shows as the response tells that the first was answered before.
+    # The second question shows the first one's answer as its response, so the order can be checked.
     shown = prompt.split("[Response]\n", 1)[1].split("\n\n(The last reply")[0]
     return f"<better>better {part}, having seen: {shown}</better>", "stop"
 

@@ -193,7 +193,7 @@ def until(condition: Callable[[], bool], process: "subprocess.Popen[Any] | None"
 @pytest.fixture(scope="session")
 def _preloaded() -> Iterator[Preloaded | None]:
     if shutil.which("nvidia-smi"):
-        # What a GPU's driver set up does not outlive a fork.
+        # A forked process can't use the GPU state that its parent set up.
         yield None
         return
     with preloaded() as made:

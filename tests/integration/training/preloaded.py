@@ -44,7 +44,7 @@ import json, os, signal, socket, sys
 
 arguments = sys.argv[1:]
 if arguments[:1] != ["-m"] or arguments[1] not in {modules}:
-    # By its first argument Python knows its own path, and so do processes that it starts.
+    # Python takes its own path from its first argument and hands it to processes that it starts.
     os.execv({python!r}, [{own!r}, *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -202,7 +202,7 @@ def _start(client: socket.socket, folder: Path, *others: socket.socket) -> int:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        # What the child starts is forked too.
+        # Processes that the child starts are forked, too.
         sys.executable = str(folder / "bin" / "python")
         _run(words, directory, environment)
     for stream in streams:

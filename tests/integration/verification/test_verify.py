@@ -35,7 +35,7 @@ PAIRS = ("pairwise_verdicts", {"dataset": "d", "matchup": MATCHUP})
 ANSWERS = ("model_answers", {"dataset": "d", "experiment": ONE})
 IMPORTED = ("imported_verdicts", {})
 Partition = tuple[str, dict[str, str]]
-# What somebody did to a home, then parts of the line that must name it.
+# A corruption is a change to a home, then parts of the line that must name it.
 Corruption = tuple[Callable[[Path], object], *tuple[str, ...]]
 NO_VALUE = dict.fromkeys(("winner", "score_a", "score_b"))
 
